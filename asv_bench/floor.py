@@ -1,0 +1,29 @@
+"""The plain parallel read of an array's bytes, as `floor.read(x, n_threads)`, built when first asked for."""
+
+import ctypes
+import functools
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+
+@functools.cache
+def _library():
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise NotImplementedError("no C compiler to build the floor with")
+    folder = tempfile.mkdtemp(prefix="bnstream-floor-")
+    target = Path(folder, "floor.so")
+    source = Path(__file__).with_name("floor.c")
+    subprocess.run([compiler, "-O3", "-fopenmp", "-shared", "-fPIC", source, "-o", target], check=True)
+    library = ctypes.CDLL(str(target))
+    shutil.rmtree(folder)
+    library.bn_read.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    library.bn_read.restype = ctypes.c_int64
+    return library
+
+
+def read(x, n_threads):
+    """Read a contiguous array once."""
+    return _library().bn_read(x.ctypes.data, x.nbytes, n_threads)

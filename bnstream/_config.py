@@ -1,0 +1,49 @@
+"""What this installation is and runs on."""
+
+from importlib.metadata import version
+
+import numpy as np
+
+from bnstream import _kernels
+from bnstream._kernels import _runtime
+
+
+def show_config(mode="stdout"):
+    """Show the version, the level of the kernels, the compiler, OpenMP and the number of threads.
+
+    Parameters
+    ----------
+    mode : {"stdout", "dicts"}, default "stdout"
+        Print it, or return it as a dict.
+
+    Returns
+    -------
+    dict or None
+        The dict, under ``"dicts"``.
+
+    Raises
+    ------
+    ValueError
+        If `mode` is neither.
+
+    Examples
+    --------
+    >>> import bnstream
+    >>> bnstream.show_config(mode="dicts")["level"] in ("baseline", "x86-64-v3", "x86-64-v4")
+    True
+    """
+    if mode not in ("stdout", "dicts"):
+        raise ValueError(f"mode must be 'stdout' or 'dicts', got {mode!r}")
+    config = {
+        "bnstream": version("bnstream"),
+        "numpy": np.__version__,
+        "level": _kernels.level,
+        "levels of this CPU": ", ".join(_runtime.cpu_levels()),
+        "compiler": _runtime.compiler,
+        "OpenMP": str(_runtime.openmp) if _runtime.openmp else "off",
+        "threads": _runtime.get_num_threads(),
+    }
+    if mode == "dicts":
+        return config
+    for name, value in config.items():
+        print(f"{name:<18}  {value}")

@@ -1,0 +1,99 @@
+# The state of a channel: n, mean and m2 (sum of squared deviations), mean and m2 each as a pair of doubles.
+# An array of states is five rows, `pitch` apart: n, mean, mean_lo, m2, m2_lo; the loops below run across channels.
+
+cdef inline void settle(pair *mean, pair *m2, double plain_mean) noexcept nogil:
+    """What IEEE arithmetic leaves of inf, NaN and overflow in a pair, as NumPy would answer."""
+    mean.hi = plain_mean if mean.hi != mean.hi else mean.hi
+    mean.lo = 0 if mean.lo != mean.lo else mean.lo
+    m2.lo = 0 if m2.lo != m2.lo else m2.lo
+    m2.hi = INFINITY if m2.hi != m2.hi and finite(mean.hi) else m2.hi   # deviations too large to square
+
+
+cdef void finish(const double *n, const double *shift, const double *s, const double *q, f64_out state, Py_ssize_t pitch,
+                 Py_ssize_t n_channels) noexcept nogil:
+    """The states of a block from s = sum of d, q = sum of d*d, d = x - shift:
+
+        mean = shift + s / n        m2 = q - s * s / n
+    """
+    cdef Py_ssize_t c
+    cdef pair step, mean, m2, loss
+    for c in range(n_channels):
+        step = quotient(s[c], n[c] if n[c] > 0 else 1)
+        mean = two_sum(shift[c], step.hi)
+        mean = fast_two_sum(mean.hi, mean.lo + step.lo)
+        loss = scale(step, s[c])
+        m2 = two_sum(q[c], -loss.hi)
+        m2 = fast_two_sum(m2.hi, m2.lo - loss.lo)
+        settle(&mean, &m2, shift[c] + step.hi)
+        state[c] = n[c]
+        state[pitch + c] = mean.hi if n[c] > 0 else 0
+        state[2 * pitch + c] = mean.lo if n[c] > 0 else 0
+        state[3 * pitch + c] = 0 if m2.hi < 0 else m2.hi
+        state[4 * pitch + c] = 0 if m2.hi <= 0 else m2.lo
+
+
+cdef void merge(f64_out a, Py_ssize_t a_pitch, const double *b, Py_ssize_t b_pitch, Py_ssize_t n_channels) noexcept nogil:
+    """a <- the states of a's and b's data together (Chan, Golub, LeVeque 1983), w = n_b / n:
+
+        n = n_a + n_b       mean = mean_a + delta * w       m2 = m2_a + m2_b + delta * delta * n_a * w
+
+    About 70 operations a channel; an empty state, all zeros, changes nothing.
+    """
+    cdef Py_ssize_t c
+    cdef double n, n_a, n_b
+    cdef pair w, delta, step, mean_a, mean_b, mean, m2_a, m2_b, m2
+    for c in range(n_channels):
+        n_a = a[c]
+        n_b = b[c]
+        n = n_a + n_b
+        w = quotient(n_b, n if n > 0 else 1)
+        mean_a.hi = a[a_pitch + c]
+        mean_a.lo = a[2 * a_pitch + c]
+        mean_b.hi = b[b_pitch + c]
+        mean_b.lo = b[2 * b_pitch + c]
+        m2_a.hi = a[3 * a_pitch + c]
+        m2_a.lo = a[4 * a_pitch + c]
+        m2_b.hi = b[3 * b_pitch + c]
+        m2_b.lo = b[4 * b_pitch + c]
+        delta = add(mean_b, negative(mean_a))
+        step = multiply(delta, w)
+        mean = add(mean_a, step)
+        m2 = add(add(m2_a, m2_b), multiply(delta, scale(step, n_a)))
+        settle(&mean, &m2, mean_a.hi * (1 - w.hi) + mean_b.hi * w.hi)
+        a[c] = n
+        a[a_pitch + c] = mean.hi
+        a[2 * a_pitch + c] = mean.lo
+        a[3 * a_pitch + c] = m2.hi
+        a[4 * a_pitch + c] = m2.lo
+
+
+cdef void emit(const double *state, Py_ssize_t pitch, Py_ssize_t n_channels, const Sink *sink, Py_ssize_t first,
+               Py_ssize_t step) noexcept nogil:
+    """The states of n_channels to places first, first + step, ... of the sink."""
+    cdef Py_ssize_t c, i
+    if sink.state != NULL:
+        for i in range(5):
+            emit_row(state + i * pitch, n_channels, sink.state + i * sink.pitch + first, step)
+    elif sink.single:
+        emit_moments(state, pitch, n_channels, sink.ddof, (<float *> sink.mean) + first, (<float *> sink.var) + first, step)
+    else:
+        emit_moments(state, pitch, n_channels, sink.ddof, (<double *> sink.mean) + first, (<double *> sink.var) + first, step)
+
+
+cdef inline void emit_row(const double *values, Py_ssize_t n, double *out, Py_ssize_t step) noexcept nogil:
+    cdef Py_ssize_t c
+    if step == 1:
+        memcpy(out, values, n * sizeof(double))
+        return
+    for c in range(n):
+        out[c * step] = values[c]
+
+
+cdef inline void emit_moments(const double *state, Py_ssize_t pitch, Py_ssize_t n_channels, double ddof,
+                              floating *mean, floating *var, Py_ssize_t step) noexcept nogil:
+    cdef Py_ssize_t c
+    cdef double n
+    for c in range(n_channels):
+        n = state[c]
+        mean[c * step] = <floating> (state[pitch + c] if n > 0 else NAN)
+        var[c * step] = <floating> (state[3 * pitch + c] / (n - ddof) if n > ddof and n > 0 else NAN)

@@ -1,0 +1,34 @@
+# One variant of the kernels: everything below is compiled once for each level, with nothing else in the module.
+
+from cpython.pycapsule cimport PyCapsule_New
+from cython cimport floating
+from cython.parallel cimport prange
+from libc.math cimport INFINITY, NAN, fma, rint
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from bnstream._kernels._table cimport *
+
+cdef extern from "kernels.h" nogil:
+    ctypedef double *f64_out "bn_f64_out"
+    void prefetch "bn_prefetch"(const void *)
+    double half "bn_half"(uint16_t)
+    double bfloat "bn_bfloat"(uint16_t)
+    float as_float "bn_as_float"(uint32_t)
+    double as_double "bn_as_double"(uint64_t)
+    uint16_t swap16 "bn_swap16"(uint16_t)
+    uint32_t swap32 "bn_swap32"(uint32_t)
+    uint64_t swap64 "bn_swap64"(uint64_t)
+
+include "pairs.pxi"
+include "sums.pxi"
+include "states.pxi"
+include "load.pxi"
+include "moments.pxi"
+
+cdef Kernels table
+table.accumulate = accumulate
+table.merge = merge
+
+capsule = PyCapsule_New(&table, "bnstream.kernels", NULL)

@@ -1,0 +1,13 @@
+from numpy cimport ndarray
+
+from bnstream._kernels._table cimport View
+
+cdef enum Policy:
+    PROPAGATE, RAISE, OMIT
+
+cdef Policy policy_of(object nan_policy) except *
+cdef int require_finite(ndarray mean) except -1
+cdef ndarray as_array(object x)
+cdef unsigned long long batch_axes(object axis, int ndim) except? 0
+cdef tuple kept_shape(ndarray a, unsigned long long axes, bint keepdims)
+cdef int make_view(ndarray a, unsigned long long axes, View *view) except -1

@@ -1,0 +1,190 @@
+"""Any array and batch axes as a `View`: batch dims and channel dims, neighbours merged, without a copy.
+
+    (N, C, H, W), axis (0, 2, 3)     batch (N), (H*W);   channels (C)
+    (N, C), axis 0                   batch (N);          channels (C)
+    (N, H, W, C), axis (0, 1, 2)     batch (N*H*W);      channels (C)
+"""
+
+import operator
+
+import numpy as np
+
+cimport numpy as cnp
+from cpython.pyport cimport PY_SSIZE_T_MAX
+from numpy cimport ndarray
+
+from bnstream._kernels._table cimport (
+    BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, MAX_DIMS, UINT8, UINT16, UINT32, UINT64, Dim, Element,
+    View,
+)
+
+cnp.import_array()
+
+cdef str ACCEPTED = "float16, bfloat16, float32, float64, bool, or integers of 8 to 64 bits"
+
+
+cdef Policy policy_of(object nan_policy) except *:
+    if nan_policy == "raise":
+        return RAISE
+    if nan_policy == "omit":
+        return OMIT
+    if nan_policy == "propagate":
+        return PROPAGATE
+    raise ValueError(f"nan_policy must be 'propagate', 'raise' or 'omit', got {nan_policy!r}")
+
+
+cdef int require_finite(ndarray mean) except -1:
+    """Under nan_policy="raise": means are finite where all elements are, so that no pass over these is needed."""
+    bad = np.argwhere(~np.isfinite(mean))
+    if len(bad):
+        channel = tuple(bad[0].tolist())
+        raise ValueError(f"NaN or inf in {len(bad)} of {mean.size} channels, the first at index "
+                         f"{channel[0] if len(channel) == 1 else channel}; clean the data, or pass nan_policy='omit' to "
+                         "leave such elements out, or 'propagate' to let them through")
+    return 0
+
+
+cdef ndarray as_array(object x):
+    """x as an ndarray of numbers, as it lies."""
+    cdef ndarray a
+    if cnp.PyArray_CheckExact(x):
+        return x
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError("got a masked array; pass x.filled(np.nan) with nan_policy='omit' to leave the masked elements out")
+    try:
+        a = np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"expected an array, or nested sequences of equal lengths, got {type(x).__name__}: {error}") from None
+    return a
+
+
+cdef unsigned long long batch_axes(object axis, int ndim) except? 0:
+    """The axes reduced over, as bits: axis as in NumPy, an int, a tuple of ints or None for all."""
+    cdef unsigned long long axes = 0, bit
+    if ndim == 0:
+        raise ValueError("expected an array of at least 1 dimension, got a 0-d array; put the values into a 1-d array")
+    if axis is None:
+        return ~axes >> (64 - ndim)
+    if not isinstance(axis, (tuple, list)):
+        return axis_bit(axis, ndim)
+    for entry in axis:
+        bit = axis_bit(entry, ndim)
+        if axes & bit:
+            raise ValueError(f"axis {entry} is given twice in axis={axis!r}; name each batch axis once")
+        axes |= bit
+    return axes
+
+
+cdef unsigned long long axis_bit(object axis, int ndim) except? 0:
+    cdef Py_ssize_t i
+    try:
+        i = axis if type(axis) is int else operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}") from None
+    except OverflowError:
+        i = PY_SSIZE_T_MAX
+    if not -ndim <= i < ndim:
+        raise ValueError(f"axis {axis} is out of range for an array of {ndim} dimensions; expected {-ndim} to {ndim - 1}")
+    return 1ULL << (i + ndim if i < 0 else i)
+
+
+cdef tuple kept_shape(ndarray a, unsigned long long axes, bint keepdims):
+    """The shape of the result."""
+    cdef int i
+    return tuple([1 if axes >> i & 1 else a.shape[i] for i in range(a.ndim) if keepdims or not axes >> i & 1])
+
+
+cdef int element_of(ndarray a) except -1:
+    """The `Element` of an array's dtype."""
+    cdef int number = cnp.PyArray_TYPE(a)
+    if number == cnp.NPY_FLOAT:
+        return FLOAT32
+    if number == cnp.NPY_DOUBLE:
+        return FLOAT64
+    dtype = a.dtype
+    kind, size = dtype.kind, dtype.itemsize
+    if kind == "f" and size == 2:
+        return FLOAT16
+    if kind == "b":
+        return UINT8
+    if kind == "i":
+        return {1: INT8, 2: INT16, 4: INT32, 8: INT64}[size]
+    if kind == "u":
+        return {1: UINT8, 2: UINT16, 4: UINT32, 8: UINT64}[size]
+    if dtype.name == "bfloat16":
+        return BFLOAT16
+    advice = "convert it with x.astype"
+    if kind == "c":
+        advice = "pass x.real and x.imag each on its own"
+    elif dtype.names:
+        advice = "pass one field, x['name'], at a time"
+    elif kind in "mM":
+        advice = "pass x.astype('int64'), which counts its units"
+    elif kind in "OSUT":
+        advice = "convert it with x.astype(float)"
+    elif kind == "f":
+        advice = "convert it with x.astype(float), which rounds"
+    raise TypeError(f"cannot take means of dtype {dtype}; expected {ACCEPTED}: {advice}")
+
+
+cdef inline bint joins(Dim outer, Dim inner) noexcept:
+    """Whether one loop can walk both."""
+    return outer.stride == inner.stride * inner.n and outer.out == inner.out * inner.n
+
+
+cdef int insert(Dim *dims, int n, Dim dim) noexcept:
+    """Put a dim into dims, sorted by falling stride; the new count."""
+    cdef int i = n
+    while i > 0 and abs(dims[i - 1].stride) < abs(dim.stride):
+        dims[i] = dims[i - 1]
+        i -= 1
+    dims[i] = dim
+    return n + 1
+
+
+cdef int merge_neighbours(Dim *dims, int n) noexcept:
+    cdef int i, last = 0
+    for i in range(1, n):
+        if joins(dims[last], dims[i]):
+            dims[i].n *= dims[last].n
+        else:
+            last += 1
+        dims[last] = dims[i]
+    return last + 1 if n else 0
+
+
+cdef int make_view(ndarray a, unsigned long long axes, View *view) except -1:
+    """Fill in a view of the array `a`, which must outlive it. Bit i of axes says that axis i is reduced over."""
+    cdef Dim dim
+    cdef int i
+    cdef Py_ssize_t out = 1
+    view.element = <Element> element_of(a)
+    view.data = <const char *> cnp.PyArray_DATA(a)
+    view.itemsize = cnp.PyArray_ITEMSIZE(a)
+    view.swapped = not cnp.PyArray_ISNOTSWAPPED(a)
+    view.in_place = view.element <= INT16 and cnp.PyArray_ISALIGNED(a) and not view.swapped
+    view.n_batch = view.n_kept = 0
+    view.n_rows = view.n_channels = 1
+    for i in range(a.ndim - 1, -1, -1):
+        dim.n = a.shape[i]
+        dim.stride = a.strides[i]
+        dim.out = 0
+        view.in_place = view.in_place and not dim.stride & (view.itemsize - 1)
+        if axes >> i & 1:
+            view.n_rows *= dim.n
+            if dim.n == 1:
+                continue
+            if dim.stride < 0:          # rows may come in any order
+                view.data += (dim.n - 1) * dim.stride
+                dim.stride = -dim.stride
+            view.n_batch = insert(view.batch, view.n_batch, dim)
+        else:
+            dim.out = out
+            out *= dim.n
+            view.n_channels *= dim.n
+            if dim.n > 1:
+                view.n_kept = insert(view.kept, view.n_kept, dim)
+    if view.n_rows and view.n_channels:
+        view.n_batch = merge_neighbours(view.batch, view.n_batch)
+        view.n_kept = merge_neighbours(view.kept, view.n_kept)
+    return 0
