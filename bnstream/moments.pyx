@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
-from bnstream._kernels._table cimport Kernels, Sink, View
+from bnstream._kernels._table cimport GRANULE, Kernels, Sink, View
 from bnstream._view cimport (
     OMIT, RAISE, Policy, as_array, batch_axes, kept_shape, make_view, policy_of, require_finite,
 )
@@ -23,6 +23,11 @@ cnp.import_array()
 cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
 cdef enum:
     SMALL = 65536       # bytes; below, letting go of the GIL costs more than it gives
+
+
+cdef inline Py_ssize_t padded(Py_ssize_t n_channels) noexcept:
+    """Whole vectors: the loop across 17 channels takes as long as that across 24 where its end is scalar."""
+    return (n_channels + GRANULE - 1) & -GRANULE
 
 
 cdef class Moments:
@@ -81,7 +86,7 @@ cdef class Moments:
     cdef readonly str nan_policy
     cdef readonly tuple shape
     cdef Py_ssize_t size        # channels
-    cdef ndarray state          # (5, channels): n, mean, mean_lo, m2, m2_lo
+    cdef ndarray state          # (5, padded channels): n, mean, mean_lo, m2, m2_lo
     cdef Policy policy
 
     def __init__(self, axis=0, *, nan_policy="raise"):
@@ -126,16 +131,18 @@ cdef class Moments:
         cdef Sink sink
         cdef Py_ssize_t n_bytes = cnp.PyArray_NBYTES(a)
         cdef int n_threads, failed
-        cdef double *part
+        cdef double small[5 * 64]
+        cdef double *part = small
         make_view(a, axes, &view)
         self.check_channels(a, axes, view.n_channels)
         if view.n_rows == 0 or view.n_channels == 0:
             return self
         n_threads = threads_for(n_bytes, None)
-        sink.pitch = view.n_channels
-        part = <double *> malloc(5 * sink.pitch * sizeof(double))
-        if part == NULL:
-            raise MemoryError(f"no memory for the state of {view.n_channels} channels")
+        sink.pitch = padded(view.n_channels)
+        if sink.pitch > 64:
+            part = <double *> malloc(5 * sink.pitch * sizeof(double))
+            if part == NULL:
+                raise MemoryError(f"no memory for the state of {view.n_channels} channels")
         sink.state = part
         try:
             if n_bytes < SMALL:
@@ -150,7 +157,8 @@ cdef class Moments:
                 self.require_finite_part(a, axes, &sink, view.n_channels)
             self.take_in(part, sink.pitch, kept_shape(a, axes, False) if self.state is None else self.shape)
         finally:
-            free(part)
+            if part != small:
+                free(part)
         return self
 
     cdef int check_channels(self, ndarray a, unsigned long long axes, Py_ssize_t n_channels) except -1:
@@ -237,7 +245,7 @@ cdef class Moments:
 
     cdef object row(self, int index):
         """A row of the state as a new array of the shape of the channels."""
-        return self.state[index].reshape(self.shape).copy()
+        return self.state[index, :self.size].reshape(self.shape).copy()
 
     @property
     def n(self):
@@ -333,12 +341,14 @@ cdef class Moments:
         cdef Moments them = other
         if self.state is None or them.state is None:
             return self.state is them.state
-        return self.shape == them.shape and bool(np.array_equal(self.state, them.state, equal_nan=True))
+        return self.shape == them.shape and bool(
+            np.array_equal(self.state[:, :self.size], them.state[:, :self.size], equal_nan=True))
 
     __hash__ = None
 
     def __reduce__(self):
-        return _restore, (self.axis, self.nan_policy, self.shape, self.state)
+        state = None if self.state is None else self.state[:, :self.size].copy()
+        return _restore, (self.axis, self.nan_policy, self.shape, state)
 
     def __repr__(self):
         head = f"Moments(axis={self.axis!r}, nan_policy={self.nan_policy!r})"
@@ -357,5 +367,5 @@ def _restore(axis, nan_policy, shape, state):
     if state is not None:
         m.shape = shape
         m.size = state.shape[1]
-        m.state = np.array(state, dtype=np.float64, order="C")
+        m.state = np.pad(state, ((0, 0), (0, padded(m.size) - m.size)))
     return m

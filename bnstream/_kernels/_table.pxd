@@ -6,6 +6,7 @@ A `View` goes in, a `Sink` says where the answer goes, `Kernels` is the table of
 
 cdef enum:
     MAX_DIMS = 64               # NumPy's own limit (NPY_MAXDIMS)
+    GRANULE = 8                 # doubles of the longest vector
 
 cdef enum Element:              # what one element of the array is; the first six are read in place
     FLOAT32, FLOAT64, UINT8, INT8, UINT16, INT16
@@ -31,7 +32,7 @@ ctypedef struct View:           # any array and batch axes as (batch dims, chann
 
 ctypedef struct Sink:           # where the answer goes: a state, or mean and var, never both
     double *state               # five rows of n_channels: n, mean, mean_lo, m2, m2_lo
-    Py_ssize_t pitch            # places from one row of the state to the next
+    Py_ssize_t pitch            # places from one row of the state to the next, a multiple of GRANULE
     void *mean
     void *var
     bint single                 # mean and var are float32, else float64

@@ -31,6 +31,7 @@ ctypedef struct Plan:
     Py_ssize_t block_units
     Py_ssize_t n_blocks
     Py_ssize_t n_segments
+    Py_ssize_t granule          # channels of a state come in so many: a whole vector, where there is one chunk
 
 ctypedef struct Block:
     const char *data
@@ -49,7 +50,6 @@ ctypedef struct Work:           # of one task, on its stack
     double n[PITCH]
     double s[PITCH]
     double q[PITCH]
-    double mean[PITCH]          # of the block before
     double block[5 * PITCH]
     double segment[5 * PITCH]   # where the sink holds no states
     uint64_t anchor[PITCH]
@@ -67,8 +67,12 @@ cdef inline Py_ssize_t div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return a // b
 
 
+cdef inline Py_ssize_t round_up(Py_ssize_t a, Py_ssize_t power_of_two) noexcept nogil:
+    return (a + power_of_two - 1) & -power_of_two
+
+
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return div(a + b - 1, b)
+    return 1 if 0 < a <= b else div(a + b - 1, b)
 
 
 cdef Py_ssize_t fold_of(Py_ssize_t width, Py_ssize_t n_rows) noexcept nogil:
@@ -140,6 +144,7 @@ cdef Plan make_plan(const View *view) noexcept nogil:
     tasks = p.n_slabs * p.n_chunks
     p.n_segments = min(p.n_blocks, view.n_rows * p.chunk * view.itemsize // <Py_ssize_t> TASK_BYTES)
     p.n_segments = max(1, min(p.n_segments, div(TASKS, tasks)))
+    p.granule = GRANULE if tasks == 1 else 1
     return p
 
 
@@ -350,10 +355,13 @@ cdef inline bint far(double n, double s, double q) noexcept nogil:
 
 
 cdef void block_state(const Block *b, bint by_rows, bint whole, bint omit, Work *w, double *state,
-                      Py_ssize_t pitch) noexcept nogil:
+                      Py_ssize_t pitch, Py_ssize_t n_states) noexcept nogil:
+    """The n_states, at least as many as the block has channels, of a block."""
     cdef Py_ssize_t c, j, attempt, n_columns = b.fold * b.channels * b.inner, group = b.channels * b.inner
+    for c in range(b.channels, n_states):
+        w.n[c] = w.shift[c] = 0
     for attempt in range(3):
-        for j in range(n_columns):
+        for j in range(round_up(n_columns, GRANULE)):
             w.s[j] = 0
             w.q[j] = 0
         if n_columns == b.channels or by_rows:
@@ -378,7 +386,7 @@ cdef void block_state(const Block *b, bint by_rows, bint whole, bint omit, Work 
                 w.n[c] = b.n
         if whole or not move_shift(w.n, w.s, w.q, w.shift, b.channels):
             break
-    finish(w.n, w.shift, w.s, w.q, state, pitch, b.channels)
+    finish(w.n, w.shift, w.s, w.q, state, pitch, n_states)
 
 
 cdef int segment_state(const View *view, const Plan *p, Py_ssize_t task, bint omit, Work *w, double *state,
@@ -388,7 +396,7 @@ cdef int segment_state(const View *view, const Plan *p, Py_ssize_t task, bint om
     cdef Py_ssize_t slab = div(group, p.n_chunks), first = (group - slab * p.n_chunks) * p.chunk
     cdef Py_ssize_t channels = min(p.chunk, last_kept(view).n - first)
     cdef Py_ssize_t start = div(p.n_blocks * segment, p.n_segments), stop = div(p.n_blocks * (segment + 1), p.n_segments)
-    cdef Py_ssize_t c, i
+    cdef Py_ssize_t c, i, n_states = round_up(channels, p.granule)
     cdef bint wide = p.tiled and view.element in (INT64, UINT64)
     cdef double *tile = NULL
     cdef pair mean
@@ -405,15 +413,13 @@ cdef int segment_state(const View *view, const Plan *p, Py_ssize_t task, bint om
         b = make_block(view, p, slab, first, channels, i, w.anchor, tile)
         if i == start:
             guess_shift(&b, p.whole, w.shift)
-            block_state(&b, p.by_rows, p.whole, omit and not p.whole, w, state, pitch)
-            memcpy(w.mean, state + pitch, channels * sizeof(double))
+            block_state(&b, p.by_rows, p.whole, omit and not p.whole, w, state, pitch, n_states)
             continue
-        if b.element not in (UINT8, INT8):      # the mean of the block before
-            memcpy(w.shift, w.mean, channels * sizeof(double))
+        if b.element not in (UINT8, INT8):      # shift by the mean of the block before
+            memcpy(w.shift, state + pitch if i == start + 1 else w.block + PITCH, channels * sizeof(double))
             prepare_shift(w.shift, channels, p.whole)
-        block_state(&b, p.by_rows, p.whole, omit and not p.whole, w, w.block, PITCH)
-        memcpy(w.mean, w.block + PITCH, channels * sizeof(double))
-        merge(state, pitch, w.block, PITCH, channels)
+        block_state(&b, p.by_rows, p.whole, omit and not p.whole, w, w.block, PITCH, n_states)
+        merge(state, pitch, w.block, PITCH, n_states)
     if wide:
         for c in range(channels):
             mean.hi = state[pitch + c]
@@ -430,9 +436,9 @@ cdef int run_task(const View *view, const Plan *p, Py_ssize_t task, bint omit, d
     """A task's state to its part, or, where a group of channels has but one segment, to the sink."""
     cdef Work w
     cdef int failed
-    cdef Py_ssize_t place
+    cdef Py_ssize_t place, pitch = round_up(p.chunk, GRANULE)
     if parts != NULL:
-        return segment_state(view, p, task, omit, &w, parts + task * 5 * p.chunk, p.chunk)
+        return segment_state(view, p, task, omit, &w, parts + task * 5 * pitch, pitch)
     place = group_place(view, p, task)
     if sink.state != NULL and last_kept(view).out == 1:
         return segment_state(view, p, task, omit, &w, sink.state + place, sink.pitch)
@@ -467,11 +473,12 @@ cdef void emit_group(const View *view, const Plan *p, Py_ssize_t group, const do
 cdef int accumulate(const View *view, const Sink *sink, bint omit, int n_threads) noexcept nogil:
     cdef Plan p = make_plan(view)
     cdef Py_ssize_t groups = p.n_slabs * p.n_chunks, n_tasks = groups * p.n_segments, task, i
+    cdef Py_ssize_t pitch = round_up(p.chunk, GRANULE)
     cdef double *parts = NULL
     cdef double *part
     cdef int failed = 0
     if p.n_segments > 1:
-        parts = <double *> malloc(n_tasks * 5 * p.chunk * sizeof(double))
+        parts = <double *> malloc(n_tasks * 5 * pitch * sizeof(double))
         if parts == NULL:
             return -1
     if n_threads == 1 or n_tasks == 1:
@@ -482,9 +489,9 @@ cdef int accumulate(const View *view, const Sink *sink, bint omit, int n_threads
             failed |= run_task(view, &p, task, omit, parts, sink)
     if parts != NULL:
         for i in range(groups):
-            part = parts + i * p.n_segments * 5 * p.chunk
+            part = parts + i * p.n_segments * 5 * pitch
             for task in range(1, p.n_segments):
-                merge(part, p.chunk, part + task * 5 * p.chunk, p.chunk, p.chunk)
-            emit_group(view, &p, i, part, p.chunk, sink)
+                merge(part, pitch, part + task * 5 * pitch, pitch, round_up(p.chunk, p.granule))
+            emit_group(view, &p, i, part, pitch, sink)
     free(parts)
     return failed
