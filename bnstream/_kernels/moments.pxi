@@ -10,14 +10,15 @@
 cdef enum:
     BLOCK_BYTES = 524288
     BLOCK_ROWS = 512        # at the most, of each column: rounding errors of at most 64 additions
-    RUN = 8192              # elements of a channel in a block of runs: 256 additions a lane
-    SHORT_RUN = 256         # runs up to this, in whole rows, are taken as columns
+    RUN = 32768             # elements of a channel in a block of runs
+    RUN_WIDTH = 128         # columns that a run is read as
+    SHORT_RUN = 256         # runs up to this, beside each other, are taken as columns
     TILE = 32768            # doubles of scratch for what cannot be read in place
     TASKS = 32              # at least so many, where there is enough to do ...
     TASK_BYTES = 262144     # ... with this much for each
 
 ctypedef struct Plan:
-    bint by_rows                # else by columns
+    bint by_runs                # else by columns
     bint tiled                  # through scratch
     bint whole                  # bytes and 16-bit integers, which add up exactly
     Py_ssize_t n_slabs          # channel dims but the last, flattened
@@ -25,7 +26,7 @@ ctypedef struct Plan:
     Py_ssize_t n_chunks
     Py_ssize_t fold             # rows read as one
     Py_ssize_t inner            # batch elements beside each other within a channel
-    Py_ssize_t run              # by rows: elements of a run
+    Py_ssize_t run              # by runs: elements of one
     Py_ssize_t n_units          # what blocks divide: rows, or runs
     Py_ssize_t unit_stride      # bytes
     Py_ssize_t block_units
@@ -33,16 +34,17 @@ ctypedef struct Plan:
     Py_ssize_t n_segments
     Py_ssize_t granule          # channels of a state come in so many: a whole vector, where there is one chunk
 
-ctypedef struct Block:
+ctypedef struct Block:          # some channels, some rows, as tables of columns; lengths and pitches in elements
     const char *data
     Element element
     Py_ssize_t n                # values per channel
-    Py_ssize_t n_samples        # of them, at hand for a guess
-    Py_ssize_t channels, inner, fold
-    Py_ssize_t n_rows           # folded rows, or runs
-    Py_ssize_t pitch            # elements from one to the next
-    Py_ssize_t width            # columns, or elements of a run
-    Py_ssize_t tail             # columns of the last, shorter, folded row
+    Py_ssize_t n_samples        # rows at hand for a guess
+    Py_ssize_t fold, channels, inner    # what the columns of a table are
+    Py_ssize_t width            # how many columns that is
+    Py_ssize_t n_rows, pitch    # of a table
+    Py_ssize_t tail             # columns of one more row, a shorter one
+    Py_ssize_t n_tables, table_pitch
+    Py_ssize_t ahead            # from a load to its prefetch
 
 ctypedef struct Work:           # of one task, on its stack
     double shift[PITCH]         # of each channel
@@ -83,6 +85,11 @@ cdef Py_ssize_t fold_of(Py_ssize_t width, Py_ssize_t n_rows) noexcept nogil:
     return fold
 
 
+cdef Py_ssize_t run_width(Py_ssize_t n) noexcept nogil:
+    """The columns that a run of n elements is read as: few, as each costs the block some time, but in eight rows."""
+    return min(<Py_ssize_t> RUN_WIDTH, n if n < 64 else n // 8)
+
+
 cdef Plan make_plan(const View *view) noexcept nogil:
     cdef Plan p
     cdef int last = view.n_batch - 1
@@ -97,7 +104,7 @@ cdef Plan make_plan(const View *view) noexcept nogil:
     p.whole = view.element in (UINT8, INT8, UINT16, INT16)
     p.fold = p.inner = 1
     p.tiled = False
-    p.by_rows = False
+    p.by_runs = False
     p.run = 1
     p.n_units = view.n_rows
     p.unit_stride = fastest.stride
@@ -107,18 +114,18 @@ cdef Plan make_plan(const View *view) noexcept nogil:
         p.n_units = view.batch[0].n if view.n_batch == 2 else 1
         p.unit_stride = view.batch[0].stride if view.n_batch == 2 else 0
         if (channel.stride == fastest.n * view.itemsize and fastest.n <= SHORT_RUN
-                and (p.n_units >= 8 or fastest.n <= LANES)):
+                and (p.n_units >= 8 or fastest.n <= 32)):
             p.inner = fastest.n                                     # columns: short runs beside each other
         else:
-            p.by_rows = True                                        # long runs
+            p.by_runs = True                                        # long runs
             p.run = fastest.n
     else:
         p.tiled = True
-        p.by_rows = fastest.stride < max(channel.stride, -channel.stride)
+        p.by_runs = fastest.stride < max(channel.stride, -channel.stride)
 
-    if p.by_rows:
+    if p.by_runs:
         p.chunk = 1
-        p.fold = LANES
+        p.inner = run_width(RUN if p.tiled else p.run)
         if p.tiled:
             p.block_units = RUN                                     # any RUN rows are gathered into one run
         elif p.run <= RUN:
@@ -152,47 +159,48 @@ cdef Block make_block(const View *view, const Plan *p, Py_ssize_t slab, Py_ssize
                       Py_ssize_t index, const uint64_t *anchor, double *tile) noexcept nogil:
     """Block number `index` of some channels: where it lies, or, tiled, its copy in `tile`."""
     cdef Block b
-    cdef Py_ssize_t first, n, pieces, piece, skip = 0, row = channels * p.inner
-    b.element = view.element
-    b.channels = channels
-    b.inner = p.inner
-    b.fold = p.fold
-    b.tail = 0
+    cdef Py_ssize_t first, n, run = p.run, skip = 0, itemsize = view.itemsize
     if p.block_units > 0:
         first = index * p.block_units
         n = min(p.block_units, p.n_units - first)
-        b.width = p.run
-    else:
-        pieces = -p.block_units
-        piece = ceil_div(ceil_div(p.run, pieces), LANES) * LANES
-        first = index // pieces
+    else:                                   # a piece of a run
+        first = div(index, -p.block_units)
         n = 1
-        skip = min(p.run, index % pieces * piece)
-        b.width = min(piece, p.run - skip)
+        skip = (index + first * p.block_units) * RUN
+        run = min(<Py_ssize_t> RUN, run - skip)
     b.data = slab_data(view, slab, first_channel)
+    b.element = view.element
+    b.fold = p.fold
+    b.channels = channels
+    b.inner = p.inner
+    b.width = p.fold * channels * p.inner
+    b.pitch = b.width
+    b.n_tables = 1
+    b.table_pitch = 0
     if p.tiled:
         gather(view, p, b.data, channels, first, n, anchor, tile)
         b.data = <const char *> tile
         b.element = FLOAT64
-        if p.by_rows:
-            b.width = n
-            n = 1
-        b.pitch = row
+        itemsize = sizeof(double)
+        run = n
     else:
-        b.data += first * p.unit_stride + skip * view.itemsize
-        b.pitch = div(p.unit_stride, view.itemsize)
-    if p.by_rows:
-        b.n_rows = n
-        b.n = n * b.width
-        b.n_samples = b.width
+        b.data += first * p.unit_stride + skip * itemsize
+    if p.by_runs:
+        if not p.tiled:
+            b.n_tables = n
+            b.table_pitch = div(p.unit_stride, itemsize)
+        b.n = b.n_tables * run
+        b.n_rows = b.n_samples = div(run, b.width)
+        b.tail = run - b.n_rows * b.width
+        b.ahead = b.table_pitch if b.n_rows < 16 else div(AHEAD, itemsize)
         return b
     b.n = n * p.inner
     b.n_samples = n
-    b.width = row * p.fold
     b.n_rows = div(n, p.fold)
-    if p.fold > 1:
-        b.pitch = b.width
-        b.tail = (n - b.n_rows * p.fold) * row
+    b.tail = (n - b.n_rows * p.fold) * channels * p.inner
+    if p.fold == 1 and not p.tiled:
+        b.pitch = div(p.unit_stride, itemsize)
+    b.ahead = max(8, div(AHEAD, b.width * itemsize) & -8) * b.pitch
     return b
 
 
@@ -220,7 +228,7 @@ cdef Py_ssize_t slab_place(const View *view, Py_ssize_t slab, Py_ssize_t first_c
 
 cdef void gather(const View *view, const Plan *p, const char *data, Py_ssize_t channels, Py_ssize_t first, Py_ssize_t n,
                  const uint64_t *anchor, double *tile) noexcept nogil:
-    """Rows first to first + n of some channels to the tile: (channels, n) by rows, else (n, channels)."""
+    """Rows first to first + n of some channels to the tile: (channels, n) by runs, else (n, channels)."""
     cdef Py_ssize_t index[MAX_DIMS]
     cdef Py_ssize_t at, left, c, stride, done = 0, channel_stride = 0
     cdef int i, last = view.n_batch - 1
@@ -239,7 +247,7 @@ cdef void gather(const View *view, const Plan *p, const char *data, Py_ssize_t c
         if last >= 0:
             left = min(view.batch[last].n - index[last], n - done)
             stride = view.batch[last].stride
-        if p.by_rows:
+        if p.by_runs:
             load(data + at, stride, left, view.element, view.swapped, anchor, 0, tile + done)
         else:
             for c in range(left):
@@ -254,46 +262,40 @@ cdef void gather(const View *view, const Plan *p, const char *data, Py_ssize_t c
                 index[i - 1] += 1
 
 
-cdef inline void sum_numbers(const number *x, const Block *b, bint by_rows, bint omit, Work *w) noexcept nogil:
-    cdef Py_ssize_t r
-    if by_rows:
-        for r in range(b.n_rows):
-            if omit:
-                row_omit(x + r * b.pitch, b.width, w.spread[0], w.n, w.s, w.q)
-            else:
-                row(x + r * b.pitch, b.width, w.spread[0], w.s, w.q)
-    elif omit:
-        columns_omit(x, b.pitch, b.n_rows, b.width, w.spread, w.n, w.s, w.q)
-        columns_omit(x + b.n_rows * b.pitch, 0, b.tail > 0, b.tail, w.spread, w.n, w.s, w.q)
-    else:
-        columns(x, b.pitch, b.n_rows, b.width, w.spread, w.s, w.q)
-        columns(x + b.n_rows * b.pitch, 0, b.tail > 0, b.tail, w.spread, w.s, w.q)
+cdef inline void sum_numbers(const number *x, const Block *b, bint omit, Work *w) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(b.n_tables):
+        if omit:
+            columns_omit(x, b.pitch, b.n_rows, b.width, w.spread, w.n, w.s, w.q)
+            columns_omit(x + b.n_rows * b.pitch, 0, b.tail > 0, b.tail, w.spread, w.n, w.s, w.q)
+        else:
+            columns(x, b.pitch, b.n_rows, b.width, b.ahead, w.spread, w.s, w.q)
+            columns(x + b.n_rows * b.pitch, 0, b.tail > 0, b.tail, 0, w.spread, w.s, w.q)
+        x += b.table_pitch
 
 
-cdef inline void sum_bytes(const byte *x, const Block *b, bint by_rows, Work *w) noexcept nogil:
-    cdef Py_ssize_t r
-    if by_rows:
-        for r in range(b.n_rows):
-            byte_row(x + r * b.pitch, b.width, w.s, w.q)
-    else:
-        byte_columns(x, b.pitch, b.n_rows, b.width, w.s, w.q)
-        byte_columns(x + b.n_rows * b.pitch, 0, b.tail > 0, b.tail, w.s, w.q)
+cdef inline void sum_bytes(const byte *x, const Block *b, Work *w) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(b.n_tables):
+        byte_columns(x, b.pitch, b.n_rows, b.width, b.ahead, w.s, w.q)
+        byte_columns(x + b.n_rows * b.pitch, 0, b.tail > 0, b.tail, 0, w.s, w.q)
+        x += b.table_pitch
 
 
-cdef void sum_block(const Block *b, bint by_rows, bint omit, Work *w) noexcept nogil:
-    """s, q (and n) of every column, or lane, of a block."""
+cdef void sum_block(const Block *b, bint omit, Work *w) noexcept nogil:
+    """s, q (and n) of every column of a block."""
     if b.element == FLOAT32:
-        sum_numbers(<const float *> b.data, b, by_rows, omit, w)
+        sum_numbers(<const float *> b.data, b, omit, w)
     elif b.element == FLOAT64:
-        sum_numbers(<const double *> b.data, b, by_rows, omit, w)
+        sum_numbers(<const double *> b.data, b, omit, w)
     elif b.element == UINT8:
-        sum_bytes(<const uint8_t *> b.data, b, by_rows, w)
+        sum_bytes(<const uint8_t *> b.data, b, w)
     elif b.element == INT8:
-        sum_bytes(<const int8_t *> b.data, b, by_rows, w)
+        sum_bytes(<const int8_t *> b.data, b, w)
     elif b.element == UINT16:
-        sum_numbers(<const uint16_t *> b.data, b, by_rows, False, w)
+        sum_numbers(<const uint16_t *> b.data, b, False, w)
     else:
-        sum_numbers(<const int16_t *> b.data, b, by_rows, False, w)
+        sum_numbers(<const int16_t *> b.data, b, False, w)
 
 
 cdef void guess_shift(const Block *b, bint whole, double *shift) noexcept nogil:
@@ -307,8 +309,8 @@ cdef void guess_shift(const Block *b, bint whole, double *shift) noexcept nogil:
     elif b.element == INT16:
         guess(<const int16_t *> b.data, b, shift)
     else:
-        for c in range(b.channels):     # bytes are added up as they are
-            shift[c] = 0
+        for c in range(b.channels):
+            shift[c] = 128 if b.element == UINT8 else 0     # their bias
     prepare_shift(shift, b.channels, whole)
 
 
@@ -319,22 +321,24 @@ cdef inline void prepare_shift(double *shift, Py_ssize_t channels, bint whole) n
         shift[c] = 0 if not finite(shift[c]) else (rint(shift[c]) if whole else shift[c])
 
 
+cdef inline void halve(double *sums, Py_ssize_t n, Py_ssize_t group) noexcept nogil:
+    """Add up n groups of columns, the upper half to the lower, until one is left: long loops, and a fixed order."""
+    cdef Py_ssize_t i, half
+    while n > 1:
+        half = n // 2
+        for i in range(half * group):
+            sums[i] += sums[(n - half) * group + i]
+        n -= half
+
+
 cdef void fold(double *sums, Py_ssize_t n_fold, Py_ssize_t channels, Py_ssize_t inner) noexcept nogil:
-    """Columns (fold, channels, inner) added up to channels, in a fixed order."""
-    cdef Py_ssize_t half, c, i, n = n_fold * channels * inner
-    cdef double lane[8]
-    while n > channels * inner:
-        n //= 2
-        for c in range(n):
-            sums[c] += sums[n + c]
-    if inner == 1:
-        return
-    for c in range(channels):
-        for i in range(8):
-            lane[i] = 0
-        for i in range(inner):
-            lane[i % 8] += sums[c * inner + i]
-        sums[c] = tree(lane[0], lane[1], lane[2], lane[3], lane[4], lane[5], lane[6], lane[7])
+    """Columns (fold, channels, inner) added up to channels."""
+    cdef Py_ssize_t c
+    halve(sums, n_fold, channels * inner)
+    if inner > 1:
+        for c in range(channels):
+            halve(sums + c * inner, inner, 1)
+            sums[c] = sums[c * inner]
 
 
 cdef bint move_shift(const double *n, const double *s, const double *q, double *shift, Py_ssize_t channels) noexcept nogil:
@@ -354,17 +358,17 @@ cdef inline bint far(double n, double s, double q) noexcept nogil:
     return s * s > 0.875 * q * n
 
 
-cdef void block_state(const Block *b, bint by_rows, bint whole, bint omit, Work *w, double *state,
+cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *state,
                       Py_ssize_t pitch, Py_ssize_t n_states) noexcept nogil:
     """The n_states, at least as many as the block has channels, of a block."""
-    cdef Py_ssize_t c, j, attempt, n_columns = b.fold * b.channels * b.inner, group = b.channels * b.inner
+    cdef Py_ssize_t c, j, attempt, n_columns = b.width, group = b.channels * b.inner
     for c in range(b.channels, n_states):
         w.n[c] = w.shift[c] = 0
     for attempt in range(3):
         for j in range(round_up(n_columns, GRANULE)):
             w.s[j] = 0
             w.q[j] = 0
-        if n_columns == b.channels or by_rows:
+        if n_columns == b.channels:
             for c in range(b.channels):
                 w.spread[c] = w.shift[c]
         else:
@@ -376,7 +380,7 @@ cdef void block_state(const Block *b, bint by_rows, bint whole, bint omit, Work 
         if omit:
             for j in range(n_columns):
                 w.n[j] = 0
-        sum_block(b, by_rows, omit, w)
+        sum_block(b, omit, w)
         fold(w.s, b.fold, b.channels, b.inner)
         fold(w.q, b.fold, b.channels, b.inner)
         if omit:
@@ -413,12 +417,12 @@ cdef int segment_state(const View *view, const Plan *p, Py_ssize_t task, bint om
         b = make_block(view, p, slab, first, channels, i, w.anchor, tile)
         if i == start:
             guess_shift(&b, p.whole, w.shift)
-            block_state(&b, p.by_rows, p.whole, omit and not p.whole, w, state, pitch, n_states)
+            block_state(&b, p.whole, omit and not p.whole, w, state, pitch, n_states)
             continue
         if b.element not in (UINT8, INT8):      # shift by the mean of the block before
             memcpy(w.shift, state + pitch if i == start + 1 else w.block + PITCH, channels * sizeof(double))
             prepare_shift(w.shift, channels, p.whole)
-        block_state(&b, p.by_rows, p.whole, omit and not p.whole, w, w.block, PITCH, n_states)
+        block_state(&b, p.whole, omit and not p.whole, w, w.block, PITCH, n_states)
         merge(state, pitch, w.block, PITCH, n_states)
     if wide:
         for c in range(channels):

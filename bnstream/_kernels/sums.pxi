@@ -1,14 +1,12 @@
 # The innermost loops: sums of d = x - shift and of d*d, where x lies. They read each element once.
 #
-# Column loops run across channels and take eight rows at a time, so that one load and store of an accumulator serves eight
-# elements: per element a conversion, a subtraction, a product and two additions. Row loops run along one channel in LANES
-# virtual lanes, combined in a fixed order. So no vector width changes a bit.
+# The loops run across columns and take eight rows at a time, so that one load and store of an accumulator serves eight
+# elements: per element a conversion, a subtraction, a product and two additions. No vector width changes a bit.
 
 cdef enum:
     LINE = 64           # bytes of a cache line
     WIDTH = 512         # columns at a time at the most: 12 KB of accumulators, which stay in the L1 cache
     PITCH = WIDTH + 8   # from one such array to the next: not a whole page, where all would fall on the same cache lines
-    LANES = 32
     AHEAD = 16384       # bytes from a load to its prefetch
     BYTE_ROWS = 16384   # rows of bytes whose sums of squares fit 32 bits
 
@@ -57,11 +55,10 @@ cdef inline void one_row(const number *x, Py_ssize_t width, const double *shift,
         q[j] += d * d
 
 
-cdef void columns(const number *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, const double *shift,
-                  f64_out s, f64_out q) noexcept nogil:
-    """Add n_rows of `width` columns, `pitch` elements apart, to s and q."""
+cdef void columns(const number *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, Py_ssize_t ahead,
+                  const double *shift, f64_out s, f64_out q) noexcept nogil:
+    """Add n_rows of `width` columns, `pitch` elements apart, to s and q; prefetch `ahead` elements on."""
     cdef Py_ssize_t r, i, j, strip = LINE // sizeof(number), n_strips = width // strip
-    cdef Py_ssize_t ahead = max(8, div(AHEAD, width * sizeof(number)) // 8 * 8) * pitch
     cdef const number *row
     for r in range(0, n_rows - 7, 8):
         row = x + r * pitch
@@ -71,7 +68,7 @@ cdef void columns(const number *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize
             eight_rows(row + j * strip, pitch, strip, shift + j * strip, s + j * strip, q + j * strip)
         j = n_strips * strip
         eight_rows(row + j, pitch, width - j, shift + j, s + j, q + j)
-    for r in range(n_rows // 8 * 8, n_rows):
+    for r in range(n_rows & -8, n_rows):
         one_row(x + r * pitch, width, shift, s, q)
 
 
@@ -89,9 +86,39 @@ cdef void columns_omit(const number *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_
             q[j] += d * d
 
 
-cdef void byte_columns(const byte *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width,
+cdef inline int16_t bias(const byte *x) noexcept nogil:
+    """The shift of bytes: within -128 to 127, two squares fit 16 bits."""
+    return 128 if byte is uint8_t else 0
+
+
+cdef inline uint16_t square(int16_t x) noexcept nogil:
+    return x * x
+
+
+cdef inline void eight_byte_rows(const byte *x, Py_ssize_t pitch, Py_ssize_t width, int32_t *s, uint32_t *q) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef int16_t a, b, c, d, e, f, g, h, k = bias(x)
+    cdef uint16_t ab, cd, ef, gh
+    for j in range(width):
+        a = x[j] - k
+        b = x[j + pitch] - k
+        c = x[j + 2 * pitch] - k
+        d = x[j + 3 * pitch] - k
+        e = x[j + 4 * pitch] - k
+        f = x[j + 5 * pitch] - k
+        g = x[j + 6 * pitch] - k
+        h = x[j + 7 * pitch] - k
+        ab = square(a) + square(b)
+        cd = square(c) + square(d)
+        ef = square(e) + square(f)
+        gh = square(g) + square(h)
+        s[j] += <int16_t> (a + b + c + d + e + f + g + h)
+        q[j] += (<uint32_t> ab + cd) + (<uint32_t> ef + gh)
+
+
+cdef void byte_columns(const byte *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, Py_ssize_t ahead,
                        f64_out s, f64_out q) noexcept nogil:
-    """The same for bytes, of at most BYTE_ROWS rows, unshifted."""
+    """The same as columns for bytes, of at most BYTE_ROWS rows, shifted by their bias."""
     cdef int32_t s32[WIDTH]
     cdef uint32_t q32[WIDTH]
     cdef Py_ssize_t r, i, j
@@ -101,76 +128,19 @@ cdef void byte_columns(const byte *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ss
         q32[j] = 0
     for r in range(0, n_rows - 7, 8):
         row = x + r * pitch
-        for i in range(8):
-            for j in range(width // LINE + 1):
-                prefetch(row + AHEAD + i * pitch + j * LINE)
+        for j in range(width // LINE):
+            for i in range(8):
+                prefetch(row + j * LINE + ahead + i * pitch)
+            eight_byte_rows(row + j * LINE, pitch, LINE, s32 + j * LINE, q32 + j * LINE)
+        j = width & -LINE
+        eight_byte_rows(row + j, pitch, width - j, s32 + j, q32 + j)
+    for r in range(n_rows & -8, n_rows):
         for j in range(width):
-            s32[j] += <int16_t> (row[j] + row[j + pitch] + row[j + 2 * pitch] + row[j + 3 * pitch]
-                                 + row[j + 4 * pitch] + row[j + 5 * pitch] + row[j + 6 * pitch] + row[j + 7 * pitch])
-            q32[j] += ((square(row[j]) + square(row[j + pitch])) + (square(row[j + 2 * pitch]) + square(row[j + 3 * pitch]))
-                       + ((square(row[j + 4 * pitch]) + square(row[j + 5 * pitch]))
-                          + (square(row[j + 6 * pitch]) + square(row[j + 7 * pitch]))))
-    for r in range(n_rows // 8 * 8, n_rows):
-        for j in range(width):
-            s32[j] += x[r * pitch + j]
-            q32[j] += square(x[r * pitch + j])
+            s32[j] += x[r * pitch + j] - bias(x)
+            q32[j] += square(x[r * pitch + j] - bias(x))
     for j in range(width):
         s[j] += s32[j]
         q[j] += q32[j]
-
-
-cdef inline uint32_t square(byte x) noexcept nogil:
-    return <uint16_t> (x * x)
-
-
-cdef void row(const number *x, Py_ssize_t n, double shift, f64_out s, f64_out q) noexcept nogil:
-    """Add a run of n elements of one channel to the lanes of s and q."""
-    cdef double s_lane[LANES]
-    cdef double q_lane[LANES]
-    cdef Py_ssize_t i, j, full = n // LANES * LANES
-    cdef double d
-    cdef const number *lanes
-    for j in range(LANES):
-        s_lane[j] = s[j]
-        q_lane[j] = q[j]
-    for i in range(n // LANES):
-        lanes = x + i * LANES
-        for j in range(<Py_ssize_t> (LANES * sizeof(number)) // LINE):
-            prefetch(<const char *> lanes + AHEAD // 4 + j * LINE)
-        for j in range(LANES):
-            d = lanes[j] - shift
-            s_lane[j] += d
-            q_lane[j] += d * d
-    for j in range(LANES):
-        s[j] = s_lane[j]
-        q[j] = q_lane[j]
-    for j in range(n - full):
-        d = x[full + j] - shift
-        s[j] += d
-        q[j] += d * d
-
-
-cdef void row_omit(const number *x, Py_ssize_t n_elements, double shift, f64_out n, f64_out s, f64_out q) noexcept nogil:
-    cdef Py_ssize_t i, j
-    cdef double d
-    for i in range((n_elements + LANES - 1) // LANES):
-        for j in range(min(<Py_ssize_t> LANES, n_elements - i * LANES)):
-            d = x[i * LANES + j]
-            n[j] += 1.0 if finite(d) else 0.0
-            d = d - shift if finite(d) else 0.0
-            s[j] += d
-            q[j] += d * d
-
-
-cdef void byte_row(const byte *x, Py_ssize_t n, f64_out s, f64_out q) noexcept nogil:
-    cdef int32_t s32 = 0
-    cdef uint32_t q32 = 0
-    cdef Py_ssize_t i
-    for i in range(n):
-        s32 += x[i]
-        q32 += square(x[i])
-    s[0] += s32
-    q[0] += q32
 
 
 cdef inline void eight_means(const number *x, const Py_ssize_t *at, Py_ssize_t inner, Py_ssize_t channels,
