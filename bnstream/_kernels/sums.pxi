@@ -3,13 +3,6 @@
 # The loops run across columns and take eight rows at a time, so that one load and store of an accumulator serves eight
 # elements: per element a conversion, a subtraction, a product and two additions. No vector width changes a bit.
 
-cdef enum:
-    LINE = 64           # bytes of a cache line
-    WIDTH = 512         # columns at a time at the most: 12 KB of accumulators, which stay in the L1 cache
-    PITCH = WIDTH + 8   # from one such array to the next: not a whole page, where all would fall on the same cache lines
-    AHEAD = 16384       # bytes from a load to its prefetch
-    BYTE_ROWS = 16384   # rows of bytes whose sums of squares fit 32 bits
-
 ctypedef fused number:  # added up in double; of the integers every sum is exact, as blocks are short and shifts whole
     float
     double
@@ -118,7 +111,7 @@ cdef inline void eight_byte_rows(const byte *x, Py_ssize_t pitch, Py_ssize_t wid
 
 cdef void byte_columns(const byte *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, Py_ssize_t ahead,
                        f64_out s, f64_out q) noexcept nogil:
-    """The same as columns for bytes, of at most BYTE_ROWS rows, shifted by their bias."""
+    """The same as columns for bytes, about their bias; the sums of 131,000 rows, more than any block has, fit 32 bits."""
     cdef int32_t s32[WIDTH]
     cdef uint32_t q32[WIDTH]
     cdef Py_ssize_t r, i, j

@@ -22,9 +22,10 @@ cdef extern from "kernels.h" nogil:
     uint64_t swap64 "bn_swap64"(uint64_t)
 
 include "pairs.pxi"
+include "plan.pxi"
+include "load.pxi"
 include "sums.pxi"
 include "states.pxi"
-include "load.pxi"
 include "moments.pxi"
 
 cdef Kernels table
