@@ -76,24 +76,29 @@ cdef inline void prepare_shift(double *shift, Py_ssize_t channels, bint whole) n
         shift[c] = 0 if not finite(shift[c]) else (rint(shift[c]) if whole else shift[c])
 
 
-cdef inline void halve(double *sums, Py_ssize_t n, Py_ssize_t group) noexcept nogil:
-    """Add up n groups of columns, the upper half to the lower, until one is left: long loops, and a fixed order."""
-    cdef Py_ssize_t i, half
-    while n > 1:
-        half = n // 2
-        for i in range(half * group):
-            sums[i] += sums[(n - half) * group + i]
-        n -= half
-
-
 cdef void fold(double *sums, Py_ssize_t n_fold, Py_ssize_t channels, Py_ssize_t inner) noexcept nogil:
-    """Columns (fold, channels, inner) added up to channels."""
-    cdef Py_ssize_t c
-    halve(sums, n_fold, channels * inner)
+    """Columns (fold, channels, inner) added up to channels, in a fixed order."""
+    cdef Py_ssize_t c, n = n_fold * channels * inner
+    while n > channels * inner:
+        n //= 2
+        for c in range(n):
+            sums[c] += sums[n + c]
     if inner > 1:
         for c in range(channels):
-            halve(sums + c * inner, inner, 1)
-            sums[c] = sums[c * inner]
+            sums[c] = sum_of(sums + c * inner, inner)
+
+
+cdef inline double sum_of(const double *x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i, j
+    cdef double lane[8]
+    for j in range(8):
+        lane[j] = 0
+    for i in range(n // 8):
+        for j in range(8):
+            lane[j] += x[8 * i + j]
+    for j in range(n & 7):
+        lane[j] += x[(n & -8) + j]
+    return tree(lane[0], lane[1], lane[2], lane[3], lane[4], lane[5], lane[6], lane[7])
 
 
 cdef bint move_shift(const double *n, const double *s, const double *q, double *shift, Py_ssize_t channels) noexcept nogil:

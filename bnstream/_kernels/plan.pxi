@@ -182,7 +182,7 @@ cdef Block make_block(const View *view, const Plan *p, Py_ssize_t slab, Py_ssize
         b.n = b.n_tables * run
         b.n_rows = b.n_samples = div(run, b.width)
         b.tail = run - b.n_rows * b.width
-        b.ahead = b.table_pitch if b.n_rows < 16 else div(AHEAD, itemsize)
+        b.ahead = b.table_pitch if p.pieces == 1 else div(AHEAD, itemsize)  # the next run, or further on in this one
         return b
     b.n = n * p.inner
     b.n_samples = n
