@@ -12,9 +12,10 @@ import time
 import warnings
 
 import numpy as np
+from benchmarks import floor
+from benchmarks.data import array
 
 import bnstream
-import floor
 
 
 def optional(name):
@@ -37,15 +38,6 @@ def interleaved(calls, rounds, number=1):
                 call()
             times[name].append((time.perf_counter() - start) / number)
     return {name: statistics.median(values) for name, values in times.items()}
-
-
-def array(shape, dtype, seed=0):
-    """Numbers of a dtype, every page touched."""
-    rng = np.random.default_rng(seed)
-    if np.issubdtype(dtype, np.integer):
-        info = np.iinfo(dtype)
-        return rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
-    return rng.standard_normal(shape, dtype=dtype) if dtype != np.float16 else rng.standard_normal(shape).astype(dtype)
 
 
 def numpy_mean_var(x, axis):

@@ -1,6 +1,7 @@
 """What this installation is and runs on."""
 
 from importlib.metadata import version
+from typing import Literal, overload
 
 import numpy as np
 
@@ -8,7 +9,11 @@ from bnstream import _kernels
 from bnstream._kernels import _runtime
 
 
-def show_config(mode="stdout"):
+@overload
+def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
+@overload
+def show_config(mode: Literal["dicts"]) -> dict[str, str | int]: ...
+def show_config(mode: str = "stdout") -> dict[str, str | int] | None:
     """Show the version, the level of the kernels, the compiler, OpenMP and the number of threads.
 
     Parameters
@@ -34,7 +39,7 @@ def show_config(mode="stdout"):
     """
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"mode must be 'stdout' or 'dicts', got {mode!r}")
-    config = {
+    config: dict[str, str | int] = {
         "bnstream": version("bnstream"),
         "numpy": np.__version__,
         "level": _kernels.level,
@@ -47,3 +52,4 @@ def show_config(mode="stdout"):
         return config
     for name, value in config.items():
         print(f"{name:<18}  {value}")
+    return None

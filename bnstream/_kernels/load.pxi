@@ -39,6 +39,11 @@ cdef inline void load64(const char *source, Py_ssize_t stride, Py_ssize_t n, bin
                         const uint64_t *anchor, Py_ssize_t anchor_step, double *out) noexcept nogil:
     cdef uint64_t bits
     cdef Py_ssize_t i
+    if stride == 8 and not swapped:
+        for i in range(n):
+            memcpy(&bits, source + i * 8, 8)
+            out[i] = number64(bits, anchor[i * anchor_step], element)
+        return
     for i in range(n):
         memcpy(&bits, source + i * stride, 8)
         out[i] = number64(swap64(bits) if swapped else bits, anchor[i * anchor_step], element)
@@ -48,6 +53,11 @@ cdef inline void load32(const char *source, Py_ssize_t stride, Py_ssize_t n, bin
                         double *out) noexcept nogil:
     cdef uint32_t bits
     cdef Py_ssize_t i
+    if stride == 4 and not swapped:       # the usual case, in vectors
+        for i in range(n):
+            memcpy(&bits, source + i * 4, 4)
+            out[i] = number32(bits, element)
+        return
     for i in range(n):
         memcpy(&bits, source + i * stride, 4)
         out[i] = number32(swap32(bits) if swapped else bits, element)
@@ -57,6 +67,11 @@ cdef inline void load16(const char *source, Py_ssize_t stride, Py_ssize_t n, bin
                         double *out) noexcept nogil:
     cdef uint16_t bits
     cdef Py_ssize_t i
+    if stride == 2 and not swapped:       # the usual case, in vectors
+        for i in range(n):
+            memcpy(&bits, source + i * 2, 2)
+            out[i] = number16(bits, element)
+        return
     for i in range(n):
         memcpy(&bits, source + i * stride, 2)
         out[i] = number16(swap16(bits) if swapped else bits, element)

@@ -121,7 +121,7 @@ cdef Plan make_plan(const View *view) noexcept nogil:
             p.run = fastest.n
     else:
         p.tiled = True
-        p.by_runs = fastest.stride < max(channel.stride, -channel.stride)
+        p.by_runs = view.n_kept == 0 or fastest.stride < max(channel.stride, -channel.stride)
 
     if p.by_runs:
         p.chunk = 1
@@ -220,25 +220,25 @@ cdef void gather(const View *view, const Plan *p, const char *data, Py_ssize_t c
                  const uint64_t *anchor, double *tile) noexcept nogil:
     """Rows first to first + n of some channels to the tile: (channels, n) by runs, else (n, channels)."""
     cdef Py_ssize_t index[MAX_DIMS]
-    cdef Py_ssize_t at, left, c, stride, done = 0, channel_stride = 0
+    cdef Py_ssize_t at = first, left, c, stride = 0, done = 0, channel_stride = last_kept(view).stride
     cdef int i, last = view.n_batch - 1
-    if view.n_kept > 0:
-        channel_stride = view.kept[view.n_kept - 1].stride
-    at = first
+    cdef bint level
     for i in range(last, -1, -1):
         index[i] = at % view.batch[i].n
         at //= view.batch[i].n
+    if last >= 0:
+        stride = view.batch[last].stride
+    # Rows that follow each other as the channels do are one run; an anchor is a channel's own.
+    level = stride == channels * channel_stride and view.element not in (INT64, UINT64)
     while done < n:
         at = 0
         for i in range(last + 1):
             at += index[i] * view.batch[i].stride
-        left = 1
-        stride = 0
-        if last >= 0:
-            left = min(view.batch[last].n - index[last], n - done)
-            stride = view.batch[last].stride
+        left = min(view.batch[last].n - index[last], n - done) if last >= 0 else 1
         if p.by_runs:
             load(data + at, stride, left, view.element, view.swapped, anchor, 0, tile + done)
+        elif level:
+            load(data + at, channel_stride, left * channels, view.element, view.swapped, anchor, 0, tile + done * channels)
         else:
             for c in range(left):
                 load(data + at + c * stride, channel_stride, channels, view.element, view.swapped, anchor, 1,

@@ -15,8 +15,8 @@ def _library():
         raise NotImplementedError("no C compiler to build the floor with")
     folder = tempfile.mkdtemp(prefix="bnstream-floor-")
     target = Path(folder, "floor.so")
-    source = Path(__file__).with_name("floor.c")
-    subprocess.run([compiler, "-O3", "-fopenmp", "-shared", "-fPIC", source, "-o", target], check=True)
+    source = Path(__file__).with_name("floor.h")
+    subprocess.run([compiler, "-O3", "-fopenmp", "-shared", "-fPIC", "-x", "c", source, "-o", target], check=True)
     library = ctypes.CDLL(str(target))
     shutil.rmtree(folder)
     library.bn_read.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]

@@ -1,0 +1,22 @@
+"""What the benchmarks run on."""
+
+import numpy as np
+
+import bnstream
+
+
+def need(*names):
+    """Skip a benchmark on a commit that has not got these public names yet; for use in setup."""
+    for name in names:
+        if not hasattr(bnstream, name):
+            raise NotImplementedError(f"this bnstream has no {name}")
+
+
+def array(shape, dtype, seed=0):
+    """Numbers of a dtype, every page touched."""
+    rng = np.random.default_rng(seed)
+    dtype = np.dtype(dtype)
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        return rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
+    return rng.standard_normal(shape, dtype=dtype) if dtype.itemsize >= 4 else rng.standard_normal(shape).astype(dtype)

