@@ -105,7 +105,8 @@ class Build(build_ext):
 
 
 def extension(name, **options):
-    return Extension(f"bnstream.{name}", [f"bnstream/{name.replace('.', '/')}.pyx"], include_dirs=[numpy.get_include()], **options)
+    source = f"bnstream/{name.replace('.', '/')}.pyx"
+    return Extension(f"bnstream.{name}", [source], include_dirs=[numpy.get_include()], **options)
 
 
 kernels = Path("bnstream", "_kernels")

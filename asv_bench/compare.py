@@ -47,7 +47,7 @@ def numpy_mean_var(x, axis):
 def throughput(x, axis, threads, peers=()):
     """The calls of one row of the table."""
     calls = {"bnstream": lambda: bnstream.mean_var(x, axis, n_threads=threads)}
-    if x.flags.c_contiguous or x.flags.f_contiguous:
+    if x.nbytes > 1e6 and (x.flags.c_contiguous or x.flags.f_contiguous):
         calls["read"] = lambda: floor.read(x, threads)
     if "numpy" in peers:
         calls["numpy"] = numpy_mean_var(x, axis)

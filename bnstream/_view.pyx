@@ -14,8 +14,7 @@ from cpython.pyport cimport PY_SSIZE_T_MAX
 from numpy cimport ndarray
 
 from bnstream._kernels._table cimport (
-    BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, MAX_DIMS, UINT8, UINT16, UINT32, UINT64, Dim, Element,
-    View,
+    BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, Dim, Element, View,
 )
 
 cnp.import_array()
@@ -54,7 +53,7 @@ cdef ndarray as_array(object x):
     try:
         a = np.asarray(x)
     except ValueError as error:
-        raise ValueError(f"expected an array, or nested sequences of equal lengths, got {type(x).__name__}: {error}") from None
+        raise ValueError(f"expected an array, or sequences of equal lengths, got {type(x).__name__}: {error}") from None
     return a
 
 

@@ -75,9 +75,9 @@ cdef void emit(const double *state, Py_ssize_t pitch, Py_ssize_t n_channels, con
         for i in range(5):
             emit_row(state + i * pitch, n_channels, sink.state + i * sink.pitch + first, step)
     elif sink.single:
-        emit_moments(state, pitch, n_channels, sink.ddof, (<float *> sink.mean) + first, (<float *> sink.var) + first, step)
+        emit_moments(state, pitch, n_channels, sink.ddof, <float *> sink.mean + first, <float *> sink.var + first, step)
     else:
-        emit_moments(state, pitch, n_channels, sink.ddof, (<double *> sink.mean) + first, (<double *> sink.var) + first, step)
+        emit_moments(state, pitch, n_channels, sink.ddof, <double *> sink.mean + first, <double *> sink.var + first, step)
 
 
 cdef inline void emit_row(const double *values, Py_ssize_t n, double *out, Py_ssize_t step) noexcept nogil:
