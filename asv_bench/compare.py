@@ -1,4 +1,4 @@
-"""bnstream and its peers in one run, interleaved: medians and ratios, as a Markdown table.
+"""bnstream and its peers in one run, interleaved: medians and ratios, as Markdown tables.
 
     python asv_bench/compare.py [--rounds 15] [--threads 2] [--only TEXT]
 
@@ -10,6 +10,7 @@ import importlib
 import statistics
 import time
 import warnings
+from fractions import Fraction
 
 import numpy as np
 from benchmarks import floor
@@ -88,7 +89,7 @@ LAYOUTS = [
 ]
 
 
-def table(rounds, threads, only):
+def throughput_table(rounds, threads, only):
     rows = [(name, lambda s=shape, d=dtype: array(s, d), axis, peers) for name, shape, dtype, axis, peers in THROUGHPUT]
     rows += [(name, make, axis, ("numpy", "torch")) for name, make, axis in LAYOUTS]
     print(f"| mean_var, {threads} threads | ms | of plain read | numpy | torch | oneDAL | sklearn |")
@@ -106,33 +107,76 @@ def table(rounds, threads, only):
 
 
 def latency(rounds):
+    """Small updates, against np.add of the same array."""
     x = np.random.default_rng(0).standard_normal((8, 17))
     moments = bnstream.Moments()
-    calls = {"update": lambda: moments.update(x), "np.add": lambda: np.add(x, x)}
-    if normalize := optional("gymnasium.wrappers.utils"):
-        running = normalize.RunningMeanStd(shape=(17,))
-        calls["gymnasium"] = lambda: running.update(x)
+    calls = {"Moments.update": lambda: moments.update(x), "np.add": lambda: np.add(x, x)}
+    if gymnasium := optional("gymnasium.wrappers.utils"):
+        running = gymnasium.RunningMeanStd(shape=(17,))
+        calls["gymnasium RunningMeanStd.update"] = lambda: running.update(x)
     seconds = interleaved(calls, rounds, 2000)
+    print("\n| one batch of (8, 17) float64 | us | of an update |")
+    print("|---|---|---|")
     for name, value in seconds.items():
-        print(f"{name}: {value * 1e6:.3f} us, {value / seconds['update']:.2f} of an update")
+        print(f"| {name} | {value * 1e6:.2f} | {value / seconds['Moments.update']:.2f} |")
 
 
 def scaling(rounds):
+    """Two threads against one, and time per element against size."""
     x = array((4096, 256), np.float32)
     seconds = interleaved({n: lambda n=n: bnstream.mean_var(x, n_threads=n) for n in (1, 2)}, rounds * 20)
-    print(f"1 to 2 threads on (4096, 256): {seconds[1] / seconds[2]:.2f}x")
+    print(f"\n1 to 2 threads on (4096, 256) float32: {seconds[1] / seconds[2]:.2f}x")
+    print("\n| elements, float32 (n, 256), 2 threads | ns an element |")
+    print("|---|---|")
+    for exponent in range(5, 10):
+        x = np.empty((10**exponent // 256, 256), np.float32)
+        for start in range(0, len(x), 65536):
+            part = x[start:start + 65536]
+            part[...] = array(part.shape, np.float32)
+        calls = {"bnstream": lambda x=x: bnstream.mean_var(x, n_threads=2)}
+        seconds = interleaved(calls, min(rounds, 5), 10 ** max(0, 7 - exponent))
+        print(f"| 1e{exponent} | {seconds['bnstream'] / x.size * 1e9:.3f} |", flush=True)
+
+
+def exact_var(column):
+    """The variance of a column in rational arithmetic."""
+    values = [Fraction(v) for v in column.tolist()]
+    mean = sum(values) / len(values)
+    return sum((v - mean) ** 2 for v in values) / len(values)
+
+
+def errors():
+    """The relative error of the variance, the worst of four columns, against |mean| / sd."""
+    ways = {"bnstream": lambda x: bnstream.mean_var(x, dtype="float64")[1], "numpy": lambda x: x.var(0)}
+    if torch := optional("torch"):
+        ways["torch"] = lambda x: torch.var_mean(torch.from_numpy(x), dim=0, correction=0)[0].numpy()
+    if onedal := optional("sklearnex.basic_statistics"):
+        def incremental(x):
+            return onedal.IncrementalBasicStatistics(result_options=["mean", "variance"]).partial_fit(x).variance_
+        ways["oneDAL"] = lambda x: incremental(x) * (len(x) - 1) / len(x)
+    if sklearn := optional("sklearn.preprocessing"):
+        ways["sklearn"] = lambda x: sklearn.StandardScaler().partial_fit(x).var_
+    print(f"\n| mean / sd, (20000, 4) float32 | {' | '.join(ways)} |")
+    print("|---|" + "---|" * len(ways))
+    for ratio in (1, 100, 10**4, 10**6):
+        x = (array((20000, 4), np.float64) + ratio).astype(np.float32)
+        exact = [exact_var(x[:, c]) for c in range(4)]
+        worst = [max(abs(float(Fraction(float(v)) / e - 1)) for v, e in zip(way(x), exact, strict=True))
+                 for way in ways.values()]
+        print(f"| {ratio:,} | {' | '.join(f'{w:.1e}' for w in worst)} |", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--rounds", type=int, default=15, help="how often each call is timed")
+    parser.add_argument("--threads", type=int, default=2, help="for bnstream, the plain read and PyTorch")
+    parser.add_argument("--only", default="", help="only rows of the first table whose name holds this text")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    table(arguments.rounds, arguments.threads, arguments.only)
+    throughput_table(arguments.rounds, arguments.threads, arguments.only)
     if not arguments.only:
         latency(arguments.rounds)
+        errors()
         scaling(arguments.rounds)
 
 

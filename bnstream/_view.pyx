@@ -39,7 +39,8 @@ cdef int require_finite(ndarray mean) except -1:
         channel = tuple(bad[0].tolist())
         raise ValueError(f"NaN or inf in {len(bad)} of {mean.size} channels, the first at index "
                          f"{channel[0] if len(channel) == 1 else channel}; clean the data, or pass nan_policy='omit' to "
-                         "leave such elements out, or 'propagate' to let them through")
+                         "leave such elements out, or 'propagate' to let them through. (Finite data comes to this only "
+                         "where a sum overflows, at numbers near 1e306: scale it)")
     return 0
 
 
@@ -53,7 +54,8 @@ cdef ndarray as_array(object x):
     try:
         a = np.asarray(x)
     except ValueError as error:
-        raise ValueError(f"expected an array, or sequences of equal lengths, got {type(x).__name__}: {error}") from None
+        raise ValueError(f"expected an array or nested sequences of equal lengths, got {type(x).__name__}: {error}"
+                         ) from None
     return a
 
 

@@ -114,5 +114,6 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     if policy == RAISE and view.n_rows:
         require_finite(mean)
     if mean.dtype != out_dtype:
-        mean, var = mean.astype(out_dtype), var.astype(out_dtype)
+        with np.errstate(over="ignore"):        # too large for the dtype is inf, here as in the kernels
+            mean, var = mean.astype(out_dtype), var.astype(out_dtype)
     return (mean, var) if shape else (mean[()], var[()])

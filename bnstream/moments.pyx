@@ -265,7 +265,7 @@ cdef class Moments:
     def m2(self):
         return np.zeros(()) if self.state is None else self.row(3)
 
-    def var(self, ddof=0):
+    def var(self, double ddof=0):
         """The variance of every channel: ``m2 / (n - ddof)``.
 
         Parameters
@@ -289,7 +289,7 @@ cdef class Moments:
         n = self.row(0)
         return self.row(3) / np.where((n > ddof) & (n > 0), n - ddof, np.nan)
 
-    def std(self, ddof=0):
+    def std(self, double ddof=0):
         """The standard deviation of every channel: the square root of `var`.
 
         Parameters

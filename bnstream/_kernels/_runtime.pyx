@@ -35,7 +35,8 @@ def cgroup_cpus(root="/sys/fs/cgroup", membership="/proc/self/cgroup"):
     except OSError:
         return limit
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, controllers, path = (line + "::").split(":", 2)
+        path = path.removesuffix("::")
         if controllers and "cpu" not in controllers.split(","):
             continue
         base = Path(root, controllers) if controllers else Path(root)
@@ -52,10 +53,10 @@ def _quota(folder):
     for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
         try:
             quota, period = " ".join((folder / name).read_text() for name in names).split()
-        except (OSError, ValueError):
+            if int(quota) > 0 and int(period) > 0:
+                return int(quota) / int(period)
+        except (OSError, ValueError):       # no such file; "max"
             continue
-        if quota not in ("max", "-1"):
-            return int(quota) / int(period)
     return math.inf
 
 

@@ -34,9 +34,9 @@ cdef inline pair two_product(double a, double b) noexcept nogil:
 
 
 cdef inline pair quotient(double a, double b) noexcept nogil:
-    """a / b, with one division: its error a - q*b times 1 / b is the rest."""
-    cdef double r = 1 / b, q = a * r
-    return fast_two_sum(q, fma(-q, b, a) * r)
+    """a / b: its rest a - q*b is exact. a / a is 1, so that an empty state changes no bit of another."""
+    cdef double q = a / b
+    return fast_two_sum(q, fma(-q, b, a) * (1 / b))
 
 
 cdef inline pair negative(pair a) noexcept nogil:

@@ -24,7 +24,7 @@ cdef void finish(const double *n, const double *shift, const double *s, const do
         loss = scale(step, s[c])
         m2 = two_sum(q[c], -loss.hi)
         m2 = fast_two_sum(m2.hi, m2.lo - loss.lo)
-        settle(&mean, &m2, shift[c] + step.hi)
+        settle(&mean, &m2, shift[c] + s[c] / (n[c] if n[c] > 0 else 1))
         state[c] = n[c]
         state[pitch + c] = mean.hi if n[c] > 0 else 0
         state[2 * pitch + c] = mean.lo if n[c] > 0 else 0

@@ -136,12 +136,17 @@ cdef void byte_columns(const byte *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ss
         q[j] += q32[j]
 
 
+cdef inline double eighth(double x) noexcept nogil:
+    return 0.125 * x
+
+
 cdef inline void eight_means(const number *x, const Py_ssize_t *at, Py_ssize_t inner, Py_ssize_t channels,
                              double *shift) noexcept nogil:
     cdef Py_ssize_t c
     for c in range(channels):
-        shift[c] = 0.125 * tree(x[at[0] + c * inner], x[at[1] + c * inner], x[at[2] + c * inner], x[at[3] + c * inner],
-                                x[at[4] + c * inner], x[at[5] + c * inner], x[at[6] + c * inner], x[at[7] + c * inner])
+        shift[c] = tree(eighth(x[at[0] + c * inner]), eighth(x[at[1] + c * inner]), eighth(x[at[2] + c * inner]),
+                        eighth(x[at[3] + c * inner]), eighth(x[at[4] + c * inner]), eighth(x[at[5] + c * inner]),
+                        eighth(x[at[6] + c * inner]), eighth(x[at[7] + c * inner]))
 
 
 cdef inline void guess(const number *x, const Block *block, f64_out shift) noexcept nogil:

@@ -1,0 +1,71 @@
+"""Digests of results over awkward arrays that reach every kernel. As a script it prints them, in a process a level."""
+
+import hashlib
+import json
+import sys
+
+import ml_dtypes
+import numpy as np
+from arrays import every_other, of_dtype, swapped, unaligned
+
+import bnstream
+
+
+def awkward(x, seed=0):
+    """Numbers made awkward: far from 0, with denormals, infinities, NaN, a wild first row, a constant channel."""
+    generator = np.random.default_rng(seed)
+    x = x * 10.0 ** generator.integers(-3, 4, x.shape[-1]) + 1e4
+    flat = x.reshape(-1, x.shape[-1])
+    flat[:, -1] = 0.1
+    flat[:, 0] *= 1e-39
+    flat[0, 1 % flat.shape[1]] = 1e30
+    if flat.shape[1] > 3:
+        flat[generator.integers(len(flat), size=3), 2] = [np.nan, np.inf, 5]
+        flat[generator.integers(len(flat)), 3] = -np.inf
+    return x
+
+
+def cases():
+    """(name, array, axes)"""
+    shapes = [("columns", (2500, 96), 0), ("wide", (300, 1300), 0), ("fold", (20000, 3), 0), ("narrow", (9000, 17), 0),
+              ("one column", (70000, 1), 0), ("rows", (5, 30011), 1), ("images", (4, 6, 50, 60), (0, 2, 3)),
+              ("short runs", (90, 33, 7, 7), (0, 2, 3)), ("runs of 2", (500, 70, 2), (0, 2)), ("few", (7, 5), 0),
+              ("all", (331, 217), None)]
+    for i, (name, shape, axis) in enumerate(shapes):
+        x = awkward(np.random.default_rng(i).standard_normal(shape), i)
+        with np.errstate(all="ignore"):
+            for dtype in ("f8", "f4", "f2", ml_dtypes.bfloat16):
+                yield f"{name} {np.dtype(dtype)}", x.astype(dtype), axis
+        single = x.astype("f4")
+        yield f"{name} sliced", every_other(single, single.ndim - 1), axis
+        yield f"{name} swapped", swapped(single), axis
+        yield f"{name} Fortran", np.asfortranarray(single), axis
+        yield f"{name} unaligned", unaligned(single), axis
+        for dtype in ("u1", "i1", "u2", "i2", "i4", "u4", "i8", "u8", "?"):
+            yield f"{name} {np.dtype(dtype)}", of_dtype(dtype, shape, i), axis
+
+
+def digest(*arrays):
+    """Of the bits, of NaN only that it is one."""
+    h = hashlib.sha256()
+    for a in arrays:
+        a = np.asarray(a, np.float64)
+        h.update(np.where(np.isnan(a), np.nan, a).tobytes())
+    return h.hexdigest()[:16]
+
+
+def digests(n_threads=None):
+    """name: digest of mean and var under both policies, and of a state after chunks and merges."""
+    out = {}
+    for name, x, axis in cases():
+        results = [*bnstream.mean_var(x, axis, dtype="f8", n_threads=n_threads)]
+        results += bnstream.mean_var(x, axis, dtype="f8", nan_policy="omit", n_threads=n_threads)
+        m = bnstream.Moments(axis, nan_policy="propagate")
+        for part in np.array_split(x, 3, axis if isinstance(axis, int) else 0):
+            m.merge(bnstream.Moments(axis, nan_policy="omit").update(part))
+        out[name] = digest(*results, *m.__reduce__()[1][-1])
+    return out
+
+
+if __name__ == "__main__":
+    json.dump(digests(int(sys.argv[1]) if len(sys.argv) > 1 else None), sys.stdout)

@@ -1,0 +1,59 @@
+"""No copy of the input, whatever its dtype and layout: the peak of resident memory, in a process of its own."""
+
+import sys
+
+import pytest
+from processes import python
+
+# name: array of 64 MiB, axis
+ARRAYS = {
+    "contiguous": ("np.ones((1 << 14, 1 << 10), 'f4')", 0),
+    "float16": ("np.ones((1 << 17, 256), 'f2')", 0),
+    "sliced": ("np.ones((1 << 14, 1 << 10), 'f4')[:, ::2]", 0),
+    "byte-swapped": ("np.ones((1 << 14, 1 << 10), '>f4')", 0),
+    "Fortran": ("np.ones((1 << 10, 1 << 14), 'f4').T", 0),
+    "uint8 images": ("np.ones((64, 1 << 10, 341, 3), 'u1')", (0, 1, 2)),
+    "int64 rows": ("np.ones((8, 1 << 20), 'i8')", 1),
+    "many channels": ("np.ones((8, 1 << 20), 'f8').transpose(1, 0)", 1),
+    "transposed planes": ("np.ones((16, 64, 128, 128), 'f4').transpose(0, 3, 1, 2)[:, :, ::-1]", (0, 2)),
+}
+SCRIPT = """
+import sys
+from pathlib import Path
+import numpy as np
+import bnstream
+
+
+def peak():
+    try:            # ru_maxrss would count what the parent held before exec
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except OSError:
+        import resource
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+bnstream.set_num_threads(2)
+small = np.ones((1000, 500), "f2")
+for _ in range(3):
+    bnstream.mean_var(small, nan_policy="omit")
+    bnstream.Moments(1).update(small.T)     # the threads and their stacks are there
+x = ARRAY
+results = []
+before = peak()
+results.append(bnstream.mean_var(x, AXIS, dtype="f8"))
+results.append(bnstream.mean_var(x, AXIS, nan_policy="omit", dtype="f8"))
+m = bnstream.Moments(AXIS).update(x)
+print(x.nbytes, peak() - before, sum(y.nbytes for pair in results for y in pair) + 4 * m.mean.nbytes * 5)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no peak of resident memory here")
+@pytest.mark.parametrize("name", ARRAYS)
+def test_no_copy(name):
+    array, axis = ARRAYS[name]
+    done = python("-c", SCRIPT.replace("ARRAY", array).replace("AXIS", repr(axis)))
+    n_bytes, extra, results = map(int, done.stdout.split())
+    assert n_bytes >= 32 << 20
+    allowed = results + (2 << 20) + (1 << 20)       # 1 MiB a thread, and 1 MiB for Python itself
+    assert extra <= allowed, f"{extra / 2**20:.1f} MiB more, for an array of {n_bytes / 2**20:.0f} MiB"
