@@ -47,9 +47,3 @@ def test_version():
 def test_signatures():
     assert str(inspect.signature(bnstream.mean_var)).replace("bint ", "") == (
         "(x, axis=0, *, ddof=0, dtype=None, keepdims=False, nan_policy='propagate', n_threads=None)")
-
-
-@pytest.mark.parametrize("path", sorted(ROOT.glob("tests/*.py")), ids=lambda path: path.name)
-def test_files_stay_short(path):
-    """The house aims at 300 lines a file."""
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 330
