@@ -365,6 +365,8 @@ def _restore(axis, nan_policy, shape, state):
     """What pickle calls; state has five rows of channels."""
     cdef Moments m = Moments(axis, nan_policy=nan_policy)
     if state is not None:
+        if np.shape(state) != (5, math.prod(shape)):
+            raise ValueError(f"expected a state of shape {(5, math.prod(shape))}, got {np.shape(state)}: damaged pickle")
         m.shape = shape
         m.size = state.shape[1]
         m.state = np.pad(state, ((0, 0), (0, padded(m.size) - m.size)))

@@ -122,6 +122,18 @@ def test_memmap(dtype, tmp_path):
     assert_within(m.mean, m.var(), exact_states(x))
 
 
+@pytest.mark.parametrize("dtype", ["f2", BFLOAT16], ids=str)
+def test_every_half(dtype):
+    """All 65536 of them, denormals, infinities and NaN among them, each a channel of its own."""
+    x = np.arange(2**16, dtype=np.uint16).view(dtype)
+    with np.errstate(invalid="ignore"):     # of signalling NaN
+        wanted = x.astype(np.float64)
+    wanted[~np.isfinite(wanted)] = np.nan
+    for y in (x[None], x[None].repeat(2, 0), LAYOUTS["byte-swapped"](x)[None]):
+        np.testing.assert_array_equal(mean_var(y, dtype="f8", nan_policy="omit")[0], wanted)
+    np.testing.assert_array_equal(mean_var(x[:, None], 1, dtype="f8", nan_policy="omit")[0], wanted)
+
+
 def test_overlapping_windows():
     x = np.lib.stride_tricks.sliding_window_view(of_dtype("f4", 300), 17)
     for axis in (0, 1, (0, 1)):

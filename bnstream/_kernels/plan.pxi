@@ -180,7 +180,8 @@ cdef Block make_block(const View *view, const Plan *p, Py_ssize_t slab, Py_ssize
             b.n_tables = n
             b.table_pitch = div(p.unit_stride, itemsize)
         b.n = b.n_tables * run
-        b.n_rows = b.n_samples = div(run, b.width)
+        b.n_rows = div(run, b.width)
+        b.n_samples = max(1, b.n_rows)
         b.tail = run - b.n_rows * b.width
         b.ahead = b.table_pitch if p.pieces == 1 else div(AHEAD, itemsize)  # the next run, or further on in this one
         return b

@@ -150,19 +150,21 @@ cdef inline void eight_means(const number *x, const Py_ssize_t *at, Py_ssize_t i
 
 
 cdef inline void guess(const number *x, const Block *block, f64_out shift) noexcept nogil:
-    """A first shift near the data of each channel: the mean of eight rows, or the first row.
-
-    Eight, so that the mean of equal numbers is that number, and their variance 0.
+    """A first shift near the data of each channel: the mean of eight rows, of the last one several times where there are
+    fewer. Eight, so that the mean of equal numbers is that number, and their variance 0.
     """
     cdef Py_ssize_t at[8]
-    cdef Py_ssize_t r, c, inner = block.inner, step = block.channels * inner
-    if block.n_samples < 8:
-        for c in range(block.channels):
-            shift[c] = x[c * inner]
-        return
+    cdef Py_ssize_t r, c, n_bad = 0, inner = block.inner, step = block.channels * inner
     for r in range(8):
-        at[r] = r * block.pitch if block.fold == 1 else r * step
+        at[r] = min(r, block.n_samples - 1) * (block.pitch if block.fold == 1 else step)
     if inner == 1:
         eight_means(x, at, 1, block.channels, shift)
     else:
         eight_means(x, at, inner, block.channels, shift)
+    for c in range(block.channels):
+        n_bad += not finite(shift[c])
+    if n_bad > 0:
+        for c in range(block.channels):
+            for r in range(8):                      # NaN or inf among them: another of them
+                if not finite(shift[c]):
+                    shift[c] = x[at[r] + c * inner]
