@@ -104,18 +104,20 @@ class Build(build_ext):
         return {name: flags for name, flags in LEVELS.items() if self.probe(LEVEL_PROBE, flags, run=False)}
 
 
-def extension(name, **options):
+# All Cython sources belong to every extension: in a source distribution, which else would hold only the C made of them.
+SOURCES = sorted(str(path) for ending in ("pyx", "pxd", "pxi", "h") for path in Path("bnstream").rglob(f"*.{ending}"))
+
+
+def extension(name):
     source = f"bnstream/{name.replace('.', '/')}.pyx"
-    return Extension(f"bnstream.{name}", [source], include_dirs=[numpy.get_include()], **options)
+    return Extension(f"bnstream.{name}", [source], depends=SOURCES, include_dirs=[numpy.get_include()])
 
 
-kernels = Path("bnstream", "_kernels")
-included = [str(path) for pattern in ("*.pxi", "*.pxd", "*.h") for path in sorted(kernels.glob(pattern))]
 setup(
     ext_modules=cythonize(
         [
-            *(extension(f"_kernels.{name}", depends=included) for name in ("_baseline", *LEVELS)),
-            extension("_kernels._runtime", depends=included),
+            *(extension(f"_kernels.{name}") for name in ("_baseline", *LEVELS)),
+            extension("_kernels._runtime"),
             extension("_view"),
             extension("functional"),
             extension("moments"),

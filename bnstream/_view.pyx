@@ -14,7 +14,7 @@ from cpython.pyport cimport PY_SSIZE_T_MAX
 from numpy cimport ndarray
 
 from bnstream._kernels._table cimport (
-    BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, Dim, Element, View,
+    BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, Dim, Element, View,
 )
 
 cnp.import_array()
@@ -23,12 +23,13 @@ cdef str ACCEPTED = "float16, bfloat16, float32, float64, bool, or integers of 8
 
 
 cdef Policy policy_of(object nan_policy) except *:
-    if nan_policy == "raise":
-        return RAISE
-    if nan_policy == "omit":
-        return OMIT
-    if nan_policy == "propagate":
-        return PROPAGATE
+    if isinstance(nan_policy, str):
+        if nan_policy == "raise":
+            return RAISE
+        if nan_policy == "omit":
+            return OMIT
+        if nan_policy == "propagate":
+            return PROPAGATE
     raise ValueError(f"nan_policy must be 'propagate', 'raise' or 'omit', got {nan_policy!r}")
 
 
@@ -40,7 +41,7 @@ cdef int require_finite(ndarray mean) except -1:
         raise ValueError(f"NaN or inf in {len(bad)} of {mean.size} channels, the first at index "
                          f"{channel[0] if len(channel) == 1 else channel}; clean the data, or pass nan_policy='omit' to "
                          "leave such elements out, or 'propagate' to let them through. (Finite data comes to this only "
-                         "where a sum overflows, at numbers near 1e306: scale it)")
+                         "where its sum overflows, at numbers beyond 1e300: scale it)")
     return 0
 
 
@@ -49,13 +50,17 @@ cdef ndarray as_array(object x):
     cdef ndarray a
     if cnp.PyArray_CheckExact(x):
         return x
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError("got a masked array; pass x.filled(np.nan) with nan_policy='omit' to leave the masked elements out")
     try:
-        a = np.asarray(x)
+        a = np.asanyarray(x)
+        if isinstance(a, np.ma.MaskedArray):
+            raise TypeError("got a masked array; pass x.astype(float).filled(np.nan) with nan_policy='omit' to leave the "
+                            "masked elements out")
+        a = np.asarray(a)
     except ValueError as error:
         raise ValueError(f"expected an array or nested sequences of equal lengths, got {type(x).__name__}: {error}"
                          ) from None
+    if a.ndim == 0 and a.dtype.kind in "OSU":
+        raise TypeError(f"expected an array of numbers, got {type(x).__name__}; of an iterator make a list first")
     return a
 
 
@@ -107,7 +112,7 @@ cdef int element_of(ndarray a) except -1:
     if kind == "f" and size == 2:
         return FLOAT16
     if kind == "b":
-        return UINT8
+        return BOOL             # any byte but 0 is True
     if kind == "i":
         return {1: INT8, 2: INT16, 4: INT32, 8: INT64}[size]
     if kind == "u":
@@ -128,22 +133,26 @@ cdef int element_of(ndarray a) except -1:
     raise TypeError(f"cannot take means of dtype {dtype}; expected {ACCEPTED}: {advice}")
 
 
-cdef inline bint joins(Dim outer, Dim inner) noexcept:
+cdef inline bint joins(Dim outer, Dim inner) noexcept nogil:
     """Whether one loop can walk both."""
     return outer.stride == inner.stride * inner.n and outer.out == inner.out * inner.n
 
 
-cdef int insert(Dim *dims, int n, Dim dim) noexcept:
+cdef inline Py_ssize_t magnitude(Py_ssize_t stride) noexcept nogil:
+    return -stride if stride < 0 else stride
+
+
+cdef int insert(Dim *dims, int n, Dim dim) noexcept nogil:
     """Put a dim into dims, sorted by falling stride; the new count."""
     cdef int i = n
-    while i > 0 and abs(dims[i - 1].stride) < abs(dim.stride):
+    while i > 0 and magnitude(dims[i - 1].stride) < magnitude(dim.stride):
         dims[i] = dims[i - 1]
         i -= 1
     dims[i] = dim
     return n + 1
 
 
-cdef int merge_neighbours(Dim *dims, int n) noexcept:
+cdef int merge_neighbours(Dim *dims, int n) noexcept nogil:
     cdef int i, last = 0
     for i in range(1, n):
         if joins(dims[last], dims[i]):
@@ -163,7 +172,7 @@ cdef int make_view(ndarray a, unsigned long long axes, View *view) except -1:
     view.data = <const char *> cnp.PyArray_DATA(a)
     view.itemsize = cnp.PyArray_ITEMSIZE(a)
     view.swapped = not cnp.PyArray_ISNOTSWAPPED(a)
-    view.in_place = view.element <= INT16 and cnp.PyArray_ISALIGNED(a) and not view.swapped
+    view.in_place = view.element <= INT16 and not view.swapped
     view.n_batch = view.n_kept = 0
     view.n_rows = view.n_channels = 1
     for i in range(a.ndim - 1, -1, -1):

@@ -96,4 +96,7 @@ def main() -> None:
         import rich  # noqa: F401  (typer can do without it, the commands cannot)
     except ModuleNotFoundError as error:
         fail(f"the command needs {error.name}, which is not installed; install it with: {INSTALL}")
-    app()
+    try:
+        app()
+    except OSError as error:        # a full disk behind stdout
+        fail(str(error))

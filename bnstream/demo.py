@@ -151,8 +151,7 @@ def run(chunk_bytes: int = 1 << 20) -> None:
         passes = [progress.add_task(name, total=1) for name in ("mean and deviation", "normalize")]
         result = measure(path, chunk_bytes, lambda index, share: progress.update(passes[index], completed=share))
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 80
+    console.width = max(console.width, 80) if console.is_terminal else 80
     console.print(table(result))
     speed = 2 * result.n_rows / result.seconds
     console.print(f"\n{result.n_rows:,} rows, read twice in {result.seconds:.2f} s: {speed:,.0f} rows per second")

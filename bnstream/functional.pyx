@@ -20,7 +20,7 @@ cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "b
 cdef object result_dtype(object dtype, ndarray a):
     """The dtype of means and variances: as asked, else the floating dtype of the array, else float64."""
     given = a.dtype if dtype is None else np.dtype(dtype)
-    if given.kind == "f" and given.itemsize <= 8 or given.name == "bfloat16":
+    if given.name in ("float16", "bfloat16", "float32", "float64"):
         return given.newbyteorder("=")
     if dtype is None:
         return np.dtype(np.float64)
@@ -93,16 +93,16 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     cdef bint omit = policy == OMIT
     cdef int threads = threads_for(cnp.PyArray_NBYTES(a), n_threads)
     cdef int failed = 0
+    sink.state = NULL
+    sink.ddof = ddof            # runs Python where ddof is no float: before there are pointers
     make_view(a, axes, &view)
     out_dtype = result_dtype(dtype, a)
     shape = kept_shape(a, axes, keepdims)
     sink.single = out_dtype == np.float32 and view.element != FLOAT64
     mean = np.empty(shape, np.float32 if sink.single else np.float64)
     var = np.empty_like(mean)
-    sink.state = NULL
     sink.mean = cnp.PyArray_DATA(mean)
     sink.var = cnp.PyArray_DATA(var)
-    sink.ddof = ddof
     if view.n_rows == 0:
         mean.fill(np.nan)
         var.fill(np.nan)

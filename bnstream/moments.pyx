@@ -1,11 +1,13 @@
 """The exact, mergeable state of a stream of arrays."""
 
 import math
+import operator
 
 import numpy as np
 
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from numpy cimport ndarray
@@ -45,7 +47,8 @@ cdef class Moments:
     Attributes
     ----------
     n : int or ndarray of int64
-        Values per channel so far; under ``nan_policy="omit"`` an array of the shape of the channels.
+        Values per channel so far; under ``nan_policy="omit"``, and after a merge with such an object, an array of the
+        shape of the channels.
     mean, m2 : ndarray of float64
         Mean and sum of squared deviations, of the shape of the channels; new arrays. The mean of nothing is NaN.
     shape : tuple of int or None
@@ -65,7 +68,7 @@ cdef class Moments:
     ``16 eps log2(n)``.
 
     A call that raises leaves the state as it was. One object may be updated by several threads at once. It pickles, and
-    two objects are equal where they hold the same shape, n, mean and m2 in every bit.
+    two objects are equal where they hold the same shape, n, mean and m2 (NaN equal to NaN).
 
     References
     ----------
@@ -88,12 +91,17 @@ cdef class Moments:
     cdef Py_ssize_t size        # channels
     cdef ndarray state          # (5, padded channels): n, mean, mean_lo, m2, m2_lo
     cdef Policy policy
+    cdef bint per_channel       # n may differ from channel to channel
 
     def __init__(self, axis=0, *, nan_policy="raise"):
         batch_axes(axis, 64)
         self.policy = policy_of(nan_policy)
-        self.axis = axis
-        self.nan_policy = nan_policy
+        self.per_channel = self.policy == OMIT
+        if isinstance(axis, (tuple, list)):
+            self.axis = tuple([operator.index(entry) for entry in axis])
+        else:
+            self.axis = None if axis is None else operator.index(axis)
+        self.nan_policy = str(nan_policy)
         self.shape = None
         self.state = None
 
@@ -130,17 +138,20 @@ cdef class Moments:
         cdef View view
         cdef Sink sink
         cdef Py_ssize_t n_bytes = cnp.PyArray_NBYTES(a)
-        cdef int n_threads, failed
+        cdef Py_ssize_t c
+        cdef int n_threads, failed, i
         cdef double small[5 * 64]
         cdef double *part = small
         make_view(a, axes, &view)
-        self.check_channels(a, axes, view.n_channels)
         if view.n_rows == 0 or view.n_channels == 0:
             return self
+        self.check_channels(a, axes, view.n_channels)
         n_threads = threads_for(n_bytes, None)
         sink.pitch = padded(view.n_channels)
         if sink.pitch > 64:
-            part = <double *> malloc(5 * sink.pitch * sizeof(double))
+            part = NULL
+            if sink.pitch <= PY_SSIZE_T_MAX // <Py_ssize_t> (5 * sizeof(double)):
+                part = <double *> malloc(5 * sink.pitch * sizeof(double))
             if part == NULL:
                 raise MemoryError(f"no memory for the state of {view.n_channels} channels")
         sink.state = part
@@ -155,7 +166,11 @@ cdef class Moments:
                 raise MemoryError("no memory for the scratch of an update")
             if self.policy == RAISE:
                 self.require_finite_part(a, axes, &sink, view.n_channels)
-            self.take_in(part, sink.pitch, kept_shape(a, axes, False) if self.state is None else self.shape)
+            for i in range(5):          # the kernels fill the padding only of whole states
+                for c in range(view.n_channels, sink.pitch):
+                    part[i * sink.pitch + c] = 0
+            shape = self.shape
+            self.take_in(part, sink.pitch, kept_shape(a, axes, False) if shape is None else shape)
         finally:
             if part != small:
                 free(part)
@@ -189,12 +204,36 @@ cdef class Moments:
         return 0
 
     cdef int take_in(self, const double *part, Py_ssize_t pitch, tuple shape) except -1:
+        """Merge a part into the state. This keeps the GIL, and so no thread sees, or loses, half of it."""
+        cdef ndarray fresh
+        cdef Py_ssize_t size
         if self.state is None:
-            self.state = np.zeros((5, pitch))
-            self.shape = shape
-            self.size = math.prod(shape)
+            fresh = np.zeros((5, pitch))
+            size = math.prod(shape)
+            if self.state is None:      # allocating may have let another thread come first; from here on nothing can
+                self.state = fresh
+                self.shape = shape
+                self.size = size
+        if self.shape is not shape and self.shape != shape:
+            raise ValueError(f"expected channels of shape {self.shape} as here, got {shape}")
         kernels.merge(<double *> cnp.PyArray_DATA(self.state), pitch, part, pitch, pitch)
         return 0
+
+    cdef ndarray snapshot(self):
+        """The state of one moment, (5, *shape), copied under the GIL, which NumPy's own copy would let go."""
+        cdef tuple shape = () if self.shape is None else self.shape
+        cdef ndarray rows = np.zeros((5, *shape))
+        cdef Py_ssize_t i, size = self.size, n_bytes = size * sizeof(double)
+        cdef char *out = <char *> cnp.PyArray_DATA(rows)
+        cdef const char *state
+        if self.shape is None or not size:
+            return rows
+        if self.shape is not shape:     # a first batch has come while rows was made
+            return self.snapshot()
+        state = <const char *> cnp.PyArray_DATA(self.state)
+        for i in range(5):
+            memcpy(out + i * n_bytes, state + i * cnp.PyArray_STRIDE(self.state, 0), n_bytes)
+        return rows
 
     def merge(self, other):
         """Take in what another object has seen.
@@ -203,7 +242,7 @@ cdef class Moments:
         ----------
         other : Moments
             With the same channels. It is left as it is. Where the batch axes or the policies differ, this object keeps
-            its own.
+            its own; n is told by channel where it was in either.
 
         Returns
         -------
@@ -231,11 +270,15 @@ cdef class Moments:
             raise TypeError(f"expected a Moments to merge, got {type(other).__name__}; update() takes arrays")
         them = other
         if them.state is None:
+            self.per_channel = self.per_channel or them.per_channel
             return self
         if self.state is not None and self.shape != them.shape:
             raise ValueError(f"expected channels of shape {self.shape} as here, got {them.shape} in the other Moments")
-        part = them.state.copy() if them is self else them.state
+        if them is self:
+            them = self.copy()
+        part = them.state
         self.take_in(<const double *> cnp.PyArray_DATA(part), part.shape[1], them.shape)
+        self.per_channel = self.per_channel or them.per_channel
         return self
 
     def __add__(self, other):
@@ -243,27 +286,24 @@ cdef class Moments:
             return NotImplemented
         return self.copy().merge(other)
 
-    cdef object row(self, int index):
-        """A row of the state as a new array of the shape of the channels."""
-        return self.state[index, :self.size].reshape(self.shape).copy()
+    def __radd__(self, other):
+        return self.copy() if isinstance(other, int) and other == 0 else NotImplemented     # sum(parts) starts from 0
 
     @property
     def n(self):
-        if self.state is None:
-            return 0
-        if self.policy == OMIT:
-            return self.row(0).astype(np.int64)
-        return int(self.state[0, 0]) if self.size else 0
+        cdef ndarray rows = self.snapshot()
+        if self.per_channel:
+            return rows[0].astype(np.int64)[()]
+        return int(rows[0].flat[0]) if rows.size else 0
 
     @property
     def mean(self):
-        if self.state is None:
-            return np.full((), np.nan)
-        return np.where(self.row(0) > 0, self.row(1), np.nan)
+        rows = self.snapshot()
+        return np.where(rows[0] > 0, rows[1], np.nan)[()]
 
     @property
     def m2(self):
-        return np.zeros(()) if self.state is None else self.row(3)
+        return self.snapshot()[3]
 
     def var(self, double ddof=0):
         """The variance of every channel: ``m2 / (n - ddof)``.
@@ -284,10 +324,9 @@ cdef class Moments:
         >>> bnstream.Moments().update(np.array([[1.0], [3.0]])).var(ddof=1).tolist()
         [2.0]
         """
-        if self.state is None:
-            return np.full((), np.nan)
-        n = self.row(0)
-        return self.row(3) / np.where((n > ddof) & (n > 0), n - ddof, np.nan)
+        rows = self.snapshot()
+        n = rows[0]
+        return (rows[3] / np.where((n > ddof) & (n > 0), n - ddof, np.nan))[()]
 
     def std(self, double ddof=0):
         """The standard deviation of every channel: the square root of `var`.
@@ -324,11 +363,7 @@ cdef class Moments:
         >>> m.copy() == m
         True
         """
-        cdef Moments other = Moments(self.axis, nan_policy=self.nan_policy)
-        other.shape = self.shape
-        other.size = self.size
-        other.state = None if self.state is None else self.state.copy()
-        return other
+        return _restore(*self.__reduce__()[1])
 
     __copy__ = copy
 
@@ -339,35 +374,36 @@ cdef class Moments:
         if not isinstance(other, Moments):
             return NotImplemented
         cdef Moments them = other
-        if self.state is None or them.state is None:
-            return self.state is them.state
-        return self.shape == them.shape and bool(
-            np.array_equal(self.state[:, :self.size], them.state[:, :self.size], equal_nan=True))
+        if self.shape is None or them.shape is None:
+            return self.shape is them.shape
+        return bool(np.array_equal(self.snapshot(), them.snapshot(), equal_nan=True))
 
     __hash__ = None
 
     def __reduce__(self):
-        state = None if self.state is None else self.state[:, :self.size].copy()
-        return _restore, (self.axis, self.nan_policy, self.shape, state)
+        state = None if self.shape is None else self.snapshot()
+        return _restore, (self.axis, self.nan_policy, self.per_channel, state)
 
     def __repr__(self):
+        cdef Moments now = self.copy()
         head = f"Moments(axis={self.axis!r}, nan_policy={self.nan_policy!r})"
-        if self.state is None:
+        if now.shape is None:
             return f"{head}: empty"
-        n = self.n
-        rows = [("n", n if isinstance(n, int) else np.array2string(n, threshold=8, edgeitems=3)),
-                ("mean", np.array2string(self.mean, threshold=8, edgeitems=3, prefix="  mean ")),
-                ("std", np.array2string(self.std(), threshold=8, edgeitems=3, prefix="  mean "))]
-        return "\n".join([f"{head}: channels {self.shape}", *(f"  {name:<4} {value}" for name, value in rows)])
+        lines = [f"{head}: channels {now.shape}"]
+        for name, values in (("n", now.n), ("mean", now.mean), ("std", now.std())):
+            text = np.array2string(np.asarray(values), threshold=8, edgeitems=3, prefix="  mean ")
+            lines.append(f"  {name:<4} {text}")
+        return "\n".join(lines)
 
 
-def _restore(axis, nan_policy, shape, state):
-    """What pickle calls; state has five rows of channels."""
+def _restore(axis, nan_policy, per_channel, state):
+    """What pickle and copy call; state is a snapshot, or None."""
     cdef Moments m = Moments(axis, nan_policy=nan_policy)
+    m.per_channel = per_channel
     if state is not None:
-        if np.shape(state) != (5, math.prod(shape)):
-            raise ValueError(f"expected a state of shape {(5, math.prod(shape))}, got {np.shape(state)}: damaged pickle")
-        m.shape = shape
-        m.size = state.shape[1]
-        m.state = np.pad(state, ((0, 0), (0, padded(m.size) - m.size)))
+        if state.dtype != np.float64 or len(state) != 5:
+            raise ValueError(f"expected a state of 5 rows of float64, got shape {state.shape} of {state.dtype}")
+        m.shape = state.shape[1:]
+        m.size = math.prod(m.shape)
+        m.state = np.pad(state.reshape(5, m.size), ((0, 0), (0, padded(m.size) - m.size)))
     return m

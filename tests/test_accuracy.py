@@ -249,3 +249,15 @@ def test_many_tiny_updates():
         m2 = m2 + delta * (batch - mean)
     first = exact_states(batches[:, 0])
     assert errors(mean, m2 / n, first)[1] > 1
+
+
+@pytest.mark.parametrize("run", [1, 2, 3, 4, 8, 33, 63, 64, 100])
+@pytest.mark.parametrize("amplitude", [0.55, 0.1, 1 / 3])
+def test_two_values_in_short_runs(run, amplitude):
+    """Equal terms round in one direction: the sums of a block must be short, however the runs lie."""
+    n = 40000 // run
+    base = np.where(np.arange(n * (run + 1)).reshape(n, run + 1) % 2, amplitude, -amplitude)
+    for x in (base[:, :run], np.ascontiguousarray(base[:, :run])):
+        assert_within(*map(np.atleast_1d, mean_var(x, None)), exact_states(x.reshape(-1, 1)))
+        stacked = np.stack([x, x, x], 1)
+        assert_within(*mean_var(stacked, (0, 2)), exact_states(x.reshape(-1, 1).repeat(3, 1)))

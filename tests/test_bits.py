@@ -45,13 +45,12 @@ def test_level(level, reference):
 @pytest.mark.parametrize(("shape", "axis"), [((3000, 40), 0), ((3, 20000), 1), ((20000, 3), 0), ((40, 30, 9), (0, 2)),
                                              ((11, 700), 0)])
 def test_alignment(dtype, shape, axis):
-    """At every element of a cache line and more."""
+    """At every byte of a cache line and more."""
     x = of_dtype(dtype, shape)
     expected = [y.tobytes() for y in bnstream.mean_var(x, axis)]
     state = bnstream.Moments(axis).update(x)
-    for by in range(0, 80, x.itemsize):
+    for by in range(80):
         y = unaligned(x, by)
-        assert y.flags.aligned
         assert [z.tobytes() for z in bnstream.mean_var(y, axis)] == expected
         assert bnstream.Moments(axis).update(y) == state
 

@@ -213,3 +213,10 @@ def test_results_are_new():
     assert not np.shares_memory(mean, var)
     assert mean.flags.owndata
     assert mean.flags.writeable
+
+
+def test_bool_is_zero_or_not():
+    """As for NumPy, any byte but 0 is True."""
+    x = np.array([[2], [255], [0], [1]], "u1").view("?")
+    mean, var = mean_var(x)
+    assert (mean, var) == (0.75, 0.1875)

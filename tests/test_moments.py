@@ -207,8 +207,32 @@ def test_add_others():
             Moments() + other
         with pytest.raises(TypeError, match="unsupported operand"):
             other + Moments()
-    with pytest.raises(TypeError, match="unsupported operand"):
-        sum([Moments(), Moments()])     # its start is 0: sum(parts, Moments())
+
+
+def test_sum_without_a_start():
+    parts = [Moments().update(normal((5, 3)) + i) for i in range(4)]
+    assert sum(parts) == sum(parts, Moments())
+    assert parts[0].n == 5
+
+
+def test_counts_of_merged_policies():
+    """n is told by channel as soon as it may differ, whichever object the merge began with."""
+    gaps = np.array([[1.0, np.nan], [2.0, 5.0], [3.0, np.nan]])
+    omit = Moments(nan_policy="omit").update(gaps)
+    for m in (sum([omit, omit], Moments()), Moments() + omit + omit, pickle.loads(pickle.dumps(omit + omit))):
+        np.testing.assert_array_equal(m.n, [6, 2])
+        np.testing.assert_array_equal(m.copy().n, [6, 2])
+        assert "[6 2]" in repr(m)
+    assert Moments().merge(Moments(nan_policy="omit")).merge(Moments().update(gaps[1:2])).n.tolist() == [1, 1]
+
+
+def test_axis_is_the_object_s_own():
+    axis = [0]
+    m = Moments(axis).update(np.ones((2, 3)))
+    axis.append(1)
+    assert m.update(np.ones((2, 3))).axis == (0,)
+    assert Moments(np.int64(1)).axis == 1
+    assert type(Moments(np.int64(1)).axis) is int
 
 
 def test_repr():

@@ -219,3 +219,32 @@ def test_no_cgroup(tmp_path):
 def test_strange_cgroup(membership, files, tmp_path):
     """It is read at import: nothing there may keep the package from being imported."""
     assert cgroup(tmp_path, membership, files) == math.inf
+
+
+def test_readers_see_whole_states():
+    """Reading while another thread updates: every copy is the state after some batch, in all channels."""
+    x = np.ones((2, 200_000))
+    m = Moments().update(x)
+    stop = threading.Event()
+
+    def update():
+        while not stop.is_set():
+            m.update(x)
+
+    thread = threading.Thread(target=update)
+    thread.start()
+    try:
+        for _ in range(30):
+            counts = m.copy().__reduce__()[1][3][0]
+            assert np.unique(counts).size == 1
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_absurd_numbers_of_threads():
+    """More threads than a process may have would end it."""
+    x = np.ones((250_000, 32), "f4")
+    assert bnstream.mean_var(x, n_threads=60_000)[0].tobytes() == np.ones(32, "f4").tobytes()
+    code = "import bnstream; print(bnstream.get_num_threads())"
+    assert python("-c", code, OMP_NUM_THREADS="99999999999999").stdout.strip() == "65536"

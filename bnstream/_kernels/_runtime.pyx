@@ -13,8 +13,11 @@ cdef extern from "runtime.h" nogil:
 
 cdef enum:
     BYTES_PER_THREAD = 65536    # less is done sooner than a thread is woken
+    MAX_THREADS = 65536
 
 cdef int n_default = 1
+# More threads than this for each CPU only cost, and where a limit forbids them the OpenMP library ends the process.
+cdef int n_most = 4 * (os.cpu_count() or 1)
 cdef bint forked = False
 
 compiler = COMPILER.decode()
@@ -64,7 +67,7 @@ def default_threads():
     """OMP_NUM_THREADS, else the CPUs that affinity and cgroup leave to this process."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if first.isdecimal() and int(first) > 0:
-        return int(first)
+        return min(int(first), MAX_THREADS)
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cpus, math.ceil(min(cgroup_cpus(), cpus))))
 
@@ -74,8 +77,8 @@ cdef int positive(object n) except -1:
         value = operator.index(n)
     except TypeError:
         raise TypeError(f"the number of threads must be an integer, got {type(n).__name__}") from None
-    if not 1 <= value <= 65536:
-        raise ValueError(f"the number of threads must be from 1 to 65536, got {value}")
+    if not 1 <= value <= MAX_THREADS:
+        raise ValueError(f"the number of threads must be from 1 to {MAX_THREADS}, got {value}")
     return value
 
 
@@ -98,7 +101,8 @@ def set_num_threads(n):
     Notes
     -----
     It holds for the whole process. No result depends on it, not in one bit. Small input is done by one thread
-    whatever is set, and so is all input in a forked child and in a build without OpenMP.
+    whatever is set, and so is all input in a forked child and in a build without OpenMP; there are never more than four
+    for each CPU.
 
     Examples
     --------
@@ -134,7 +138,7 @@ cdef int threads_for(Py_ssize_t n_bytes, object n_threads) except -1:
     cdef int n = n_default if n_threads is None else positive(n_threads)
     if not OPENMP or forked or n_bytes < 2 * BYTES_PER_THREAD:
         return 1
-    return min(n, n_bytes // BYTES_PER_THREAD)
+    return min(n, n_most, n_bytes // BYTES_PER_THREAD)
 
 
 def _after_fork():

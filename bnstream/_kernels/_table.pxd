@@ -10,7 +10,7 @@ cdef enum:
 
 cdef enum Element:              # what one element of the array is; the first six are read in place
     FLOAT32, FLOAT64, UINT8, INT8, UINT16, INT16
-    FLOAT16, BFLOAT16, INT32, UINT32, INT64, UINT64
+    FLOAT16, BFLOAT16, INT32, UINT32, INT64, UINT64, BOOL
 
 ctypedef struct Dim:
     Py_ssize_t n
@@ -21,7 +21,7 @@ ctypedef struct View:           # any array and batch axes as (batch dims, chann
     const char *data
     Element element
     Py_ssize_t itemsize
-    bint in_place               # the kernels may read it as it lies: native element, aligned, native byte order
+    bint in_place               # read as it lies: native element, native byte order, strides of whole elements
     bint swapped                # bytes of each element in the other order
     int n_batch
     int n_kept

@@ -19,6 +19,17 @@
 #define bn_prefetch(p) ((void)(p))
 #endif
 
+/* Elements as they lie in an array, at any address. */
+#if defined(__GNUC__)
+#define BN_ANYWHERE __attribute__((aligned(1)))
+#else
+#define BN_ANYWHERE
+#endif
+typedef float bn_f32 BN_ANYWHERE;
+typedef double bn_f64 BN_ANYWHERE;
+typedef int16_t bn_i16 BN_ANYWHERE;
+typedef uint16_t bn_u16 BN_ANYWHERE;
+
 typedef double *BN_RESTRICT bn_f64_out; /* written, and read through nothing else */
 
 static inline float bn_as_float(uint32_t bits) {

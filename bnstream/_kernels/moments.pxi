@@ -40,29 +40,29 @@ cdef inline void sum_bytes(const byte *x, const Block *b, Work *w) noexcept nogi
 cdef void sum_block(const Block *b, bint omit, Work *w) noexcept nogil:
     """s, q (and n) of every column of a block."""
     if b.element == FLOAT32:
-        sum_numbers(<const float *> b.data, b, omit, w)
+        sum_numbers(<const f32 *> b.data, b, omit, w)
     elif b.element == FLOAT64:
-        sum_numbers(<const double *> b.data, b, omit, w)
+        sum_numbers(<const f64 *> b.data, b, omit, w)
     elif b.element == UINT8:
         sum_bytes(<const uint8_t *> b.data, b, w)
     elif b.element == INT8:
         sum_bytes(<const int8_t *> b.data, b, w)
     elif b.element == UINT16:
-        sum_numbers(<const uint16_t *> b.data, b, False, w)
+        sum_numbers(<const u16 *> b.data, b, False, w)
     else:
-        sum_numbers(<const int16_t *> b.data, b, False, w)
+        sum_numbers(<const i16 *> b.data, b, False, w)
 
 
 cdef void guess_shift(const Block *b, bint whole, double *shift) noexcept nogil:
     cdef Py_ssize_t c
     if b.element == FLOAT32:
-        guess(<const float *> b.data, b, shift)
+        guess(<const f32 *> b.data, b, shift)
     elif b.element == FLOAT64:
-        guess(<const double *> b.data, b, shift)
+        guess(<const f64 *> b.data, b, shift)
     elif b.element == UINT16:
-        guess(<const uint16_t *> b.data, b, shift)
+        guess(<const u16 *> b.data, b, shift)
     elif b.element == INT16:
-        guess(<const int16_t *> b.data, b, shift)
+        guess(<const i16 *> b.data, b, shift)
     else:
         for c in range(b.channels):
             shift[c] = 128 if b.element == UINT8 else 0     # their bias
@@ -76,7 +76,7 @@ cdef inline void prepare_shift(double *shift, Py_ssize_t channels, bint whole) n
         shift[c] = 0 if not finite(shift[c]) else (rint(shift[c]) if whole else shift[c])
 
 
-cdef void fold(double *sums, Py_ssize_t n_fold, Py_ssize_t channels, Py_ssize_t inner) noexcept nogil:
+cdef void add_up(double *sums, Py_ssize_t n_fold, Py_ssize_t channels, Py_ssize_t inner) noexcept nogil:
     """Columns (fold, channels, inner) added up to channels, in a fixed order."""
     cdef Py_ssize_t c, n = n_fold * channels * inner
     while n > channels * inner:
@@ -141,14 +141,14 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
             for j in range(n_columns):
                 w.n[j] = 0
         sum_block(b, omit, w)
-        fold(w.s, b.fold, b.channels, b.inner)
-        fold(w.q, b.fold, b.channels, b.inner)
+        add_up(w.s, b.fold, b.channels, b.inner)
+        add_up(w.q, b.fold, b.channels, b.inner)
         if omit:
-            fold(w.n, b.fold, b.channels, b.inner)
+            add_up(w.n, b.fold, b.channels, b.inner)
         else:
             for c in range(b.channels):
                 w.n[c] = b.n
-        if whole or not move_shift(w.n, w.s, w.q, w.shift, b.channels):
+        if whole or attempt == 2 or not move_shift(w.n, w.s, w.q, w.shift, b.channels):
             break
     finish(w.n, w.shift, w.s, w.q, state, pitch, n_states)
 
@@ -158,7 +158,7 @@ cdef int segment_state(const View *view, const Plan *p, Py_ssize_t task, bint om
     """The state of one task's channels and rows; -1 where memory ran out."""
     cdef Py_ssize_t group = div(task, p.n_segments), segment = task - group * p.n_segments
     cdef Py_ssize_t slab = div(group, p.n_chunks), first = (group - slab * p.n_chunks) * p.chunk
-    cdef Py_ssize_t channels = min(p.chunk, last_kept(view).n - first)
+    cdef Py_ssize_t channels = group_channels(view, p, group)
     cdef Py_ssize_t start = div(p.n_blocks * segment, p.n_segments), stop = div(p.n_blocks * (segment + 1), p.n_segments)
     cdef Py_ssize_t c, i, n_states = round_up(channels, p.granule)
     cdef bint wide = p.tiled and view.element in (INT64, UINT64)
@@ -166,7 +166,7 @@ cdef int segment_state(const View *view, const Plan *p, Py_ssize_t task, bint om
     cdef pair mean
     cdef Block b
     if p.tiled:
-        tile = <double *> malloc(TILE * sizeof(double))
+        tile = <double *> malloc(min(<Py_ssize_t> TILE, p.n_units * p.chunk) * sizeof(double))
         if tile == NULL:
             return -1
         for c in range(channels):
@@ -214,8 +214,7 @@ cdef int run_task(const View *view, const Plan *p, Py_ssize_t task, bint omit, d
 
 cdef void emit_group(const View *view, const Plan *p, Py_ssize_t group, const double *state, Py_ssize_t pitch,
                      const Sink *sink) noexcept nogil:
-    cdef Py_ssize_t first = (group - div(group, p.n_chunks) * p.n_chunks) * p.chunk
-    emit(state, pitch, min(p.chunk, last_kept(view).n - first), sink, group_place(view, p, group), last_kept(view).out)
+    emit(state, pitch, group_channels(view, p, group), sink, group_place(view, p, group), last_kept(view).out)
 
 
 cdef int accumulate(const View *view, const Sink *sink, bint omit, int n_threads) noexcept nogil:
@@ -233,13 +232,13 @@ cdef int accumulate(const View *view, const Sink *sink, bint omit, int n_threads
         for task in range(n_tasks):
             failed |= run_task(view, &p, task, omit, parts, sink)
     else:
-        for task in prange(n_tasks, num_threads=n_threads, schedule='static'):
+        for task in prange(n_tasks, num_threads=min(n_threads, n_tasks), schedule='static'):
             failed |= run_task(view, &p, task, omit, parts, sink)
     if parts != NULL:
         for i in range(groups):
             part = parts + i * p.n_segments * 5 * pitch
             for task in range(1, p.n_segments):
-                merge(part, pitch, part + task * 5 * pitch, pitch, round_up(p.chunk, p.granule))
+                merge(part, pitch, part + task * 5 * pitch, pitch, round_up(group_channels(view, &p, i), p.granule))
             emit_group(view, &p, i, part, pitch, sink)
     free(parts)
     return failed

@@ -33,10 +33,11 @@ cdef inline pair two_product(double a, double b) noexcept nogil:
     return r
 
 
-cdef inline pair quotient(double a, double b) noexcept nogil:
-    """a / b: its rest a - q*b is exact. a / a is 1, so that an empty state changes no bit of another."""
-    cdef double q = a / b
-    return fast_two_sum(q, fma(-q, b, a) * (1 / b))
+cdef inline pair quotient(double a, double n) noexcept nogil:
+    """a / n, for a count n: the rest a - q*n is exact, and divided in single precision, in a third of the time, for some
+    77 bits in all. n / n is 1, so that an empty state changes no bit of another."""
+    cdef double q = a / n
+    return fast_two_sum(q, fma(-q, n, a) * (<float> 1 / <float> n))
 
 
 cdef inline pair negative(pair a) noexcept nogil:

@@ -1,5 +1,6 @@
 # How a view is cut up: a plan of tasks and blocks, decided by the view alone, and so the same for any number of threads.
-# A block is small enough to be in the L2 cache still when a shift far from its mean has cost digits and it is summed again.
+# A block is small enough to be in the L2 cache still when a shift far from its mean has cost digits and it is summed again,
+# twice at the most.
 
 cdef enum:
     LINE = 64               # bytes of a cache line
@@ -7,7 +8,7 @@ cdef enum:
     WIDTH = 512             # columns at a time at the most: 12 KB of accumulators, which stay in the L1 cache
     PITCH = WIDTH + 8       # from one array of them to the next: not a page, where all would fall on the same cache lines
     BLOCK_BYTES = 524288
-    BLOCK_ROWS = 512        # at the most, of each column: rounding errors of at most 64 additions
+    BLOCK_ROWS = 512        # at the most, of each column, in eights: equal terms round to one side, so few additions
     RUN = 32768             # elements of a channel in a block of runs
     RUN_WIDTH = 128         # columns that a run is read as
     SHORT_RUN = 256         # runs up to this, beside each other, are taken as columns
@@ -93,7 +94,7 @@ cdef Plan make_plan(const View *view) noexcept nogil:
     cdef Plan p
     cdef int last = view.n_batch - 1
     cdef Dim channel, fastest
-    cdef Py_ssize_t tasks, widest, block_bytes
+    cdef Py_ssize_t tasks, widest, block_bytes, rows
     channel = last_kept(view)
     fastest.n, fastest.stride = 1, view.itemsize
     if view.n_batch > 0:
@@ -110,7 +111,7 @@ cdef Plan make_plan(const View *view) noexcept nogil:
     p.unit_stride = fastest.stride
     if view.in_place and view.n_batch <= 1 and channel.stride == view.itemsize and (view.n_kept > 0 or view.n_batch == 0):
         pass                                                        # columns: a table, channels last
-    elif view.in_place and view.n_batch <= 2 and fastest.stride == view.itemsize:
+    elif view.in_place and 1 <= view.n_batch <= 2 and fastest.stride == view.itemsize:
         p.n_units = view.batch[0].n if view.n_batch == 2 else 1
         p.unit_stride = view.batch[0].stride if view.n_batch == 2 else 0
         if (channel.stride == fastest.n * view.itemsize and fastest.n <= SHORT_RUN
@@ -121,12 +122,17 @@ cdef Plan make_plan(const View *view) noexcept nogil:
             p.run = fastest.n
     else:
         p.tiled = True
-        p.by_runs = view.n_kept == 0 or fastest.stride < max(channel.stride, -channel.stride)
+        p.by_runs = view.n_kept == 0 or view.n_batch > 0 and fastest.stride < max(channel.stride, -channel.stride)
 
     if p.by_runs:
         p.chunk = 1
-        p.inner = run_width(RUN if p.tiled else p.run)
-        p.block_units = RUN if p.tiled else max(1, div(RUN, p.run))     # tiled, any RUN rows are gathered into one run
+        if p.tiled:                                                 # any RUN rows are gathered into one run
+            p.inner = run_width(min(<Py_ssize_t> RUN, p.n_units))
+            p.block_units = RUN
+        else:
+            p.inner = run_width(p.run)
+            rows = div(p.run, p.inner)
+            p.block_units = max(1, min(div(RUN, p.run), div(BLOCK_ROWS // 8, rows // 8 + rows % 8 + 1)))
         p.pieces = ceil_div(p.run, RUN)
     else:
         widest = div(WIDTH, p.inner)
@@ -223,14 +229,14 @@ cdef void gather(const View *view, const Plan *p, const char *data, Py_ssize_t c
     cdef Py_ssize_t index[MAX_DIMS]
     cdef Py_ssize_t at = first, left, c, stride = 0, done = 0, channel_stride = last_kept(view).stride
     cdef int i, last = view.n_batch - 1
-    cdef bint level
+    cdef bint contiguous
     for i in range(last, -1, -1):
         index[i] = at % view.batch[i].n
         at //= view.batch[i].n
     if last >= 0:
         stride = view.batch[last].stride
     # Rows that follow each other as the channels do are one run; an anchor is a channel's own.
-    level = stride == channels * channel_stride and view.element not in (INT64, UINT64)
+    contiguous = stride == channels * channel_stride and view.element not in (INT64, UINT64)
     while done < n:
         at = 0
         for i in range(last + 1):
@@ -238,7 +244,7 @@ cdef void gather(const View *view, const Plan *p, const char *data, Py_ssize_t c
         left = min(view.batch[last].n - index[last], n - done) if last >= 0 else 1
         if p.by_runs:
             load(data + at, stride, left, view.element, view.swapped, anchor, 0, tile + done)
-        elif level:
+        elif contiguous:
             load(data + at, channel_stride, left * channels, view.element, view.swapped, anchor, 0, tile + done * channels)
         else:
             for c in range(left):
@@ -257,3 +263,8 @@ cdef Py_ssize_t group_place(const View *view, const Plan *p, Py_ssize_t group) n
     """Where in the sink the first channel of a group belongs."""
     cdef Py_ssize_t slab = div(group, p.n_chunks)
     return slab_place(view, slab, (group - slab * p.n_chunks) * p.chunk)
+
+
+cdef Py_ssize_t group_channels(const View *view, const Plan *p, Py_ssize_t group) noexcept nogil:
+    """How many channels a group has: the last chunk of a slab may be narrower."""
+    return min(p.chunk, last_kept(view).n - (group - div(group, p.n_chunks) * p.n_chunks) * p.chunk)

@@ -4,9 +4,11 @@
 cdef inline void settle(pair *mean, pair *m2, double plain_mean) noexcept nogil:
     """What IEEE arithmetic leaves of inf, NaN and overflow in a pair, as NumPy would answer."""
     mean.hi = plain_mean if mean.hi != mean.hi else mean.hi
+    mean.hi = NAN if mean.hi != mean.hi else mean.hi                    # of several NaN one, the same at every level
     mean.lo = 0 if mean.lo != mean.lo else mean.lo
     m2.lo = 0 if m2.lo != m2.lo else m2.lo
     m2.hi = INFINITY if m2.hi != m2.hi and finite(mean.hi) else m2.hi   # deviations too large to square
+    m2.hi = NAN if m2.hi != m2.hi else m2.hi
 
 
 cdef void finish(const double *n, const double *shift, const double *s, const double *q, f64_out state, Py_ssize_t pitch,
@@ -28,8 +30,10 @@ cdef void finish(const double *n, const double *shift, const double *s, const do
         state[c] = n[c]
         state[pitch + c] = mean.hi if n[c] > 0 else 0
         state[2 * pitch + c] = mean.lo if n[c] > 0 else 0
-        state[3 * pitch + c] = 0 if m2.hi < 0 else m2.hi
-        state[4 * pitch + c] = 0 if m2.hi <= 0 else m2.lo
+        m2.lo = m2.lo if m2.hi > 0 else 0
+        m2.hi = 0 if m2.hi < 0 else m2.hi
+        state[3 * pitch + c] = m2.hi if n[c] > 0 else 0
+        state[4 * pitch + c] = m2.lo if n[c] > 0 else 0
 
 
 cdef void merge(f64_out a, Py_ssize_t a_pitch, const double *b, Py_ssize_t b_pitch, Py_ssize_t n_channels) noexcept nogil:
@@ -70,7 +74,7 @@ cdef void merge(f64_out a, Py_ssize_t a_pitch, const double *b, Py_ssize_t b_pit
 cdef void emit(const double *state, Py_ssize_t pitch, Py_ssize_t n_channels, const Sink *sink, Py_ssize_t first,
                Py_ssize_t step) noexcept nogil:
     """The states of n_channels to places first, first + step, ... of the sink."""
-    cdef Py_ssize_t c, i
+    cdef Py_ssize_t i
     if sink.state != NULL:
         for i in range(5):
             emit_row(state + i * pitch, n_channels, sink.state + i * sink.pitch + first, step)

@@ -11,6 +11,10 @@ from libc.string cimport memcpy
 from bnstream._kernels._table cimport *
 
 cdef extern from "kernels.h" nogil:
+    ctypedef float f32 "bn_f32"
+    ctypedef double f64 "bn_f64"
+    ctypedef int16_t i16 "bn_i16"
+    ctypedef uint16_t u16 "bn_u16"
     ctypedef double *f64_out "bn_f64_out"
     void prefetch "bn_prefetch"(const void *)
     double half "bn_half"(uint16_t)
