@@ -71,6 +71,8 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     near the data, block by block, and merged [1]_: the mean is within 8 eps of ``max(|mean|, sd)``, the variance within
     a relative ``16 eps log2(n)``, whatever the offset of the data. The bits are the same for any number of threads.
 
+    The sums are float64: finite numbers beyond about 1e300 may overflow to inf, which ``"raise"`` refuses too.
+
     A channel without elements has mean NaN; with ``n - ddof <= 0`` its variance is NaN. Neither warns.
 
     References
