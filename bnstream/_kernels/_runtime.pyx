@@ -108,8 +108,8 @@ def set_num_threads(n):
     --------
     >>> import bnstream
     >>> bnstream.set_num_threads(2)
-    >>> bnstream.get_num_threads()
-    2
+    >>> bnstream.get_num_threads() <= 2         # 1 where built without OpenMP
+    True
     >>> bnstream.set_num_threads(None)
     """
     global n_default
