@@ -119,6 +119,8 @@ setup(
             *(extension(f"_kernels.{name}") for name in ("_baseline", *LEVELS)),
             extension("_kernels._runtime"),
             extension("_view"),
+            extension("_result"),
+            extension("_layer"),
             extension("functional"),
             extension("moments"),
         ],

@@ -1,11 +1,21 @@
-"""Per-channel mean and variance of NumPy arrays and of streams of them, exact and at the speed of memory."""
+"""Per-channel mean and variance, and batch normalization, of NumPy arrays and of streams of them, at memory speed."""
 
 from importlib.metadata import version as _version
 
 from bnstream._config import show_config
 from bnstream._kernels._runtime import get_num_threads, set_num_threads
-from bnstream.functional import mean_var
+from bnstream.batchnorm import BatchNorm
+from bnstream.functional import batch_norm, mean_var, normalize
 from bnstream.moments import Moments
 
 __version__ = _version("bnstream")
-__all__ = ["Moments", "get_num_threads", "mean_var", "set_num_threads", "show_config"]
+__all__ = [
+    "BatchNorm",
+    "Moments",
+    "batch_norm",
+    "get_num_threads",
+    "mean_var",
+    "normalize",
+    "set_num_threads",
+    "show_config",
+]

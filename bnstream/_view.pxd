@@ -10,4 +10,4 @@ cdef int require_finite(ndarray mean) except -1
 cdef ndarray as_array(object x)
 cdef unsigned long long batch_axes(object axis, int ndim) except? 0
 cdef tuple kept_shape(ndarray a, unsigned long long axes, bint keepdims)
-cdef int make_view(ndarray a, unsigned long long axes, View *view) except -1
+cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=*, ndarray dx=*) except -1

@@ -14,7 +14,8 @@ from cpython.pyport cimport PY_SSIZE_T_MAX
 from numpy cimport ndarray
 
 from bnstream._kernels._table cimport (
-    BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, Dim, Element, View,
+    BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, MAX_OPERANDS, UINT8, UINT16, UINT32, UINT64, Dim,
+    Element, Operand, View,
 )
 
 cnp.import_array()
@@ -133,29 +134,33 @@ cdef int element_of(ndarray a) except -1:
     raise TypeError(f"cannot take means of dtype {dtype}; expected {ACCEPTED}: {advice}")
 
 
-cdef inline bint joins(Dim outer, Dim inner) noexcept nogil:
+cdef inline bint joins(const View *view, const Dim *outer, const Dim *inner) noexcept nogil:
     """Whether one loop can walk both."""
-    return outer.stride == inner.stride * inner.n and outer.out == inner.out * inner.n
+    cdef int k
+    for k in range(view.n_operands):
+        if outer.stride[k] != inner.stride[k] * inner.n:
+            return False
+    return outer.place == inner.place * inner.n
 
 
 cdef inline Py_ssize_t magnitude(Py_ssize_t stride) noexcept nogil:
     return -stride if stride < 0 else stride
 
 
-cdef int insert(Dim *dims, int n, Dim dim) noexcept nogil:
-    """Put a dim into dims, sorted by falling stride; the new count."""
+cdef int insert(Dim *dims, int n, const Dim *dim) noexcept nogil:
+    """Put a dim into dims, sorted by falling stride of the first operand; the new count."""
     cdef int i = n
-    while i > 0 and magnitude(dims[i - 1].stride) < magnitude(dim.stride):
+    while i > 0 and magnitude(dims[i - 1].stride[0]) < magnitude(dim.stride[0]):
         dims[i] = dims[i - 1]
         i -= 1
-    dims[i] = dim
+    dims[i] = dim[0]
     return n + 1
 
 
-cdef int merge_neighbours(Dim *dims, int n) noexcept nogil:
+cdef int merge_neighbours(const View *view, Dim *dims, int n) noexcept nogil:
     cdef int i, last = 0
     for i in range(1, n):
-        if joins(dims[last], dims[i]):
+        if joins(view, &dims[last], &dims[i]):
             dims[i].n *= dims[last].n
         else:
             last += 1
@@ -163,38 +168,64 @@ cdef int merge_neighbours(Dim *dims, int n) noexcept nogil:
     return last + 1 if n else 0
 
 
-cdef int make_view(ndarray a, unsigned long long axes, View *view) except -1:
-    """Fill in a view of the array `a`, which must outlive it. Bit i of axes says that axis i is reduced over."""
+cdef int add_operand(View *view, ndarray a) except -1:
+    cdef Operand *operand = &view.operand[view.n_operands]
+    operand.element = <Element> element_of(a)
+    operand.data = <char *> cnp.PyArray_DATA(a)
+    operand.itemsize = cnp.PyArray_ITEMSIZE(a)
+    operand.swapped = not cnp.PyArray_ISNOTSWAPPED(a)
+    view.in_place = view.in_place and operand.element <= INT16 and not operand.swapped
+    view.n_operands += 1
+    return 0
+
+
+cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=None, ndarray dx=None) except -1:
+    """Fill in a view of x and of others of its shape, which all must outlive it. Bit i of axes says that axis i is reduced
+    over. Given dx, y is read too, else written."""
     cdef Dim dim
-    cdef int i
-    cdef Py_ssize_t out = 1
-    view.element = <Element> element_of(a)
-    view.data = <const char *> cnp.PyArray_DATA(a)
-    view.itemsize = cnp.PyArray_ITEMSIZE(a)
-    view.swapped = not cnp.PyArray_ISNOTSWAPPED(a)
-    view.in_place = view.element <= INT16 and not view.swapped
+    cdef int i, k
+    cdef Element result
+    cdef Py_ssize_t place = 1
+    cdef const Py_ssize_t *strides[MAX_OPERANDS]
+    view.in_place = True
+    view.n_operands = 0
+    view.n_read = 1 if dx is None else 2
+    add_operand(view, x)
+    strides[0] = <const Py_ssize_t *> cnp.PyArray_STRIDES(x)
+    if y is not None:
+        add_operand(view, y)
+        strides[1] = <const Py_ssize_t *> cnp.PyArray_STRIDES(y)
+    if dx is not None:
+        add_operand(view, dx)
+        strides[2] = <const Py_ssize_t *> cnp.PyArray_STRIDES(dx)
+        view.in_place = view.in_place and view.operand[0].element == view.operand[1].element == view.operand[2].element
+    if y is not None:       # there are loops for these alone
+        result = FLOAT64 if view.operand[0].element == FLOAT64 else FLOAT32
+        view.in_place = view.in_place and view.operand[view.n_operands - 1].element == result
     view.n_batch = view.n_kept = 0
     view.n_rows = view.n_channels = 1
-    for i in range(a.ndim - 1, -1, -1):
-        dim.n = a.shape[i]
-        dim.stride = a.strides[i]
-        dim.out = 0
-        view.in_place = view.in_place and not dim.stride & (view.itemsize - 1)
+    for i in range(cnp.PyArray_NDIM(x) - 1, -1, -1):
+        dim.n = cnp.PyArray_DIM(x, i)
+        dim.place = 0
+        for k in range(view.n_operands):
+            dim.stride[k] = strides[k][i]
+            view.in_place = view.in_place and not dim.stride[k] & (view.operand[k].itemsize - 1)
         if axes >> i & 1:
             view.n_rows *= dim.n
             if dim.n == 1:
                 continue
-            if dim.stride < 0:          # rows may come in any order
-                view.data += (dim.n - 1) * dim.stride
-                dim.stride = -dim.stride
-            view.n_batch = insert(view.batch, view.n_batch, dim)
+            if dim.stride[0] < 0:       # rows may come in any order
+                for k in range(view.n_operands):
+                    view.operand[k].data += (dim.n - 1) * dim.stride[k]
+                    dim.stride[k] = -dim.stride[k]
+            view.n_batch = insert(view.batch, view.n_batch, &dim)
         else:
-            dim.out = out
-            out *= dim.n
+            dim.place = place
+            place *= dim.n
             view.n_channels *= dim.n
             if dim.n > 1:
-                view.n_kept = insert(view.kept, view.n_kept, dim)
+                view.n_kept = insert(view.kept, view.n_kept, &dim)
     if view.n_rows and view.n_channels:
-        view.n_batch = merge_neighbours(view.batch, view.n_batch)
-        view.n_kept = merge_neighbours(view.kept, view.n_kept)
+        view.n_batch = merge_neighbours(view, view.batch, view.n_batch)
+        view.n_kept = merge_neighbours(view, view.kept, view.n_kept)
     return 0

@@ -26,3 +26,31 @@ def mean_var(
     nan_policy: Literal["propagate", "raise", "omit"] = "propagate",
     n_threads: SupportsIndex | None = None,
 ) -> tuple[Any, Any]: ...
+def normalize(
+    x: ArrayLike,
+    mean: ArrayLike,
+    var: ArrayLike,
+    gamma: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
+    *,
+    eps: float = 0.0,
+    channel_axis: SupportsIndex | Sequence[SupportsIndex] = -1,
+    out: NDArray[Any] | None = None,
+    n_threads: SupportsIndex | None = None,
+) -> NDArray[Any]: ...
+def batch_norm(
+    x: ArrayLike,
+    running_mean: ArrayLike | None,
+    running_var: ArrayLike | None,
+    gamma: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
+    *,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    channel_axis: SupportsIndex = 1,
+    out: NDArray[Any] | None = None,
+    running_ddof: float = 1.0,
+    nan_policy: Literal["propagate", "raise", "omit"] = "raise",
+    n_threads: SupportsIndex | None = None,
+) -> NDArray[Any]: ...

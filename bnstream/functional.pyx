@@ -8,6 +8,7 @@ from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport FLOAT64, Kernels, Sink, View
+from bnstream._layer cimport Forward, new_forward
 from bnstream._view cimport OMIT, RAISE, Policy, as_array, batch_axes, kept_shape, make_view, policy_of, require_finite
 
 from bnstream._kernels import capsule
@@ -97,10 +98,10 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     cdef int failed = 0
     sink.state = NULL
     sink.ddof = ddof            # runs Python where ddof is no float: before there are pointers
-    make_view(a, axes, &view)
+    make_view(&view, axes, a)
     out_dtype = result_dtype(dtype, a)
     shape = kept_shape(a, axes, keepdims)
-    sink.single = out_dtype == np.float32 and view.element != FLOAT64
+    sink.single = out_dtype == np.float32 and view.operand[0].element != FLOAT64
     mean = np.empty(shape, np.float32 if sink.single else np.float64)
     var = np.empty_like(mean)
     sink.mean = cnp.PyArray_DATA(mean)
@@ -119,3 +120,167 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
         with np.errstate(over="ignore"):        # too large for the dtype is inf, here as in the kernels
             mean, var = mean.astype(out_dtype), var.astype(out_dtype)
     return (mean, var) if shape else (mean[()], var[()])
+
+
+def normalize(x, mean, var, gamma=None, beta=None, *, double eps=0.0, channel_axis=-1, out=None, n_threads=None):
+    """x with each channel standardized by a given mean and variance, then scaled by gamma and shifted by beta.
+
+    Parameters
+    ----------
+    x : array_like
+        Numbers of any dtype but complex; any strides, any byte order. It is read in place, never copied whole.
+    mean, var : array_like
+        Of the shape of the channels, or one number for all. The variance is that which `mean_var` answers, not the
+        standard deviation.
+    gamma, beta : array_like, optional
+        Scale and shift of each channel, of the same shape; by default 1 and 0.
+    eps : float, default 0
+        Added to the variance.
+    channel_axis : int or tuple of int, default -1
+        The axis, or axes, of the channels; all others are batch axes.
+    out : ndarray, optional
+        Where the result goes: of the shape of `x` and the dtype of the result. It may be `x` itself.
+    n_threads : int, optional
+        How many threads at most, instead of `get_num_threads`.
+
+    Returns
+    -------
+    ndarray
+        `out`, or a new array laid out as `x`; in the dtype of `x` if that is floating, else float32.
+
+    Raises
+    ------
+    TypeError
+        If `x` or a parameter is not of real numbers, or `out` is no plain array.
+    ValueError
+        If a parameter has not the shape of the channels, a variance or `eps` is negative, or `out` has another shape or
+        dtype, is read-only or overlaps `x` in part; before anything is written.
+
+    See Also
+    --------
+    batch_norm : by the statistics of the batch itself, too.
+
+    Notes
+    -----
+    ``y = (x - mean) / sqrt(var + eps) * gamma + beta``, in double precision and rounded once to the dtype of the result:
+    float32 is within one ulp of the exact value, but that a channel whose mean is far from the one of the data has only
+    the digits that its difference has. The bits are the same for any number of threads.
+
+    Where ``var + eps`` is 0, the result is inf or NaN, as in a division by 0, without a warning.
+
+    Examples
+    --------
+    >>> import numpy as np, bnstream
+    >>> image = np.array([[[0, 128, 255], [64, 128, 0]]], np.uint8)
+    >>> bnstream.normalize(image, mean=[32, 128, 128], var=[1024, 64, 16384]).round(2).tolist()
+    [[[-1.0, 0.0, 0.9900000095367432], [1.0, 0.0, -1.0]]]
+    """
+    cdef Forward forward = new_forward(x, channel_axis, 1, gamma, beta, eps)
+    forward.set_statistics(mean, var)
+    return forward.apply_to(out, n_threads)
+
+
+cdef ndarray running_row(object values, str name, Py_ssize_t n_channels):
+    """An array that training may update, as float64: itself, or a copy."""
+    cdef ndarray a
+    if cnp.PyArray_CheckExact(values):
+        a = values
+        if a.ndim == 1 and a.shape[0] == n_channels and cnp.PyArray_TYPE(a) == cnp.NPY_DOUBLE and cnp.PyArray_ISCARRAY(a):
+            return a
+    if not isinstance(values, np.ndarray):
+        raise TypeError(f"{name} must be an array, which training updates in place, or None, got {type(values).__name__}")
+    if values.dtype.kind != "f" or values.shape != (n_channels,) or not values.flags.writeable:
+        raise ValueError(f"{name} must be a writeable floating array of shape ({n_channels},), got shape {values.shape} of "
+                         f"{values.dtype}{'' if values.flags.writeable else ', read-only'}")
+    return values.astype(np.float64)
+
+
+def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint training=False, double momentum=0.1,
+               double eps=1e-5, channel_axis=1, out=None, double running_ddof=1, nan_policy="raise", n_threads=None):
+    """Batch normalization of x, without a state: by the running estimates, or, in training, by the batch itself.
+
+    Parameters
+    ----------
+    x : array_like
+        Numbers, as for `normalize`, of at least 2 dimensions.
+    running_mean, running_var : array_like
+        Of shape (channels,). In training they are updated in place: floating arrays, or both None.
+    gamma, beta : array_like, optional
+        Scale and shift of each channel, of shape (channels,); by default 1 and 0.
+    training : bool, default False
+        Normalize by mean and variance (``ddof=0``) of the batch, and update the running estimates.
+    momentum : float, default 0.1
+        The weight of the batch: ``running = (1 - momentum) * running + momentum * batch``, PyTorch's sense; what Keras,
+        Flax and ONNX call momentum is 1 minus this.
+    eps : float, default 1e-5
+        Added to the variance.
+    channel_axis : int, default 1
+        The axis of the channels.
+    out : ndarray, optional
+        Where the result goes: of the shape of `x` and the dtype of the result. It may be `x` itself.
+    running_ddof : float, default 1
+        The variance that goes into `running_var` is divided by ``n - running_ddof``: 1 as in PyTorch, 0 as elsewhere.
+    nan_policy : {"raise", "omit", "propagate"}, default "raise"
+        What training does about NaN and inf: refuse the batch; leave these elements out of the statistics; or let them
+        through, into the running estimates, too.
+    n_threads : int, optional
+        How many threads at most, instead of `get_num_threads`.
+
+    Returns
+    -------
+    ndarray
+        `out`, or a new array laid out as `x`; in the dtype of `x` if that is floating, else float32.
+
+    Raises
+    ------
+    TypeError
+        If `x` or a parameter is not of real numbers, or an array to be written is none.
+    ValueError
+        As `normalize`; in training also if there are not two values in each channel, or there is NaN or inf under
+        ``nan_policy="raise"``. The running estimates are then as they were, and so is `x` where it is `out`.
+
+    See Also
+    --------
+    BatchNorm : keeps the parameters, and has the backward pass.
+
+    Notes
+    -----
+    As of `normalize`; mean and variance of the batch are as exact as those of `mean_var` [1]_.
+
+    References
+    ----------
+    .. [1] S. Ioffe, C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
+       Shift", 2015.
+
+    Examples
+    --------
+    >>> import numpy as np, bnstream
+    >>> x = np.array([[2.0], [4.0], [6.0], [8.0]])
+    >>> mean, var = np.zeros(1), np.ones(1)
+    >>> bnstream.batch_norm(x, mean, var, gamma=[2], beta=[0.5], training=True).round(2).ravel().tolist()
+    [-2.18, -0.39, 1.39, 3.18]
+    >>> mean.tolist(), var.round(4).tolist()
+    ([0.5], [1.5667])
+    """
+    cdef Forward forward = new_forward(x, channel_axis, 2, gamma, beta, eps)
+    cdef ndarray mean, var, y
+    if not training:
+        if running_mean is None or running_var is None:
+            raise TypeError("inference needs running_mean and running_var; pass them, or training=True")
+        forward.set_statistics(running_mean, running_var)
+        return forward.apply_to(out, n_threads)
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"momentum must be from 0 to 1, the weight of the batch, got {momentum}")
+    if running_mean is None and running_var is None:
+        return forward.train(out, nan_policy, n_threads)
+    if running_mean is None or running_var is None:
+        raise TypeError("running_mean and running_var go together: pass both, or None for both")
+    mean = running_row(running_mean, "running_mean", forward.n_channels)
+    var = running_row(running_var, "running_var", forward.n_channels)
+    y = forward.train(out, nan_policy, n_threads)
+    forward.blend(<double *> cnp.PyArray_DATA(mean), <double *> cnp.PyArray_DATA(var), momentum, running_ddof)
+    if mean is not running_mean:
+        running_mean[...] = mean
+    if var is not running_var:
+        running_var[...] = var
+    return y

@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
-from bnstream._kernels._table cimport GRANULE, Kernels, Sink, View
+from bnstream._kernels._table cimport SMALL, Kernels, Sink, View, padded
 from bnstream._view cimport (
     OMIT, RAISE, Policy, as_array, batch_axes, kept_shape, make_view, policy_of, require_finite,
 )
@@ -23,13 +23,6 @@ from bnstream._kernels import capsule
 cnp.import_array()
 
 cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
-cdef enum:
-    SMALL = 65536       # bytes; below, letting go of the GIL costs more than it gives
-
-
-cdef inline Py_ssize_t padded(Py_ssize_t n_channels) noexcept:
-    """Whole vectors: the loop across 17 channels takes as long as that across 24 where its end is scalar."""
-    return (n_channels + GRANULE - 1) & -GRANULE
 
 
 cdef class Moments:
@@ -142,7 +135,7 @@ cdef class Moments:
         cdef int n_threads, failed, i
         cdef double small[5 * 64]
         cdef double *part = small
-        make_view(a, axes, &view)
+        make_view(&view, axes, a)
         if view.n_rows == 0 or view.n_channels == 0:
             return self
         self.check_channels(a, axes, view.n_channels)

@@ -45,18 +45,46 @@ def cases():
             yield f"{name} {np.dtype(dtype)}", of_dtype(dtype, shape, i), axis
 
 
+def layer_cases():
+    """Those with channels, of some dtypes and layouts."""
+    kinds = ("float32", "float64", "sliced", "uint8")
+    for name, x, axis in cases():
+        if axis is not None and name.endswith(kinds):
+            yield name, x, axis
+
+
 def digest(*arrays):
     """Of the bits, of NaN only that it is one."""
     h = hashlib.sha256()
     for a in arrays:
         a = np.asarray(a, np.float64)
-        h.update(a.tobytes())
+        h.update(np.where(np.isnan(a), np.nan, a).tobytes())
     return h.hexdigest()[:16]
 
 
+def normalized(x, axis):
+    """Forward and backward of a layer: in training under two policies, in inference."""
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    channel_axis = next(a for a in range(x.ndim) if a not in axes)
+    bn = bnstream.BatchNorm(x.shape[channel_axis], channel_axis=channel_axis, nan_policy="omit", dtype="f8")
+    bn.gamma, bn.beta = bn.gamma + np.arange(len(bn.gamma)) % 3, bn.beta - np.arange(len(bn.beta)) % 2
+    results = []
+    for policy, training in (("omit", True), ("omit", False), ("propagate", True)):
+        bn.nan_policy = policy
+        y = bn.train(training)(x)
+        dy = y[::-1].copy()
+        dx = bn.backward(dy)
+        results += [y, dx, bn.grad_gamma, bn.grad_beta, bn.running_mean, bn.running_var]
+    return results
+
+
 def digests(n_threads=None):
-    """name: digest of mean and var under both policies, and of a state after chunks and merges."""
-    out = {}
+    """name: digest of mean and var under both policies, and of a state after chunks and merges; of layers, too."""
+    before = bnstream.get_num_threads()
+    if n_threads is not None:       # layers have no argument for it
+        bnstream.set_num_threads(n_threads)
+    out = {f"layer {name}": digest(*normalized(x, axis)) for name, x, axis in layer_cases()}
+    bnstream.set_num_threads(before)
     for name, x, axis in cases():
         results = [*bnstream.mean_var(x, axis, dtype="f8", n_threads=n_threads)]
         results += bnstream.mean_var(x, axis, dtype="f8", nan_policy="omit", n_threads=n_threads)

@@ -55,6 +55,27 @@ def test_alignment(dtype, shape, axis):
         assert bnstream.Moments(axis).update(y) == state
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", "u1"])
+@pytest.mark.parametrize(("shape", "channel_axis"), [((3000, 40), 1), ((3, 20000), 0), ((20000, 3), 1),
+                                                     ((9, 30, 49), 1), ((11, 700), 1), ((4, 6, 900), 1)])
+def test_alignment_of_layers(dtype, shape, channel_axis):
+    """x, the result, and both gradients at every byte of a cache line."""
+    x = of_dtype(dtype, shape)
+    bn = bnstream.BatchNorm(shape[channel_axis], channel_axis=channel_axis, momentum=1.0)
+    real = np.float64 if dtype == "f8" else np.float32
+    dy = of_dtype(real, shape, 1) - real(20)
+    expected = None
+    for by in range(65):
+        out = unaligned(np.zeros(shape, real), 64 - by)
+        z = unaligned(x, by)
+        results = [bn.train()(z, out).tobytes()]
+        results.append(bn.backward(unaligned(dy, by + 1), out).tobytes())
+        results += [bn.grad_gamma.tobytes(), bn.grad_beta.tobytes(), bn.running_var.tobytes()]
+        results.append(bn.eval()(z, out).tobytes())
+        expected = expected or results
+        assert results == expected
+
+
 def test_repeated(reference):
     """With all else that ran between, and garbage in the heap."""
     rubbish = [np.full(1000 * k, np.nan) for k in range(50)]

@@ -6,7 +6,7 @@ import pytest
 from arrays import of_dtype
 
 import bnstream
-from bnstream import Moments, mean_var
+from bnstream import BatchNorm, Moments, batch_norm, mean_var, normalize
 
 X = of_dtype("f8", (8, 3))
 ACCEPTED = r"expected float16, bfloat16, float32, float64, bool, or integers of 8 to 64 bits: "
@@ -75,6 +75,122 @@ def test_axis(axis, error, message, unchanged):
     else:
         with pytest.raises(error, match="axis"):
             Moments(axis)
+
+
+NORMALIZATIONS = {
+    "normalize": lambda x: normalize(x, 0, 1), "batch_norm": lambda x: batch_norm(x, np.zeros(3), np.ones(3)),
+    "training": lambda x: batch_norm(x, np.zeros(3), np.ones(3), training=True),
+    "training, omit": lambda x: batch_norm(x, None, None, training=True, nan_policy="omit"),
+}
+
+
+@pytest.mark.parametrize("call", NORMALIZATIONS)
+@pytest.mark.parametrize("name", REFUSED_BATCHES)
+def test_arrays_to_normalize(name, call):
+    x, error, message = REFUSED_BATCHES[name]
+    if error is TypeError and "masked" not in name:
+        message = message.partition(";")[0]
+    with pytest.raises(error, match=message):
+        NORMALIZATIONS[call](x)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", REFUSED_BATCHES)
+def test_arrays_for_a_layer(name, training, unchanged):
+    x, error, message = REFUSED_BATCHES[name]
+    for options in ({}, {"renorm": True}, {"nan_policy": "omit"}, {"nan_policy": "propagate", "momentum": None}):
+        bn = BatchNorm(3, **options)
+        bn(X)
+        bn.backward(X)
+        unchanged(bn.train(training), error, message.partition(";")[0], lambda m: m(x))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("x", "message"), [
+    (X[0], r"at least 2 dimensions, .* got shape \(3,\); of one sample make a batch with x\[None\]"),
+    (X[:, :2], r"expected 3 channels along axis 1, got 2 from x of shape \(8, 2\); channel_axis says which axis holds"),
+    (X.T, r"expected 3 channels along axis 1, got 8 from x of shape \(3, 8\)"),
+    (X[:, :0], "expected 3 channels along axis 1, got 0"),
+])
+def test_channels_of_a_layer(x, message, training, unchanged):
+    bn = BatchNorm(3)
+    bn(X)
+    unchanged(bn.train(training), ValueError, message, lambda m: m(x))
+    with pytest.raises(ValueError, match=r"at least 2 dimensions|axis 1 is out of range|shape"):
+        batch_norm(x, np.zeros(3), np.ones(3), training=training)
+
+
+@pytest.mark.parametrize(("change", "error", "message"), [
+    ({"mean": np.zeros(2)}, ValueError, r"mean must have the shape of the channels, \(3,\), for x of shape \(8, 3\);"),
+    ({"mean": np.zeros((1, 3))}, ValueError, r"mean must have the shape of the channels, \(3,\), .* got \(1, 3\)"),
+    ({"mean": np.zeros(8)}, ValueError, r"mean must have the shape of the channels"),
+    ({"mean": np.zeros(3, "c8")}, TypeError, "mean must be of real numbers, got dtype complex64"),
+    ({"mean": ["a", "b", "c"]}, TypeError, "mean must be of real numbers, got dtype <U1"),
+    ({"mean": np.zeros(3, object)}, TypeError, "mean must be of real numbers, got dtype object"),
+    ({"mean": None}, TypeError, "mean"), ({"var": None}, TypeError, "var"),
+    ({"var": np.ones(4)}, ValueError, r"var must have the shape of the channels"),
+    ({"var": [1, -1, 1]}, ValueError, r"var must not be negative, got -1\.0 in channel 1"),
+    ({"var": -1e-300}, ValueError, r"var must not be negative, got -1e-300 in channel 0"),
+    ({"gamma": np.ones(2)}, ValueError, r"gamma must have the shape of the channels"),
+    ({"beta": np.ones((3, 1))}, ValueError, r"beta must have the shape of the channels"),
+    ({"gamma": "abc"}, TypeError, "expected an array of numbers, got str"),
+    ({"gamma": np.ma.ones(3)}, TypeError, "masked array"),
+    ({"eps": -1e-9}, ValueError, "eps must be a finite number of at least 0, got -1e-09"),
+    ({"eps": np.nan}, ValueError, "eps must be a finite number of at least 0, got nan"),
+    ({"eps": np.inf}, ValueError, "eps must be a finite number of at least 0, got inf"),
+    ({"eps": "0"}, TypeError, "must be real number, not str"), ({"eps": None}, TypeError, "must be real number"),
+    ({"channel_axis": 2}, ValueError, "axis 2 is out of range for an array of 2 dimensions; expected -2 to 1"),
+    ({"channel_axis": -3}, ValueError, "axis -3 is out of range"),
+    ({"channel_axis": (0, -2)}, ValueError, "axis -2 is given twice"),
+    ({"channel_axis": None}, TypeError, "channel_axis must be an int or a tuple of ints, got None"),
+    ({"channel_axis": 1.0}, TypeError, "axis must be an int"), ({"n_threads": 0}, ValueError, "number of threads"),
+])
+def test_parameters_of_normalize(change, error, message):
+    """Nothing is written."""
+    out = np.full(X.shape, 7.0)
+    given = {"mean": np.zeros(3), "var": np.ones(3), "out": out, **change}
+    with pytest.raises(error, match=message):
+        normalize(X, **given)
+    given["running_mean"], given["running_var"] = given.pop("mean"), given.pop("var")
+    with pytest.raises(error, match=None if "channel_axis" in change else message):
+        batch_norm(X, **given)
+    assert (out == 7).all()
+
+
+WHOLE = r"running_mean must be a writeable floating array of shape \(3,\), got shape "
+REFUSED_TRAINING = [
+    ({"momentum": -0.1}, ValueError, r"momentum must be from 0 to 1, the weight of the batch, got -0\.1"),
+    ({"momentum": 1.5}, ValueError, r"momentum must be from 0 to 1, the weight of the batch, got 1\.5"),
+    ({"momentum": np.nan}, ValueError, "momentum must be from 0 to 1, the weight of the batch, got nan"),
+    ({"momentum": None}, TypeError, "must be real number, not NoneType"), ({"eps": -1}, ValueError, "eps must be"),
+    ({"running_mean": None}, TypeError, "running_mean and running_var go together: pass both, or None for both"),
+    ({"running_mean": [0, 0, 0]}, TypeError, "running_mean must be an array, which training updates in place, or None"),
+    ({"running_mean": np.zeros(2)}, ValueError, WHOLE + r"\(2,\) of float64"),
+    ({"running_mean": np.zeros(3, "i4")}, ValueError, WHOLE + r"\(3,\) of int32"),
+    ({"running_mean": np.broadcast_to(0.0, 3)}, ValueError, WHOLE + r"\(3,\) of float64, read-only"),
+    ({"running_mean": np.zeros(3, "c8")}, ValueError, WHOLE + r"\(3,\) of complex64"),
+    ({"nan_policy": "ignore"}, ValueError, "nan_policy must be 'propagate', 'raise' or 'omit', got 'ignore'"),
+    ({"gamma": np.ones(2)}, ValueError, "gamma must have the shape of the channels"),
+    ({"running_ddof": "1"}, TypeError, "must be real number, not str"),
+    ({"channel_axis": 2}, ValueError, "axis 2 is out of range"),
+    ({"out": np.ones((3, 8))}, ValueError, "out must have the shape"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "message"), REFUSED_TRAINING)
+def test_parameters_of_training(change, error, message):
+    """Nothing is written, nothing updated."""
+    mean, var, out = np.full(3, 5.0), np.full(3, 6.0), np.full(X.shape, 7.0)
+    with pytest.raises(error, match=message):
+        batch_norm(X, **{"running_mean": mean, "running_var": var, "out": out, "training": True, **change})
+    assert (np.unique(mean), np.unique(var), np.unique(out)) == (5, 6, 7)
+
+
+def test_inference_without_estimates():
+    message = "inference needs running_mean and running_var; pass them, or training=True"
+    for mean, var in ((None, np.ones(3)), (np.ones(3), None), (None, None)):
+        with pytest.raises(TypeError, match=message):
+            batch_norm(X, mean, var)
 
 
 @pytest.mark.parametrize("axis", [64, -65, (0, 0), 1.5, "rows", [0, 0]])

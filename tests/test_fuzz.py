@@ -7,11 +7,12 @@ import contextlib
 import os
 import pickle
 import random
+import warnings
 
 import numpy as np
 from arrays import DTYPES, of_dtype, swapped, unaligned
 
-from bnstream import Moments, get_num_threads, mean_var, set_num_threads
+from bnstream import BatchNorm, Moments, batch_norm, get_num_threads, mean_var, normalize, set_num_threads
 
 CALLS = int(os.environ.get("BNSTREAM_FUZZ_CALLS", "100000"))
 SEED = int(os.environ.get("BNSTREAM_FUZZ_SEED", "0"))
@@ -21,7 +22,7 @@ GARBAGE = [
     "f4", b"x", (), (0,), (0, 0), [1], {}, {0}, [[1], [1, 2]], [object()], object(), type, len, lambda: 0, slice(None),
     Ellipsis, range(3), iter([1, 2]), np.float64(1), np.int8(1), np.array(1), np.array([1, 2]), np.ones((2, 3)),
     np.zeros((0, 4)), np.ma.array([1.0]), np.array([1j]), np.array(["a"]), np.zeros(2, "M8[s]"),
-    np.zeros(3, [("a", "i4")]), np.dtype("f4"), "complex64", Moments(),
+    np.zeros(3, [("a", "i4")]), np.dtype("f4"), "complex64", Moments(), BatchNorm(3),
 ]
 EXPECTED = (TypeError, ValueError, OverflowError)
 
@@ -129,6 +130,82 @@ def one_update(arrays, states, r):
         assert repr(m)
 
 
+def some_out(x, y, r):
+    """A place for y: none, x itself, a view of a larger array in any order, or a wrong one."""
+    kind = r.random()
+    if kind < 0.4:
+        return None
+    if kind < 0.6:
+        return x
+    if kind < 0.9:
+        full = np.empty([n + r.choice((0, 0, 3)) for n in y.shape], y.dtype)
+        full = np.asfortranarray(full) if r.random() < 0.3 else full
+        out = full[tuple(slice(-n, None) if n else slice(0, 0) for n in y.shape)]
+        return np.flip(out) if r.random() < 0.3 else out
+    return some_view(r.choice((y, x)), r)
+
+
+def one_normalization(arrays, r):
+    """normalize and its reference, by the mean and the variance of the array itself."""
+    x = some_view(r.choice(arrays), r)
+    channel_axis = r.choice((-1, 0, r.randrange(x.ndim), tuple(a for a in range(x.ndim) if r.random() < 0.5)))
+    kept = channel_axis if isinstance(channel_axis, tuple) else (channel_axis % x.ndim,)
+    axes = tuple(a for a in range(x.ndim) if a not in kept)
+    mean, var = reference(x, axes, True)
+    given = [np.squeeze(np.nan_to_num(a), axes) for a in (mean, var)]
+    options = {"eps": 0.5, "channel_axis": channel_axis}
+    y = normalize(x, *given, **options)
+    with np.errstate(all="ignore"):
+        wanted = (x.astype("f8") - np.nan_to_num(mean)) / np.sqrt(np.nan_to_num(var) + 0.5)
+    np.testing.assert_allclose(y.astype("f8"), wanted, rtol=0.01, atol=0.02 if y.itemsize == 2 else 1e-5)
+    source = np.array(x)        # which some_out may hand out, as y
+    try:
+        out = normalize(source, *given, **options, out=some_out(source, y.copy(), r))
+    except ValueError:
+        assert source.tobytes() == np.array(x).tobytes()
+        return
+    np.testing.assert_allclose(out.astype("f8"), y.astype("f8"), rtol=1e-5, atol=1e-5)
+
+
+def one_layer(arrays, layers, r):
+    """Calls of layers in either mode, with another shape as likely as not: what is refused leaves them as they were."""
+    bn = r.choice(layers)
+    x = some_view(r.choice(arrays), r)
+    before = pickle.dumps(bn) if r.random() < 0.1 else None
+    try:
+        y = bn.train(r.random() < 0.7)(x)
+    except ValueError:
+        assert before is None or pickle.dumps(bn.train(pickle.loads(before).training)) == before
+        if r.random() < 0.3 and x.ndim > 1:
+            axis = r.randrange(-x.ndim, x.ndim)
+            layers[layers.index(bn)] = BatchNorm(
+                max(1, x.shape[axis]), channel_axis=axis, momentum=r.choice((0.1, None)), affine=r.random() < 0.8,
+                nan_policy=r.choice(POLICIES), renorm=r.random() < 0.2, dtype="f8", track_pooled=r.random() < 0.2)
+        return
+    assert y.shape == x.shape
+    if r.random() < 0.7:
+        with contextlib.suppress(ValueError):
+            dx = bn.backward(r.choice((y, y[::-1], np.ones(x.shape), r.choice(arrays))), some_out(x, y, r))
+            assert dx.shape == x.shape
+
+
+def garbage_for_layers(arrays, layers, r):
+    x = r.choice(GARBAGE) if r.random() < 0.5 else some_view(r.choice(arrays), r)
+    bn = r.choice(layers).copy()
+    names = ("eps", "momentum", "affine", "channel_axis", "dtype", "running_ddof", "nan_policy", "renorm", "r_max")
+    given = {name: r.choice(GARBAGE) for name in names if r.random() < 0.2}
+    others = {name: r.choice(GARBAGE) for name in ("gamma", "beta", "eps", "channel_axis", "out") if r.random() < 0.3}
+    a, b = r.choice(GARBAGE), r.choice(GARBAGE)
+    name = r.choice(("gamma", "beta", "running_mean", "running_var", "eps", "momentum"))
+    call = r.choice((lambda: normalize(x, a, b, **others), lambda: batch_norm(x, a, b, **others),
+                     lambda: batch_norm(x, a, b, **others, training=True), lambda: bn(x, a),
+                     lambda: BatchNorm(3, **given)(x), lambda: bn.backward(x, a),
+                     lambda: bn.recalibrate(a), lambda: bn.fold(a, b), lambda: bn.load_state_dict({"weight": a}),
+                     lambda: setattr(bn, name, a), lambda: bn == a, lambda: repr(bn), lambda: str(bn.diagnose())))
+    with contextlib.suppress(*EXPECTED, RuntimeError, AttributeError), warnings.catch_warnings(action="ignore"):
+        call()
+
+
 def one_of_garbage(arrays, states, r):
     x = r.choice(GARBAGE) if r.random() < 0.5 else some_view(r.choice(arrays), r)
     options = ("axis", "ddof", "dtype", "keepdims", "nan_policy", "n_threads")
@@ -155,6 +232,20 @@ def test_random_calls():
         else:
             one_of_garbage(arrays, states, r)
     assert get_num_threads() == threads
+
+
+def test_random_normalizations():
+    r = random.Random(SEED)
+    arrays = list(pool())
+    layers = [BatchNorm(r.choice((1, 3, 7, 9, 33, 40)), channel_axis=r.choice((0, 1, -1)), dtype="f8",
+                        nan_policy=r.choice(POLICIES), momentum=r.choice((0.1, None))) for _ in range(12)]
+    for i in range(CALLS // 5):
+        if i % 10 < 3:
+            one_normalization(arrays, r)
+        elif i % 10 < 8:
+            one_layer(arrays, layers, r)
+        else:
+            garbage_for_layers(arrays, layers, r)
 
 
 def test_garbage_for_set_num_threads():

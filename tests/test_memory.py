@@ -17,7 +17,18 @@ ARRAYS = {
     "many channels": ("np.ones((8, 1 << 20), 'f8').transpose(1, 0)", 1),
     "transposed planes": ("np.ones((16, 64, 128, 128), 'f4').transpose(0, 3, 1, 2)[:, :, ::-1]", (0, 2)),
 }
-SCRIPT = """
+# name: array of 32 MiB, channel axis
+LAYER_ARRAYS = {
+    "columns": ("np.ones((1 << 13, 1 << 10), 'f4')", 1),
+    "images": ("np.ones((32, 64, 64, 64), 'f4')", 1),
+    "float16": ("np.ones((1 << 16, 256), 'f2')", 1),
+    "sliced": ("np.ones((1 << 14, 1 << 10), 'f4')[:, ::2]", 1),
+    "byte-swapped": ("np.ones((1 << 13, 1 << 10), '>f4')", 1),
+    "Fortran": ("np.ones((1 << 10, 1 << 13), 'f4').T", 1),
+    "uint8 images": ("np.ones((64, 1 << 9, 341, 3), 'u1')", 3),
+    "one channel": ("np.ones((1 << 22, 1), 'f8')", 1),
+}
+PEAK = """
 import sys
 from pathlib import Path
 import numpy as np
@@ -32,8 +43,9 @@ def peak():
         import resource
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
-
 bnstream.set_num_threads(2)
+"""
+SCRIPT = PEAK + """
 small = np.ones((1000, 500), "f2")
 for _ in range(3):
     bnstream.mean_var(small, nan_policy="omit")
@@ -57,3 +69,41 @@ def test_no_copy(name):
     assert n_bytes >= 32 << 20
     allowed = results + (2 << 20) + (1 << 20)       # 1 MiB a thread, and 1 MiB for Python itself
     assert extra <= allowed, f"{extra / 2**20:.1f} MiB more, for an array of {n_bytes / 2**20:.0f} MiB"
+
+
+LAYER_SCRIPT = PEAK + """
+def work(x, axis, out):
+    n = x.shape[axis]
+    bnstream.normalize(x, 0, 1, channel_axis=axis, out=out)
+    bnstream.batch_norm(x, np.zeros(n), np.ones(n), training=True, channel_axis=axis, out=out)
+    for policy in ("raise", "omit"):
+        bn = bnstream.BatchNorm(n, channel_axis=axis, track_pooled=True, nan_policy=policy)
+        for training in (True, False):
+            bn.train(training)(x, out)
+            bn.backward(out, out)
+    bnstream.BatchNorm(n, channel_axis=axis, renorm=True)(x, out)
+    bn.recalibrate([x])
+    if x.dtype == out.dtype:
+        bn.train()(x, x)
+
+
+for dtype in ("f2", "f4", "f8", "u1"):
+    small = np.ones((300, 500), dtype)
+    work(small, 1, np.ones(small.shape, "f4" if dtype == "u1" else dtype))
+x = ARRAY
+out = np.ones_like(x, np.float32 if x.dtype.kind == "u" else x.dtype.newbyteorder("="))
+before = peak()
+work(x, AXIS, out)
+print(x.nbytes, peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no peak of resident memory here")
+@pytest.mark.parametrize("name", LAYER_ARRAYS)
+def test_nothing_of_the_size_of_x(name):
+    """Forward, backward, recalibration: what they need beside x and out."""
+    array, axis = LAYER_ARRAYS[name]
+    done = python("-c", LAYER_SCRIPT.replace("ARRAY", array).replace("AXIS", repr(axis)))
+    n_bytes, extra = map(int, done.stdout.split())
+    assert n_bytes >= 31 << 20
+    assert extra <= 3 << 20, f"{extra / 2**20:.1f} MiB more, for an array of {n_bytes / 2**20:.0f} MiB"

@@ -11,18 +11,29 @@ import pytest
 import bnstream
 
 PUBLIC = {name: getattr(bnstream, name) for name in bnstream.__all__}
-METHODS = {f"Moments.{name}": getattr(bnstream.Moments, name) for name in ("update", "merge", "var", "std", "copy")}
+METHODS = {f"{kind.__name__}.{name}": getattr(kind, name) for kind, names in (
+    (bnstream.Moments, "update merge var std copy"),
+    (bnstream.BatchNorm, "train eval backward recalibrate fold diagnose state_dict load_state_dict copy "
+                         "reset_running_stats")) for name in names.split()}
+WITHOUT_PARAMETERS = {"get_num_threads", "Moments.copy", *(f"BatchNorm.{name}" for name in (
+    "eval", "diagnose", "state_dict", "copy", "reset_running_stats"))}
 ROOT = Path(__file__).parents[1]
 
 
 def test_names():
     assert sorted(bnstream.__all__) == bnstream.__all__
-    assert {"Moments", "get_num_threads", "mean_var", "set_num_threads", "show_config"} <= set(bnstream.__all__)
+    assert {"BatchNorm", "Moments", "batch_norm", "get_num_threads", "mean_var", "normalize", "set_num_threads",
+            "show_config"} <= set(bnstream.__all__)
     public = {name for name in dir(bnstream) if not name.startswith("_")}
     modules = {name for name in public if inspect.ismodule(getattr(bnstream, name))}
     assert public - modules == set(bnstream.__all__)
     members = {name for name in dir(bnstream.Moments) if not name.startswith("_")}
     assert members == {"axis", "copy", "m2", "mean", "merge", "n", "nan_policy", "shape", "std", "update", "var"}
+    members = {name for name in dir(bnstream.BatchNorm(3)) if not name.startswith("_")}
+    assert members == {name.partition(".")[2] for name in METHODS if name.startswith("BatchNorm.")} | {
+        "affine", "beta", "channel_axis", "d_max", "dtype", "eps", "gamma", "grad_beta", "grad_gamma", "momentum",
+        "nan_policy", "num_batches_tracked", "num_features", "pooled", "r_max", "renorm", "running_ddof",
+        "running_mean", "running_var", "training"}
 
 
 @pytest.mark.parametrize("name", [*PUBLIC, *METHODS])
@@ -35,7 +46,7 @@ def test_docstring(name):
     result = doctest.DocTestRunner().run(test, out=report.append)
     assert result.failed == 0, "".join(report)
     assert re.search(r"\n *Examples\n *-{8}\n", text)
-    if name not in ("get_num_threads", "Moments.copy"):
+    if name not in WITHOUT_PARAMETERS:
         assert re.search(r"\n *Parameters\n *-{10}\n", text)
 
 
@@ -47,3 +58,12 @@ def test_version():
 def test_signatures():
     assert str(inspect.signature(bnstream.mean_var)).replace("bint ", "") == (
         "(x, axis=0, *, ddof=0, dtype=None, keepdims=False, nan_policy='propagate', n_threads=None)")
+    assert str(inspect.signature(bnstream.normalize)).replace("double ", "") == (
+        "(x, mean, var, gamma=None, beta=None, *, eps=0.0, channel_axis=-1, out=None, n_threads=None)")
+    plain = re.sub("double |bint ", "", str(inspect.signature(bnstream.batch_norm)))
+    assert plain == (
+        "(x, running_mean, running_var, gamma=None, beta=None, *, training=False, momentum=0.1, eps=1e-05, "
+        "channel_axis=1, out=None, running_ddof=1.0, nan_policy='raise', n_threads=None)")
+    assert ", ".join(inspect.signature(bnstream.BatchNorm).parameters) == (
+        "num_features, eps, momentum, affine, channel_axis, dtype, running_ddof, nan_policy, track_pooled, renorm, "
+        "r_max, d_max")

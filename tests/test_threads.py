@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 import threading
 
 import numpy as np
@@ -11,7 +12,7 @@ from oracle import assert_within, exact_states
 from processes import python
 
 import bnstream
-from bnstream import Moments, mean_var
+from bnstream import BatchNorm, Moments, mean_var
 from bnstream._kernels import _runtime
 
 OPENMP = bool(_runtime.openmp)
@@ -37,6 +38,15 @@ def run(*targets):
         assert not thread.is_alive()
     if failures:
         raise failures[0]
+
+
+@pytest.fixture
+def often():
+    """Threads take turns as often as they may."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.mark.parametrize("shape", [(8, 5), (9000, 12)])
@@ -111,6 +121,68 @@ def test_functions():
     assert results == [expected] * 40
 
 
+@pytest.mark.parametrize("shape", [(8, 5), (9000, 12)])
+def test_inference_by_one_layer(shape):
+    """Four threads, one layer, other batches: the serial results, bit for bit."""
+    batches = [of_dtype("f4", shape, i) for i in range(16)]
+    bn = BatchNorm(shape[1])
+    bn(batches[0])
+    bn.eval()
+    expected = [bn(x).tobytes() for x in batches]
+    before, results = bn.copy(), [None] * 16
+
+    def work(first):
+        for _ in range(5):
+            for i in range(first, 16, 4):
+                results[i] = bn(batches[i]).tobytes()
+
+    run(*(lambda i=i: work(i) for i in range(4)))
+    assert results == expected
+    assert bn == before
+
+
+@pytest.mark.parametrize("options", [{"momentum": 0.5}, {"momentum": None}, {"track_pooled": True}], ids=str)
+@pytest.mark.parametrize("shape", [(8, 3), (6000, 3)])
+def test_training_of_one_layer(shape, options, often):
+    """No batch is lost: not from the count, nor from the pooled statistics."""
+    batches = [of_dtype("f8", shape, i) + 1e3 for i in range(24)]
+    for _ in range(5):
+        bn = BatchNorm(3, **options)
+        expected = [BatchNorm(3)(x).tobytes() for x in batches]
+        results = [None] * 24
+
+        def work(first, bn=bn, results=results):
+            for i in range(first, 24, 4):
+                results[i] = bn(batches[i]).tobytes()
+
+        run(*(lambda i=i, work=work: work(i) for i in range(4)))
+        assert results == expected
+        assert bn.num_batches_tracked == 24
+        if bn.pooled is not None:
+            assert bn.pooled.n == 24 * shape[0]
+    rows = np.concatenate(batches)
+    if "momentum" in options and options["momentum"] is None:
+        assert_within(bn.running_mean, bn.running_var, exact_states(rows), 1)
+    else:
+        assert (bn.running_mean > rows.mean(0) * 0.9).all()
+
+
+def test_layers_of_their_own():
+    """Training with backward in four threads, each with a copy."""
+    x, dy = of_dtype("f4", (3000, 20)), of_dtype("f4", (3000, 20), 1)
+    layer, results = BatchNorm(20), []
+
+    def work(bn):
+        for _ in range(5):
+            bn(x)
+            results.append(bn.backward(dy).tobytes() + bn.grad_gamma.tobytes())
+
+    copies = [layer.copy() for _ in range(4)]
+    run(*(lambda bn=bn: work(bn) for bn in copies))
+    assert len(set(results)) == 1
+    assert copies[0] == copies[1] == copies[2] == copies[3]
+
+
 FORK = """
 import os, sys, warnings
 import numpy as np
@@ -119,10 +191,13 @@ warnings.simplefilter("ignore", DeprecationWarning)     # Python 3.12 and later:
 x = np.random.default_rng(0).standard_normal((40000, 64))
 expected = [y.tobytes() for y in bnstream.mean_var(x, n_threads=4)]
 m = bnstream.Moments().update(x)
+bn = bnstream.BatchNorm(64)
+y = bn(x).tobytes()
 child = os.fork()
 if child == 0:
     same = [y.tobytes() for y in bnstream.mean_var(x, n_threads=4)] == expected
     same &= bnstream.Moments().update(x) == m
+    same &= bnstream.BatchNorm(64)(x).tobytes() == y and bn.backward(x).shape == x.shape
     same &= bnstream.get_num_threads() == 1
     os._exit(0 if same else 3)
 _, status = os.waitpid(child, 0)

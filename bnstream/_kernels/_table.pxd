@@ -6,26 +6,38 @@ A `View` goes in, a `Sink` says where the answer goes, `Kernels` is the table of
 
 cdef enum:
     MAX_DIMS = 64               # NumPy's own limit (NPY_MAXDIMS)
+    MAX_OPERANDS = 3
     GRANULE = 8                 # doubles of the longest vector
+    SMALL = 65536               # bytes; below, letting go of the GIL costs more than it gives
+
+cdef inline Py_ssize_t padded(Py_ssize_t n_channels) noexcept nogil:
+    """Whole vectors: the loop across 17 channels takes as long as that across 24 where its end is scalar."""
+    return (n_channels + GRANULE - 1) & -GRANULE
+
 
 cdef enum Element:              # what one element of the array is; the first six are read in place
     FLOAT32, FLOAT64, UINT8, INT8, UINT16, INT16
     FLOAT16, BFLOAT16, INT32, UINT32, INT64, UINT64, BOOL
 
-ctypedef struct Dim:
-    Py_ssize_t n
-    Py_ssize_t stride           # bytes from one entry to the next in the array
-    Py_ssize_t out              # channels only: places from one entry to the next in the result
-
-ctypedef struct View:           # any array and batch axes as (batch dims, channel dims), neighbours merged
-    const char *data
+ctypedef struct Operand:        # one of the arrays that are walked together
+    char *data
     Element element
     Py_ssize_t itemsize
-    bint in_place               # read as it lies: native element, native byte order, strides of whole elements
     bint swapped                # bytes of each element in the other order
+
+ctypedef struct Dim:
+    Py_ssize_t n
+    Py_ssize_t place            # channels only: places from one entry to the next in a result of one number a channel
+    Py_ssize_t stride[MAX_OPERANDS]     # bytes from one entry to the next
+
+ctypedef struct View:           # any arrays and batch axes as (batch dims, channel dims), neighbours merged
+    Operand operand[MAX_OPERANDS]       # x; x, y; x, dy, dx
+    int n_operands
+    int n_read                  # the first of them are read; the last one may be written
+    bint in_place               # they can be as they lie: native elements and byte order, strides of whole elements
     int n_batch
     int n_kept
-    Dim batch[MAX_DIMS]         # by falling stride: the last one is walked fastest
+    Dim batch[MAX_DIMS]         # by falling stride of x: the last one is walked fastest
     Dim kept[MAX_DIMS]
     Py_ssize_t n_rows           # values per channel
     Py_ssize_t n_channels
@@ -38,8 +50,19 @@ ctypedef struct Sink:           # where the answer goes: a state, or mean and va
     bint single                 # mean and var are float32, else float64
     double ddof
 
+ctypedef struct Layer:          # what becomes of each channel: (x - mean) / sqrt(m2 / n + eps) * gamma + beta
+    double *rows                # seven: those of a state, gamma, beta
+    Py_ssize_t pitch
+    double eps
+
 ctypedef struct Kernels:
-    # 0, or -1 where memory ran out
+    # Each answers 0, or -1 where memory ran out.
     int (*accumulate)(const View *view, const Sink *sink, bint omit, int n_threads) noexcept nogil
+    # operands x, y: y <- x as the layer says; `standardize` makes the layer's state that of x before
+    int (*affine)(const View *view, const Layer *layer, int n_threads) noexcept nogil
+    int (*standardize)(const View *view, const Layer *layer, bint omit, int n_threads) noexcept nogil
+    # operands x, dy: grads <- the gradients of beta and of gamma, two rows; and operand dx: that of x, too
+    int (*gradients)(const View *view, const Layer *layer, double *grads, bint omit, int n_threads) noexcept nogil
+    int (*backward)(const View *view, const Layer *layer, double *grads, bint omit, int n_threads) noexcept nogil
     # a <- a merged with b; each is a state with its pitch
     void (*merge)(double *a, Py_ssize_t a_pitch, const double *b, Py_ssize_t b_pitch, Py_ssize_t n) noexcept nogil

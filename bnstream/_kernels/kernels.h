@@ -31,11 +31,19 @@ typedef int16_t bn_i16 BN_ANYWHERE;
 typedef uint16_t bn_u16 BN_ANYWHERE;
 
 typedef double *BN_RESTRICT bn_f64_out; /* written, and read through nothing else */
+typedef bn_f32 *BN_RESTRICT bn_y32;     /* written, each element once its source has been read: it may be its source */
+typedef bn_f64 *BN_RESTRICT bn_y64;
 
 static inline float bn_as_float(uint32_t bits) {
     float f;
     memcpy(&f, &bits, 4);
     return f;
+}
+
+static inline uint32_t bn_float_bits(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    return bits;
 }
 
 static inline double bn_as_double(uint64_t bits) {
@@ -54,6 +62,32 @@ static inline double bn_half(uint16_t h) {
 /* bfloat16: the upper half of a float32. */
 static inline double bn_bfloat(uint16_t h) {
     return bn_as_float((uint32_t)h << 16);
+}
+
+/* Rounded to odd: towards zero, then the last bit set if anything was lost, so that a second rounding, to 22 bits or
+   fewer, is that of the double itself. NaN stays NaN. */
+static inline uint32_t bn_odd_float_bits(double d) {
+    float f = (float)d;
+    uint32_t bits = bn_float_bits(f);
+    bits -= (f > d && d > 0) | (f < d && d < 0);
+    return bits | (f != d && d == d);
+}
+
+/* To IEEE binary16, to nearest, ties to even: below 2^-14 by adding 0.5, whose last bit is binary16's smallest number. */
+static inline uint16_t bn_to_half(double d) {
+    uint32_t bits = bn_odd_float_bits(d), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
+    uint32_t small = bn_float_bits(bn_as_float(rest) + 0.5f) - 0x3f000000;
+    uint32_t usual = (rest - 0x38000000 + 0xfff + (rest >> 13 & 1)) >> 13;
+    uint32_t half = rest < 0x38800000 ? small : usual;
+    half = rest >= 0x47800000 ? 0x7c00 : half;
+    return (uint16_t)(sign | (rest > 0x7f800000 ? 0x7e00 : half));
+}
+
+/* To bfloat16, to nearest, ties to even. */
+static inline uint16_t bn_to_bfloat(double d) {
+    uint32_t bits = bn_odd_float_bits(d), rest = bits & 0x7fffffff;
+    uint32_t usual = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    return (uint16_t)(rest > 0x7f800000 ? (bits >> 16 | 0x40) : usual);
 }
 
 static inline uint16_t bn_swap16(uint16_t v) { return (uint16_t)(v << 8 | v >> 8); }

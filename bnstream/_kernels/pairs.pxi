@@ -51,6 +51,11 @@ cdef inline pair add(pair a, pair b) noexcept nogil:
     return fast_two_sum(s.hi, s.lo + (a.lo + b.lo))
 
 
+cdef inline pair add_double(pair a, double b) noexcept nogil:
+    cdef pair s = two_sum(a.hi, b)
+    return fast_two_sum(s.hi, s.lo + a.lo)
+
+
 cdef inline pair multiply(pair a, pair b) noexcept nogil:
     cdef pair p = two_product(a.hi, b.hi)
     return fast_two_sum(p.hi, p.lo + (a.hi * b.lo + a.lo * b.hi))

@@ -3,7 +3,7 @@
 from cpython.pycapsule cimport PyCapsule_New
 from cython cimport floating
 from cython.parallel cimport prange
-from libc.math cimport INFINITY, NAN, fma, rint
+from libc.math cimport INFINITY, NAN, fma, rint, sqrt
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
@@ -16,11 +16,15 @@ cdef extern from "kernels.h" nogil:
     ctypedef int16_t i16 "bn_i16"
     ctypedef uint16_t u16 "bn_u16"
     ctypedef double *f64_out "bn_f64_out"
+    ctypedef f32 *y32 "bn_y32"
+    ctypedef f64 *y64 "bn_y64"
     void prefetch "bn_prefetch"(const void *)
     double half "bn_half"(uint16_t)
     double bfloat "bn_bfloat"(uint16_t)
     float as_float "bn_as_float"(uint32_t)
     double as_double "bn_as_double"(uint64_t)
+    uint16_t to_half "bn_to_half"(double)
+    uint16_t to_bfloat "bn_to_bfloat"(double)
     uint16_t swap16 "bn_swap16"(uint16_t)
     uint32_t swap32 "bn_swap32"(uint32_t)
     uint64_t swap64 "bn_swap64"(uint64_t)
@@ -28,12 +32,21 @@ cdef extern from "kernels.h" nogil:
 include "pairs.pxi"
 include "plan.pxi"
 include "load.pxi"
+include "store.pxi"
+include "blocks.pxi"
 include "sums.pxi"
 include "states.pxi"
 include "moments.pxi"
+include "affine.pxi"
+include "backward.pxi"
+include "jobs.pxi"
 
 cdef Kernels table
 table.accumulate = accumulate
+table.affine = affine
+table.standardize = standardize
+table.gradients = gradients
+table.backward = backward
 table.merge = merge
 
 capsule = PyCapsule_New(&table, "bnstream.kernels", NULL)

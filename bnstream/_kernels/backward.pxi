@@ -1,0 +1,235 @@
+# Backward, with xhat = (x - mean) * invstd, invstd = 1 / sqrt(var + eps):
+#
+#   grad_beta = sum of dy       grad_gamma = sum of dy * xhat
+#   dx = gamma * invstd * (dy - grad_beta / n - xhat * grad_gamma / n)
+#      = (dy - grad_beta / n) * scale - (x - mean) * slope,     slope = gamma * invstd**2 * grad_gamma / n
+#
+# The sums read x and dy once, 6 operations an element; dx reads both again, from the cache where a task's channels fit in
+# it, 5 operations. Sums of a block are doubles, from block to block pairs of doubles. Under `omit` an element x that is NaN
+# or inf has no part in the sums, and its dx is 0.
+
+cdef inline double taken(double x, double value, bint omit) noexcept nogil:
+    """value, or 0 where x is left out."""
+    return value if not omit or finite(x) else 0.0
+
+
+cdef inline double centred(const number *x, Py_ssize_t at, Py_ssize_t j, const Lines *w, bint omit) noexcept nogil:
+    if number is f64:
+        return taken(x[at], (x[at] - w.mean[j]) - w.mean_lo[j], omit)
+    else:
+        return taken(x[at], x[at] - w.mean[j], omit)
+
+
+cdef inline void gradient_rows(const number *x, const number *dy, Py_ssize_t x_pitch, Py_ssize_t y_pitch, Py_ssize_t first,
+                               Py_ssize_t width, const Lines *w, bint omit, f64_out s, f64_out q) noexcept nogil:
+    """Add eight rows of `width` columns from `first` on to s = sum of dy, q = sum of dy * (x - mean)."""
+    cdef Py_ssize_t j
+    cdef double a, b, c, d, e, f, g, h
+    for j in range(first, first + width):
+        a = taken(x[j], dy[j], omit)
+        b = taken(x[j + x_pitch], dy[j + y_pitch], omit)
+        c = taken(x[j + 2 * x_pitch], dy[j + 2 * y_pitch], omit)
+        d = taken(x[j + 3 * x_pitch], dy[j + 3 * y_pitch], omit)
+        e = taken(x[j + 4 * x_pitch], dy[j + 4 * y_pitch], omit)
+        f = taken(x[j + 5 * x_pitch], dy[j + 5 * y_pitch], omit)
+        g = taken(x[j + 6 * x_pitch], dy[j + 6 * y_pitch], omit)
+        h = taken(x[j + 7 * x_pitch], dy[j + 7 * y_pitch], omit)
+        s[j] += tree(a, b, c, d, e, f, g, h)
+        q[j] += tree(a * centred(x, j, j, w, omit), b * centred(x, j + x_pitch, j, w, omit),
+                     c * centred(x, j + 2 * x_pitch, j, w, omit), d * centred(x, j + 3 * x_pitch, j, w, omit),
+                     e * centred(x, j + 4 * x_pitch, j, w, omit), f * centred(x, j + 5 * x_pitch, j, w, omit),
+                     g * centred(x, j + 6 * x_pitch, j, w, omit), h * centred(x, j + 7 * x_pitch, j, w, omit))
+
+
+cdef inline void gradient_columns(const number *x, const number *dy, const Lie *of_x, const Lie *of_y, Py_ssize_t n_rows,
+                                  Py_ssize_t width, const Lines *w, bint omit, f64_out s, f64_out q) noexcept nogil:
+    cdef Py_ssize_t r, i, j, strip = LINE // sizeof(number), n_strips = width // strip
+    cdef double d
+    for r in range(0, n_rows - 7, 8):
+        for j in range(n_strips):
+            for i in range(8):
+                prefetch(x + (r + i) * of_x.pitch + j * strip + of_x.ahead)
+                prefetch(dy + (r + i) * of_y.pitch + j * strip + of_y.ahead)
+            gradient_rows(x + r * of_x.pitch, dy + r * of_y.pitch, of_x.pitch, of_y.pitch, j * strip, strip, w, omit, s, q)
+        j = n_strips * strip
+        gradient_rows(x + r * of_x.pitch, dy + r * of_y.pitch, of_x.pitch, of_y.pitch, j, width - j, w, omit, s, q)
+    for r in range(n_rows & -8, n_rows):
+        for j in range(width):
+            d = taken(x[r * of_x.pitch + j], dy[r * of_y.pitch + j], omit)
+            s[j] += d
+            q[j] += d * centred(x, r * of_x.pitch + j, j, w, omit)
+
+
+cdef inline void gradient_tables(const number *x, const number *dy, const Block *b, const Lines *w, bint omit,
+                                 f64_out s, f64_out q) noexcept nogil:
+    cdef const Lie *of_x = &b.lie[0]
+    cdef const Lie *of_y = &b.lie[1]
+    cdef Py_ssize_t i
+    for i in range(b.n_tables):
+        gradient_columns(x, dy, of_x, of_y, b.n_rows, b.width, w, omit, s, q)
+        gradient_columns(x + b.n_rows * of_x.pitch, dy + b.n_rows * of_y.pitch, of_x, of_y, b.tail > 0, b.tail, w, omit,
+                         s, q)
+        x += of_x.table_pitch
+        dy += of_y.table_pitch
+
+
+cdef void gradient_block(const Block *b, const Lines *w, bint omit, double *s, double *q) noexcept nogil:
+    cdef const char *x = b.lie[0].data
+    cdef const char *dy = b.lie[1].data
+    if b.element == FLOAT32 and omit:
+        gradient_tables(<const f32 *> x, <const f32 *> dy, b, w, True, s, q)
+    elif b.element == FLOAT32:
+        gradient_tables(<const f32 *> x, <const f32 *> dy, b, w, False, s, q)
+    elif omit:
+        gradient_tables(<const f64 *> x, <const f64 *> dy, b, w, True, s, q)
+    else:
+        gradient_tables(<const f64 *> x, <const f64 *> dy, b, w, False, s, q)
+
+
+cdef inline void slope_columns(const number *x, const number *dy, result dx, Py_ssize_t first, Py_ssize_t width,
+                               const Lines *w, bint omit) noexcept nogil:
+    """w.beta holds grad_beta / n."""
+    cdef Py_ssize_t j
+    for j in range(first, first + width):
+        dx[j] = taken(x[j], (dy[j] - w.beta[j]) * w.scale[j], omit) - centred(x, j, j, w, omit) * w.slope[j]
+
+
+cdef inline void slope_rows(const number *x, const number *dy, result dx, const Block *b, Py_ssize_t n_rows,
+                            Py_ssize_t width, const Lines *w, bint omit) noexcept nogil:
+    cdef Py_ssize_t r, j, strip = LINE // sizeof(number), n_strips = width // strip
+    for r in range(n_rows):
+        for j in range(n_strips):
+            prefetch(x + j * strip + b.lie[0].ahead)
+            prefetch(dy + j * strip + b.lie[1].ahead)
+            prefetch(dx + j * strip + b.lie[2].ahead)
+            slope_columns(x, dy, dx, j * strip, strip, w, omit)
+        slope_columns(x, dy, dx, n_strips * strip, width - n_strips * strip, w, omit)
+        x += b.lie[0].pitch
+        dy += b.lie[1].pitch
+        dx += b.lie[2].pitch
+
+
+cdef inline void slope_tables(const number *x, const number *dy, result dx, const Block *b, const Lines *w,
+                              bint omit) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(b.n_tables):
+        slope_rows(x, dy, dx, b, b.n_rows, b.width, w, omit)
+        slope_rows(x + b.n_rows * b.lie[0].pitch, dy + b.n_rows * b.lie[1].pitch, dx + b.n_rows * b.lie[2].pitch, b,
+                   b.tail > 0, b.tail, w, omit)
+        x += b.lie[0].table_pitch
+        dy += b.lie[1].table_pitch
+        dx += b.lie[2].table_pitch
+
+
+cdef void slope_block(const Block *b, const Lines *w, bint omit) noexcept nogil:
+    cdef const char *x = b.lie[0].data
+    cdef const char *dy = b.lie[1].data
+    cdef char *dx = b.lie[2].data
+    if b.element == FLOAT32 and omit:
+        slope_tables(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, True)
+    elif b.element == FLOAT32:
+        slope_tables(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, False)
+    elif omit:
+        slope_tables(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, True)
+    else:
+        slope_tables(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, False)
+
+
+cdef void add_sums(const double *s, Py_ssize_t n, double *sums, Py_ssize_t pitch) noexcept nogil:
+    """Add s to the pairs in two rows of sums."""
+    cdef Py_ssize_t c
+    cdef pair total
+    for c in range(n):
+        total.hi = sums[c]
+        total.lo = sums[pitch + c]
+        total = add_double(total, s[c])
+        sums[c] = total.hi
+        sums[pitch + c] = total.lo
+
+
+cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
+    """The sums of dy and of dy * (x - mean), as pairs, to the task's part: four rows."""
+    cdef const Plan *p = &job.plan
+    cdef Segment t = make_segment(job.view, p, task)
+    cdef Py_ssize_t i, j, pitch = round_up(p.chunk, GRANULE)
+    cdef double *sums = job.parts + task * PART_ROWS * pitch
+    cdef double *tile = NULL
+    cdef double s[PITCH]
+    cdef double q[PITCH]
+    cdef Lines w
+    cdef Block b
+    if p.tiled:
+        tile = make_tile(job.view, p)
+        if tile == NULL:
+            return -1
+    make_lines(job.view, p, &t, job.layer, &w)
+    to_columns(p, &t, w.mean, &w)
+    to_columns(p, &t, w.mean_lo, &w)
+    for j in range(4 * pitch):
+        sums[j] = 0
+    for i in range(t.start, t.stop):
+        b = make_block(job.view, p, &t, i, w.anchor, tile)
+        for j in range(b.width):
+            s[j] = 0
+            q[j] = 0
+        gradient_block(&b, &w, job.omit, s, q)
+        add_up(s, b.fold, b.channels, b.inner)
+        add_up(q, b.fold, b.channels, b.inner)
+        add_sums(s, b.channels, sums, pitch)
+        add_sums(q, b.channels, sums + 2 * pitch, pitch)
+    free(tile)
+    return 0
+
+
+cdef void emit_gradients(const Job *job, Py_ssize_t group) noexcept nogil:
+    """grad_beta and grad_gamma of a group of channels, from the parts of its tasks."""
+    cdef const Plan *p = &job.plan
+    cdef const Layer *layer = job.layer
+    cdef Segment t = make_segment(job.view, p, group * p.n_segments)
+    cdef Py_ssize_t c, i, k, pitch = round_up(p.chunk, GRANULE)
+    cdef double *sums = job.parts + group * p.n_segments * PART_ROWS * pitch
+    cdef double *part
+    cdef double n[PITCH]
+    cdef double invstd[PITCH]
+    for k in range(1, p.n_segments):
+        part = sums + k * PART_ROWS * pitch
+        for i in range(0, 4, 2):
+            add_sums(part + i * pitch, t.channels, sums + i * pitch, pitch)
+            add_sums(part + (i + 1) * pitch, t.channels, sums + i * pitch, pitch)
+    fetch_invstd(layer, &t, n, invstd)
+    for c in range(t.channels):
+        i = t.place + c * t.step
+        job.grads[i] = sums[c]
+        job.grads[layer.pitch + i] = sums[2 * pitch + c] * invstd[c]
+
+
+cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
+    cdef const Plan *p = &job.plan
+    cdef const Layer *layer = job.layer
+    cdef Segment t = make_segment(job.view, p, task)
+    cdef Py_ssize_t c, i
+    cdef double *tile = NULL
+    cdef Lines w
+    cdef Block b
+    if p.tiled:
+        tile = make_tile(job.view, p)
+        if tile == NULL:
+            return -1
+    make_lines(job.view, p, &t, layer, &w)
+    fetch(job.grads, &t, w.beta)
+    fetch(job.grads + layer.pitch, &t, w.slope)
+    for c in range(t.channels):
+        w.beta[c] /= w.n[c]
+        w.slope[c] *= w.scale[c] * w.invstd[c] / w.n[c]
+    to_columns(p, &t, w.mean, &w)
+    to_columns(p, &t, w.mean_lo, &w)
+    to_columns(p, &t, w.scale, &w)
+    to_columns(p, &t, w.beta, &w)
+    to_columns(p, &t, w.slope, &w)
+    for i in range(t.start, t.stop):
+        b = make_block(job.view, p, &t, i, w.anchor, tile)
+        slope_block(&b, &w, job.omit)
+        if p.tiled:
+            write_block(job.view, p, &t, i, tile)
+    free(tile)
+    return 0

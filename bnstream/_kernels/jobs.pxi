@@ -1,0 +1,162 @@
+# What the table offers. A job is a view and its plan; threads take its tasks, and which takes which changes no bit.
+#
+# Training reads x twice: for the moments, then for y. Where a task has all rows of its channels, and these fit into half the
+# L2 cache, it does both at once, and the second time finds them there. So does backward, with x and dy.
+
+cdef enum:
+    PART_ROWS = 5           # of a task's part of a result: a state has five, sums of gradients four
+    CACHED = 917504         # bytes
+
+ctypedef struct Job:
+    const View *view
+    const Sink *sink
+    const Layer *layer
+    double *grads
+    double *parts
+    bint omit
+    int n_threads
+    Plan plan
+
+ctypedef int (*Task)(const Job *job, Py_ssize_t task) noexcept nogil
+
+
+cdef Job make_job(const View *view, const Sink *sink, const Layer *layer, bint omit, int n_threads) noexcept nogil:
+    cdef Job job
+    job.view = view
+    job.sink = sink
+    job.layer = layer
+    job.grads = job.parts = NULL
+    job.omit = omit
+    job.n_threads = n_threads
+    job.plan = make_plan(view)
+    return job
+
+
+cdef inline Py_ssize_t n_groups(const Job *job) noexcept nogil:
+    return job.plan.n_slabs * job.plan.n_chunks
+
+
+cdef bint make_parts(Job *job) noexcept nogil:
+    cdef Py_ssize_t n = n_groups(job) * job.plan.n_segments * PART_ROWS * round_up(job.plan.chunk, GRANULE)
+    job.parts = <double *> malloc(n * sizeof(double))
+    return job.parts != NULL
+
+
+cdef bint cached(const Job *job) noexcept nogil:
+    """Whether a task finds in the cache what it has just read."""
+    cdef Py_ssize_t n_bytes = 0
+    cdef int k
+    for k in range(job.view.n_read):
+        n_bytes += job.view.operand[k].itemsize
+    return job.plan.n_segments == 1 and job.view.n_rows * job.plan.chunk * n_bytes <= <Py_ssize_t> CACHED
+
+
+cdef int run(const Job *job, Task do, Py_ssize_t n_tasks, bint backwards) noexcept nogil:
+    cdef Py_ssize_t task
+    cdef int failed = 0
+    if job.n_threads == 1 or n_tasks == 1:
+        for task in range(n_tasks):
+            failed |= do(job, n_tasks - 1 - task if backwards else task)
+    else:
+        for task in prange(n_tasks, num_threads=min(job.n_threads, n_tasks), schedule='static'):
+            failed |= do(job, n_tasks - 1 - task if backwards else task)
+    return failed
+
+
+cdef int moments_task(const Job *job, Py_ssize_t task) noexcept nogil:
+    """A task's state to its part, or, where a group of channels has but one segment, to the sink."""
+    cdef Work w
+    cdef Segment t = make_segment(job.view, &job.plan, task)
+    cdef int failed
+    cdef Py_ssize_t pitch = round_up(job.plan.chunk, GRANULE)
+    if job.parts != NULL:
+        return segment_state(job.view, &job.plan, &t, job.omit, &w, job.parts + task * PART_ROWS * pitch, pitch)
+    if job.sink.state != NULL and t.step == 1:
+        return segment_state(job.view, &job.plan, &t, job.omit, &w, job.sink.state + t.place, job.sink.pitch)
+    failed = segment_state(job.view, &job.plan, &t, job.omit, &w, w.segment, PITCH)
+    if not failed:
+        emit(w.segment, PITCH, t.channels, job.sink, t.place, t.step)
+    return failed
+
+
+cdef void emit_states(const Job *job) noexcept nogil:
+    """The states of all groups, merged from the parts of their tasks."""
+    cdef Py_ssize_t i, k, n = job.plan.n_segments, pitch = round_up(job.plan.chunk, GRANULE)
+    cdef double *part
+    cdef Segment t
+    for i in range(n_groups(job)):
+        part = job.parts + i * n * PART_ROWS * pitch
+        t = make_segment(job.view, &job.plan, i * n)
+        for k in range(1, n):
+            merge(part, pitch, part + k * PART_ROWS * pitch, pitch, round_up(t.channels, job.plan.granule))
+        emit(part, pitch, t.channels, job.sink, t.place, t.step)
+
+
+cdef int accumulate(const View *view, const Sink *sink, bint omit, int n_threads) noexcept nogil:
+    cdef Job job = make_job(view, sink, NULL, omit, n_threads)
+    cdef int failed
+    if job.plan.n_segments > 1 and not make_parts(&job):
+        return -1
+    failed = run(&job, moments_task, n_groups(&job) * job.plan.n_segments, False)
+    if job.parts != NULL and not failed:
+        emit_states(&job)
+    free(job.parts)
+    return failed
+
+
+cdef int affine(const View *view, const Layer *layer, int n_threads) noexcept nogil:
+    cdef Job job = make_job(view, NULL, layer, False, n_threads)
+    return run(&job, affine_task, n_groups(&job) * job.plan.n_segments, True)
+
+
+cdef int standardize_task(const Job *job, Py_ssize_t task) noexcept nogil:
+    if moments_task(job, task):
+        return -1
+    return affine_task(job, task)
+
+
+cdef int standardize(const View *view, const Layer *layer, bint omit, int n_threads) noexcept nogil:
+    cdef Sink sink
+    sink.state = layer.rows
+    sink.pitch = layer.pitch
+    cdef Job job = make_job(view, &sink, layer, omit, n_threads)
+    if cached(&job):
+        return run(&job, standardize_task, n_groups(&job), False)
+    if accumulate(view, &sink, omit, n_threads):
+        return -1
+    return affine(view, layer, n_threads)
+
+
+cdef int backward_task(const Job *job, Py_ssize_t task) noexcept nogil:
+    if gradient_task(job, task):
+        return -1
+    emit_gradients(job, task)
+    return slope_task(job, task)
+
+
+cdef int run_backward(const View *view, const Layer *layer, double *grads, bint omit, int n_threads,
+                      bint slope) noexcept nogil:
+    cdef Job job = make_job(view, NULL, layer, omit, n_threads)
+    cdef Py_ssize_t i, n_tasks = n_groups(&job) * job.plan.n_segments
+    cdef int failed
+    if not make_parts(&job):
+        return -1
+    job.grads = grads
+    if slope and cached(&job):
+        failed = run(&job, backward_task, n_tasks, False)
+    else:
+        failed = run(&job, gradient_task, n_tasks, False)
+        for i in range(n_groups(&job)):
+            emit_gradients(&job, i)
+        if slope and not failed:
+            failed = run(&job, slope_task, n_tasks, True)
+    free(job.parts)
+    return failed
+
+
+cdef int gradients(const View *view, const Layer *layer, double *grads, bint omit, int n_threads) noexcept nogil:
+    return run_backward(view, layer, grads, omit, n_threads, False)
+
+
+cdef int backward(const View *view, const Layer *layer, double *grads, bint omit, int n_threads) noexcept nogil:
+    return run_backward(view, layer, grads, omit, n_threads, True)

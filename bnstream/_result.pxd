@@ -1,0 +1,5 @@
+from numpy cimport ndarray
+
+cdef ndarray result_like(ndarray x, object out)
+cdef bint overlap(ndarray x, ndarray y, str name) except -1
+cdef bint same_shape(ndarray a, ndarray b) noexcept

@@ -1,0 +1,1 @@
+"""Nothing for Python; see `_result.pxd`."""

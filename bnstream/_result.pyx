@@ -1,0 +1,101 @@
+"""Where a result of the shape of x goes: `out`, once it is known that it may be written, or a new array."""
+
+import numpy as np
+
+cimport numpy as cnp
+from numpy cimport ndarray
+
+cnp.import_array()
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_NewLikeArray(ndarray, cnp.NPY_ORDER, cnp.dtype, int)
+
+
+cdef object result_dtype(ndarray x):
+    """The dtype of what is made of x: its floating dtype, else float32."""
+    dtype = x.dtype
+    return dtype.newbyteorder("=") if dtype.kind == "f" or dtype.name == "bfloat16" else np.dtype(np.float32)
+
+
+cdef inline bint is_native_float(ndarray x) noexcept:
+    return cnp.PyArray_TYPE(x) in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE) and cnp.PyArray_ISNOTSWAPPED(x)
+
+
+cdef ndarray result_like(ndarray x, object out):
+    """The array for a result: out, if it may be written over x, or a new one, laid out as x."""
+    cdef ndarray y
+    cdef cnp.dtype dtype
+    if out is None:
+        dtype = x.dtype if is_native_float(x) else result_dtype(x)
+        cnp.Py_INCREF(dtype)        # the call takes it
+        return PyArray_NewLikeArray(x, cnp.NPY_KEEPORDER, dtype, 0)
+    if not cnp.PyArray_CheckExact(out) and (not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray)):
+        raise TypeError(f"out must be a plain array, got {type(out).__name__}; make one with np.empty_like(x)")
+    y = out
+    if not same_shape(x, y):
+        raise ValueError(f"out must have the shape of x, {(<object> x).shape}, got {(<object> y).shape}")
+    if cnp.PyArray_TYPE(y) != cnp.PyArray_TYPE(x) or not is_native_float(y):
+        dtype = result_dtype(x)
+        if y.dtype.newbyteorder("=") != dtype:
+            raise ValueError(f"out must have dtype {dtype} for x of dtype {x.dtype}, got {y.dtype}")
+    if not cnp.PyArray_ISWRITEABLE(y):
+        raise ValueError("out is read-only; pass an array that may be written, or none")
+    overlap(x, y, "x")
+    return y
+
+
+cdef struct Extent:
+    const char *start
+    const char *stop
+
+
+cdef bint same_shape(ndarray a, ndarray b) noexcept:
+    cdef int i
+    if a.ndim != b.ndim:
+        return False
+    for i in range(a.ndim):
+        if a.shape[i] != b.shape[i]:
+            return False
+    return True
+
+
+cdef Extent extent_of(ndarray a) noexcept:
+    """The memory from an array's first byte to its last."""
+    cdef Extent e
+    cdef Py_ssize_t step
+    cdef int i
+    e.start = <const char *> cnp.PyArray_DATA(a)
+    e.stop = e.start + cnp.PyArray_ITEMSIZE(a)
+    for i in range(cnp.PyArray_NDIM(a)):
+        step = cnp.PyArray_STRIDE(a, i) * (cnp.PyArray_DIM(a, i) - 1)
+        if step < 0:
+            e.start += step
+        else:
+            e.stop += step
+    return e
+
+
+cdef bint overlap(ndarray x, ndarray y, str name) except -1:
+    """Whether y is x, element by element; an error where it is so in part, or overlaps itself."""
+    cdef Extent of_x = extent_of(x), of_y = extent_of(y)
+    cdef bint same = (cnp.PyArray_DATA(x) == cnp.PyArray_DATA(y)
+                      and cnp.PyArray_ITEMSIZE(x) == cnp.PyArray_ITEMSIZE(y))
+    cdef int i
+    if x.size == 0:
+        return False
+    for i in range(y.ndim):
+        if y.shape[i] > 1:
+            same = same and x.strides[i] == y.strides[i]
+            if y.strides[i] == 0:
+                raise ValueError(f"out overlaps itself along axis {i}, where its stride is 0; pass an array of its own")
+    if same:
+        return True
+    if of_x.stop <= of_y.start or of_y.stop <= of_x.start:
+        return False
+    try:
+        shared = np.shares_memory(x, y, max_work=1 << 20)
+    except np.exceptions.TooHardError:
+        shared = True
+    if shared:
+        raise ValueError(f"out overlaps {name} in part; pass {name} itself, or an array of its own memory")
+    return False
