@@ -1,12 +1,10 @@
 """The share of the bandwidth of a plain parallel read of the same bytes, medians of interleaved runs."""
 
-import statistics
-import time
-
 import bnstream
 
 from . import floor
 from .data import array, need
+from .timing import interleaved
 
 ROUNDS = 15
 AXES = {(65536, 256): 0, (32, 64, 56, 56): (0, 2, 3), (64, 224, 224, 3): (0, 1, 2)}
@@ -14,17 +12,8 @@ AXES = {(65536, 256): 0, (32, 64, 56, 56): (0, 2, 3), (64, 224, 224, 3): (0, 1, 
 
 def share_of_read(call, x, n_threads, rounds=ROUNDS):
     """Median seconds of a plain read over those of the call."""
-    reads, calls = [], []
-    call()
-    floor.read(x, n_threads)
-    for _ in range(rounds):
-        start = time.perf_counter()
-        floor.read(x, n_threads)
-        middle = time.perf_counter()
-        call()
-        reads.append(middle - start)
-        calls.append(time.perf_counter() - middle)
-    return statistics.median(reads) / statistics.median(calls)
+    seconds = interleaved({"read": lambda: floor.read(x, n_threads), "call": call}, rounds)
+    return seconds["read"] / seconds["call"]
 
 
 class Share:

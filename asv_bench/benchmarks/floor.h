@@ -1,14 +1,19 @@
-/* The floor that the kernels are measured against: reading n bytes, on so many threads, and nothing more. Vectors of 64
-   bytes, two loads a step, at the level of the machine at hand. */
+/* The floors that the kernels are measured against: reading n bytes, or copying them, on so many threads, and nothing more.
+   Vectors of 64 bytes, at the level of the machine at hand. */
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef int64_t line __attribute__((vector_size(64), aligned(16), may_alias));
 
 #if defined(__x86_64__)
-__attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#define EVERY_LEVEL __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#else
+#define EVERY_LEVEL
 #endif
-static int64_t read_part(const char *p, size_t n) {
+
+/* Two loads a step. */
+EVERY_LEVEL static int64_t read_part(const char *p, size_t n) {
     line a = {0}, b = {0};
     int64_t total = 0;
     for (size_t i = 0; i + 128 <= n; i += 128) {
@@ -26,4 +31,24 @@ int64_t bn_read(const char *p, size_t n, int n_threads) {
 #pragma omp parallel for num_threads(n_threads) reduction(+ : total) schedule(static)
     for (int i = 0; i < n_threads; i++) total += read_part(p + i * part, part);
     return total;
+}
+
+/* Stores that stay in whole cache lines. With source and target prefetched 16 KB ahead they were faster than
+   non-temporal ones, on 2 cores with AVX-512. */
+EVERY_LEVEL static void copy_part(const char *p, char *q, size_t n) {
+    size_t i = -(uintptr_t)q % 64;
+    if (i > n) i = n;
+    memcpy(q, p, i);
+    for (; i + 64 <= n; i += 64) {
+        __builtin_prefetch(p + i + 16384);
+        __builtin_prefetch(q + i + 16384, 1);
+        *(line *)(q + i) = *(const line *)(p + i);
+    }
+    memcpy(q + i, p + i, n - i);
+}
+
+void bn_copy(const char *p, char *q, size_t n, int n_threads) {
+    size_t part = n / n_threads / 4096 * 4096;
+#pragma omp parallel for num_threads(n_threads) schedule(static)
+    for (int i = 0; i < n_threads; i++) copy_part(p + i * part, q + i * part, i + 1 < n_threads ? part : n - i * part);
 }

@@ -1,4 +1,5 @@
-"""The plain parallel read of an array's bytes, as `floor.read(x, n_threads)`, built when first asked for."""
+"""The plain parallel read of an array's bytes, `floor.read(x, n_threads)`, and copy, `floor.copy(x, y, n_threads)`,
+built when first asked for."""
 
 import ctypes
 import functools
@@ -21,9 +22,16 @@ def _library():
     shutil.rmtree(folder)
     library.bn_read.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     library.bn_read.restype = ctypes.c_int64
+    library.bn_copy.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    library.bn_copy.restype = None
     return library
 
 
 def read(x, n_threads):
     """Read a contiguous array once."""
     return _library().bn_read(x.ctypes.data, x.nbytes, n_threads)
+
+
+def copy(x, y, n_threads):
+    """Copy a contiguous array to another of as many bytes."""
+    _library().bn_copy(x.ctypes.data, y.ctypes.data, x.nbytes, n_threads)

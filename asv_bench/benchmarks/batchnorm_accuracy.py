@@ -1,0 +1,88 @@
+"""Errors of batch normalization in training, in ulp of float32, against exact arithmetic, by |mean| / sd."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+import bnstream
+
+from . import layers
+from .data import array, need
+from .timing import optional
+
+N, CHANNELS = 4096, 4
+RATIOS = [1, 10, 100, 10**3, 10**4, 10**5, 10**6]
+GAMMA, BETA = np.float32([1, 0.5, -2, 3]), np.float32([0, 1, -0.25, 2])
+
+
+def hard(ratio):
+    """x of sd 1 and of this mean, and dy."""
+    return (array((N, CHANNELS), "float64") + ratio).astype("float32"), array((N, CHANNELS), "float32", 1)
+
+
+def of_bnstream(x, dy):
+    """(y, dx, grad_gamma)."""
+    need("BatchNorm")
+    bn = bnstream.BatchNorm(CHANNELS)
+    bn.gamma, bn.beta = GAMMA, BETA
+    return bn(x), bn.backward(dy), bn.grad_gamma
+
+
+def of_torch(x, dy):
+    """(y, dx, grad_gamma)."""
+    torch = optional("torch")
+    if torch is None:
+        raise NotImplementedError("no torch")
+    x, dy, gamma, beta = (torch.from_numpy(a) for a in (x, dy, GAMMA, BETA))
+    forward, backward = torch.native_batch_norm, torch.ops.aten.native_batch_norm_backward
+    y, mean, invstd = forward(x, gamma, beta, None, None, True, 0.1, layers.EPS)
+    dx, grad_gamma, _ = backward(dy, x, gamma, None, None, mean, invstd, True, layers.EPS, [True, True, True])
+    return y.numpy(), dx.numpy(), grad_gamma.numpy()
+
+
+WAYS = {"bnstream": of_bnstream, "torch": of_torch}
+
+
+def ulps(result, exact):
+    """The worst error of the results of a channel, in ulp of the exact ones, or of their rms where they are smaller."""
+    size = np.maximum(np.abs(exact), np.sqrt(np.mean(exact**2))).astype("float32")
+    return float(np.max(np.abs(result - exact) / np.spacing(size)))
+
+
+def channel_errors(x, dy, gamma, beta, y, dx, grad_gamma):
+    """Of one channel. Mean and variance are rational numbers; what is rounded after them, to double, is 1e-9 ulp."""
+    values = [Fraction(v) for v in x.tolist()]
+    mean = sum(values) / len(values)
+    var = sum((v - mean) ** 2 for v in values) / len(values)
+    invstd = 1 / math.sqrt(var + Fraction(layers.EPS))
+    xhat = np.float64([float(v - mean) for v in values]) * invstd
+    dy, scale = dy.astype("float64"), float(gamma) * invstd
+    of_beta, of_gamma = math.fsum(dy), math.fsum(dy * xhat)
+    exact_dx = scale * (dy - of_beta / len(dy) - xhat * of_gamma / len(dy))
+    return ulps(y, float(gamma) * xhat + float(beta)), ulps(dx, exact_dx), ulps(grad_gamma, np.float64(of_gamma))
+
+
+def errors(way, ratio):
+    """The worst errors of all channels: of y, of dx and of grad_gamma."""
+    x, dy = hard(ratio)
+    channels = zip(x.T, dy.T, GAMMA, BETA, *(result.T for result in WAYS[way](x, dy)), strict=True)
+    return np.max([channel_errors(*channel) for channel in channels], 0).tolist()
+
+
+class Error:
+    params = (RATIOS, list(WAYS))
+    param_names = ("mean / sd", "way")
+    unit = "ulp"
+
+    def setup(self, ratio, way):
+        self.of_y, self.of_dx, self.of_grad_gamma = errors(way, ratio)
+
+    def track_forward(self, ratio, way):
+        return self.of_y
+
+    def track_backward(self, ratio, way):
+        return self.of_dx
+
+    def track_grad_gamma(self, ratio, way):
+        return self.of_grad_gamma

@@ -1,0 +1,86 @@
+"""Batch normalization of one array by bnstream and its peers, as calls by name, to be made any number of times."""
+
+import numpy as np
+
+import bnstream
+
+from .data import array, need
+from .timing import optional
+
+CHANNEL_AXIS = {(32, 64, 56, 56): 1, (65536, 256): 1, (4096, 256): 1, (32, 56, 56, 64): 3}
+EPS = 1e-5
+IMAGE_MEAN, IMAGE_SD = np.float32([123.7, 116.3, 103.5]), np.float32([58.4, 57.1, 57.4])    # ImageNet's, 0 to 255
+
+
+def repeatable(bn, dy, out=None):
+    """backward of the layer's last call, which the layer itself does only once."""
+    forward = bn._forward
+    return lambda: forward.backward(dy, out)
+
+
+def of_bnstream(x, channel_axis=1, dy=None, out=None):
+    """Training, inference and backward, to `out`, or where that ends in "fresh" to a new array. dy and out are laid out
+    as x unless given."""
+    need("BatchNorm")
+    result = x.dtype.newbyteorder("=") if x.dtype.kind == "f" else np.dtype("float32")
+    out = np.ones_like(x, result) if out is None else out
+    if dy is None:
+        dy = np.empty_like(out)
+        dy[...] = array(x.shape, result, 1)
+    make = {"channel_axis": channel_axis, "dtype": "float64" if x.dtype == np.float64 else "float32"}
+    trained = bnstream.BatchNorm(x.shape[channel_axis], **make)
+    trained(x, out)
+    frozen = bnstream.BatchNorm(x.shape[channel_axis], **make)
+    frozen(x, out)
+    frozen.eval()
+    called = bnstream.BatchNorm(x.shape[channel_axis], **make)
+    called(x, out)
+    return {
+        "training": lambda: trained(x, out),
+        "inference": lambda: frozen(x, out),
+        "backward": repeatable(called, dy, out),
+        "training, fresh": lambda: trained(x),
+        "inference, fresh": lambda: frozen(x),
+        "backward, fresh": repeatable(called, dy),
+    }
+
+
+def of_torch(x, channel_axis=1, n_threads=1, dy=None):
+    """The same without `out`, which PyTorch's function has not got; channels last are a view of the same memory."""
+    torch = optional("torch")
+    if torch is None:
+        raise NotImplementedError("no torch")
+    torch.set_num_threads(n_threads)
+    batch_norm, backward = torch.nn.functional.batch_norm, torch.ops.aten.native_batch_norm_backward
+    dy = array(x.shape, "float32", 1) if dy is None else dy
+    n = x.shape[channel_axis]
+    x, dy = (torch.from_numpy(a).movedim(channel_axis, 1) for a in (x, dy))
+    gamma, beta, mean, var = torch.ones(n), torch.zeros(n), torch.zeros(n), torch.ones(n)
+    _, saved_mean, saved_invstd = torch.native_batch_norm(x, gamma, beta, mean, var, True, 0.1, EPS)
+    return {
+        "training": lambda: batch_norm(x, mean, var, gamma, beta, True, 0.1, EPS),
+        "inference": lambda: batch_norm(x, mean, var, gamma, beta, False, 0.1, EPS),
+        "backward": lambda: backward(dy, x, gamma, mean, var, saved_mean, saved_invstd, True, EPS, [True, True, True]),
+    }
+
+
+def of_onnxruntime(x, out, n_threads=1):
+    """Inference of NCHW to `out`, by a model of this one node."""
+    onnx, runtime = optional("onnx"), optional("onnxruntime")
+    if onnx is None or runtime is None:
+        raise NotImplementedError("no onnx or no onnxruntime")
+    n = x.shape[1]
+    kinds = {"gamma": 1, "beta": 0, "mean": 0, "var": 1}
+    make, single = onnx.helper, onnx.TensorProto.FLOAT
+    node = make.make_node("BatchNormalization", ["x", *kinds], ["y"], epsilon=EPS)
+    graph = make.make_graph(
+        [node], "batch_norm", *([make.make_tensor_value_info(name, single, x.shape)] for name in "xy"),
+        [make.make_tensor(name, single, [n], [float(value)] * n) for name, value in kinds.items()])
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 15)], ir_version=8)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = n_threads
+    session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    binding.bind_input("x", "cpu", 0, np.float32, x.shape, x.ctypes.data)
+    binding.bind_output("y", "cpu", 0, np.float32, out.shape, out.ctypes.data)
+    return lambda: session.run_with_iobinding(binding)
