@@ -14,7 +14,7 @@ IMAGES = (128, 224, 224, 3)
 
 def plain(kind):
     """What PyTorch is asked for: its function has no `out`."""
-    return kind.removesuffix(", fresh")
+    return kind.removesuffix(", fresh").removesuffix(", without a layer")
 
 
 def peers(x, channel_axis, threads, dy, out):
@@ -69,19 +69,30 @@ def images(rounds, threads, table):
         table.row(name, f"{seconds[kind] * 1e3:.3f}", "", "", "", ratio(seconds, "numpy", seconds[kind]))
 
 
+def functional(x, out, training):
+    """batch_norm as PyTorch's function has it, gamma and beta and running estimates given."""
+    n = x.shape[1]
+    mean, var, gamma, beta = np.zeros(n), np.ones(n), np.ones(n, "float32"), np.zeros(n, "float32")
+    return lambda: bnstream.batch_norm(x, mean, var, gamma, beta, training=training, out=out)
+
+
 def latency(rounds, only):
     """Small batches, against np.add of the same array."""
     table = Table(only, "one batch of (8, 17) float32", "us", "of np.add", "torch")
     x = array((8, 17), "float32")
     out = np.ones_like(x)
     calls = layers.of_bnstream(x, out=out)
+    kinds = [*KINDS]
+    for kind, training in (("training", True), ("inference", False)):
+        kinds.append(f"{kind}, without a layer")
+        calls[kinds[-1]] = functional(x, out, training)
     calls |= {"np.add": lambda: np.add(x, x, out), "np.add, fresh": lambda: np.add(x, x)}
     if not table.wants(*calls):
         return
     if optional("torch"):
         calls |= {("torch", kind): call for kind, call in layers.of_torch(x).items()}
     seconds = interleaved(calls, rounds, 2000)
-    for name in (*KINDS, "np.add", "np.add, fresh"):
+    for name in (*kinds, "np.add", "np.add, fresh"):
         ours = seconds[name]
         add = seconds["np.add, fresh" if name.endswith("fresh") else "np.add"]
         table.row(name, f"{ours * 1e6:.2f}", f"{ours / add:.2f}", ratio(seconds, ("torch", plain(name)), ours))

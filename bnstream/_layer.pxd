@@ -21,15 +21,16 @@ cdef class Forward:
     cdef int threads(self, object n_threads) except -1
     cdef int fill(self, int i, double value) except -1
     cdef int set_row(self, int i, object values, str name) except -1
-    cdef int set_statistics(self, object mean, object var) except -1
+    cdef int set_statistics(self, object mean, object var, str prefix) except -1
+    cdef int view_of(self, View *view, ndarray x, ndarray y=*, ndarray dx=*) except -1
     cdef int start_inference(self) except -1
     cdef int accumulate(self, object nan_policy, object n_threads) except -1
     cdef int start_training(self, const View *view, Policy policy) except -1
     cdef int check_state(self, Policy policy) except -1
     cdef ndarray apply_to(self, object out, object n_threads)
     cdef ndarray train(self, object out, object nan_policy, object n_threads)
-    cdef int give(self, ndarray y, object out) except -1
+    cdef int drop_overwritten(self, ndarray y, object out) except -1
     cdef int blend(self, double *mean, double *var, double momentum, double ddof) except -1
-    cdef int weigh(self, double *rows, double momentum) except -1
+    cdef int weigh(self, double *spread, double momentum) except -1
 
 cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps)

@@ -3,8 +3,6 @@ from typing import Any, SupportsIndex, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bnstream.moments import Moments
-
 @final
 class Forward:
     @property
@@ -14,9 +12,7 @@ class Forward:
     ratio: tuple[NDArray[np.float64], NDArray[np.float64]] | None
     def statistics(self) -> NDArray[np.float64]: ...
     def apply(self, out: NDArray[Any] | None) -> NDArray[Any]: ...
-    def backward(
-        self, dy: ArrayLike, out: NDArray[Any] | None, n_threads: SupportsIndex | None = None
-    ) -> tuple[NDArray[Any], NDArray[np.float64]]: ...
+    def backward(self, dy: ArrayLike, out: NDArray[Any] | None) -> tuple[NDArray[Any], NDArray[np.float64]]: ...
 
 def infer(
     x: ArrayLike,
@@ -36,8 +32,6 @@ def standardize(
     channel_axis: SupportsIndex,
     out: NDArray[Any] | None,
     nan_policy: str,
-    momentum: float | None,
-    ddof: float,
 ) -> tuple[NDArray[Any], Forward]: ...
 def batch_statistics(
     x: ArrayLike,
@@ -49,4 +43,3 @@ def batch_statistics(
     nan_policy: str,
 ) -> Forward: ...
 def move(forward: Forward, running: NDArray[np.float64], momentum: float | None, ddof: float) -> None: ...
-def batch_moments(x: ArrayLike, channel_axis: SupportsIndex, nan_policy: str, n_channels: int) -> Moments: ...

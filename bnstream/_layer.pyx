@@ -5,10 +5,11 @@ import numpy as np
 cimport cython
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.pyport cimport PY_SSIZE_T_MAX
 from cpython.pythread cimport PyThread_get_thread_ident
 from libc.math cimport INFINITY
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
@@ -19,7 +20,6 @@ from bnstream._view cimport (
 )
 
 from bnstream._kernels import capsule
-from bnstream.moments import Moments
 
 cnp.import_array()
 
@@ -60,7 +60,7 @@ cdef class Forward:
     """A forward of x: its layer, and what backward needs.
 
     The layer has seven rows of float64, a column for each channel: n, mean, mean_lo, m2, m2_lo, gamma, beta. The first
-    five are a state: that of the batch in training; n = 1, mean and var in inference.
+    five are a state: in training that of the batch, in inference n = 1 with the given mean and var.
     """
 
     def __dealloc__(self):
@@ -75,6 +75,12 @@ cdef class Forward:
         fields.pitch = self.pitch
         fields.eps = self.eps
         return fields
+
+    cdef int view_of(self, View *view, ndarray x, ndarray y=None, ndarray dx=None) except -1:
+        make_view(view, self.axes, x, y, dx)
+        if view.n_channels != self.n_channels:
+            raise ValueError(f"x has another shape now than in the call, {(<object> x).shape}; reshape it to a new array")
+        return 0
 
     cdef bint small(self) noexcept:
         """Whether letting go of the GIL would cost more than it gives."""
@@ -119,10 +125,10 @@ cdef class Forward:
         cdef unsigned long long kept = ~self.axes & ~0ULL >> (64 - self.x.ndim)
         return kept != 0 and kept & (kept - 1) == 0
 
-    cdef int set_statistics(self, object mean, object var) except -1:
+    cdef int set_statistics(self, object mean, object var, str prefix) except -1:
         """Normalize by a given mean and variance."""
-        self.set_row(MEAN, mean, "mean")
-        self.set_row(M2, var, "var")
+        self.set_row(MEAN, mean, prefix + "mean")
+        self.set_row(M2, var, prefix + "var")
         return self.start_inference()
 
     cdef int start_inference(self) except -1:
@@ -142,7 +148,7 @@ cdef class Forward:
         cdef int failed, threads = self.threads(n_threads)
         cdef View view
         cdef Sink sink
-        make_view(&view, self.axes, self.x)
+        self.view_of(&view, self.x)
         self.start_training(&view, policy)
         sink.state = self.rows
         sink.pitch = self.pitch
@@ -189,7 +195,7 @@ cdef class Forward:
         cdef Layer fields = self.layer()
         cdef int failed, threads = self.threads(n_threads)
         cdef View view
-        make_view(&view, self.axes, self.x, y)
+        self.view_of(&view, self.x, y)
         if view.n_rows and view.n_channels:
             if self.small():
                 failed = kernels.affine(&view, &fields, threads)
@@ -197,10 +203,10 @@ cdef class Forward:
                 with nogil:
                     failed = kernels.affine(&view, &fields, threads)
             check(failed)
-        self.give(y, out)
+        self.drop_overwritten(y, out)
         return y
 
-    cdef int give(self, ndarray y, object out) except -1:
+    cdef int drop_overwritten(self, ndarray y, object out) except -1:
         """From here on x is gone if y has taken its place."""
         if out is not None and overlap(self.x, y, "x"):
             self.x = None
@@ -218,7 +224,7 @@ cdef class Forward:
             self.accumulate(nan_policy, n_threads)
             return self.apply_to(y, n_threads)
         threads = self.threads(n_threads)
-        make_view(&view, self.axes, self.x, y)
+        self.view_of(&view, self.x, y)
         self.start_training(&view, policy)
         if self.n_channels:
             if self.small():
@@ -228,11 +234,12 @@ cdef class Forward:
                     failed = kernels.standardize(&view, &fields, policy == OMIT, threads)
             check(failed)
             self.check_state(policy)
-        self.give(y, out)
+        self.drop_overwritten(y, out)
         return y
 
     cdef int blend(self, double *mean, double *var, double momentum, double ddof) except -1:
-        """running <- (1 - momentum) * running + momentum * batch. The GIL is kept: no thread sees half of it."""
+        """running <- (1 - momentum) * running + momentum * batch. The GIL is kept: no thread sees half of it. ddof is below
+        2, and so below n."""
         cdef const double *n = self.row(N)
         cdef const double *batch_mean = self.row(MEAN)
         cdef const double *m2 = self.row(M2)
@@ -268,13 +275,13 @@ cdef class Forward:
         """x, normalized by the rows as they are now."""
         return self.apply_to(out, None)
 
-    def backward(self, dy, out, n_threads=None):
+    def backward(self, dy, out):
         """The gradient of x; and those of beta and gamma, two rows."""
         cdef ndarray a = as_array(dy), dx, x = self.x
         cdef Layer fields = self.layer()
-        cdef ndarray grads = np.zeros((2, self.pitch))
+        cdef ndarray grads = np.zeros((2, self.pitch)), slope
         cdef double *rows = <double *> cnp.PyArray_DATA(grads)
-        cdef int failed, threads
+        cdef int failed, threads, i
         cdef View view
         if self.thread != PyThread_get_thread_ident():
             raise RuntimeError("the last call of this layer was another thread's; give each thread that trains a copy")
@@ -285,8 +292,8 @@ cdef class Forward:
                              f"{(<object> a).shape}")
         dx = result_like(x, out)
         overlap(a, dx, "dy")
-        threads = self.threads(n_threads)
-        make_view(&view, self.axes, x, a, dx)
+        threads = self.threads(None)
+        self.view_of(&view, x, a, dx)
         if view.n_rows and view.n_channels:
             with nogil:
                 if self.training:
@@ -295,9 +302,11 @@ cdef class Forward:
                     failed = kernels.gradients(&view, &fields, rows, self.omit, threads)
             check(failed)
             if not self.training:           # dx = dy * scale: an affine map without mean and beta
-                memset(self.row(MEAN), 0, 2 * self.pitch * sizeof(double))
-                memset(self.row(BETA), 0, self.pitch * sizeof(double))
-                make_view(&view, self.axes, a, dx)
+                slope = np.zeros((N_ROWS, self.pitch))
+                fields.rows = <double *> cnp.PyArray_DATA(slope)
+                for i in (N, M2, GAMMA):
+                    memcpy(fields.rows + i * self.pitch, self.row(i), self.pitch * sizeof(double))
+                self.view_of(&view, a, dx)
                 with nogil:
                     failed = kernels.affine(&view, &fields, threads)
                 check(failed)
@@ -322,7 +331,8 @@ cdef Forward new_forward(object x, object channel_axis, int least_ndim, object g
         if not f.axes >> i & 1:
             f.n_channels *= a.shape[i]
     f.pitch = padded(f.n_channels)
-    f.rows = <double *> malloc(max(1, N_ROWS * f.pitch) * sizeof(double))
+    if f.n_channels <= PY_SSIZE_T_MAX // <Py_ssize_t> (2 * N_ROWS * sizeof(double)):
+        f.rows = <double *> malloc(max(1, N_ROWS * f.pitch) * sizeof(double))
     if f.rows == NULL:
         raise MemoryError(f"no memory for the parameters of {f.n_channels} channels")
     f.thread = PyThread_get_thread_ident()
@@ -356,12 +366,10 @@ def infer(x, ndarray running, gamma, beta, double eps, channel_axis, out):
     return f.apply_to(out, None), f
 
 
-def standardize(x, ndarray running, gamma, beta, double eps, channel_axis, out, nan_policy, momentum, double ddof):
-    """(y, forward) in training, by the statistics of the batch; last of all the running estimates move, with a momentum."""
+def standardize(x, ndarray running, gamma, beta, double eps, channel_axis, out, nan_policy):
+    """(y, forward) in training, by the statistics of the batch."""
     cdef Forward f = layer_forward(x, running, gamma, beta, eps, channel_axis)
-    cdef ndarray y = f.train(out, nan_policy, None)
-    move(f, running, momentum, ddof)
-    return y, f
+    return f.train(out, nan_policy, None), f
 
 
 def batch_statistics(x, ndarray running, gamma, beta, double eps, channel_axis, nan_policy):
@@ -374,17 +382,12 @@ def batch_statistics(x, ndarray running, gamma, beta, double eps, channel_axis, 
 def move(Forward forward, ndarray running, momentum, double ddof):
     """A batch into the running estimates, and into their last two rows: its mean and its var."""
     cdef double *rows = <double *> cnp.PyArray_DATA(running)
+    cdef double weight
     cdef Py_ssize_t c, n = running.shape[1]
     if momentum is not None:
-        forward.blend(rows, rows + n, momentum, ddof)
-        forward.weigh(rows + 2 * n, momentum)
+        weight = momentum
+        forward.blend(rows, rows + n, weight, ddof)
+        forward.weigh(rows + 2 * n, weight)
     memcpy(rows + 4 * n, forward.row(MEAN), n * sizeof(double))
     for c in range(n):
         rows[5 * n + c] = forward.row(M2)[c] / forward.row(N)[c]
-
-
-def batch_moments(x, channel_axis, nan_policy, Py_ssize_t n_channels):
-    """The moments of a batch of any length."""
-    cdef ndarray a = as_array(x)
-    cdef Forward f = layer_forward(a, np.empty((0, n_channels)), None, None, 0, channel_axis)
-    return Moments(tuple([i for i in range(a.ndim) if f.axes >> i & 1]), nan_policy=nan_policy).update(a)

@@ -75,6 +75,28 @@ cdef Extent extent_of(ndarray a) noexcept:
     return e
 
 
+cdef bint overlaps_itself(ndarray y) noexcept:
+    """Whether the axes, from the shortest stride to the longest, do not step over all that the ones before them cover."""
+    cdef Py_ssize_t stride, shortest, covered = cnp.PyArray_ITEMSIZE(y)
+    cdef unsigned long long left = 0
+    cdef int i, axis = 0
+    for i in range(y.ndim):
+        if y.shape[i] > 1:
+            left |= 1ULL << i
+    while left:
+        shortest = -1
+        for i in range(y.ndim):
+            stride = -y.strides[i] if y.strides[i] < 0 else y.strides[i]
+            if left >> i & 1 and (shortest < 0 or stride < shortest):
+                shortest = stride
+                axis = i
+        if shortest < covered:
+            return True
+        covered += shortest * (y.shape[axis] - 1)
+        left &= ~(1ULL << axis)
+    return False
+
+
 cdef bint overlap(ndarray x, ndarray y, str name) except -1:
     """Whether y is x, element by element; an error where it is so in part, or overlaps itself."""
     cdef Extent of_x = extent_of(x), of_y = extent_of(y)
@@ -83,11 +105,11 @@ cdef bint overlap(ndarray x, ndarray y, str name) except -1:
     cdef int i
     if x.size == 0:
         return False
+    if overlaps_itself(y):
+        raise ValueError(f"out overlaps itself, with strides {(<object> y).strides}; pass an array of its own memory")
     for i in range(y.ndim):
         if y.shape[i] > 1:
             same = same and x.strides[i] == y.strides[i]
-            if y.strides[i] == 0:
-                raise ValueError(f"out overlaps itself along axis {i}, where its stride is 0; pass an array of its own")
     if same:
         return True
     if of_x.stop <= of_y.start or of_y.stop <= of_x.start:

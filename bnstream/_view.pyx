@@ -42,7 +42,7 @@ cdef int require_finite(ndarray mean) except -1:
         raise ValueError(f"NaN or inf in {len(bad)} of {mean.size} channels, the first at index "
                          f"{channel[0] if len(channel) == 1 else channel}; clean the data, or pass nan_policy='omit' to "
                          "leave such elements out, or 'propagate' to let them through. (Finite data comes to this only "
-                         "where its sum overflows, at numbers beyond 1e300: scale it)")
+                         "where sums overflow, at deviations beyond 1e150: scale it)")
     return 0
 
 

@@ -61,8 +61,8 @@ class BatchNorm:
         The exact statistics of all batches in training, if tracked.
     training : bool
         The mode: True at first.
-    num_features, channel_axis, dtype, affine, running_ddof, nan_policy
-        As given. `eps`, `momentum`, `renorm`, `r_max` and `d_max` may be set.
+    num_features, channel_axis, dtype, affine, nan_policy
+        As given. `eps`, `momentum`, `running_ddof`, `renorm`, `r_max` and `d_max` may be set.
 
     See Also
     --------
@@ -73,7 +73,8 @@ class BatchNorm:
     -----
     Training: ``y = (x - mean) / sqrt(var + eps) * gamma + beta`` by mean and variance (``ddof=0``) of the batch;
     inference: by the running estimates [1]_. In double precision, rounded once to the dtype of x: float32 is within one
-    ulp of the exact value, however far the data lies from 0. The bits are the same for any number of threads.
+    ulp of the exact value, however far the data lies from 0; where beta cancels the rest, within 2**-50 of it. The bits
+    are the same for any number of threads.
 
     A call that raises leaves parameters, estimates and gradients as they were. The layer keeps a reference to the last
     x, for `backward`: do not change that array in between. Several threads may call one layer; `backward` belongs to
@@ -115,8 +116,6 @@ class BatchNorm:
         if self.num_features < 1:
             raise ValueError(f"num_features must be at least 1, got {num_features}")
         self.channel_axis = operator.index(channel_axis)
-        if not 0 <= running_ddof < 2:
-            raise ValueError(f"running_ddof must be 1 as in PyTorch, or 0, got {running_ddof}")
         self.dtype = np.dtype(dtype)
         if self.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
             raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {self.dtype}")
@@ -208,7 +207,17 @@ class BatchNorm:
         if value is None and getattr(self, "pooled", self) is None:
             raise ValueError("momentum=None needs the statistics from the first batch on; make the layer with it, or "
                              "with track_pooled=True")
-        self._momentum = value
+        self._momentum = None if value is None else float(value)
+
+    @property
+    def running_ddof(self) -> float:
+        return self._running_ddof
+
+    @running_ddof.setter
+    def running_ddof(self, value: float) -> None:
+        if not 0 <= value < 2:
+            raise ValueError(f"running_ddof must be 1 as in PyTorch, or 0, got {value}")
+        self._running_ddof = value
 
     @property
     def r_max(self) -> float:
@@ -291,6 +300,36 @@ class BatchNorm:
         return self.train(False)
 
     def __call__(self, x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Normalize x: in training by its own statistics, which then move the running estimates, else by these.
+
+        Parameters
+        ----------
+        x : array_like
+            Numbers of any dtype but complex, of at least 2 dimensions, with the layer's channels along `channel_axis`;
+            any strides. It is read in place, and kept for `backward`.
+        out : ndarray, optional
+            Where the result goes: of the shape of `x` and the dtype of the result. It may be `x` itself; then there is
+            no backward.
+
+        Returns
+        -------
+        ndarray
+            `out`, or a new array laid out as `x`; in the dtype of `x` if that is floating, else float32.
+
+        Raises
+        ------
+        TypeError
+            If `x` is not of real numbers, or `out` is no plain array.
+        ValueError
+            If `x` has other channels, or `out` another shape or dtype, is read-only or overlaps `x` in part; in
+            training, if there are not two values in each channel, or NaN or inf under ``nan_policy="raise"``.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> bnstream.BatchNorm(1)(np.array([[1.0], [3.0]])).round(2).ravel().tolist()
+        [-1.0, 1.0]
+        """
         self._forward = None
         if not self.training:
             y, self._forward = _layer.infer(
@@ -301,11 +340,11 @@ class BatchNorm:
             y, forward = self._renormalize(x, out)
         else:
             y, forward = _layer.standardize(
-                x, self._running, self._gamma, self._beta, self._eps, self.channel_axis, out, self.nan_policy,
-                self._momentum, self.running_ddof,
+                x, self._running, self._gamma, self._beta, self._eps, self.channel_axis, out, self.nan_policy
             )
         if self.pooled is not None:
             self._pool(self.pooled, forward)
+        _layer.move(forward, self._running, self._momentum, self._running_ddof)
         self.num_batches_tracked += 1
         self._forward = forward
         return y
@@ -319,26 +358,30 @@ class BatchNorm:
         sd = np.sqrt(self._running[1] + self._eps)
         r, d = np.ones(self.num_features), np.zeros(self.num_features)
         if self._running[3, 0] < 1:     # there are estimates
-            r = np.clip(np.sqrt(m2 / n + self._eps) / sd, 1 / self.r_max, self.r_max)
-            d = np.clip((mean - self._running[0]) / sd, -self.d_max, self.d_max)
+            with np.errstate(all="ignore"):
+                r = np.clip(np.sqrt(m2 / n + self._eps) / sd, 1 / self.r_max, self.r_max)
+                d = np.clip((mean - self._running[0]) / sd, -self.d_max, self.d_max)
         beta += gamma * d
         gamma *= r
         y = forward.apply(out)
         forward.ratio = r, d
-        _layer.move(forward, self._running, self._momentum, self.running_ddof)
         return y, forward
 
     def _pool(self, pooled: Moments, forward: _layer.Forward) -> None:
         """A batch into the pooled statistics."""
         pooled.merge(_restore(0, self.nan_policy, self.nan_policy == "omit", forward.statistics()[:5]))
         if self._momentum is None:
-            self._use(pooled)
+            self._use(pooled.copy())
 
     def _use(self, moments: Moments) -> None:
         """Make the running estimates those of the given statistics."""
-        n = np.broadcast_to(np.asarray(moments.n, np.float64), self.num_features)
         if moments.shape != (self.num_features,):
-            raise ValueError(f"expected statistics of {self.num_features} channels, got {_told(moments)}")
+            told = "no data" if moments.shape is None else f"channels of shape {moments.shape}"
+            raise ValueError(f"expected statistics of {self.num_features} channels, got {told}")
+        if self.nan_policy != "propagate" and not np.isfinite(moments.mean + moments.m2).all():
+            raise ValueError("there is NaN or inf in the statistics; leave such data out, or make the layer with "
+                             "nan_policy='propagate'")
+        n = np.broadcast_to(np.asarray(moments.n, np.float64), self.num_features)
         if n.min() <= self.running_ddof:
             raise ValueError(f"the variance of a channel with {int(n.min())} values is not known; give more data")
         self._running[:4] = moments.mean, moments.var(self.running_ddof), 1 / n, np.zeros(self.num_features)
@@ -382,16 +425,18 @@ class BatchNorm:
         >>> bn.grad_gamma.round(2).tolist(), bn.grad_beta.tolist()
         ([-1.34], [1.0])
         """
-        if self._forward is None:
+        forward = self._forward
+        if forward is None:
             raise RuntimeError("backward needs a call of the layer before it, and only one backward for each call")
-        dx, (grad_beta, grad_gamma) = self._forward.backward(dy, out)
-        if self._forward.ratio is not None:
-            r, d = self._forward.ratio
+        dx, (grad_beta, grad_gamma) = forward.backward(dy, out)
+        if forward.ratio is not None:
+            r, d = forward.ratio
             grad_gamma = r * grad_gamma + d * grad_beta
         if self.affine:
             with np.errstate(over="ignore"):        # too large for the dtype is inf, here as in the kernels
                 self.grad_gamma, self.grad_beta = grad_gamma.astype(self.dtype), grad_beta.astype(self.dtype)
-        self._forward = None
+        if self._forward is forward:                # and not another thread's call since
+            self._forward = None
         return dx
 
     def recalibrate(self, batches: Iterable[ArrayLike] | Moments) -> Moments:
@@ -400,7 +445,8 @@ class BatchNorm:
         Parameters
         ----------
         batches : iterable of array_like, or Moments
-            Arrays as for a call, of any length and any number; or what they came to elsewhere.
+            Arrays as for a call, any number of them, each with any number of values; or the statistics themselves, as
+            this method answers them on another worker.
 
         Returns
         -------
@@ -436,15 +482,25 @@ class BatchNorm:
             moments = Moments(nan_policy=self.nan_policy)
             count = 0
             for batch in batches:
-                moments.merge(_layer.batch_moments(batch, self.channel_axis, self.nan_policy, self.num_features))
+                moments.merge(self._moments_of(np.asanyarray(batch)))
                 count += 1
         self._use(moments)
         self._running[4:] = math.nan
         self.num_batches_tracked = count
         if self.pooled is not None:
             self.pooled = moments.copy()
-        self._forward = None
         return moments
+
+    def _moments_of(self, x: NDArray[Any]) -> Moments:
+        """Those of a batch, of any length."""
+        axis = self.channel_axis + x.ndim if self.channel_axis < 0 else self.channel_axis
+        if x.ndim < 2 or not 0 <= axis < x.ndim:
+            raise ValueError(f"expected an array of at least 2 dimensions with an axis {self.channel_axis}, got shape "
+                             f"{x.shape}")
+        if x.shape[axis] != self.num_features:
+            raise ValueError(f"expected {self.num_features} channels along axis {self.channel_axis}, got "
+                             f"{x.shape[axis]} from x of shape {x.shape}")
+        return Moments(tuple(i for i in range(x.ndim) if i != axis), nan_policy=self.nan_policy).update(x)
 
     def fold(
         self, weight: ArrayLike, bias: ArrayLike | None = None, *, channel_axis: int = 0
@@ -494,7 +550,8 @@ class BatchNorm:
                              f"shape {w.shape}; channel_axis says which axis holds them")
         b = np.zeros(self.num_features) if bias is None else self._checked("bias", bias, np.float64)
         scale = np.ones(self.num_features) if self._gamma is None else self._gamma.astype(np.float64)
-        scale /= np.sqrt(self._running[1] + self._eps)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale /= np.sqrt(self._running[1] + self._eps)
         shift = 0.0 if self._beta is None else self._beta.astype(np.float64)
         new_bias = (b - self._running[0]) * scale + shift
         columns = scale.reshape([-1 if axis == channel_axis % w.ndim else 1 for axis in range(w.ndim)])
@@ -572,7 +629,8 @@ class BatchNorm:
         ----------
         state : mapping of str to array_like
             What `state_dict` answers, here or in PyTorch, whose tensors are welcome. Without "pooled" the pooled
-            statistics start anew; a layer that does not track them leaves it aside.
+            statistics start anew, and the count of batches, too, where the estimates are made from them; a layer that
+            does not track them leaves "pooled" aside.
 
         Raises
         ------
@@ -604,8 +662,10 @@ class BatchNorm:
             raise ValueError(f"num_batches_tracked must be a whole number, got {count}")
         if rows is not None and (rows.shape != (5, self.num_features) or rows.dtype != np.float64):
             raise ValueError(f"pooled must be float64 of {(5, self.num_features)}, got {rows.dtype} of {rows.shape}")
-        if rows is not None and (rows[[0, 3]] < 0).any():
-            raise ValueError("pooled must not hold a negative count or sum of squares")
+        if rows is not None and not ((rows[0] >= 0) & (rows[0] < 2**63) & ~(rows[3] < 0)).all():
+            raise ValueError("pooled must hold counts and sums of squares, which are not negative")
+        if self._momentum is None and rows is None:
+            count = np.array(0)         # none of those batches will be in the next estimates
         self.reset_running_stats()
         if self.affine:
             self.gamma, self.beta = given["weight"], given["bias"]
@@ -615,7 +675,6 @@ class BatchNorm:
             self._running[2:4] = [[0.0], [1.0]]
         if self.pooled is not None and rows is not None and rows[0].any():
             self.pooled = _restore(0, self.nan_policy, self.nan_policy == "omit", rows)
-        self._forward = None
 
     def copy(self) -> Self:
         """An independent layer with the same parameters and estimates, in the same mode.
@@ -680,7 +739,3 @@ def _plain(values: Any) -> Any:
 
 def _is_real(values: NDArray[Any]) -> bool:
     return values.dtype.kind in "fiub" or values.dtype.name == "bfloat16"
-
-
-def _told(moments: Moments) -> str:
-    return "no data" if moments.shape is None else f"channels of shape {moments.shape}"

@@ -2,6 +2,7 @@
 
 import functools
 import threading
+import warnings
 
 import mpmath
 import numpy as np
@@ -304,12 +305,32 @@ def test_without_a_call(training):
     bn(X)
     bn.backward(DY)
     refused(bn, RuntimeError, NONE, DY)
-    for loses in (lambda: bn.load_state_dict(bn.state_dict()), lambda: bn.recalibrate([X])):
-        bn(X)
-        loses()
-        refused(bn, RuntimeError, NONE, DY)
     bn(X)
     refused(bn.copy(), RuntimeError, NONE, DY)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_estimates_that_change_in_between(training):
+    """backward is that of the call: with the estimates and the gamma of then."""
+    bn = BatchNorm(3).train(training)
+    bn(X)
+    wanted = bn.backward(DY)
+    bn(X)
+    before = bn.state_dict()
+    bn.recalibrate([X * 3 + 1])
+    bn.gamma = [7, 8, 9]
+    bn.load_state_dict(before | {"running_var": [5, 6, 7]})
+    assert bn.backward(DY).tobytes() == wanted.tobytes()
+
+
+def test_x_that_changes_its_shape():
+    x = np.ones((4, 3, 5), "f4")
+    bn = BatchNorm(3)
+    bn(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        x.shape = (4, 15)
+    refused(bn, ValueError, "x has another shape now than in the call", np.ones((4, 15), "f4"))
 
 
 @pytest.mark.parametrize("shape", [(8, 4), (7, 3), (3,), (8, 3, 1), (1, 3), (0, 3), (3, 8)])

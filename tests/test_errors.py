@@ -152,7 +152,8 @@ def test_parameters_of_normalize(change, error, message):
     with pytest.raises(error, match=message):
         normalize(X, **given)
     given["running_mean"], given["running_var"] = given.pop("mean"), given.pop("var")
-    with pytest.raises(error, match=None if "channel_axis" in change else message):
+    one_axis = "channel_axis" in change         # batch_norm takes no tuple of them
+    with pytest.raises((TypeError, error) if one_axis else error, match=None if one_axis else message):
         batch_norm(X, **given)
     assert (out == 7).all()
 
@@ -332,3 +333,18 @@ def test_keyword_only():
 def test_show_config():
     with pytest.raises(ValueError, match=r"mode must be 'stdout' or 'dicts', got 'json'"):
         bnstream.show_config("json")
+
+
+def test_more_channels_than_memory_holds():
+    for n in (1 << 50, 1 << 61):
+        with pytest.raises(MemoryError, match=f"no memory for the parameters of {n} channels"):
+            normalize(np.empty((0, n), np.uint8), 0, 1)
+
+
+@pytest.mark.parametrize("ddof", [2, -1, np.nan])
+def test_running_ddof(ddof):
+    """As many as a batch has values would make its variance infinite, more negative."""
+    mean, var = np.zeros(3), np.ones(3)
+    with pytest.raises(ValueError, match="running_ddof must be 1 as in PyTorch, or 0, got"):
+        batch_norm(X, mean, var, training=True, running_ddof=ddof)
+    assert (mean.tolist(), var.tolist()) == ([0] * 3, [1] * 3)

@@ -303,3 +303,20 @@ def test_diagnose_after_estimates_are_set():
     bn.load_state_dict(bn.state_dict())
     assert np.isnan(bn.diagnose().mean_gap).all()
     assert np.isnan(bn.diagnose().effective_n).all()
+
+
+def test_recalibrate_with_statistics_of_nan(unchanged):
+    """They come from another policy, and reach this layer's estimates no more than a batch of NaN does."""
+    bad = Moments(nan_policy="propagate").update(np.full((4, 3), np.nan))
+    unchanged(BatchNorm(3), ValueError, "there is NaN or inf in the statistics", lambda bn: bn.recalibrate(bad))
+    assert np.isnan(BatchNorm(3, nan_policy="propagate").recalibrate(bad).mean).all()
+
+
+def test_pytorch_state_without_pooled_statistics():
+    """The next estimates are those of the next batches alone, and so is their count."""
+    bn = BatchNorm(3, momentum=None)
+    bn.load_state_dict(BatchNorm(3).state_dict() | {"num_batches_tracked": 7, "running_mean": [1, 2, 3]})
+    assert (bn.num_batches_tracked, bn.running_mean.tolist()) == (0, [1, 2, 3])
+    bn(GOOD)
+    assert bn.num_batches_tracked == 1
+    np.testing.assert_allclose(bn.running_mean, GOOD.mean(0))

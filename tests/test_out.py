@@ -105,8 +105,9 @@ REFUSED = {     # out, error, message
     "read-only": (np.broadcast_to(np.ones(SHAPE, "f4"), SHAPE), ValueError,
                   "out is read-only; pass an array that may be written, or none"),
     "stride 0": (as_strided(np.ones(C, "f4"), SHAPE, (0, 4)), ValueError,
-                 "out overlaps itself along axis 0, where its stride is 0; pass an array of its own"),
-    "column of stride 0": (as_strided(np.ones(N, "f4"), SHAPE, (4, 0)), ValueError, "out overlaps itself along axis 1"),
+                 r"out overlaps itself, with strides \(0, 4\); pass an array of its own memory"),
+    "column of stride 0": (as_strided(np.ones(N, "f4"), SHAPE, (4, 0)), ValueError, "out overlaps itself"),
+    "half a step": (as_strided(np.ones(N * C, "f4"), SHAPE, (4, 4)), ValueError, "out overlaps itself"),
 }
 
 

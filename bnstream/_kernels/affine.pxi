@@ -19,7 +19,7 @@ ctypedef fused result:          # written in place
     y32
     y64
 
-ctypedef struct Lines:          # what an affine task needs of each channel, then of each column
+ctypedef struct Coefficients:          # what an affine task needs of each channel, then of each column
     double mean[PITCH]
     double mean_lo[PITCH]
     double scale[PITCH]
@@ -40,8 +40,8 @@ cdef inline void affine_columns(const element *x, result y, Py_ssize_t width, co
             y[j] = (x[j] - mean[j]) * scale[j] + beta[j]
 
 
-cdef inline void affine_rows(const element *x, result y, const Lie *from_, const Lie *to, Py_ssize_t n_rows,
-                             Py_ssize_t width, const Lines *w) noexcept nogil:
+cdef inline void affine_rows(const element *x, result y, const Layout *from_, const Layout *to, Py_ssize_t n_rows,
+                             Py_ssize_t width, const Coefficients *w) noexcept nogil:
     cdef Py_ssize_t r, i, j, strip = LINE // sizeof(element), n_strips = width // strip
     cdef const element *x_row
     cdef result y_row
@@ -57,9 +57,9 @@ cdef inline void affine_rows(const element *x, result y, const Lie *from_, const
         affine_columns(x_row + j, y_row + j, width - j, w.mean + j, w.mean_lo + j, w.scale + j, w.beta + j)
 
 
-cdef inline void affine_tables(const element *x, result y, const Block *b, const Lines *w) noexcept nogil:
-    cdef const Lie *from_ = &b.lie[0]
-    cdef const Lie *to = &b.lie[1]
+cdef inline void affine_tables(const element *x, result y, const Block *b, const Coefficients *w) noexcept nogil:
+    cdef const Layout *from_ = &b.layout[0]
+    cdef const Layout *to = &b.layout[1]
     cdef Py_ssize_t i
     for i in range(b.n_tables):
         affine_rows(x, y, from_, to, b.n_rows, b.width, w)
@@ -68,9 +68,9 @@ cdef inline void affine_tables(const element *x, result y, const Block *b, const
         y += to.table_pitch
 
 
-cdef void affine_block(const Block *b, const Lines *w) noexcept nogil:
-    cdef const char *x = b.lie[0].data
-    cdef char *y = b.lie[1].data
+cdef void affine_block(const Block *b, const Coefficients *w) noexcept nogil:
+    cdef const char *x = b.layout[0].data
+    cdef char *y = b.layout[1].data
     if b.element == FLOAT32:
         affine_tables(<const f32 *> x, <y32> y, b, w)
     elif b.element == FLOAT64:
@@ -104,17 +104,18 @@ cdef void fetch_invstd(const Layer *layer, const Segment *t, double *n, f64_out 
         invstd[c] = 1 / sqrt(invstd[c] / n[c] + layer.eps)
 
 
-cdef void make_lines(const View *view, const Plan *p, const Segment *t, const Layer *layer, Lines *w) noexcept nogil:
+cdef void make_coefficients(const View *view, const Plan *p, const Segment *t, const Layer *layer,
+                            Coefficients *w) noexcept nogil:
     """mean, mean_lo, scale and beta of a segment's channels, not yet of columns."""
     cdef Py_ssize_t c
     cdef pair mean
     fetch(layer.rows + layer.pitch, t, w.mean)
     fetch(layer.rows + 2 * layer.pitch, t, w.mean_lo)
-    fetch(layer.rows + 5 * layer.pitch, t, w.beta)
     fetch_invstd(layer, t, w.n, w.invstd)
-    for c in range(t.channels):
-        w.scale[c] = w.beta[c] * w.invstd[c]
+    fetch(layer.rows + 5 * layer.pitch, t, w.scale)
     fetch(layer.rows + 6 * layer.pitch, t, w.beta)
+    for c in range(t.channels):
+        w.scale[c] *= w.invstd[c]
     if p.anchored:
         set_anchors(view, t, w.anchor)
         for c in range(t.channels):
@@ -125,11 +126,12 @@ cdef void make_lines(const View *view, const Plan *p, const Segment *t, const La
             w.mean_lo[c] = mean.lo
 
 
-cdef void to_columns(const Plan *p, const Segment *t, double *values, Lines *w) noexcept nogil:
+cdef void to_columns(const Plan *p, const Segment *t, double *values) noexcept nogil:
     """Values of a segment's channels to values of the columns of its blocks, in place."""
+    cdef double of_channels[PITCH]
     if p.fold > 1 or p.inner > 1:
-        memcpy(w.n, values, t.channels * sizeof(double))
-        spread(w.n, p.fold, t.channels, p.inner, values)
+        memcpy(of_channels, values, t.channels * sizeof(double))
+        spread(of_channels, p.fold, t.channels, p.inner, values)
 
 
 cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
@@ -137,17 +139,17 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef Segment t = make_segment(job.view, p, task)
     cdef Py_ssize_t i
     cdef double *tile = NULL
-    cdef Lines w
+    cdef Coefficients w
     cdef Block b
     if p.tiled:
         tile = make_tile(job.view, p)
         if tile == NULL:
             return -1
-    make_lines(job.view, p, &t, job.layer, &w)
-    to_columns(p, &t, w.mean, &w)
-    to_columns(p, &t, w.mean_lo, &w)
-    to_columns(p, &t, w.scale, &w)
-    to_columns(p, &t, w.beta, &w)
+    make_coefficients(job.view, p, &t, job.layer, &w)
+    to_columns(p, &t, w.mean)
+    to_columns(p, &t, w.mean_lo)
+    to_columns(p, &t, w.scale)
+    to_columns(p, &t, w.beta)
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, w.anchor, tile)
         affine_block(&b, &w)

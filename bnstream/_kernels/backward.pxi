@@ -13,7 +13,7 @@ cdef inline double taken(double x, double value, bint omit) noexcept nogil:
     return value if not omit or finite(x) else 0.0
 
 
-cdef inline double centred(const number *x, Py_ssize_t at, Py_ssize_t j, const Lines *w, bint omit) noexcept nogil:
+cdef inline double centred(const number *x, Py_ssize_t at, Py_ssize_t j, const Coefficients *w, bint omit) noexcept nogil:
     if number is f64:
         return taken(x[at], (x[at] - w.mean[j]) - w.mean_lo[j], omit)
     else:
@@ -21,7 +21,7 @@ cdef inline double centred(const number *x, Py_ssize_t at, Py_ssize_t j, const L
 
 
 cdef inline void gradient_rows(const number *x, const number *dy, Py_ssize_t x_pitch, Py_ssize_t y_pitch, Py_ssize_t first,
-                               Py_ssize_t width, const Lines *w, bint omit, f64_out s, f64_out q) noexcept nogil:
+                               Py_ssize_t width, const Coefficients *w, bint omit, f64_out s, f64_out q) noexcept nogil:
     """Add eight rows of `width` columns from `first` on to s = sum of dy, q = sum of dy * (x - mean)."""
     cdef Py_ssize_t j
     cdef double a, b, c, d, e, f, g, h
@@ -41,8 +41,9 @@ cdef inline void gradient_rows(const number *x, const number *dy, Py_ssize_t x_p
                      g * centred(x, j + 6 * x_pitch, j, w, omit), h * centred(x, j + 7 * x_pitch, j, w, omit))
 
 
-cdef inline void gradient_columns(const number *x, const number *dy, const Lie *of_x, const Lie *of_y, Py_ssize_t n_rows,
-                                  Py_ssize_t width, const Lines *w, bint omit, f64_out s, f64_out q) noexcept nogil:
+cdef inline void gradient_columns(const number *x, const number *dy, const Layout *of_x, const Layout *of_y,
+                                  Py_ssize_t n_rows, Py_ssize_t width, const Coefficients *w, bint omit,
+                                  f64_out s, f64_out q) noexcept nogil:
     cdef Py_ssize_t r, i, j, strip = LINE // sizeof(number), n_strips = width // strip
     cdef double d
     for r in range(0, n_rows - 7, 8):
@@ -60,10 +61,10 @@ cdef inline void gradient_columns(const number *x, const number *dy, const Lie *
             q[j] += d * centred(x, r * of_x.pitch + j, j, w, omit)
 
 
-cdef inline void gradient_tables(const number *x, const number *dy, const Block *b, const Lines *w, bint omit,
+cdef inline void gradient_tables(const number *x, const number *dy, const Block *b, const Coefficients *w, bint omit,
                                  f64_out s, f64_out q) noexcept nogil:
-    cdef const Lie *of_x = &b.lie[0]
-    cdef const Lie *of_y = &b.lie[1]
+    cdef const Layout *of_x = &b.layout[0]
+    cdef const Layout *of_y = &b.layout[1]
     cdef Py_ssize_t i
     for i in range(b.n_tables):
         gradient_columns(x, dy, of_x, of_y, b.n_rows, b.width, w, omit, s, q)
@@ -73,9 +74,9 @@ cdef inline void gradient_tables(const number *x, const number *dy, const Block 
         dy += of_y.table_pitch
 
 
-cdef void gradient_block(const Block *b, const Lines *w, bint omit, double *s, double *q) noexcept nogil:
-    cdef const char *x = b.lie[0].data
-    cdef const char *dy = b.lie[1].data
+cdef void gradient_block(const Block *b, const Coefficients *w, bint omit, double *s, double *q) noexcept nogil:
+    cdef const char *x = b.layout[0].data
+    cdef const char *dy = b.layout[1].data
     if b.element == FLOAT32 and omit:
         gradient_tables(<const f32 *> x, <const f32 *> dy, b, w, True, s, q)
     elif b.element == FLOAT32:
@@ -87,7 +88,7 @@ cdef void gradient_block(const Block *b, const Lines *w, bint omit, double *s, d
 
 
 cdef inline void slope_columns(const number *x, const number *dy, result dx, Py_ssize_t first, Py_ssize_t width,
-                               const Lines *w, bint omit) noexcept nogil:
+                               const Coefficients *w, bint omit) noexcept nogil:
     """w.beta holds grad_beta / n."""
     cdef Py_ssize_t j
     for j in range(first, first + width):
@@ -95,36 +96,36 @@ cdef inline void slope_columns(const number *x, const number *dy, result dx, Py_
 
 
 cdef inline void slope_rows(const number *x, const number *dy, result dx, const Block *b, Py_ssize_t n_rows,
-                            Py_ssize_t width, const Lines *w, bint omit) noexcept nogil:
+                            Py_ssize_t width, const Coefficients *w, bint omit) noexcept nogil:
     cdef Py_ssize_t r, j, strip = LINE // sizeof(number), n_strips = width // strip
     for r in range(n_rows):
         for j in range(n_strips):
-            prefetch(x + j * strip + b.lie[0].ahead)
-            prefetch(dy + j * strip + b.lie[1].ahead)
-            prefetch(dx + j * strip + b.lie[2].ahead)
+            prefetch(x + j * strip + b.layout[0].ahead)
+            prefetch(dy + j * strip + b.layout[1].ahead)
+            prefetch(dx + j * strip + b.layout[2].ahead)
             slope_columns(x, dy, dx, j * strip, strip, w, omit)
         slope_columns(x, dy, dx, n_strips * strip, width - n_strips * strip, w, omit)
-        x += b.lie[0].pitch
-        dy += b.lie[1].pitch
-        dx += b.lie[2].pitch
+        x += b.layout[0].pitch
+        dy += b.layout[1].pitch
+        dx += b.layout[2].pitch
 
 
-cdef inline void slope_tables(const number *x, const number *dy, result dx, const Block *b, const Lines *w,
+cdef inline void slope_tables(const number *x, const number *dy, result dx, const Block *b, const Coefficients *w,
                               bint omit) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(b.n_tables):
         slope_rows(x, dy, dx, b, b.n_rows, b.width, w, omit)
-        slope_rows(x + b.n_rows * b.lie[0].pitch, dy + b.n_rows * b.lie[1].pitch, dx + b.n_rows * b.lie[2].pitch, b,
+        slope_rows(x + b.n_rows * b.layout[0].pitch, dy + b.n_rows * b.layout[1].pitch, dx + b.n_rows * b.layout[2].pitch, b,
                    b.tail > 0, b.tail, w, omit)
-        x += b.lie[0].table_pitch
-        dy += b.lie[1].table_pitch
-        dx += b.lie[2].table_pitch
+        x += b.layout[0].table_pitch
+        dy += b.layout[1].table_pitch
+        dx += b.layout[2].table_pitch
 
 
-cdef void slope_block(const Block *b, const Lines *w, bint omit) noexcept nogil:
-    cdef const char *x = b.lie[0].data
-    cdef const char *dy = b.lie[1].data
-    cdef char *dx = b.lie[2].data
+cdef void slope_block(const Block *b, const Coefficients *w, bint omit) noexcept nogil:
+    cdef const char *x = b.layout[0].data
+    cdef const char *dy = b.layout[1].data
+    cdef char *dx = b.layout[2].data
     if b.element == FLOAT32 and omit:
         slope_tables(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, True)
     elif b.element == FLOAT32:
@@ -148,23 +149,25 @@ cdef void add_sums(const double *s, Py_ssize_t n, double *sums, Py_ssize_t pitch
 
 
 cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
-    """The sums of dy and of dy * (x - mean), as pairs, to the task's part: four rows."""
+    """The sums of dy and of dy * (x - mean), four rows of pairs, to the task's part; or, where a group of channels has but
+    one segment, their gradients to their places."""
     cdef const Plan *p = &job.plan
     cdef Segment t = make_segment(job.view, p, task)
     cdef Py_ssize_t i, j, pitch = round_up(p.chunk, GRANULE)
-    cdef double *sums = job.parts + task * PART_ROWS * pitch
+    cdef double own[4 * PITCH]
+    cdef double *sums = &own[0] if job.parts == NULL else job.parts + task * PART_ROWS * pitch
     cdef double *tile = NULL
     cdef double s[PITCH]
     cdef double q[PITCH]
-    cdef Lines w
+    cdef Coefficients w
     cdef Block b
     if p.tiled:
         tile = make_tile(job.view, p)
         if tile == NULL:
             return -1
-    make_lines(job.view, p, &t, job.layer, &w)
-    to_columns(p, &t, w.mean, &w)
-    to_columns(p, &t, w.mean_lo, &w)
+    make_coefficients(job.view, p, &t, job.layer, &w)
+    to_columns(p, &t, w.mean)
+    to_columns(p, &t, w.mean_lo)
     for j in range(4 * pitch):
         sums[j] = 0
     for i in range(t.start, t.stop):
@@ -178,29 +181,39 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
         add_sums(s, b.channels, sums, pitch)
         add_sums(q, b.channels, sums + 2 * pitch, pitch)
     free(tile)
+    if job.parts == NULL:
+        emit_gradients(job, &t, sums, pitch)
     return 0
 
 
-cdef void emit_gradients(const Job *job, Py_ssize_t group) noexcept nogil:
-    """grad_beta and grad_gamma of a group of channels, from the parts of its tasks."""
-    cdef const Plan *p = &job.plan
-    cdef const Layer *layer = job.layer
-    cdef Segment t = make_segment(job.view, p, group * p.n_segments)
-    cdef Py_ssize_t c, i, k, pitch = round_up(p.chunk, GRANULE)
-    cdef double *sums = job.parts + group * p.n_segments * PART_ROWS * pitch
-    cdef double *part
+cdef void emit_gradients(const Job *job, const Segment *t, const double *sums, Py_ssize_t pitch) noexcept nogil:
+    """grad_beta and grad_gamma of a segment's channels, from their sums."""
+    cdef Py_ssize_t c, i
     cdef double n[PITCH]
     cdef double invstd[PITCH]
-    for k in range(1, p.n_segments):
-        part = sums + k * PART_ROWS * pitch
-        for i in range(0, 4, 2):
-            add_sums(part + i * pitch, t.channels, sums + i * pitch, pitch)
-            add_sums(part + (i + 1) * pitch, t.channels, sums + i * pitch, pitch)
-    fetch_invstd(layer, &t, n, invstd)
+    fetch_invstd(job.layer, t, n, invstd)
     for c in range(t.channels):
         i = t.place + c * t.step
         job.grads[i] = sums[c]
-        job.grads[layer.pitch + i] = sums[2 * pitch + c] * invstd[c]
+        job.grads[job.layer.pitch + i] = sums[2 * pitch + c] * invstd[c]
+
+
+cdef void merge_gradients(const Job *job) noexcept nogil:
+    """The gradients of all channels, from the parts of the tasks."""
+    cdef const Plan *p = &job.plan
+    cdef Py_ssize_t group, k, i, pitch = round_up(p.chunk, GRANULE)
+    cdef double *sums
+    cdef double *part
+    cdef Segment t
+    for group in range(n_groups(job)):
+        t = make_segment(job.view, p, group * p.n_segments)
+        sums = job.parts + group * p.n_segments * PART_ROWS * pitch
+        for k in range(1, p.n_segments):
+            part = sums + k * PART_ROWS * pitch
+            for i in range(0, 4, 2):
+                add_sums(part + i * pitch, t.channels, sums + i * pitch, pitch)
+                add_sums(part + (i + 1) * pitch, t.channels, sums + i * pitch, pitch)
+        emit_gradients(job, &t, sums, pitch)
 
 
 cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
@@ -209,23 +222,23 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef Segment t = make_segment(job.view, p, task)
     cdef Py_ssize_t c, i
     cdef double *tile = NULL
-    cdef Lines w
+    cdef Coefficients w
     cdef Block b
     if p.tiled:
         tile = make_tile(job.view, p)
         if tile == NULL:
             return -1
-    make_lines(job.view, p, &t, layer, &w)
+    make_coefficients(job.view, p, &t, layer, &w)
     fetch(job.grads, &t, w.beta)
     fetch(job.grads + layer.pitch, &t, w.slope)
     for c in range(t.channels):
         w.beta[c] /= w.n[c]
         w.slope[c] *= w.scale[c] * w.invstd[c] / w.n[c]
-    to_columns(p, &t, w.mean, &w)
-    to_columns(p, &t, w.mean_lo, &w)
-    to_columns(p, &t, w.scale, &w)
-    to_columns(p, &t, w.beta, &w)
-    to_columns(p, &t, w.slope, &w)
+    to_columns(p, &t, w.mean)
+    to_columns(p, &t, w.mean_lo)
+    to_columns(p, &t, w.scale)
+    to_columns(p, &t, w.beta)
+    to_columns(p, &t, w.slope)
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, w.anchor, tile)
         slope_block(&b, &w, job.omit)

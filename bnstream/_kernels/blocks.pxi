@@ -1,6 +1,6 @@
 # The blocks of a plan: where the rows of each operand lie, or, tiled, their copies in scratch as doubles.
 
-ctypedef struct Lie:            # how a block of one operand lies; lengths in elements
+ctypedef struct Layout:         # how a block of one operand lies; lengths in elements
     char *data
     Py_ssize_t pitch            # from one row of a table to the next
     Py_ssize_t table_pitch
@@ -8,7 +8,7 @@ ctypedef struct Lie:            # how a block of one operand lies; lengths in el
 
 ctypedef struct Block:          # some channels, some rows, as tables of columns
     Element element             # of the first operand
-    Lie lie[MAX_OPERANDS]
+    Layout layout[MAX_OPERANDS]
     Py_ssize_t n                # values per channel
     Py_ssize_t n_samples        # rows at hand for a guess
     Py_ssize_t fold, channels, inner    # what the columns of a table are
@@ -35,7 +35,7 @@ cdef Block make_block(const View *view, const Plan *p, const Segment *t, Py_ssiz
     """Block number `index` of a segment's channels: where it lies, or, tiled, its copy in `tile`, TILE doubles for each
     operand. What is written takes the place of the copy of x."""
     cdef Block b
-    cdef Lie *lie
+    cdef Layout *layout
     cdef Py_ssize_t group = div(index, p.pieces), first = group * p.block_units, n = min(p.block_units, p.unit.n - first)
     cdef Py_ssize_t skip = (index - group * p.pieces) * RUN, run = min(<Py_ssize_t> RUN, p.run - skip), itemsize
     cdef int k
@@ -58,23 +58,23 @@ cdef Block make_block(const View *view, const Plan *p, const Segment *t, Py_ssiz
         b.n_rows = div(n, p.fold)
         b.tail = (n - b.n_rows * p.fold) * t.channels * p.inner
     for k in range(view.n_operands):
-        lie = &b.lie[k]
-        lie.pitch = b.width
+        layout = &b.layout[k]
+        layout.pitch = b.width
         if p.tiled:
-            lie.data = <char *> (tile + (k * TILE if k < view.n_read else 0))
-            lie.table_pitch = lie.ahead = 0
+            layout.data = <char *> (tile + (k * TILE if k < view.n_read else 0))
+            layout.table_pitch = layout.ahead = 0
             if k < view.n_read:
                 move_tile(view, p, k, t, first, n, anchor, tile + k * TILE, False)
             continue
         itemsize = view.operand[k].itemsize
-        lie.data = slab_data(view, k, t.slab, t.first) + first * p.unit.stride[k] + skip * itemsize
-        lie.table_pitch = elements(p.unit.stride[k], itemsize)
+        layout.data = slab_data(view, k, t.slab, t.first) + first * p.unit.stride[k] + skip * itemsize
+        layout.table_pitch = elements(p.unit.stride[k], itemsize)
         if p.by_runs:           # the next run, or further on in this one
-            lie.ahead = lie.table_pitch if p.pieces == 1 else div(AHEAD, itemsize)
+            layout.ahead = layout.table_pitch if p.pieces == 1 else div(AHEAD, itemsize)
             continue
         if p.fold == 1:
-            lie.pitch = lie.table_pitch
-        lie.ahead = max(8, div(AHEAD, b.width * itemsize) & -8) * lie.pitch
+            layout.pitch = layout.table_pitch
+        layout.ahead = max(8, div(AHEAD, b.width * itemsize) & -8) * layout.pitch
     return b
 
 

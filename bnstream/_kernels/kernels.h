@@ -31,7 +31,9 @@ typedef int16_t bn_i16 BN_ANYWHERE;
 typedef uint16_t bn_u16 BN_ANYWHERE;
 
 typedef double *BN_RESTRICT bn_f64_out; /* written, and read through nothing else */
-typedef bn_f32 *BN_RESTRICT bn_y32;     /* written, each element once its source has been read: it may be its source */
+/* What an element-wise loop writes. It may be its source, which the letter of the standard forbids: but each element is
+   computed from the one that it replaces, so that no order of loads and stores that vectors allow can tell. */
+typedef bn_f32 *BN_RESTRICT bn_y32;
 typedef bn_f64 *BN_RESTRICT bn_y64;
 
 static inline float bn_as_float(uint32_t bits) {

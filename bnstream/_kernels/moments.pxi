@@ -23,53 +23,53 @@ ctypedef struct Work:           # of one task, on its stack
 
 
 cdef inline void sum_numbers(const number *x, const Block *b, bint omit, Work *w) noexcept nogil:
-    cdef Lie lie = b.lie[0]
+    cdef Layout layout = b.layout[0]
     cdef Py_ssize_t i
     for i in range(b.n_tables):
         if omit:
-            columns_omit(x, lie.pitch, b.n_rows, b.width, w.spread, w.n, w.s, w.q)
-            columns_omit(x + b.n_rows * lie.pitch, 0, b.tail > 0, b.tail, w.spread, w.n, w.s, w.q)
+            columns_omit(x, layout.pitch, b.n_rows, b.width, w.spread, w.n, w.s, w.q)
+            columns_omit(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, w.spread, w.n, w.s, w.q)
         else:
-            columns(x, lie.pitch, b.n_rows, b.width, lie.ahead, w.spread, w.s, w.q)
-            columns(x + b.n_rows * lie.pitch, 0, b.tail > 0, b.tail, 0, w.spread, w.s, w.q)
-        x += lie.table_pitch
+            columns(x, layout.pitch, b.n_rows, b.width, layout.ahead, w.spread, w.s, w.q)
+            columns(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, 0, w.spread, w.s, w.q)
+        x += layout.table_pitch
 
 
 cdef inline void sum_bytes(const byte *x, const Block *b, Work *w) noexcept nogil:
-    cdef Lie lie = b.lie[0]
+    cdef Layout layout = b.layout[0]
     cdef Py_ssize_t i
     for i in range(b.n_tables):
-        byte_columns(x, lie.pitch, b.n_rows, b.width, lie.ahead, w.s, w.q)
-        byte_columns(x + b.n_rows * lie.pitch, 0, b.tail > 0, b.tail, 0, w.s, w.q)
-        x += lie.table_pitch
+        byte_columns(x, layout.pitch, b.n_rows, b.width, layout.ahead, w.s, w.q)
+        byte_columns(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, 0, w.s, w.q)
+        x += layout.table_pitch
 
 
 cdef void sum_block(const Block *b, bint omit, Work *w) noexcept nogil:
     """s, q (and n) of every column of a block."""
     if b.element == FLOAT32:
-        sum_numbers(<const f32 *> b.lie[0].data, b, omit, w)
+        sum_numbers(<const f32 *> b.layout[0].data, b, omit, w)
     elif b.element == FLOAT64:
-        sum_numbers(<const f64 *> b.lie[0].data, b, omit, w)
+        sum_numbers(<const f64 *> b.layout[0].data, b, omit, w)
     elif b.element == UINT8:
-        sum_bytes(<const uint8_t *> b.lie[0].data, b, w)
+        sum_bytes(<const uint8_t *> b.layout[0].data, b, w)
     elif b.element == INT8:
-        sum_bytes(<const int8_t *> b.lie[0].data, b, w)
+        sum_bytes(<const int8_t *> b.layout[0].data, b, w)
     elif b.element == UINT16:
-        sum_numbers(<const u16 *> b.lie[0].data, b, False, w)
+        sum_numbers(<const u16 *> b.layout[0].data, b, False, w)
     else:
-        sum_numbers(<const i16 *> b.lie[0].data, b, False, w)
+        sum_numbers(<const i16 *> b.layout[0].data, b, False, w)
 
 
 cdef void guess_shift(const Block *b, bint whole, double *shift) noexcept nogil:
     cdef Py_ssize_t c
     if b.element == FLOAT32:
-        guess(<const f32 *> b.lie[0].data, b, shift)
+        guess(<const f32 *> b.layout[0].data, b, shift)
     elif b.element == FLOAT64:
-        guess(<const f64 *> b.lie[0].data, b, shift)
+        guess(<const f64 *> b.layout[0].data, b, shift)
     elif b.element == UINT16:
-        guess(<const u16 *> b.lie[0].data, b, shift)
+        guess(<const u16 *> b.layout[0].data, b, shift)
     elif b.element == INT16:
-        guess(<const i16 *> b.lie[0].data, b, shift)
+        guess(<const i16 *> b.layout[0].data, b, shift)
     else:
         for c in range(b.channels):
             shift[c] = 128 if b.element == UINT8 else 0     # their bias

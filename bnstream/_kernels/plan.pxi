@@ -81,7 +81,7 @@ cdef inline Dim last_kept(const View *view) noexcept nogil:
     return view.kept[view.n_kept - 1] if view.n_kept > 0 else no_dim(view)
 
 
-cdef inline bint lies(const View *view, const Dim *dim, Py_ssize_t n) noexcept nogil:
+cdef inline bint apart(const View *view, const Dim *dim, Py_ssize_t n) noexcept nogil:
     """Whether the entries of a dim are n elements apart, in every operand."""
     cdef int k
     for k in range(view.n_operands):
@@ -129,11 +129,11 @@ cdef Plan make_plan(const View *view) noexcept nogil:
     p.run = 1
     p.pieces = 1
     p.unit = fastest
-    if view.in_place and view.n_batch <= 1 and lies(view, &channel, 1) and (view.n_kept > 0 or view.n_batch == 0):
+    if view.in_place and view.n_batch <= 1 and apart(view, &channel, 1) and (view.n_kept > 0 or view.n_batch == 0):
         pass                                                        # columns: a table, channels last
-    elif view.in_place and 1 <= view.n_batch <= 2 and lies(view, &fastest, 1):
+    elif view.in_place and 1 <= view.n_batch <= 2 and apart(view, &fastest, 1):
         p.unit = view.batch[0] if view.n_batch == 2 else no_dim(view)
-        if lies(view, &channel, fastest.n) and fastest.n <= SHORT_RUN and (p.unit.n >= 8 or fastest.n <= 32):
+        if apart(view, &channel, fastest.n) and fastest.n <= SHORT_RUN and (p.unit.n >= 8 or fastest.n <= 32):
             p.inner = fastest.n                                     # columns: short runs beside each other
         else:
             p.by_runs = True                                        # long runs
@@ -158,7 +158,7 @@ cdef Plan make_plan(const View *view) noexcept nogil:
         p.chunk = ceil_div(channel.n, ceil_div(channel.n, widest))
         if p.inner == 1 and p.chunk < channel.n:
             p.chunk = min(widest, ceil_div(p.chunk, 16) * 16)
-        if p.chunk == channel.n and (p.tiled or lies(view, &p.unit, channel.n * p.inner)):
+        if p.chunk == channel.n and (p.tiled or apart(view, &p.unit, channel.n * p.inner)):
             p.fold = fold_of(p.chunk * p.inner, p.unit.n)
         widest = p.fold * p.chunk * p.inner
         if p.tiled:

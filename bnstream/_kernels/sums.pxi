@@ -184,7 +184,7 @@ cdef inline void guess(const number *x, const Block *block, f64_out shift) noexc
     cdef Py_ssize_t at[8]
     cdef Py_ssize_t r, c, n_bad = 0, inner = block.inner, step = block.channels * inner
     for r in range(8):
-        at[r] = min(r, block.n_samples - 1) * (block.lie[0].pitch if block.fold == 1 else step)
+        at[r] = min(r, block.n_samples - 1) * (block.layout[0].pitch if block.fold == 1 else step)
     if inner == 1:
         eight_means(x, at, 1, block.channels, shift)
     else:
