@@ -105,7 +105,7 @@ cdef bint overlap(ndarray x, ndarray y, str name) except -1:
     cdef int i
     if x.size == 0:
         return False
-    if overlaps_itself(y):
+    if not cnp.PyArray_ISCONTIGUOUS(y) and overlaps_itself(y):
         raise ValueError(f"out overlaps itself, with strides {(<object> y).strides}; pass an array of its own memory")
     for i in range(y.ndim):
         if y.shape[i] > 1:
