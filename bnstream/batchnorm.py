@@ -1,5 +1,6 @@
 """Batch normalization as a layer: gamma, beta and the running estimates, kept from call to call."""
 
+import copy
 import math
 import operator
 from collections.abc import Iterable, Mapping
@@ -143,7 +144,7 @@ class BatchNorm:
             raise ValueError(f"{name} must have shape ({self.num_features},), got {new.shape}")
         if name == "running_var" and (new < 0).any():
             raise ValueError(f"running_var must not be negative, got {new.min()}")
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             return new.astype(dtype)
 
     @property
@@ -405,8 +406,8 @@ class BatchNorm:
         Raises
         ------
         RuntimeError
-            If there was no call before, or `backward` has been called for it already, or that call was another thread's
-            or wrote its result over x.
+            If there was no call before, or it raised, or `backward` has been called for it already, or that call was
+            another thread's or wrote its result over x.
         ValueError
             If `dy` has another shape, or `out` cannot be used, as in a call.
 
@@ -433,7 +434,7 @@ class BatchNorm:
             r, d = forward.ratio
             grad_gamma = r * grad_gamma + d * grad_beta
         if self.affine:
-            with np.errstate(over="ignore"):        # too large for the dtype is inf, here as in the kernels
+            with np.errstate(all="ignore"):         # too large for the dtype is inf, here as in the kernels
                 self.grad_gamma, self.grad_beta = grad_gamma.astype(self.dtype), grad_beta.astype(self.dtype)
         if self._forward is forward:                # and not another thread's call since
             self._forward = None
@@ -474,8 +475,9 @@ class BatchNorm:
         ([3.0], [4.6667])
         """
         count = self.num_batches_tracked
-        if isinstance(batches, np.ndarray):
-            raise TypeError("expected several batches, got one array; put a single batch into a list")
+        if hasattr(batches, "__array__"):
+            told = type(batches).__name__
+            raise TypeError(f"expected several batches, got one {told}; put a single batch into a list")
         if isinstance(batches, Moments):
             moments = batches.copy()
         else:
@@ -550,12 +552,12 @@ class BatchNorm:
                              f"shape {w.shape}; channel_axis says which axis holds them")
         b = np.zeros(self.num_features) if bias is None else self._checked("bias", bias, np.float64)
         scale = np.ones(self.num_features) if self._gamma is None else self._gamma.astype(np.float64)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             scale /= np.sqrt(self._running[1] + self._eps)
         shift = 0.0 if self._beta is None else self._beta.astype(np.float64)
         new_bias = (b - self._running[0]) * scale + shift
         columns = scale.reshape([-1 if axis == channel_axis % w.ndim else 1 for axis in range(w.ndim)])
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             return (w.astype(np.float64) * columns).astype(dtype), new_bias.astype(dtype)
 
     def diagnose(self) -> Diagnosis:
@@ -699,8 +701,10 @@ class BatchNorm:
 
     __copy__ = copy
 
-    def __deepcopy__(self, memo: object) -> Self:
-        return self.copy()
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        new = type(self).__new__(type(self))
+        new.__dict__.update(copy.deepcopy(self.__getstate__(), memo))
+        return new
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the reference to the last x."""

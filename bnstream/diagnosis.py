@@ -34,4 +34,6 @@ class Diagnosis:
                 known = values[np.isfinite(values)]
                 cells = np.quantile(known, [0, 0.5, 1]) if known.size else [math.nan] * 3
                 lines.append(f"  {field.name:<12}" + "".join(f"{value:>12.4g}" for value in cells))
+                if 0 < known.size < values.size:
+                    lines[-1] += f"   NaN or inf in {values.size - known.size} of {values.size}"
         return "\n".join(lines)

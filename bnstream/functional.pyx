@@ -280,11 +280,13 @@ def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint trai
         return forward.train(out, nan_policy, n_threads)
     if running_mean is None or running_var is None:
         raise TypeError("running_mean and running_var go together: pass both, or None for both")
+    if running_mean is running_var:
+        raise ValueError("running_mean and running_var are the same array; pass two")
     mean = running_row(running_mean, "running_mean", forward.n_channels)
     var = running_row(running_var, "running_var", forward.n_channels)
     y = forward.train(out, nan_policy, n_threads)
     forward.blend(<double *> cnp.PyArray_DATA(mean), <double *> cnp.PyArray_DATA(var), momentum, running_ddof)
     if mean is not running_mean or var is not running_var:
-        with np.errstate(over="ignore"):        # too large for the dtype is inf, here as in the kernels
+        with np.errstate(all="ignore"):         # too large for the dtype is inf, here as in the kernels
             running_mean[...], running_var[...] = mean, var
     return y

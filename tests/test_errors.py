@@ -348,3 +348,10 @@ def test_running_ddof(ddof):
     with pytest.raises(ValueError, match="running_ddof must be 1 as in PyTorch, or 0, got"):
         batch_norm(X, mean, var, training=True, running_ddof=ddof)
     assert (mean.tolist(), var.tolist()) == ([0] * 3, [1] * 3)
+
+
+def test_one_array_for_both_estimates():
+    both = np.ones(3)
+    with pytest.raises(ValueError, match="running_mean and running_var are the same array"):
+        batch_norm(X, both, both, training=True)
+    assert both.tolist() == [1] * 3

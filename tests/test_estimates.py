@@ -203,7 +203,7 @@ GOOD = np.arange(12.0).reshape(4, 3)
     (Moments(), ValueError, "expected statistics of 3 channels, got no data"),
     (Moments().update(GOOD[:, :2]), ValueError, r"of 3 channels, got channels of shape \(2,\)"),
     (Moments(1).update(GOOD), ValueError, r"of 3 channels, got channels of shape \(4,\)"),
-    (GOOD, TypeError, "expected several batches, got one array; put a single batch into a list"),
+    (GOOD, TypeError, "expected several batches, got one ndarray; put a single batch into a list"),
     ([GOOD, GOOD[:, :2]], ValueError, "expected 3 channels along axis 1, got 2 from x of shape"),
     ([GOOD, GOOD[0]], ValueError, "expected an array of at least 2 dimensions|axis 1 is out of range"),
     ([GOOD, GOOD * np.nan], ValueError, "NaN or inf in 3 of 3 channels"),

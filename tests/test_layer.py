@@ -317,3 +317,20 @@ def test_fold_integers():
 def test_fold_refuses(weight, bias, axis, error, message):
     with pytest.raises(error, match=message):
         BatchNorm(3).fold(weight, bias, channel_axis=axis)
+
+
+def test_deepcopy_of_a_subclass():
+    class Logged(BatchNorm):
+        pass
+
+    bn = Logged(3)
+    bn.log = []
+    other = copy.deepcopy(bn)
+    other.log.append(1)
+    assert (type(other), other == bn, bn.log) == (Logged, True, [])
+
+
+def test_diagnosis_tells_of_channels_that_are_nan():
+    bn = BatchNorm(3)
+    bn.running_mean = [np.nan, 1, 2]
+    assert "NaN or inf in 1 of 3" in str(bn.diagnose())
