@@ -371,8 +371,10 @@ class BatchNorm:
     def _pool(self, pooled: Moments, forward: _layer.Forward) -> None:
         """A batch into the pooled statistics."""
         pooled.merge(_restore(0, self.nan_policy, self.nan_policy == "omit", forward.statistics()[:5]))
-        if self._momentum is None:
-            self._use(pooled.copy())
+        seen = None
+        while self._momentum is None and seen != pooled:    # a batch of another thread may come in between
+            seen = pooled.copy()
+            self._use(seen)
 
     def _use(self, moments: Moments) -> None:
         """Make the running estimates those of the given statistics."""
