@@ -29,7 +29,6 @@ cdef class Forward:
     cdef int check_state(self, Policy policy) except -1
     cdef ndarray apply_to(self, object out, object n_threads)
     cdef ndarray train(self, object out, object nan_policy, object n_threads)
-    cdef int drop_overwritten(self, ndarray y, object out) except -1
     cdef int blend(self, double *mean, double *var, double momentum, double ddof) except -1
     cdef int weigh(self, double *spread, double momentum) except -1
 

@@ -190,8 +190,9 @@ cdef class Forward:
         return 0
 
     cdef ndarray apply_to(self, object out, object n_threads):
-        """x, normalized."""
-        cdef ndarray y = result_like(self.x, out)
+        """x, normalized; from then on x is gone if that has taken its place."""
+        cdef bint replaced
+        cdef ndarray y = result_like(self.x, out, &replaced)
         cdef Layer fields = self.layer()
         cdef int failed, threads = self.threads(n_threads)
         cdef View view
@@ -203,23 +204,19 @@ cdef class Forward:
                 with nogil:
                     failed = kernels.affine(&view, &fields, threads)
             check(failed)
-        self.drop_overwritten(y, out)
+        if replaced:
+            self.x = None
         return y
 
-    cdef int drop_overwritten(self, ndarray y, object out) except -1:
-        """From here on x is gone if y has taken its place."""
-        if out is not None and overlap(self.x, y, "x"):
-            self.x = None
-        return 0
-
     cdef ndarray train(self, object out, object nan_policy, object n_threads):
-        """x, normalized by its own statistics."""
+        """x, normalized by its own statistics; from then on x is gone if that has taken its place."""
+        cdef bint replaced
         cdef Policy policy = policy_of(nan_policy)
-        cdef ndarray y = result_like(self.x, out)
+        cdef ndarray y = result_like(self.x, out, &replaced)
         cdef Layer fields = self.layer()
         cdef int failed, threads
         cdef View view
-        if out is not None and policy != PROPAGATE and overlap(self.x, y, "x"):
+        if replaced and policy != PROPAGATE:
             # A batch that is refused must not be lost: look at it all before anything is written.
             self.accumulate(nan_policy, n_threads)
             return self.apply_to(y, n_threads)
@@ -234,7 +231,8 @@ cdef class Forward:
                     failed = kernels.standardize(&view, &fields, policy == OMIT, threads)
             check(failed)
             self.check_state(policy)
-        self.drop_overwritten(y, out)
+        if replaced:
+            self.x = None
         return y
 
     cdef int blend(self, double *mean, double *var, double momentum, double ddof) except -1:
@@ -282,6 +280,7 @@ cdef class Forward:
         cdef ndarray grads = np.zeros((2, self.pitch)), slope
         cdef double *rows = <double *> cnp.PyArray_DATA(grads)
         cdef int failed, threads, i
+        cdef bint replaced
         cdef View view
         if self.thread != PyThread_get_thread_ident():
             raise RuntimeError("the last call of this layer was another thread's; give each thread that trains a copy")
@@ -290,7 +289,7 @@ cdef class Forward:
         if not same_shape(a, x):
             raise ValueError(f"dy must have the shape of the x of the last call, {(<object> x).shape}, got "
                              f"{(<object> a).shape}")
-        dx = result_like(x, out)
+        dx = result_like(x, out, &replaced)
         overlap(a, dx, "dy")
         threads = self.threads(None)
         self.view_of(&view, x, a, dx)

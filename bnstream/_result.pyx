@@ -21,10 +21,11 @@ cdef inline bint is_native_float(ndarray x) noexcept:
     return cnp.PyArray_TYPE(x) in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE) and cnp.PyArray_ISNOTSWAPPED(x)
 
 
-cdef ndarray result_like(ndarray x, object out):
-    """The array for a result: out, if it may be written over x, or a new one, laid out as x."""
+cdef ndarray result_like(ndarray x, object out, bint *replaces):
+    """The array for a result: out, if it may be written, or a new one, laid out as x; and whether it takes x's place."""
     cdef ndarray y
     cdef cnp.dtype dtype
+    replaces[0] = False
     if out is None:
         dtype = x.dtype if is_native_float(x) else result_dtype(x)
         cnp.Py_INCREF(dtype)        # the call takes it
@@ -40,7 +41,7 @@ cdef ndarray result_like(ndarray x, object out):
             raise ValueError(f"out must have dtype {dtype} for x of dtype {x.dtype}, got {y.dtype}")
     if not cnp.PyArray_ISWRITEABLE(y):
         raise ValueError("out is read-only; pass an array that may be written, or none")
-    overlap(x, y, "x")
+    replaces[0] = overlap(x, y, "x")
     return y
 
 

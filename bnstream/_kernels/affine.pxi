@@ -19,7 +19,7 @@ ctypedef fused result:          # written in place
     y32
     y64
 
-ctypedef struct Coefficients:          # what an affine task needs of each channel, then of each column
+ctypedef struct Coefficients:   # what an affine task needs of each channel, then of each column
     double mean[PITCH]
     double mean_lo[PITCH]
     double scale[PITCH]

@@ -94,21 +94,29 @@ cdef void emit_states(const Job *job) noexcept nogil:
         emit(part, pitch, t.channels, job.sink, t.place, t.step)
 
 
-cdef int accumulate(const View *view, const Sink *sink, bint omit, int n_threads) noexcept nogil:
-    cdef Job job = make_job(view, sink, NULL, omit, n_threads)
+cdef int run_moments(Job *job) noexcept nogil:
     cdef int failed
-    if job.plan.n_segments > 1 and not make_parts(&job):
+    if job.plan.n_segments > 1 and not make_parts(job):
         return -1
-    failed = run(&job, moments_task, n_groups(&job) * job.plan.n_segments, False)
+    failed = run(job, moments_task, n_groups(job) * job.plan.n_segments, False)
     if job.parts != NULL and not failed:
-        emit_states(&job)
+        emit_states(job)
     free(job.parts)
     return failed
 
 
+cdef int run_affine(const Job *job) noexcept nogil:
+    return run(job, affine_task, n_groups(job) * job.plan.n_segments, True)
+
+
+cdef int accumulate(const View *view, const Sink *sink, bint omit, int n_threads) noexcept nogil:
+    cdef Job job = make_job(view, sink, NULL, omit, n_threads)
+    return run_moments(&job)
+
+
 cdef int affine(const View *view, const Layer *layer, int n_threads) noexcept nogil:
     cdef Job job = make_job(view, NULL, layer, False, n_threads)
-    return run(&job, affine_task, n_groups(&job) * job.plan.n_segments, True)
+    return run_affine(&job)
 
 
 cdef int standardize_task(const Job *job, Py_ssize_t task) noexcept nogil:
@@ -124,9 +132,9 @@ cdef int standardize(const View *view, const Layer *layer, bint omit, int n_thre
     cdef Job job = make_job(view, &sink, layer, omit, n_threads)
     if cached(&job):
         return run(&job, standardize_task, n_groups(&job), False)
-    if accumulate(view, &sink, omit, n_threads):
+    if run_moments(&job):
         return -1
-    return affine(view, layer, n_threads)
+    return run_affine(&job)
 
 
 cdef int backward_task(const Job *job, Py_ssize_t task) noexcept nogil:
