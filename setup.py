@@ -68,6 +68,8 @@ class Build(build_ext):
             extension.extra_compile_args = (MSVC_FLAGS if msvc else FLAGS) + compile_flags + levels.get(level, [])
             extension.extra_link_args = list(link_flags)
             extension.define_macros.append(("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"))
+            if level in ("_baseline", *LEVELS) and not msvc:     # each literal flag makes a loop of its own
+                extension.define_macros.append(("CYTHON_INLINE", "inline __attribute__((always_inline))"))
             if levels:
                 extension.define_macros.append(("BN_LEVELS", "1"))
         self.extensions = [e for e in self.extensions if e.name.rpartition(".")[2] not in LEVELS.keys() - levels.keys()]

@@ -9,5 +9,6 @@ cdef Policy policy_of(object nan_policy) except *
 cdef int require_finite(ndarray mean) except -1
 cdef ndarray as_array(object x)
 cdef unsigned long long batch_axes(object axis, int ndim) except? 0
+cdef int element_of(ndarray a) except -1
 cdef tuple kept_shape(ndarray a, unsigned long long axes, bint keepdims)
 cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=*, ndarray dx=*) except -1

@@ -7,25 +7,49 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
-from bnstream._kernels._table cimport FLOAT64, Kernels, Sink, View
+from bnstream._kernels._table cimport BFLOAT16, FLOAT16, FLOAT32, FLOAT64, MAX_DIMS, Element, Kernels, Sink, View
 from bnstream._layer cimport Forward, new_forward
-from bnstream._view cimport OMIT, RAISE, Policy, as_array, batch_axes, kept_shape, make_view, policy_of, require_finite
+from bnstream._view cimport (
+    OMIT, RAISE, Policy, as_array, batch_axes, element_of, kept_shape, make_view, policy_of, require_finite,
+)
 
 from bnstream._kernels import capsule
 
 cnp.import_array()
 
+cdef extern from "numpy/arrayobject.h":
+    const int NPY_HALF
+
 cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
 
 
-cdef object result_dtype(object dtype, ndarray a):
-    """The dtype of means and variances: as asked, else the floating dtype of the array, else float64."""
-    given = a.dtype if dtype is None else np.dtype(dtype)
-    if given.name in ("float16", "bfloat16", "float32", "float64"):
-        return given.newbyteorder("=")
-    if dtype is None:
-        return np.dtype(np.float64)
-    raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {given}")
+cdef inline bint floating(Element element) noexcept:
+    return element in (FLOAT16, BFLOAT16, FLOAT32, FLOAT64)
+
+
+cdef int asked_element(object dtype) except -1:
+    """The `Element` of a dtype that the caller asks for."""
+    given = np.dtype(dtype)
+    if given.name not in ("float16", "bfloat16", "float32", "float64"):
+        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {given}")
+    return element_of(np.empty(0, given))
+
+
+cdef ndarray empty_result(ndarray a, unsigned long long axes, bint keepdims, Element element, object dtype):
+    """A new array of the shape of the channels."""
+    cdef cnp.npy_intp shape[MAX_DIMS]
+    cdef int i, n = 0
+    for i in range(a.ndim):
+        if not axes >> i & 1:
+            shape[n] = a.shape[i]
+            n += 1
+        elif keepdims:
+            shape[n] = 1
+            n += 1
+    if element == BFLOAT16:     # not one of NumPy's own
+        return np.empty(kept_shape(a, axes, keepdims), (a.dtype if dtype is None else np.dtype(dtype)).newbyteorder("="))
+    return cnp.PyArray_EMPTY(n, shape, cnp.NPY_DOUBLE if element == FLOAT64 else
+                             (cnp.NPY_FLOAT if element == FLOAT32 else NPY_HALF), 0)
 
 
 def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="propagate", n_threads=None):
@@ -99,13 +123,14 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     sink.state = NULL
     sink.ddof = ddof            # runs Python where ddof is no float: before there are pointers
     make_view(&view, axes, a)
-    out_dtype = result_dtype(dtype, a)
-    shape = kept_shape(a, axes, keepdims)
-    sink.single = out_dtype == np.float32 and view.operand[0].element != FLOAT64
-    mean = np.empty(shape, np.float32 if sink.single else np.float64)
-    var = np.empty_like(mean)
-    sink.mean = cnp.PyArray_DATA(mean)
-    sink.var = cnp.PyArray_DATA(var)
+    if dtype is not None:
+        sink.element = <Element> asked_element(dtype)
+    else:
+        sink.element = view.operand[0].element if floating(view.operand[0].element) else FLOAT64
+    mean = empty_result(a, axes, keepdims, sink.element, dtype)
+    var = empty_result(a, axes, keepdims, sink.element, dtype)
+    sink.mean = <char *> cnp.PyArray_DATA(mean)
+    sink.var = <char *> cnp.PyArray_DATA(var)
     if view.n_rows == 0:
         mean.fill(np.nan)
         var.fill(np.nan)
@@ -114,12 +139,10 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
             failed = kernels.accumulate(&view, &sink, omit, threads)
     if failed:
         raise MemoryError("no memory for the scratch of mean_var")
-    if policy == RAISE and view.n_rows:
-        require_finite(mean)
-    if mean.dtype != out_dtype:
-        with np.errstate(over="ignore"):        # too large for the dtype is inf, here as in the kernels
-            mean, var = mean.astype(out_dtype), var.astype(out_dtype)
-    return (mean, var) if shape else (mean[()], var[()])
+    if policy == RAISE and view.n_rows and not np.isfinite(mean).all():
+        wide, _ = mean_var(a, axis, dtype=np.float64, keepdims=keepdims)     # too large for the dtype is no fault
+        require_finite(np.asarray(wide))
+    return (mean, var) if mean.ndim else (mean[()], var[()])
 
 
 def normalize(x, mean, var, gamma=None, beta=None, *, double eps=0.0, channel_axis=-1, out=None, n_threads=None):

@@ -45,9 +45,9 @@ ctypedef struct View:           # any arrays and batch axes as (batch dims, chan
 ctypedef struct Sink:           # where the answer goes: a state, or mean and var, never both
     double *state               # five rows of n_channels: n, mean, mean_lo, m2, m2_lo
     Py_ssize_t pitch            # places from one row of the state to the next, a multiple of GRANULE
-    void *mean
-    void *var
-    bint single                 # mean and var are float32, else float64
+    char *mean
+    char *var
+    Element element             # of mean and var: floating
     double ddof
 
 ctypedef struct Layer:          # what becomes of each channel: (x - mean) / sqrt(m2 / n + eps) * gamma + beta

@@ -1,19 +1,11 @@
-# Forward: y = ((x - mean) - mean_lo) * scale + beta,    scale = gamma / sqrt(m2 / n + eps)
+# Forward: y = (x - mean) * scale + (beta - mean_lo * scale),    scale = gamma / sqrt(m2 / n + eps)
 #
 # In double, and rounded once to the type of y: half an ulp off, where x * alpha + beta' in single precision loses as many
-# digits as mean / sd has. Per element a conversion, 3 or 4 operations and a conversion back: out of cache on two cores 18
+# digits as mean / sd has. Per element a conversion, 3 operations and a conversion back: out of cache on two cores 18
 # GB/s of reads and writes, as with half as many operations in single precision (19), and a copy's 17 to 20. (Stores past
-# the cache, tried with those, ran at 12 to 15.) mean_lo counts in float64 alone.
+# the cache, tried with those, ran at 12 to 15.)
 #
 # As in the sums, the loops run across columns, a run of one channel being a table of columns, too.
-
-ctypedef fused element:         # read in place
-    f32
-    f64
-    i16
-    u16
-    uint8_t
-    int8_t
 
 ctypedef fused result:          # written in place
     y32
@@ -30,59 +22,65 @@ ctypedef struct Coefficients:   # what an affine task needs of each channel, the
     uint64_t anchor[PITCH]
 
 
-cdef inline void affine_columns(const element *x, result y, Py_ssize_t width, const double *mean, const double *mean_lo,
-                                const double *scale, const double *beta) noexcept nogil:
-    cdef Py_ssize_t j
-    for j in range(width):
-        if element is f64:
-            y[j] = ((x[j] - mean[j]) - mean_lo[j]) * scale[j] + beta[j]
-        else:
-            y[j] = (x[j] - mean[j]) * scale[j] + beta[j]
+cdef inline void affine_columns(const element *x, result y, Py_ssize_t first, Py_ssize_t width, const Coefficients *w,
+                                Py_ssize_t channel, bint one) noexcept nogil:
+    """`width` columns from `first` on: of one channel, or with coefficients of their own."""
+    cdef Py_ssize_t j, i
+    for j in range(first, first + width):
+        i = channel if one else j
+        y[j] = (x[j] - w.mean[i]) * w.scale[i] + w.beta[i]
 
 
 cdef inline void affine_rows(const element *x, result y, const Layout *from_, const Layout *to, Py_ssize_t n_rows,
-                             Py_ssize_t width, const Coefficients *w) noexcept nogil:
-    cdef Py_ssize_t r, i, j, strip = LINE // sizeof(element), n_strips = width // strip
-    cdef const element *x_row
-    cdef result y_row
+                             Py_ssize_t width, const Coefficients *w, Py_ssize_t channel, bint one) noexcept nogil:
+    cdef Py_ssize_t r, j, strip = strip_of(x), n_strips = width // strip
     for r in range(n_rows):
-        x_row = x + r * from_.pitch
-        y_row = y + r * to.pitch
-        for i in range(n_strips):
-            j = i * strip
-            prefetch(x_row + j + from_.ahead)
-            prefetch(y_row + j + to.ahead)
-            affine_columns(x_row + j, y_row + j, strip, w.mean + j, w.mean_lo + j, w.scale + j, w.beta + j)
-        j = n_strips * strip
-        affine_columns(x_row + j, y_row + j, width - j, w.mean + j, w.mean_lo + j, w.scale + j, w.beta + j)
+        for j in range(n_strips):
+            prefetch(x + j * strip + from_.ahead, strip * sizeof(element))
+            prefetch(y + j * strip + to.ahead, strip * sizeof(y[0]))
+            affine_columns(x, y, j * strip, strip, w, channel, one)
+        affine_columns(x, y, n_strips * strip, width - n_strips * strip, w, channel, one)
+        x += from_.pitch
+        y += to.pitch
 
 
-cdef inline void affine_tables(const element *x, result y, const Block *b, const Coefficients *w) noexcept nogil:
+cdef inline void affine_tables(const element *x, result y, const Block *b, const Coefficients *w, Py_ssize_t channel,
+                               bint one) noexcept nogil:
+    """A table of one channel is one long row."""
     cdef const Layout *from_ = &b.layout[0]
     cdef const Layout *to = &b.layout[1]
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, n_rows = 0 if one else b.n_rows, last = b.n_rows * b.width + b.tail if one else b.tail
     for i in range(b.n_tables):
-        affine_rows(x, y, from_, to, b.n_rows, b.width, w)
-        affine_rows(x + b.n_rows * from_.pitch, y + b.n_rows * to.pitch, from_, to, b.tail > 0, b.tail, w)
+        affine_rows(x, y, from_, to, n_rows, b.width, w, channel, one)
+        affine_rows(x + n_rows * from_.pitch, y + n_rows * to.pitch, from_, to, last > 0, last, w, channel, one)
         x += from_.table_pitch
         y += to.table_pitch
 
 
-cdef void affine_block(const Block *b, const Coefficients *w) noexcept nogil:
+cdef inline void affine_elements(const element *x, result y, const Block *b, const Coefficients *w,
+                                 Py_ssize_t channel) noexcept nogil:
+    if b.by_channel:
+        affine_tables(x, y, b, w, channel, True)
+    else:
+        affine_tables(x, y, b, w, 0, False)
+
+
+cdef void affine_block(const Block *b, const Coefficients *w, Py_ssize_t channel) noexcept nogil:
+    """The tables of a block: those of this channel, where they hold one each."""
     cdef const char *x = b.layout[0].data
     cdef char *y = b.layout[1].data
     if b.element == FLOAT32:
-        affine_tables(<const f32 *> x, <y32> y, b, w)
+        affine_elements(<const f32 *> x, <y32> y, b, w, channel)
     elif b.element == FLOAT64:
-        affine_tables(<const f64 *> x, <y64> y, b, w)
+        affine_elements(<const f64 *> x, <y64> y, b, w, channel)
     elif b.element == UINT8:
-        affine_tables(<const uint8_t *> x, <y32> y, b, w)
+        affine_elements(<const uint8_t *> x, <y32> y, b, w, channel)
     elif b.element == INT8:
-        affine_tables(<const int8_t *> x, <y32> y, b, w)
+        affine_elements(<const int8_t *> x, <y32> y, b, w, channel)
     elif b.element == UINT16:
-        affine_tables(<const u16 *> x, <y32> y, b, w)
+        affine_elements(<const u16 *> x, <y32> y, b, w, channel)
     else:
-        affine_tables(<const i16 *> x, <y32> y, b, w)
+        affine_elements(<const i16 *> x, <y32> y, b, w, channel)
 
 
 cdef inline void fetch(const double *row, const Segment *t, f64_out values) noexcept nogil:
@@ -127,9 +125,9 @@ cdef void make_coefficients(const View *view, const Plan *p, const Segment *t, c
 
 
 cdef void to_columns(const Plan *p, const Segment *t, double *values) noexcept nogil:
-    """Values of a segment's channels to values of the columns of its blocks, in place."""
+    """Values of a segment's channels to values of the columns of its blocks, in place, unless these hold one channel each."""
     cdef double of_channels[PITCH]
-    if p.fold > 1 or p.inner > 1:
+    if not p.by_runs and (p.fold > 1 or p.inner > 1):
         memcpy(of_channels, values, t.channels * sizeof(double))
         spread(of_channels, p.fold, t.channels, p.inner, values)
 
@@ -137,7 +135,7 @@ cdef void to_columns(const Plan *p, const Segment *t, double *values) noexcept n
 cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef const Plan *p = &job.plan
     cdef Segment t = make_segment(job.view, p, task)
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, k
     cdef double *tile = NULL
     cdef Coefficients w
     cdef Block b
@@ -146,13 +144,16 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
         if tile == NULL:
             return -1
     make_coefficients(job.view, p, &t, job.layer, &w)
+    for k in range(t.channels):         # scale may be inf
+        w.beta[k] -= w.mean_lo[k] * w.scale[k] if w.mean_lo[k] != 0 else 0.0
     to_columns(p, &t, w.mean)
-    to_columns(p, &t, w.mean_lo)
     to_columns(p, &t, w.scale)
     to_columns(p, &t, w.beta)
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, w.anchor, tile)
-        affine_block(&b, &w)
+        for k in range(b.n_channels // b.channels):
+            affine_block(&b, &w, k)
+            next_channel(&b)
         if p.tiled:
             write_block(job.view, p, &t, i, tile)
     free(tile)

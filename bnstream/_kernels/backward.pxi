@@ -13,19 +13,18 @@ cdef inline double taken(double x, double value, bint omit) noexcept nogil:
     return value if not omit or finite(x) else 0.0
 
 
-cdef inline double centred(const number *x, Py_ssize_t at, Py_ssize_t j, const Coefficients *w, bint omit) noexcept nogil:
-    if number is f64:
-        return taken(x[at], (x[at] - w.mean[j]) - w.mean_lo[j], omit)
-    else:
-        return taken(x[at], x[at] - w.mean[j], omit)
+cdef inline double centred(const number *x, Py_ssize_t at, Py_ssize_t i, const Coefficients *w, bint omit) noexcept nogil:
+    return taken(x[at], x[at] - w.mean[i], omit)
 
 
 cdef inline void gradient_rows(const number *x, const number *dy, Py_ssize_t x_pitch, Py_ssize_t y_pitch, Py_ssize_t first,
-                               Py_ssize_t width, const Coefficients *w, bint omit, f64_out s, f64_out q) noexcept nogil:
+                               Py_ssize_t width, const Coefficients *w, Py_ssize_t channel, bint one, bint omit,
+                               f64_out s, f64_out q) noexcept nogil:
     """Add eight rows of `width` columns from `first` on to s = sum of dy, q = sum of dy * (x - mean)."""
-    cdef Py_ssize_t j
+    cdef Py_ssize_t i, j
     cdef double a, b, c, d, e, f, g, h
     for j in range(first, first + width):
+        i = channel if one else j
         a = taken(x[j], dy[j], omit)
         b = taken(x[j + x_pitch], dy[j + y_pitch], omit)
         c = taken(x[j + 2 * x_pitch], dy[j + 2 * y_pitch], omit)
@@ -35,105 +34,128 @@ cdef inline void gradient_rows(const number *x, const number *dy, Py_ssize_t x_p
         g = taken(x[j + 6 * x_pitch], dy[j + 6 * y_pitch], omit)
         h = taken(x[j + 7 * x_pitch], dy[j + 7 * y_pitch], omit)
         s[j] += tree(a, b, c, d, e, f, g, h)
-        q[j] += tree(a * centred(x, j, j, w, omit), b * centred(x, j + x_pitch, j, w, omit),
-                     c * centred(x, j + 2 * x_pitch, j, w, omit), d * centred(x, j + 3 * x_pitch, j, w, omit),
-                     e * centred(x, j + 4 * x_pitch, j, w, omit), f * centred(x, j + 5 * x_pitch, j, w, omit),
-                     g * centred(x, j + 6 * x_pitch, j, w, omit), h * centred(x, j + 7 * x_pitch, j, w, omit))
+        q[j] += tree(a * centred(x, j, i, w, omit), b * centred(x, j + x_pitch, i, w, omit),
+                     c * centred(x, j + 2 * x_pitch, i, w, omit), d * centred(x, j + 3 * x_pitch, i, w, omit),
+                     e * centred(x, j + 4 * x_pitch, i, w, omit), f * centred(x, j + 5 * x_pitch, i, w, omit),
+                     g * centred(x, j + 6 * x_pitch, i, w, omit), h * centred(x, j + 7 * x_pitch, i, w, omit))
 
 
 cdef inline void gradient_columns(const number *x, const number *dy, const Layout *of_x, const Layout *of_y,
-                                  Py_ssize_t n_rows, Py_ssize_t width, const Coefficients *w, bint omit,
-                                  f64_out s, f64_out q) noexcept nogil:
-    cdef Py_ssize_t r, i, j, strip = LINE // sizeof(number), n_strips = width // strip
+                                  Py_ssize_t n_rows, Py_ssize_t width, const Coefficients *w, Py_ssize_t channel, bint one,
+                                  bint omit, f64_out s, f64_out q) noexcept nogil:
+    cdef Py_ssize_t r, i, j, strip = strip_of(x), n_strips = width // strip
     cdef double d
     for r in range(0, n_rows - 7, 8):
         for j in range(n_strips):
             for i in range(8):
-                prefetch(x + (r + i) * of_x.pitch + j * strip + of_x.ahead)
-                prefetch(dy + (r + i) * of_y.pitch + j * strip + of_y.ahead)
-            gradient_rows(x + r * of_x.pitch, dy + r * of_y.pitch, of_x.pitch, of_y.pitch, j * strip, strip, w, omit, s, q)
+                prefetch(x + i * of_x.pitch + j * strip + of_x.ahead, strip * sizeof(number))
+                prefetch(dy + i * of_y.pitch + j * strip + of_y.ahead, strip * sizeof(number))
+            gradient_rows(x, dy, of_x.pitch, of_y.pitch, j * strip, strip, w, channel, one, omit, s, q)
         j = n_strips * strip
-        gradient_rows(x + r * of_x.pitch, dy + r * of_y.pitch, of_x.pitch, of_y.pitch, j, width - j, w, omit, s, q)
-    for r in range(n_rows & -8, n_rows):
+        gradient_rows(x, dy, of_x.pitch, of_y.pitch, j, width - j, w, channel, one, omit, s, q)
+        x += 8 * of_x.pitch
+        dy += 8 * of_y.pitch
+    for r in range(n_rows & 7):
         for j in range(width):
-            d = taken(x[r * of_x.pitch + j], dy[r * of_y.pitch + j], omit)
+            d = taken(x[j], dy[j], omit)
             s[j] += d
-            q[j] += d * centred(x, r * of_x.pitch + j, j, w, omit)
+            q[j] += d * centred(x, j, channel if one else j, w, omit)
+        x += of_x.pitch
+        dy += of_y.pitch
 
 
-cdef inline void gradient_tables(const number *x, const number *dy, const Block *b, const Coefficients *w, bint omit,
-                                 f64_out s, f64_out q) noexcept nogil:
+cdef inline void gradient_tables(const number *x, const number *dy, const Block *b, const Coefficients *w,
+                                 Py_ssize_t channel, bint one, bint omit, f64_out s, f64_out q) noexcept nogil:
     cdef const Layout *of_x = &b.layout[0]
     cdef const Layout *of_y = &b.layout[1]
     cdef Py_ssize_t i
     for i in range(b.n_tables):
-        gradient_columns(x, dy, of_x, of_y, b.n_rows, b.width, w, omit, s, q)
-        gradient_columns(x + b.n_rows * of_x.pitch, dy + b.n_rows * of_y.pitch, of_x, of_y, b.tail > 0, b.tail, w, omit,
-                         s, q)
+        gradient_columns(x, dy, of_x, of_y, b.n_rows, b.width, w, channel, one, omit, s, q)
+        gradient_columns(x + b.n_rows * of_x.pitch, dy + b.n_rows * of_y.pitch, of_x, of_y, b.tail > 0, b.tail, w, channel,
+                         one, omit, s, q)
         x += of_x.table_pitch
         dy += of_y.table_pitch
 
 
-cdef void gradient_block(const Block *b, const Coefficients *w, bint omit, double *s, double *q) noexcept nogil:
+cdef inline void gradient_elements(const number *x, const number *dy, const Block *b, const Coefficients *w,
+                                   Py_ssize_t channel, bint omit, f64_out s, f64_out q) noexcept nogil:
+    if b.by_channel:
+        gradient_tables(x, dy, b, w, channel, True, omit, s, q)
+    else:
+        gradient_tables(x, dy, b, w, 0, False, omit, s, q)
+
+
+cdef void gradient_block(const Block *b, const Coefficients *w, Py_ssize_t channel, bint omit,
+                         double *s, double *q) noexcept nogil:
     cdef const char *x = b.layout[0].data
     cdef const char *dy = b.layout[1].data
     if b.element == FLOAT32 and omit:
-        gradient_tables(<const f32 *> x, <const f32 *> dy, b, w, True, s, q)
+        gradient_elements(<const f32 *> x, <const f32 *> dy, b, w, channel, True, s, q)
     elif b.element == FLOAT32:
-        gradient_tables(<const f32 *> x, <const f32 *> dy, b, w, False, s, q)
+        gradient_elements(<const f32 *> x, <const f32 *> dy, b, w, channel, False, s, q)
     elif omit:
-        gradient_tables(<const f64 *> x, <const f64 *> dy, b, w, True, s, q)
+        gradient_elements(<const f64 *> x, <const f64 *> dy, b, w, channel, True, s, q)
     else:
-        gradient_tables(<const f64 *> x, <const f64 *> dy, b, w, False, s, q)
+        gradient_elements(<const f64 *> x, <const f64 *> dy, b, w, channel, False, s, q)
 
 
 cdef inline void slope_columns(const number *x, const number *dy, result dx, Py_ssize_t first, Py_ssize_t width,
-                               const Coefficients *w, bint omit) noexcept nogil:
-    """w.beta holds grad_beta / n."""
-    cdef Py_ssize_t j
+                               const Coefficients *w, Py_ssize_t channel, bint one, bint omit) noexcept nogil:
+    """w.beta holds grad_beta / n less what mean_lo makes of it."""
+    cdef Py_ssize_t i, j
     for j in range(first, first + width):
-        dx[j] = taken(x[j], (dy[j] - w.beta[j]) * w.scale[j], omit) - centred(x, j, j, w, omit) * w.slope[j]
+        i = channel if one else j
+        dx[j] = taken(x[j], (dy[j] - w.beta[i]) * w.scale[i], omit) - centred(x, j, i, w, omit) * w.slope[i]
 
 
 cdef inline void slope_rows(const number *x, const number *dy, result dx, const Block *b, Py_ssize_t n_rows,
-                            Py_ssize_t width, const Coefficients *w, bint omit) noexcept nogil:
-    cdef Py_ssize_t r, j, strip = LINE // sizeof(number), n_strips = width // strip
+                            Py_ssize_t width, const Coefficients *w, Py_ssize_t channel, bint one,
+                            bint omit) noexcept nogil:
+    cdef Py_ssize_t r, j, strip = strip_of(x), n_strips = width // strip
     for r in range(n_rows):
         for j in range(n_strips):
-            prefetch(x + j * strip + b.layout[0].ahead)
-            prefetch(dy + j * strip + b.layout[1].ahead)
-            prefetch(dx + j * strip + b.layout[2].ahead)
-            slope_columns(x, dy, dx, j * strip, strip, w, omit)
-        slope_columns(x, dy, dx, n_strips * strip, width - n_strips * strip, w, omit)
+            prefetch(x + j * strip + b.layout[0].ahead, strip * sizeof(number))
+            prefetch(dy + j * strip + b.layout[1].ahead, strip * sizeof(number))
+            prefetch(dx + j * strip + b.layout[2].ahead, strip * sizeof(number))
+            slope_columns(x, dy, dx, j * strip, strip, w, channel, one, omit)
+        slope_columns(x, dy, dx, n_strips * strip, width - n_strips * strip, w, channel, one, omit)
         x += b.layout[0].pitch
         dy += b.layout[1].pitch
         dx += b.layout[2].pitch
 
 
 cdef inline void slope_tables(const number *x, const number *dy, result dx, const Block *b, const Coefficients *w,
-                              bint omit) noexcept nogil:
-    cdef Py_ssize_t i
+                              Py_ssize_t channel, bint one, bint omit) noexcept nogil:
+    cdef Py_ssize_t i, n_rows = 0 if one else b.n_rows, last = b.n_rows * b.width + b.tail if one else b.tail
     for i in range(b.n_tables):
-        slope_rows(x, dy, dx, b, b.n_rows, b.width, w, omit)
-        slope_rows(x + b.n_rows * b.layout[0].pitch, dy + b.n_rows * b.layout[1].pitch, dx + b.n_rows * b.layout[2].pitch, b,
-                   b.tail > 0, b.tail, w, omit)
+        slope_rows(x, dy, dx, b, n_rows, b.width, w, channel, one, omit)
+        slope_rows(x + n_rows * b.layout[0].pitch, dy + n_rows * b.layout[1].pitch, dx + n_rows * b.layout[2].pitch, b,
+                   last > 0, last, w, channel, one, omit)
         x += b.layout[0].table_pitch
         dy += b.layout[1].table_pitch
         dx += b.layout[2].table_pitch
 
 
-cdef void slope_block(const Block *b, const Coefficients *w, bint omit) noexcept nogil:
+cdef inline void slope_elements(const number *x, const number *dy, result dx, const Block *b, const Coefficients *w,
+                                Py_ssize_t channel, bint omit) noexcept nogil:
+    if b.by_channel:
+        slope_tables(x, dy, dx, b, w, channel, True, omit)
+    else:
+        slope_tables(x, dy, dx, b, w, 0, False, omit)
+
+
+cdef void slope_block(const Block *b, const Coefficients *w, Py_ssize_t channel, bint omit) noexcept nogil:
     cdef const char *x = b.layout[0].data
     cdef const char *dy = b.layout[1].data
     cdef char *dx = b.layout[2].data
     if b.element == FLOAT32 and omit:
-        slope_tables(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, True)
+        slope_elements(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, channel, True)
     elif b.element == FLOAT32:
-        slope_tables(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, False)
+        slope_elements(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, channel, False)
     elif omit:
-        slope_tables(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, True)
+        slope_elements(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, channel, True)
     else:
-        slope_tables(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, False)
+        slope_elements(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, channel, False)
 
 
 cdef void add_sums(const double *s, Py_ssize_t n, double *sums, Py_ssize_t pitch) noexcept nogil:
@@ -153,7 +175,7 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
     one segment, their gradients to their places."""
     cdef const Plan *p = &job.plan
     cdef Segment t = make_segment(job.view, p, task)
-    cdef Py_ssize_t i, j, pitch = round_up(p.chunk, GRANULE)
+    cdef Py_ssize_t i, j, k, pitch = round_up(p.chunk, GRANULE)
     cdef double own[4 * PITCH]
     cdef double *sums = &own[0] if job.parts == NULL else job.parts + task * PART_ROWS * pitch
     cdef double *tile = NULL
@@ -167,19 +189,23 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
             return -1
     make_coefficients(job.view, p, &t, job.layer, &w)
     to_columns(p, &t, w.mean)
-    to_columns(p, &t, w.mean_lo)
     for j in range(4 * pitch):
         sums[j] = 0
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, w.anchor, tile)
-        for j in range(b.width):
-            s[j] = 0
-            q[j] = 0
-        gradient_block(&b, &w, job.omit, s, q)
-        add_up(s, b.fold, b.channels, b.inner)
-        add_up(q, b.fold, b.channels, b.inner)
-        add_sums(s, b.channels, sums, pitch)
-        add_sums(q, b.channels, sums + 2 * pitch, pitch)
+        for k in range(b.n_channels // b.channels):
+            for j in range(b.width):
+                s[j] = 0
+                q[j] = 0
+            gradient_block(&b, &w, k, job.omit, s, q)
+            add_up(s, b.fold, b.channels, b.inner)
+            add_up(q, b.fold, b.channels, b.inner)
+            add_sums(s, b.channels, sums + k, pitch)
+            add_sums(q, b.channels, sums + k + 2 * pitch, pitch)
+            next_channel(&b)
+    for k in range(t.channels):         # what the mean's last digits make of dy * (x - mean)
+        s[k] = -w.mean_lo[k] * sums[k] if w.mean_lo[k] != 0 else 0.0
+    add_sums(s, t.channels, sums + 2 * pitch, pitch)
     free(tile)
     if job.parts == NULL:
         emit_gradients(job, &t, sums, pitch)
@@ -220,7 +246,7 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef const Plan *p = &job.plan
     cdef const Layer *layer = job.layer
     cdef Segment t = make_segment(job.view, p, task)
-    cdef Py_ssize_t c, i
+    cdef Py_ssize_t c, i, k
     cdef double *tile = NULL
     cdef Coefficients w
     cdef Block b
@@ -232,16 +258,18 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     fetch(job.grads, &t, w.beta)
     fetch(job.grads + layer.pitch, &t, w.slope)
     for c in range(t.channels):
-        w.beta[c] /= w.n[c]
-        w.slope[c] *= w.scale[c] * w.invstd[c] / w.n[c]
+        w.slope[c] *= w.invstd[c] / w.n[c]
+        w.beta[c] = w.beta[c] / w.n[c] - (w.mean_lo[c] * w.slope[c] if w.mean_lo[c] != 0 else 0.0)
+        w.slope[c] *= w.scale[c]
     to_columns(p, &t, w.mean)
-    to_columns(p, &t, w.mean_lo)
     to_columns(p, &t, w.scale)
     to_columns(p, &t, w.beta)
     to_columns(p, &t, w.slope)
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, w.anchor, tile)
-        slope_block(&b, &w, job.omit)
+        for k in range(b.n_channels // b.channels):
+            slope_block(&b, &w, k, job.omit)
+            next_channel(&b)
         if p.tiled:
             write_block(job.view, p, &t, i, tile)
     free(tile)

@@ -2,25 +2,39 @@
 
 ctypedef struct Layout:         # how a block of one operand lies; lengths in elements
     char *data
+    Py_ssize_t itemsize
     Py_ssize_t pitch            # from one row of a table to the next
     Py_ssize_t table_pitch
+    Py_ssize_t channel_pitch
     Py_ssize_t ahead            # from a load to its prefetch
 
-ctypedef struct Block:          # some channels, some rows, as tables of columns
+ctypedef struct Block:          # some channels, some rows, as tables of columns: those of all channels, or of one at a time
     Element element             # of the first operand
+    int n_operands
     Layout layout[MAX_OPERANDS]
     Py_ssize_t n                # values per channel
-    Py_ssize_t n_samples        # rows at hand for a guess
+    Py_ssize_t n_samples        # of each channel at hand for a guess
+    Py_ssize_t sample_pitch     # elements from one of them to the next
+    bint by_channel             # tables hold one channel each
+    Py_ssize_t n_channels
     Py_ssize_t fold, channels, inner    # what the columns of a table are
     Py_ssize_t width            # how many columns that is
     Py_ssize_t n_rows           # of a table
     Py_ssize_t tail             # columns of one more row, a shorter one
-    Py_ssize_t n_tables
+    Py_ssize_t n_tables         # of a channel, or of all
+
+
+cdef inline void next_channel(Block *b) noexcept nogil:
+    """On to the tables of the next channel."""
+    cdef int k
+    for k in range(b.n_operands):
+        b.layout[k].data += b.layout[k].channel_pitch * b.layout[k].itemsize
 
 
 cdef double *make_tile(const View *view, const Plan *p) noexcept nogil:
     """Room for a block of each operand that is read."""
-    return <double *> malloc(((view.n_read - 1) * TILE + min(<Py_ssize_t> TILE, p.unit.n * p.chunk)) * sizeof(double))
+    cdef Py_ssize_t whole = p.unit.n * p.chunk * (1 if p.by_runs else p.inner)
+    return <double *> malloc(((view.n_read - 1) * TILE + min(<Py_ssize_t> TILE, whole)) * sizeof(double))
 
 
 cdef void set_anchors(const View *view, const Segment *t, uint64_t *anchor) noexcept nogil:
@@ -37,44 +51,55 @@ cdef Block make_block(const View *view, const Plan *p, const Segment *t, Py_ssiz
     cdef Block b
     cdef Layout *layout
     cdef Py_ssize_t group = div(index, p.pieces), first = group * p.block_units, n = min(p.block_units, p.unit.n - first)
-    cdef Py_ssize_t skip = (index - group * p.pieces) * RUN, run = min(<Py_ssize_t> RUN, p.run - skip), itemsize
+    cdef Py_ssize_t skip = (index - group * p.pieces) * RUN, run = n if p.tiled else min(<Py_ssize_t> RUN, p.run - skip)
     cdef int k
     b.element = FLOAT64 if p.tiled else view.operand[0].element
+    b.n_operands = view.n_operands
+    b.by_channel = p.by_runs
+    b.n_channels = t.channels
+    b.channels = 1 if p.by_runs else t.channels
     b.fold = p.fold
-    b.channels = t.channels
     b.inner = p.inner
-    b.width = p.fold * t.channels * p.inner
+    b.width = p.fold * b.channels * p.inner
     if p.by_runs:
         b.n_tables = 1 if p.tiled else n
-        run = n if p.tiled else run
         b.n = b.n_tables * run
         b.n_rows = div(run, b.width)
-        b.n_samples = max(1, b.n_rows)
         b.tail = run - b.n_rows * b.width
+        b.n_samples = min(<Py_ssize_t> 8, run)
+        b.sample_pitch = max(1, run // 8)
     else:
         b.n_tables = 1
         b.n = n * p.inner
-        b.n_samples = n
         b.n_rows = div(n, p.fold)
         b.tail = (n - b.n_rows * p.fold) * t.channels * p.inner
+        b.n_samples = n
+        b.sample_pitch = t.channels * p.inner
     for k in range(view.n_operands):
         layout = &b.layout[k]
         layout.pitch = b.width
+        layout.channel_pitch = p.inner
         if p.tiled:
             layout.data = <char *> (tile + (k * TILE if k < view.n_read else 0))
+            layout.itemsize = sizeof(double)
             layout.table_pitch = layout.ahead = 0
+            if p.by_runs:
+                layout.channel_pitch = n
             if k < view.n_read:
                 move_tile(view, p, k, t, first, n, anchor, tile + k * TILE, False)
             continue
-        itemsize = view.operand[k].itemsize
-        layout.data = slab_data(view, k, t.slab, t.first) + first * p.unit.stride[k] + skip * itemsize
-        layout.table_pitch = elements(p.unit.stride[k], itemsize)
+        layout.itemsize = view.operand[k].itemsize
+        layout.data = slab_data(view, k, t.slab, t.first) + first * p.unit.stride[k] + skip * layout.itemsize
+        layout.table_pitch = elements(p.unit.stride[k], layout.itemsize)
         if p.by_runs:           # the next run, or further on in this one
-            layout.ahead = layout.table_pitch if p.pieces == 1 else div(AHEAD, itemsize)
+            layout.channel_pitch = elements(last_kept(view).stride[k], layout.itemsize)
+            layout.ahead = layout.table_pitch if p.pieces == 1 and p.unit.n > 1 else div(AHEAD, layout.itemsize)
             continue
         if p.fold == 1:
             layout.pitch = layout.table_pitch
-        layout.ahead = max(8, div(AHEAD, b.width * itemsize) & -8) * layout.pitch
+        layout.ahead = max(8, div(AHEAD, b.width * layout.itemsize) & -8) * layout.pitch
+    if not p.by_runs and p.fold == 1:
+        b.sample_pitch = b.layout[0].pitch
     return b
 
 
@@ -97,14 +122,15 @@ cdef char *slab_data(const View *view, int operand, Py_ssize_t slab, Py_ssize_t 
 
 cdef void move_tile(const View *view, const Plan *p, int operand, const Segment *t, Py_ssize_t first, Py_ssize_t n,
                     const uint64_t *anchor, double *tile, bint back) noexcept nogil:
-    """Rows first to first + n of a segment's channels to the tile, (channels, n) by runs, else (n, channels), less their
-    anchors; or `back` from it."""
+    """Rows first to first + n of a segment's channels to the tile, (channels, n) by runs, else (n, channels, inner), less
+    their anchors; or `back` from it."""
     cdef const Operand *o = &view.operand[operand]
     cdef char *data = slab_data(view, operand, t.slab, t.first)
     cdef Py_ssize_t index[MAX_DIMS]
-    cdef Py_ssize_t at = first, left, c, stride = 0, done = 0, channels = t.channels
+    cdef Py_ssize_t at = first, left, c, stride = 0, done = 0, width = t.channels * p.inner
     cdef Py_ssize_t channel_stride = last_kept(view).stride[operand]
-    cdef int i, last = view.n_batch - 1
+    cdef Py_ssize_t column_stride = channel_stride if p.by_runs or p.inner == 1 else o.itemsize
+    cdef int i, last = view.n_batch - (1 if p.by_runs or p.inner == 1 else 2)
     cdef bint anchored = operand == 0 and p.anchored
     cdef uint64_t nothing = 0
     for i in range(last, -1, -1):
@@ -120,13 +146,14 @@ cdef void move_tile(const View *view, const Plan *p, int operand, const Segment 
             at += index[i] * view.batch[i].stride[operand]
         left = min(view.batch[last].n - index[last], n - done) if last >= 0 else 1
         if p.by_runs:
-            move(o, data + at, stride, left, anchor, 0, tile + done, back)
-        elif stride == channels * channel_stride and not anchored:      # rows that follow each other as the channels do
-            move(o, data + at, channel_stride, left * channels, anchor, 0, tile + done * channels, back)
+            for c in range(t.channels):
+                move(o, data + at + c * channel_stride, stride, left, anchor + (c if anchored else 0), 0,
+                     tile + c * n + done, back)
+        elif stride == width * column_stride and not anchored:      # rows that follow each other as their columns do
+            move(o, data + at, column_stride, left * width, anchor, 0, tile + done * width, back)
         else:
             for c in range(left):
-                move(o, data + at + c * stride, channel_stride, channels, anchor, anchored, tile + (done + c) * channels,
-                     back)
+                move(o, data + at + c * stride, column_stride, width, anchor, anchored, tile + (done + c) * width, back)
         done += left
         if last >= 0:
             index[last] += left

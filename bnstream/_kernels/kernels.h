@@ -1,6 +1,7 @@
 /* What Cython cannot say: restrict, prefetch, and the bits of half-precision numbers. */
 #ifndef BNSTREAM_KERNELS_H
 #define BNSTREAM_KERNELS_H
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -12,12 +13,17 @@
 #endif
 
 #if defined(__GNUC__)
-#define bn_prefetch(p) __builtin_prefetch((p), 0, 3)
+#define BN_PREFETCH(p) __builtin_prefetch((p), 0, 3)
 #elif defined(_MSC_VER) && defined(_M_X64)
-#define bn_prefetch(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
+#define BN_PREFETCH(p) _mm_prefetch((p), _MM_HINT_T0)
 #else
-#define bn_prefetch(p) ((void)(p))
+#define BN_PREFETCH(p) ((void)(p))
 #endif
+
+/* The cache lines of n bytes. */
+static inline void bn_prefetch(const void *p, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i += 64) BN_PREFETCH((const char *)p + i);
+}
 
 /* Elements as they lie in an array, at any address. */
 #if defined(__GNUC__)

@@ -11,12 +11,16 @@
 # of the deviation of the mean, so that the guard, at three bits lost, hardly ever asks for a second look. (With the first
 # row as the shift and a guard at one bit, a third of all channels of normal data would ask.)
 
-ctypedef struct Work:           # of one task, on its stack
-    double shift[PITCH]         # of each channel
-    double spread[PITCH]        # of each column
+ctypedef struct Sums:
     double n[PITCH]
     double s[PITCH]
     double q[PITCH]
+
+ctypedef struct Work:           # of one task, on its stack
+    double shift[PITCH]         # of each channel
+    double spread[PITCH]        # of each column
+    Sums columns                # of each column, then of each channel in the table
+    Sums channels               # where tables hold one channel each
     double block[5 * PITCH]
     double segment[5 * PITCH]   # where the sink holds no states
     uint64_t anchor[PITCH]
@@ -27,11 +31,11 @@ cdef inline void sum_numbers(const number *x, const Block *b, bint omit, Work *w
     cdef Py_ssize_t i
     for i in range(b.n_tables):
         if omit:
-            columns_omit(x, layout.pitch, b.n_rows, b.width, w.spread, w.n, w.s, w.q)
-            columns_omit(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, w.spread, w.n, w.s, w.q)
+            columns_omit(x, layout.pitch, b.n_rows, b.width, w.spread, w.columns.n, w.columns.s, w.columns.q)
+            columns_omit(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, w.spread, w.columns.n, w.columns.s, w.columns.q)
         else:
-            columns(x, layout.pitch, b.n_rows, b.width, layout.ahead, w.spread, w.s, w.q)
-            columns(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, 0, w.spread, w.s, w.q)
+            columns(x, layout.pitch, b.n_rows, b.width, layout.ahead, w.spread, w.columns.s, w.columns.q)
+            columns(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, 0, w.spread, w.columns.s, w.columns.q)
         x += layout.table_pitch
 
 
@@ -39,8 +43,8 @@ cdef inline void sum_bytes(const byte *x, const Block *b, Work *w) noexcept nogi
     cdef Layout layout = b.layout[0]
     cdef Py_ssize_t i
     for i in range(b.n_tables):
-        byte_columns(x, layout.pitch, b.n_rows, b.width, layout.ahead, w.s, w.q)
-        byte_columns(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, 0, w.s, w.q)
+        byte_columns(x, layout.pitch, b.n_rows, b.width, layout.ahead, w.columns.s, w.columns.q)
+        byte_columns(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, 0, w.columns.s, w.columns.q)
         x += layout.table_pitch
 
 
@@ -71,9 +75,9 @@ cdef void guess_shift(const Block *b, bint whole, double *shift) noexcept nogil:
     elif b.element == INT16:
         guess(<const i16 *> b.layout[0].data, b, shift)
     else:
-        for c in range(b.channels):
+        for c in range(b.n_channels):
             shift[c] = 128 if b.element == UINT8 else 0     # their bias
-    prepare_shift(shift, b.channels, whole)
+    prepare_shift(shift, b.n_channels, whole)
 
 
 cdef inline void prepare_shift(double *shift, Py_ssize_t channels, bint whole) noexcept nogil:
@@ -140,31 +144,47 @@ cdef inline bint far(double n, double s, double q) noexcept nogil:
     return s * s > 0.875 * q * n
 
 
-cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *state,
-                      Py_ssize_t pitch, Py_ssize_t n_states) noexcept nogil:
-    """The n_states, at least as many as the block has channels, of a block."""
-    cdef Py_ssize_t c, j, attempt, n_columns = b.width
-    for c in range(b.channels, n_states):
-        w.n[c] = w.shift[c] = 0
+cdef void sum_table(const Block *b, bint whole, bint omit, double *shift, Work *w) noexcept nogil:
+    """n, s and q of the channels that a table holds, about shifts that may be moved."""
+    cdef Sums *sums = &w.columns
+    cdef Py_ssize_t c, j, attempt
     for attempt in range(3):
-        for j in range(round_up(n_columns, GRANULE)):
-            w.s[j] = 0
-            w.q[j] = 0
-        spread(w.shift, b.fold, b.channels, b.inner, w.spread)
+        for j in range(round_up(b.width, GRANULE)):
+            sums.s[j] = 0
+            sums.q[j] = 0
+        spread(shift, b.fold, b.channels, b.inner, w.spread)
         if omit:
-            for j in range(n_columns):
-                w.n[j] = 0
+            for j in range(b.width):
+                sums.n[j] = 0
         sum_block(b, omit, w)
-        add_up(w.s, b.fold, b.channels, b.inner)
-        add_up(w.q, b.fold, b.channels, b.inner)
+        add_up(sums.s, b.fold, b.channels, b.inner)
+        add_up(sums.q, b.fold, b.channels, b.inner)
         if omit:
-            add_up(w.n, b.fold, b.channels, b.inner)
+            add_up(sums.n, b.fold, b.channels, b.inner)
         else:
             for c in range(b.channels):
-                w.n[c] = b.n
-        if whole or attempt == 2 or not move_shift(w.n, w.s, w.q, w.shift, b.channels):
+                sums.n[c] = b.n
+        if whole or attempt == 2 or not move_shift(sums.n, sums.s, sums.q, shift, b.channels):
             break
-    finish(w.n, w.shift, w.s, w.q, state, pitch, n_states)
+
+
+cdef void block_state(Block *b, bint whole, bint omit, Work *w, double *state, Py_ssize_t pitch,
+                      Py_ssize_t n_states) noexcept nogil:
+    """The n_states, at least as many as the block has channels, of a block."""
+    cdef Sums *sums = &w.channels if b.by_channel else &w.columns
+    cdef Py_ssize_t c
+    for c in range(b.n_channels, n_states):
+        sums.n[c] = sums.s[c] = sums.q[c] = w.shift[c] = 0
+    if b.by_channel:
+        for c in range(b.n_channels):
+            sum_table(b, whole, omit, w.shift + c, w)
+            sums.n[c] = w.columns.n[0]
+            sums.s[c] = w.columns.s[0]
+            sums.q[c] = w.columns.q[0]
+            next_channel(b)
+    else:
+        sum_table(b, whole, omit, w.shift, w)
+    finish(sums.n, w.shift, sums.s, sums.q, state, pitch, n_states)
 
 
 cdef int segment_state(const View *view, const Plan *p, const Segment *t, bint omit, Work *w, double *state,

@@ -4,6 +4,7 @@
 
 cdef enum:
     LINE = 64               # bytes of a cache line
+    STRIP = 32              # elements between prefetches, or a line of them; GCC 12 unrolls loops of 16 doubles as scalars
     AHEAD = 16384           # bytes from a load to its prefetch
     WIDTH = 512             # columns at a time at the most: 12 KB of accumulators, which stay in the L1 cache
     PITCH = WIDTH + 8       # from one array of them to the next: not a page, where all would fall on the same cache lines
@@ -11,7 +12,8 @@ cdef enum:
     BLOCK_ROWS = 512        # at the most, of each column, in eights: equal terms round to one side, so few additions
     RUN = 32768             # elements of a channel in a block of runs
     RUN_WIDTH = 128         # columns that a run is read as
-    SHORT_RUN = 256         # runs up to this, beside each other, are taken as columns
+    SHORT_RUN = 256         # runs up to this, beside each other, are taken as columns ...
+    FEW_RUNS = 64           # ... up to this where there are fewer than eight of each channel
     TILE = 32768            # doubles of scratch for what cannot be read in place
     TASKS = 32              # at least so many, where there is enough to do ...
     TASK_BYTES = 262144     # ... with this much for each
@@ -108,8 +110,9 @@ cdef Py_ssize_t fold_of(Py_ssize_t width, Py_ssize_t n_rows) noexcept nogil:
 
 
 cdef Py_ssize_t run_width(Py_ssize_t n) noexcept nogil:
-    """The columns that a run of n elements is read as: few, as each costs the block some time, but in eight rows."""
-    return min(<Py_ssize_t> RUN_WIDTH, n if n < 64 else n // 8)
+    """The columns that a run of n elements is read as: few, as each costs the block some time, but in eight rows, of whole
+    vectors."""
+    return n if n <= RUN_WIDTH else max(16, min(<Py_ssize_t> RUN_WIDTH, n // 8 & -16))
 
 
 cdef Plan make_plan(const View *view) noexcept nogil:
@@ -123,17 +126,16 @@ cdef Plan make_plan(const View *view) noexcept nogil:
     p.n_slabs = div(view.n_channels, channel.n)
     p.anchored = view.operand[0].element in (INT64, UINT64)
     p.whole = view.operand[0].element in (UINT8, INT8, UINT16, INT16)
-    p.fold = p.inner = 1
-    p.tiled = False
+    p.tiled = not view.in_place
     p.by_runs = False
-    p.run = 1
-    p.pieces = 1
+    p.fold = p.inner = p.run = p.pieces = 1
     p.unit = fastest
-    if view.in_place and view.n_batch <= 1 and apart(view, &channel, 1) and (view.n_kept > 0 or view.n_batch == 0):
+    if view.n_batch <= 1 and apart(view, &channel, 1) and (view.n_kept > 0 or view.n_batch == 0):
         pass                                                        # columns: a table, channels last
-    elif view.in_place and 1 <= view.n_batch <= 2 and apart(view, &fastest, 1):
+    elif 1 <= view.n_batch <= 2 and apart(view, &fastest, 1):
         p.unit = view.batch[0] if view.n_batch == 2 else no_dim(view)
-        if apart(view, &channel, fastest.n) and fastest.n <= SHORT_RUN and (p.unit.n >= 8 or fastest.n <= 32):
+        if (apart(view, &channel, fastest.n) and fastest.n <= SHORT_RUN and (p.unit.n >= 8 or fastest.n <= FEW_RUNS)
+                and not p.anchored):
             p.inner = fastest.n                                     # columns: short runs beside each other
         else:
             p.by_runs = True                                        # long runs
@@ -144,10 +146,12 @@ cdef Plan make_plan(const View *view) noexcept nogil:
         p.by_runs = view.n_kept == 0 or view.n_batch > 0 and faster(view, &fastest, &channel)
 
     if p.by_runs:
-        p.chunk = 1
-        if p.tiled:                                                 # any RUN rows are gathered into one run
-            p.inner = run_width(min(<Py_ssize_t> RUN, p.unit.n))
-            p.block_units = RUN
+        p.chunk = min(channel.n, max(1, min(<Py_ssize_t> WIDTH, div(RUN, view.n_rows))))
+        if p.tiled:                                                 # any rows are gathered into one run
+            p.unit.n = view.n_rows
+            p.run = 1
+            p.block_units = div(RUN, p.chunk)
+            p.inner = run_width(min(p.block_units, p.unit.n))
         else:
             p.inner = run_width(p.run)
             rows = div(p.run, p.inner)

@@ -78,10 +78,8 @@ cdef void emit(const double *state, Py_ssize_t pitch, Py_ssize_t n_channels, con
     if sink.state != NULL:
         for i in range(5):
             emit_row(state + i * pitch, n_channels, sink.state + i * sink.pitch + first, step)
-    elif sink.single:
-        emit_moments(state, pitch, n_channels, sink.ddof, <float *> sink.mean + first, <float *> sink.var + first, step)
     else:
-        emit_moments(state, pitch, n_channels, sink.ddof, <double *> sink.mean + first, <double *> sink.var + first, step)
+        emit_moments(state, pitch, n_channels, sink, first, step)
 
 
 cdef inline void emit_row(const double *values, Py_ssize_t n, double *out, Py_ssize_t step) noexcept nogil:
@@ -93,11 +91,19 @@ cdef inline void emit_row(const double *values, Py_ssize_t n, double *out, Py_ss
         out[c * step] = values[c]
 
 
-cdef inline void emit_moments(const double *state, Py_ssize_t pitch, Py_ssize_t n_channels, double ddof,
-                              floating *mean, floating *var, Py_ssize_t step) noexcept nogil:
-    cdef Py_ssize_t c
+cdef void emit_moments(const double *state, Py_ssize_t pitch, Py_ssize_t n_channels, const Sink *sink, Py_ssize_t first,
+                       Py_ssize_t step) noexcept nogil:
+    cdef Py_ssize_t i
     cdef double n
-    for c in range(n_channels):
-        n = state[c]
-        mean[c * step] = <floating> (state[pitch + c] if n > 0 else NAN)
-        var[c * step] = <floating> (state[3 * pitch + c] / (n - ddof) if n > ddof and n > 0 else NAN)
+    cdef double mean[WIDTH]
+    cdef double var[WIDTH]
+    cdef Operand to
+    to.element = sink.element
+    to.swapped = False
+    to.itemsize = 8 if to.element == FLOAT64 else (4 if to.element == FLOAT32 else 2)
+    for i in range(n_channels):
+        n = state[i]
+        mean[i] = state[pitch + i] if n > 0 else NAN
+        var[i] = state[3 * pitch + i] / (n - sink.ddof) if n > sink.ddof and n > 0 else NAN
+    store(mean, step * to.itemsize, n_channels, &to, sink.mean + first * to.itemsize)
+    store(var, step * to.itemsize, n_channels, &to, sink.var + first * to.itemsize)

@@ -9,9 +9,22 @@ ctypedef fused number:  # added up in double; of the integers every sum is exact
     i16
     u16
 
+ctypedef fused element: # any that is read in place
+    f32
+    f64
+    i16
+    u16
+    uint8_t
+    int8_t
+
 ctypedef fused byte:    # added up in 32 bits, exactly
     uint8_t
     int8_t
+
+
+cdef inline Py_ssize_t strip_of(const element *x) noexcept nogil:
+    """How many elements to go on before the next prefetch."""
+    return max(<Py_ssize_t> STRIP, <Py_ssize_t> (LINE // sizeof(element)))
 
 
 cdef inline double tree(double a, double b, double c, double d, double e, double f, double g, double h) noexcept nogil:
@@ -51,13 +64,13 @@ cdef inline void one_row(const number *x, Py_ssize_t width, const double *shift,
 cdef void columns(const number *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, Py_ssize_t ahead,
                   const double *shift, f64_out s, f64_out q) noexcept nogil:
     """Add n_rows of `width` columns, `pitch` elements apart, to s and q; prefetch `ahead` elements on."""
-    cdef Py_ssize_t r, i, j, strip = LINE // sizeof(number), n_strips = width // strip
+    cdef Py_ssize_t r, i, j, strip = strip_of(x), n_strips = width // strip
     cdef const number *row
     for r in range(0, n_rows - 7, 8):
         row = x + r * pitch
         for j in range(n_strips):
             for i in range(8):
-                prefetch(row + j * strip + ahead + i * pitch)
+                prefetch(row + j * strip + ahead + i * pitch, strip * sizeof(number))
             eight_rows(row + j * strip, pitch, strip, shift + j * strip, s + j * strip, q + j * strip)
         j = n_strips * strip
         eight_rows(row + j, pitch, width - j, shift + j, s + j, q + j)
@@ -151,7 +164,7 @@ cdef void byte_columns(const byte *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ss
         row = x + r * pitch
         for j in range(width // LINE):
             for i in range(8):
-                prefetch(row + j * LINE + ahead + i * pitch)
+                prefetch(row + j * LINE + ahead + i * pitch, LINE)
             eight_byte_rows(row + j * LINE, pitch, LINE, s32 + j * LINE, q32 + j * LINE)
         j = width & -LINE
         eight_byte_rows(row + j, pitch, width - j, s32 + j, q32 + j)
@@ -168,31 +181,31 @@ cdef inline double eighth(double x) noexcept nogil:
     return 0.125 * x
 
 
-cdef inline void eight_means(const number *x, const Py_ssize_t *at, Py_ssize_t inner, Py_ssize_t channels,
+cdef inline void eight_means(const number *x, const Py_ssize_t *at, Py_ssize_t channel_pitch, Py_ssize_t channels,
                              double *shift) noexcept nogil:
-    cdef Py_ssize_t c
+    cdef Py_ssize_t c, i
     for c in range(channels):
-        shift[c] = tree(eighth(x[at[0] + c * inner]), eighth(x[at[1] + c * inner]), eighth(x[at[2] + c * inner]),
-                        eighth(x[at[3] + c * inner]), eighth(x[at[4] + c * inner]), eighth(x[at[5] + c * inner]),
-                        eighth(x[at[6] + c * inner]), eighth(x[at[7] + c * inner]))
+        i = c * channel_pitch
+        shift[c] = tree(eighth(x[at[0] + i]), eighth(x[at[1] + i]), eighth(x[at[2] + i]), eighth(x[at[3] + i]),
+                        eighth(x[at[4] + i]), eighth(x[at[5] + i]), eighth(x[at[6] + i]), eighth(x[at[7] + i]))
 
 
-cdef inline void guess(const number *x, const Block *block, f64_out shift) noexcept nogil:
-    """A first shift near the data of each channel: the mean of eight rows, of the last one several times where there are
-    fewer. Eight, so that the mean of equal numbers is that number, and their variance 0.
+cdef inline void guess(const number *x, const Block *b, f64_out shift) noexcept nogil:
+    """A first shift near the data of each channel: the mean of eight of its elements, of the last one several times where
+    there are fewer. Eight, so that the mean of equal numbers is that number, and their variance 0.
     """
     cdef Py_ssize_t at[8]
-    cdef Py_ssize_t r, c, n_bad = 0, inner = block.inner, step = block.channels * inner
+    cdef Py_ssize_t r, c, n_bad = 0, channel_pitch = b.layout[0].channel_pitch
     for r in range(8):
-        at[r] = min(r, block.n_samples - 1) * (block.layout[0].pitch if block.fold == 1 else step)
-    if inner == 1:
-        eight_means(x, at, 1, block.channels, shift)
+        at[r] = min(r, b.n_samples - 1) * b.sample_pitch + (0 if b.by_channel else r * b.inner // 8)
+    if channel_pitch == 1:
+        eight_means(x, at, 1, b.n_channels, shift)
     else:
-        eight_means(x, at, inner, block.channels, shift)
-    for c in range(block.channels):
+        eight_means(x, at, channel_pitch, b.n_channels, shift)
+    for c in range(b.n_channels):
         n_bad += not finite(shift[c])
     if n_bad > 0:
-        for c in range(block.channels):
+        for c in range(b.n_channels):
             for r in range(8):                      # NaN or inf among them: another of them
                 if not finite(shift[c]):
-                    shift[c] = x[at[r] + c * inner]
+                    shift[c] = x[at[r] + c * channel_pitch]

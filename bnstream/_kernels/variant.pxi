@@ -1,7 +1,6 @@
 # One variant of the kernels: everything below is compiled once for each level, with nothing else in the module.
 
 from cpython.pycapsule cimport PyCapsule_New
-from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport INFINITY, NAN, fma, rint, sqrt
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -18,7 +17,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef double *f64_out "bn_f64_out"
     ctypedef f32 *y32 "bn_y32"
     ctypedef f64 *y64 "bn_y64"
-    void prefetch "bn_prefetch"(const void *)
+    void prefetch "bn_prefetch"(const void *, Py_ssize_t)
     double half "bn_half"(uint16_t)
     double bfloat "bn_bfloat"(uint16_t)
     float as_float "bn_as_float"(uint32_t)
