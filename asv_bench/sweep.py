@@ -1,0 +1,163 @@
+"""Whether any shape is slower than with NumPy or PyTorch: the worst ratios of a sweep, as a Markdown table.
+
+    python asv_bench/sweep.py [--worst 10] [--max-mib 64] [--only TEXT] [--pages new|reused] [--csv FILE]
+
+Rows by powers of ten, channels and inner sizes from one up, channels first and last, dtypes and threads. The same call:
+new results on all sides. Where bnstream is at least LEAD times as fast at first sight the peer is not timed again.
+"""
+
+import argparse
+import csv
+import itertools
+import statistics
+import time
+import warnings
+
+import numpy as np
+from benchmarks.data import array
+from benchmarks.layers import EPS
+from benchmarks.timing import optional, set_pages
+
+import bnstream
+
+ROWS = [10**e for e in range(8)]
+CHANNELS = [1, 2, 3, 7, 16, 17, 64, 100, 1000, 4097]
+INNER = [1, 9, 49, 3136]
+DTYPES = ["float32", "float64", "float16", "uint8"]
+LEAD = 2
+PAUSE = 0.012       # s; until the threads of the call before sleep
+
+
+def shapes(max_bytes):
+    """(shape, axis of the channels, order) of all arrays of the sweep, and their dtypes."""
+    for rows, channels, inner, last, dtype in itertools.product(ROWS, CHANNELS, INNER, (False, True), DTYPES):
+        if rows * channels * inner * np.dtype(dtype).itemsize > max_bytes:
+            continue
+        if inner == 1:
+            yield (rows, channels), 1, "C" if last else "F", dtype
+        elif last:
+            yield (rows, inner, channels), 2, "C", dtype
+        else:
+            yield (rows, channels, inner), 1, "C", dtype
+
+
+def mean_var_calls(x, channel_axis, threads, torch):
+    axis = tuple(a for a in range(x.ndim) if a != channel_axis)
+
+    def numpy():
+        mean = x.mean(axis, keepdims=True)
+        return mean, x.var(axis, mean=mean)
+
+    calls = {"bnstream": lambda: bnstream.mean_var(x, axis, n_threads=threads), "numpy": numpy}
+    if torch and x.dtype.kind == "f":
+        tensor = torch.from_numpy(x)
+        calls["torch"] = lambda: torch.var_mean(tensor, dim=axis, correction=0)
+    return {"mean_var": calls}
+
+
+def batch_norm_calls(x, channel_axis, threads, torch):
+    """Training, inference and backward."""
+    n, dtype = x.shape[channel_axis], "float64" if x.dtype == np.float64 else "float32"
+    dy = x.copy("K")
+    make = {"channel_axis": channel_axis, "dtype": dtype}
+    trained, frozen = bnstream.BatchNorm(n, **make), bnstream.BatchNorm(n, **make).eval()
+    shape = [n if a == channel_axis else 1 for a in range(x.ndim)]
+    mean, var, gamma, beta = (np.full(shape, value, dtype) for value in (0, 1, 1, 0))
+    training = {"bnstream": lambda: trained(x)}
+    inference = {"bnstream": lambda: frozen(x), "numpy": lambda: (x - mean) / np.sqrt(var + EPS) * gamma + beta}
+    backward = {}
+    calls = {"inference": inference}
+    if x.size > n:
+        calls |= {"training": training, "backward": backward}
+        trained(x)
+        called = trained._forward
+        backward["bnstream"] = lambda: called.backward(dy, None)
+    if torch:
+        tensor, slope = (torch.from_numpy(a).movedim(channel_axis, 1) for a in (x, dy))
+        state = [torch.from_numpy(a.ravel()) for a in (mean, var, gamma, beta)]
+        weights, function = state[2:], torch.nn.functional.batch_norm
+        inference["torch"] = lambda: function(tensor, *state, False, 0.1, EPS)
+        if x.size > n:
+            moving = [s.clone() for s in state[:2]]
+            _, *saved = torch.native_batch_norm(tensor, *weights, *moving, True, 0.1, EPS)
+            native = torch.ops.aten.native_batch_norm_backward
+            training["torch"] = lambda: function(tensor, *moving, *weights, True, 0.1, EPS)
+            backward["torch"] = lambda: native(slope, tensor, weights[0], *moving, *saved, True, EPS, [True] * 3)
+    return calls
+
+
+def seconds(call, pause, at_least=2e-4):
+    """One measurement: of enough calls that the clock does not matter."""
+    time.sleep(pause)
+    call()
+    start = time.perf_counter()
+    call()
+    once = time.perf_counter() - start
+    if once > 2e-3:
+        return once
+    number = int(at_least / once) + 1
+    start = time.perf_counter()
+    for _ in range(number):
+        call()
+    return (time.perf_counter() - start) / number
+
+
+def compare(calls, pause, rounds=7):
+    """Median seconds by name; one measurement of those left far behind."""
+    ours = [seconds(calls["bnstream"], pause)]
+    theirs = {name: [seconds(call, pause)] for name, call in calls.items() if name != "bnstream"}
+    close = [name for name, times in theirs.items() if times[0] < LEAD * ours[0]]
+    for _ in range(rounds if close else 0):
+        ours.append(seconds(calls["bnstream"], pause))
+        for name in close:
+            theirs[name].append(seconds(calls[name], pause))
+    return {name: statistics.median(times) for name, times in {"bnstream": ours, **theirs}.items()}
+
+
+def sweep(max_bytes, threads, only):
+    """(ratio of the fastest peer, its name, our seconds, what) of every call."""
+    torch = optional("torch")
+    for shape, channel_axis, order, dtype in shapes(max_bytes):
+        layout = "Fortran order" if order == "F" else f"channels {'last' if channel_axis == len(shape) - 1 else 'first'}"
+        name = f"{shape} {dtype}, {layout}"
+        if only not in name:
+            continue
+        x = array(shape, dtype).copy(order)
+        for n in threads:
+            bnstream.set_num_threads(n)
+            if torch:
+                torch.set_num_threads(n)
+            kinds = mean_var_calls(x, channel_axis, n, torch)
+            if dtype in ("float32", "float64"):
+                kinds |= batch_norm_calls(x, channel_axis, n, torch)
+            for kind, calls in kinds.items():
+                found = compare(calls, PAUSE if n > 1 and torch and x.nbytes > 60_000 else 0)
+                ours = found.pop("bnstream")
+                peer = min(found, key=found.get)
+                yield found[peer] / ours, peer, ours, f"{kind} {name}, {n} thread{'s' if n > 1 else ''}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--worst", type=int, default=10, help="how many rows to print")
+    parser.add_argument("--max-mib", type=int, default=64, help="largest array")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--only", default="", help="only shapes whose name holds this text")
+    parser.add_argument("--pages", choices=["new", "reused"], help="as in compare.py")
+    parser.add_argument("--csv", help="all ratios, to this file")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    np.seterr(all="ignore")
+    set_pages(arguments.pages)
+    rows = sorted(sweep(arguments.max_mib << 20, arguments.threads, arguments.only))
+    if arguments.csv:
+        with open(arguments.csv, "w", newline="") as file:
+            csv.writer(file).writerows([("ratio", "peer", "bnstream seconds", "call"), *rows])
+    print(f"{len(rows)} calls, {sum(ratio < 1 for ratio, *_ in rows)} slower than a peer; the worst:\n")
+    print("| call | us | fastest peer | takes |\n|---|---|---|---|")
+    for ratio, peer, ours, what in rows[:arguments.worst]:
+        print(f"| {what} | {ours * 1e6:.1f} | {peer} | {ratio:.2f}x |")
+
+
+if __name__ == "__main__":
+    main()
