@@ -12,6 +12,7 @@ import itertools
 import statistics
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 from benchmarks.data import array
@@ -118,7 +119,8 @@ def sweep(max_bytes, threads, only):
     """(ratio of the fastest peer, its name, our seconds, what) of every call."""
     torch = optional("torch")
     for shape, channel_axis, order, dtype in shapes(max_bytes):
-        layout = "Fortran order" if order == "F" else f"channels {'last' if channel_axis == len(shape) - 1 else 'first'}"
+        last = channel_axis == len(shape) - 1
+        layout = "Fortran order" if order == "F" else f"channels {'last' if last else 'first'}"
         name = f"{shape} {dtype}, {layout}"
         if only not in name:
             continue
@@ -151,7 +153,7 @@ def main():
     set_pages(arguments.pages)
     rows = sorted(sweep(arguments.max_mib << 20, arguments.threads, arguments.only))
     if arguments.csv:
-        with open(arguments.csv, "w", newline="") as file:
+        with Path(arguments.csv).open("w", newline="") as file:
             csv.writer(file).writerows([("ratio", "peer", "bnstream seconds", "call"), *rows])
     print(f"{len(rows)} calls, {sum(ratio < 1 for ratio, *_ in rows)} slower than a peer; the worst:\n")
     print("| call | us | fastest peer | takes |\n|---|---|---|---|")

@@ -1,10 +1,10 @@
 """What this installation is and runs on."""
 
-from importlib.metadata import version
 from typing import Literal, overload
 
 import numpy as np
 
+import bnstream
 from bnstream import _kernels
 from bnstream._kernels import _runtime
 
@@ -40,7 +40,7 @@ def show_config(mode: str = "stdout") -> dict[str, str | int] | None:
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"mode must be 'stdout' or 'dicts', got {mode!r}")
     config: dict[str, str | int] = {
-        "bnstream": version("bnstream"),
+        "bnstream": bnstream.__version__,
         "numpy": np.__version__,
         "level": _kernels.level,
         "levels of this CPU": ", ".join(_runtime.cpu_levels()),

@@ -1,5 +1,7 @@
 """Batch normalization as a layer: gamma, beta and the running estimates, kept from call to call."""
 
+from __future__ import annotations
+
 import copy
 import math
 import operator

@@ -1,5 +1,7 @@
 """What the running estimates of a batch normalization are worth."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, fields
 

@@ -12,8 +12,8 @@ from bnstream import Moments, mean_var
 
 SHAPES = {"table": ((1100, 5), 0), "rows": ((5, 1100), 1), "images": ((5, 9, 6, 7), (0, 2, 3)),
           "planes": ((3, 4, 300), (0, 2)),
-          "channels last": ((6, 9, 7, 3), (0, 1, 2)), "wide": ((9, 530), 0), "one image": ((1, 70, 7, 9), (0, 2, 3)), "long rows": ((130, 270), 1),
-          "between": ((4, 30, 5, 2), (0, 2))}
+          "one image": ((1, 70, 7, 9), (0, 2, 3)), "long rows": ((130, 270), 1),
+          "channels last": ((6, 9, 7, 3), (0, 1, 2)), "wide": ((9, 530), 0), "between": ((4, 30, 5, 2), (0, 2))}
 
 
 @functools.cache

@@ -125,7 +125,7 @@ cdef void make_coefficients(const View *view, const Plan *p, const Segment *t, c
 
 
 cdef void to_columns(const Plan *p, const Segment *t, double *values) noexcept nogil:
-    """Values of a segment's channels to values of the columns of its blocks, in place, unless these hold one channel each."""
+    """Values of a segment's channels to those of its columns, in place, unless tables hold one channel each."""
     cdef double of_channels[PITCH]
     if not p.by_runs and (p.fold > 1 or p.inner > 1):
         memcpy(of_channels, values, t.channels * sizeof(double))

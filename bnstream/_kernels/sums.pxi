@@ -9,7 +9,7 @@ ctypedef fused number:  # added up in double; of the integers every sum is exact
     i16
     u16
 
-ctypedef fused element: # any that is read in place
+ctypedef fused element:  # any that is read in place
     f32
     f64
     i16
