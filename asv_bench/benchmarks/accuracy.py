@@ -7,6 +7,7 @@ import numpy as np
 
 import bnstream
 
+from .base import digits, named
 from .data import array, need
 
 N = 4096
@@ -46,12 +47,13 @@ def numpy(x):
     return x.mean(dtype="float64"), x.var(dtype="float64")
 
 
-WAYS = {"mean_var": one_call, "Moments, 8 rows a chunk": chunked, "numpy": numpy}
+WAYS = {"mean_var": one_call, "Moments, 8 rows a chunk": chunked, "NumPy": numpy}
 
 
 class Error:
     params = (list(DATA), list(WAYS))
     param_names = ("data", "way")
+    unit = "eps"
 
     def setup(self, data, way):
         x = DATA[data]()
@@ -60,13 +62,11 @@ class Error:
         self.exact_var = sum((v - self.exact_mean) ** 2 for v in values) / N
         self.mean, self.var = WAYS[way](x)
 
+    @named("error, mean")
     def track_mean(self, data, way):
         scale = max(abs(self.exact_mean), Fraction(math.sqrt(self.exact_var)))
-        return float(abs(Fraction(float(self.mean)) - self.exact_mean) / scale / EPS)
+        return digits(abs(Fraction(float(self.mean)) - self.exact_mean) / scale / EPS)
 
+    @named("error, variance")
     def track_var(self, data, way):
-        return float(abs(Fraction(float(self.var)) - self.exact_var) / self.exact_var / EPS)
-
-
-Error.track_mean.unit = "eps"
-Error.track_var.unit = "eps"
+        return digits(abs(Fraction(float(self.var)) - self.exact_var) / self.exact_var / EPS)

@@ -1,45 +1,64 @@
-"""The share of the bandwidth of a plain parallel read of the same bytes, medians of interleaved runs."""
+"""The share of the machine's bandwidth: the time of a plain parallel read, or copy, of the same bytes over that of the
+call, medians of interleaved runs. More is better, whatever asv takes a growing number for."""
 
-import bnstream
+import numpy as np
 
-from . import floor
-from .data import array, need
+from . import floor, layers
+from .base import digits, named
+from .data import array, set_num_threads
+from .reductions import by_bnstream
 from .timing import interleaved
 
-ROUNDS = 15
+ROUNDS = 9
 AXES = {(65536, 256): 0, (32, 64, 56, 56): (0, 2, 3), (64, 224, 224, 3): (0, 1, 2)}
+LAYERS = [shape for shape in layers.CHANNEL_AXIS if shape != (4096, 256)]      # which fits the caches
 
 
-def share_of_read(call, x, n_threads, rounds=ROUNDS):
-    """Median seconds of a plain read over those of the call."""
-    seconds = interleaved({"read": lambda: floor.read(x, n_threads), "call": call}, rounds)
-    return seconds["read"] / seconds["call"]
-
-
-class Share:
+class Read:
     params = (list(AXES), ["float32", "float64", "uint8"], [1, 2])
-    param_names = ("shape", "dtype", "n_threads")
+    param_names = ("shape", "dtype", "threads")
     unit = "of a plain read"
 
-    def setup(self, shape, dtype, n_threads):
-        need("mean_var")
-        self.x = array(shape, dtype)
-        floor.read(self.x, n_threads)
+    def setup(self, shape, dtype, threads):
+        x = array(shape, dtype)
+        call = by_bnstream(x, AXES[shape], threads)
+        self.calls = {"read": lambda: floor.read(x, threads), "call": call}
+        self.calls["read"]()
 
-    def track_mean_var(self, shape, dtype, n_threads):
-        return share_of_read(lambda: bnstream.mean_var(self.x, AXES[shape], n_threads=n_threads), self.x, n_threads)
+    @named("share of a plain read, mean_var")
+    def track_mean_var(self, shape, dtype, threads):
+        seconds = interleaved(self.calls, ROUNDS)
+        return digits(seconds["read"] / seconds["call"])
 
 
-class ShareNumPy:
-    """NumPy, which runs on one thread."""
+class Copy:
+    """Training must read x once and write once; backward reads two arrays and writes one: two thirds are the most it
+    can reach."""
 
-    params = (list(AXES), ["float32", "float64", "uint8"])
-    param_names = ("shape", "dtype")
-    unit = "of a plain read"
+    params = (LAYERS, [1, 2])
+    param_names = ("shape", "threads")
+    unit = "of a parallel copy"
 
-    def setup(self, shape, dtype):
-        self.x = array(shape, dtype)
-        floor.read(self.x, 1)
+    def setup(self, shape, threads):
+        set_num_threads(threads)
+        x = array(shape, "float32")
+        out = np.ones_like(x)
+        self.calls = layers.of_bnstream(x, layers.CHANNEL_AXIS[shape], out=out)
+        self.copy = lambda: floor.copy(x, out, threads)
+        self.copy()
 
-    def track_mean_and_var(self, shape, dtype):
-        return share_of_read(lambda: (self.x.mean(AXES[shape]), self.x.var(AXES[shape])), self.x, 1, rounds=3)
+    def share(self, name):
+        seconds = interleaved({"copy": self.copy, "call": self.calls[name]}, ROUNDS)
+        return digits(seconds["copy"] / seconds["call"])
+
+    @named("share of a copy, BatchNorm training")
+    def track_training(self, shape, threads):
+        return self.share("training")
+
+    @named("share of a copy, BatchNorm inference")
+    def track_inference(self, shape, threads):
+        return self.share("inference")
+
+    @named("share of a copy, BatchNorm backward")
+    def track_backward(self, shape, threads):
+        return self.share("backward")

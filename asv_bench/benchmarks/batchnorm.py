@@ -1,12 +1,16 @@
-"""Batch normalization of arrays larger than the caches, by shape, threads, dtype and layout; PyTorch, NumPy beside."""
+"""Batch normalization of arrays of 1 to 17 million elements, by shape, dtype, layout and threads, NumPy beside it."""
 
 import numpy as np
 
 import bnstream
 
 from . import layers
-from .data import array, need
+from .base import Timed, named, once
+from .data import array, need, set_num_threads
+from .reductions import THREADS
+from .timing import set_pages
 
+BY = {**THREADS, "bnstream, 2 threads, fresh": 2}
 IMAGES = (32, 224, 224, 3)
 LAYOUTS = {
     "transposed": (lambda: array((256, 16384), "float32").T, 1),
@@ -16,146 +20,125 @@ LAYOUTS = {
 }
 
 
-class Threads:
-    """Sets the number of threads of the layers, which have no argument for it, and back."""
+class Layer(Timed):
+    """float32. The result goes to `out`, or where it is "fresh" to a new array, on pages new to the process; NumPy's is
+    new, on pages that the C library chose."""
 
-    def setup(self, *parameters):
-        need("set_num_threads")
-        bnstream.set_num_threads(parameters[-1])
+    params = (list(layers.CHANNEL_AXIS), [*BY, "NumPy"])
+    param_names = ("shape", "by")
 
-    def teardown(self, *parameters):
-        bnstream.set_num_threads(None)
+    @once
+    def setup(self, shape, by):
+        x, axis = array(shape, "float32"), layers.CHANNEL_AXIS[shape]
+        if by == "NumPy":
+            self.calls = layers.of_numpy(x, axis)
+        else:
+            set_num_threads(BY[by])
+            fresh = ", fresh" if by.endswith("fresh") else ""
+            if fresh:
+                set_pages("new")
+            calls = layers.of_bnstream(x, axis)
+            self.calls = {name: calls[name + fresh] for name in ("training", "inference", "backward")}
 
-
-class Layer(Threads):
-    """float32, with the two ways to have the result: `out`, and a new array."""
-
-    params = (list(layers.CHANNEL_AXIS), [1, 2])
-    param_names = ("shape", "n_threads")
-
-    def setup(self, shape, n_threads):
-        super().setup(n_threads)
-        self.calls = layers.of_bnstream(array(shape, "float32"), layers.CHANNEL_AXIS[shape])
-
-    def time_training(self, shape, n_threads):
+    @named("BatchNorm, training")
+    def time_training(self, shape, by):
         self.calls["training"]()
 
-    def time_training_fresh(self, shape, n_threads):
-        self.calls["training, fresh"]()
-
-    def time_inference(self, shape, n_threads):
+    @named("BatchNorm, inference")
+    def time_inference(self, shape, by):
         self.calls["inference"]()
 
-    def time_inference_fresh(self, shape, n_threads):
-        self.calls["inference, fresh"]()
-
-    def time_backward(self, shape, n_threads):
-        self.calls["backward"]()
-
-    def time_backward_fresh(self, shape, n_threads):
-        self.calls["backward, fresh"]()
-
-
-class LayerTorch:
-    """Always a new array."""
-
-    params = (list(layers.CHANNEL_AXIS), [1, 2])
-    param_names = ("shape", "n_threads")
-
-    def setup(self, shape, n_threads):
-        self.calls = layers.of_torch(array(shape, "float32"), layers.CHANNEL_AXIS[shape], n_threads)
-
-    def time_training(self, shape, n_threads):
-        self.calls["training"]()
-
-    def time_inference(self, shape, n_threads):
-        self.calls["inference"]()
-
-    def time_backward(self, shape, n_threads):
+    @named("BatchNorm, backward")
+    def time_backward(self, shape, by):
         self.calls["backward"]()
 
 
-class Dtypes(Threads):
-    """Integers give float32."""
+class Dtypes(Timed):
+    """Of (16384, 256); integers give float32."""
 
-    params = (["float64", "float16", "uint8", "int16"], [1, 2])
-    param_names = ("dtype", "n_threads")
+    params = (["float64", "float16", "uint8", "int16"],)
+    param_names = ("dtype",)
 
-    def setup(self, dtype, n_threads):
-        super().setup(n_threads)
+    @once
+    def setup(self, dtype):
+        set_num_threads(2)
         self.calls = layers.of_bnstream(array((16384, 256), dtype))
 
-    def time_training(self, dtype, n_threads):
+    @named("BatchNorm, training, other dtypes")
+    def time_training(self, dtype):
         self.calls["training"]()
 
-    def time_inference(self, dtype, n_threads):
+    @named("BatchNorm, inference, other dtypes")
+    def time_inference(self, dtype):
         self.calls["inference"]()
 
-    def time_backward(self, dtype, n_threads):
+    @named("BatchNorm, backward, other dtypes")
+    def time_backward(self, dtype):
         self.calls["backward"]()
 
 
-class Layouts(Threads):
-    """Of x; dy and the result are laid out as a new result would be."""
+class Layouts(Timed):
+    """Of x, float32; dy and the result are laid out as a new result would be."""
 
-    params = (list(LAYOUTS), [1, 2])
-    param_names = ("layout", "n_threads")
+    params = (list(LAYOUTS),)
+    param_names = ("layout",)
 
-    def setup(self, layout, n_threads):
-        super().setup(n_threads)
+    @once
+    def setup(self, layout):
+        set_num_threads(2)
         make, axis = LAYOUTS[layout]
         self.calls = layers.of_bnstream(make(), axis)
 
-    def time_training(self, layout, n_threads):
+    @named("BatchNorm, training, other layouts")
+    def time_training(self, layout):
         self.calls["training"]()
 
-    def time_inference(self, layout, n_threads):
+    @named("BatchNorm, inference, other layouts")
+    def time_inference(self, layout):
         self.calls["inference"]()
 
-    def time_backward(self, layout, n_threads):
+    @named("BatchNorm, backward, other layouts")
+    def time_backward(self, layout):
         self.calls["backward"]()
 
 
-class InPlace(Threads):
-    """Training with out=x, which must know the statistics, and that all are finite, before it writes."""
+class InPlace(Timed):
+    """With out=x, which must know the statistics, and that all are finite, before it writes."""
 
-    params = (list(layers.CHANNEL_AXIS), [1, 2])
-    param_names = ("shape", "n_threads")
+    params = (list(layers.CHANNEL_AXIS),)
+    param_names = ("shape",)
 
-    def setup(self, shape, n_threads):
-        super().setup(n_threads)
+    @once
+    def setup(self, shape):
         need("BatchNorm")
+        set_num_threads(2)
         axis = layers.CHANNEL_AXIS[shape]
         self.x = array(shape, "float32")
         self.bn = bnstream.BatchNorm(shape[axis], channel_axis=axis)
 
-    def time_training(self, shape, n_threads):
+    @named("BatchNorm, training in place")
+    def time_training(self, shape):
         self.bn(self.x, self.x)
 
 
-class Images:
-    """uint8 to float32."""
+class Images(Timed):
+    """NumPy subtracts and divides, in float32."""
 
-    params = ([1, 2],)
-    param_names = ("n_threads",)
+    params = ([*BY, "NumPy"],)
+    param_names = ("by",)
 
-    def setup(self, n_threads):
+    @once
+    def setup(self, by):
         need("normalize")
-        self.x, self.out = array(IMAGES, "uint8"), np.ones(IMAGES, "float32")
-        self.mean, self.var = layers.IMAGE_MEAN, layers.IMAGE_SD**2
+        x, mean, sd = array(IMAGES, "uint8"), layers.IMAGE_MEAN, layers.IMAGE_SD
+        self.call = lambda: (x - mean) / sd
+        if by in BY:
+            out = np.ones(IMAGES, "float32")
+            if by.endswith("fresh"):
+                set_pages("new")
+                out = None
+            self.call = lambda: bnstream.normalize(x, mean, sd**2, out=out, n_threads=BY[by])
 
-    def time_normalize(self, n_threads):
-        bnstream.normalize(self.x, self.mean, self.var, out=self.out, n_threads=n_threads)
-
-    def time_normalize_fresh(self, n_threads):
-        bnstream.normalize(self.x, self.mean, self.var, n_threads=n_threads)
-
-
-class ImagesNumPy:
-    """In float32."""
-
-    def setup(self):
-        self.x = array(IMAGES, "uint8")
-
-    def time_subtract_and_divide(self):
-        (self.x - layers.IMAGE_MEAN) / layers.IMAGE_SD
+    @named("normalize, images of uint8 to float32")
+    def time_normalize(self, by):
+        self.call()

@@ -8,6 +8,7 @@ import numpy as np
 import bnstream
 
 from . import layers
+from .base import digits, named
 from .data import array, need
 from .timing import optional
 
@@ -71,18 +72,21 @@ def errors(way, ratio):
 
 
 class Error:
-    params = (RATIOS, list(WAYS))
-    param_names = ("mean / sd", "way")
+    params = (RATIOS[::2],)
+    param_names = ("mean / sd",)
     unit = "ulp"
 
-    def setup(self, ratio, way):
-        self.of_y, self.of_dx, self.of_grad_gamma = errors(way, ratio)
+    def setup(self, ratio):
+        self.of_y, self.of_dx, self.of_grad_gamma = errors("bnstream", ratio)
 
-    def track_forward(self, ratio, way):
-        return self.of_y
+    @named("error, y of BatchNorm by mean / sd")
+    def track_forward(self, ratio):
+        return digits(self.of_y)
 
-    def track_backward(self, ratio, way):
-        return self.of_dx
+    @named("error, dx of BatchNorm by mean / sd")
+    def track_backward(self, ratio):
+        return digits(self.of_dx)
 
-    def track_grad_gamma(self, ratio, way):
-        return self.of_grad_gamma
+    @named("error, grad_gamma of BatchNorm by mean / sd")
+    def track_grad_gamma(self, ratio):
+        return digits(self.of_grad_gamma)

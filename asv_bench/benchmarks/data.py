@@ -12,6 +12,12 @@ def need(*names):
             raise NotImplementedError(f"this bnstream has no {name}")
 
 
+def set_num_threads(n):
+    """For the layers, which have no argument for it. It holds for the process, which has one set of parameters."""
+    need("set_num_threads")
+    bnstream.set_num_threads(n)
+
+
 def array(shape, dtype, seed=0):
     """Numbers of a dtype, every page touched."""
     rng = np.random.default_rng(seed)

@@ -1,65 +1,80 @@
-"""Calls on data so small that the call itself is what costs."""
+"""Calls on data so small that the call itself is what costs. np.add of the same array is the yardstick."""
+
+from functools import partial
 
 import numpy as np
 
 import bnstream
 
+from . import layers
+from .base import TimedShort, named, once, repeated
 from .data import array, need
+from .reductions import by_numpy
 
 
-class Update:
-    """One batch of (8, 17), as a reinforcement learner sees it; np.add of it is the yardstick."""
+class Update(TimedShort):
+    """One batch as a reinforcement learner sees it."""
 
-    def setup(self):
-        need("Moments")
-        self.x = array((8, 17), "float64")
-        self.moments = bnstream.Moments().update(self.x)
+    params = (["Moments.update", "np.add"],)
+    param_names = ("call",)
 
-    def time_update(self):
-        self.moments.update(self.x)
+    @once
+    def setup(self, call):
+        x = array((8, 17), "float64")
+        self.call = partial(np.add, x, x)
+        if call == "Moments.update":
+            need("Moments")
+            self.call = partial(bnstream.Moments().update(x).update, x)
+
+    @named("small, update by 8 x 17")
+    def time_update(self, call):
+        repeated(self.call)
 
 
-class Merge:
-    """Two states of so many channels."""
-
+class Merge(TimedShort):
     params = ([17, 4096],)
-    param_names = ("n_channels",)
+    param_names = ("channels",)
 
-    def setup(self, n_channels):
+    @once
+    def setup(self, channels):
         need("Moments")
-        x = array((8, n_channels), "float64")
-        self.a, self.b = bnstream.Moments().update(x), bnstream.Moments().update(x + 1)
+        x = array((8, channels), "float64")
+        self.call = partial(bnstream.Moments().update(x).merge, bnstream.Moments().update(x + 1))
 
-    def time_merge(self, n_channels):
-        self.a.merge(self.b)
-
-
-class Small:
-    """mean_var of a small array."""
-
-    params = ([(8, 17), (100, 7), (1000, 7)],)
-    param_names = ("shape",)
-
-    def setup(self, shape):
-        need("mean_var")
-        self.x = array(shape, "float64")
-
-    def time_mean_var(self, shape):
-        bnstream.mean_var(self.x)
+    @named("small, merge by channels")
+    def time_merge(self, channels):
+        repeated(self.call)
 
 
-class NumPy:
-    """The yardsticks."""
+class MeanVar(TimedShort):
+    params = ([(8, 17), (100, 7), (1000, 7)], ["mean_var", "np.add", "mean and var of NumPy"])
+    param_names = ("shape", "call")
 
-    params = ([(8, 17), (100, 7), (1000, 7)],)
-    param_names = ("shape",)
+    @once
+    def setup(self, shape, call):
+        x = array(shape, "float64")
+        self.call = partial(np.add, x, x) if call == "np.add" else by_numpy(x, 0)
+        if call == "mean_var":
+            need("mean_var")
+            self.call = partial(bnstream.mean_var, x)
 
-    def setup(self, shape):
-        self.x = array(shape, "float64")
+    @named("small, mean_var")
+    def time_mean_var(self, shape, call):
+        repeated(self.call)
 
-    def time_add(self, shape):
-        np.add(self.x, self.x)
 
-    def time_mean_and_var(self, shape):
-        self.x.mean(0)
-        self.x.var(0)
+class Layer(TimedShort):
+    params = (["training", "inference", "backward", "np.add"], ["to out", "fresh"])
+    param_names = ("call", "result")
+
+    @once
+    def setup(self, call, result):
+        x = array((8, 17), "float32")
+        if call == "np.add":
+            self.call = partial(np.add, x, x) if result == "fresh" else partial(np.add, x, x, np.ones_like(x))
+        else:
+            self.call = layers.of_bnstream(x)[f"{call}, fresh" if result == "fresh" else call]
+
+    @named("small, BatchNorm of 8 x 17")
+    def time_layer(self, call, result):
+        repeated(self.call)

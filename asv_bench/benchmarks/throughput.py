@@ -1,10 +1,10 @@
-"""mean_var of arrays larger than the caches, by shape, dtype, layout and threads; NumPy's mean and var beside it."""
+"""mean_var of 3 to 10 million elements, by shape, dtype, layout and threads, NumPy's mean and var beside it."""
 
 import numpy as np
 
-import bnstream
-
-from .data import array, need
+from .base import Timed, named, once
+from .data import array
+from .reductions import THREADS, by_threads
 
 AXES = {
     (32768, 256): 0,                # a table
@@ -20,51 +20,32 @@ LAYOUTS = {
     "Fortran order": lambda: np.asfortranarray(array((16384, 256), "float32")),
     "byte-swapped": lambda: array((16384, 256), "float32").astype(">f4"),
 }
+BY = [*THREADS, "NumPy"]
 
 
-class Shapes:
-    params = (list(AXES), DTYPES, [1, 2])
-    param_names = ("shape", "dtype", "n_threads")
+class MeanVar(Timed):
+    params = (list(AXES), DTYPES, BY)
+    param_names = ("shape", "dtype", "by")
 
-    def setup(self, shape, dtype, n_threads):
-        need("mean_var")
-        self.x = array(shape, dtype)
+    @once
+    def setup(self, shape, dtype, by):
+        self.call = by_threads(array(shape, dtype), AXES[shape], by)
 
-    def time_mean_var(self, shape, dtype, n_threads):
-        bnstream.mean_var(self.x, AXES[shape], n_threads=n_threads)
-
-
-class ShapesNumPy:
-    params = (list(AXES), DTYPES)
-    param_names = ("shape", "dtype")
-
-    def setup(self, shape, dtype):
-        self.x = array(shape, dtype)
-
-    def time_mean_and_var(self, shape, dtype):
-        self.x.mean(AXES[shape])
-        self.x.var(AXES[shape])
+    @named("mean_var")
+    def time_mean_var(self, shape, dtype, by):
+        self.call()
 
 
-class Layouts:
-    params = (list(LAYOUTS), [1, 2])
-    param_names = ("layout", "n_threads")
+class Layouts(Timed):
+    """float32."""
 
-    def setup(self, layout, n_threads):
-        need("mean_var")
-        self.x = LAYOUTS[layout]()
+    params = (list(LAYOUTS), BY)
+    param_names = ("layout", "by")
 
-    def time_mean_var(self, layout, n_threads):
-        bnstream.mean_var(self.x, n_threads=n_threads)
+    @once
+    def setup(self, layout, by):
+        self.call = by_threads(LAYOUTS[layout](), 0, by)
 
-
-class LayoutsNumPy:
-    params = (list(LAYOUTS),)
-    param_names = ("layout",)
-
-    def setup(self, layout):
-        self.x = LAYOUTS[layout]()
-
-    def time_mean_and_var(self, layout):
-        self.x.mean(0)
-        self.x.var(0)
+    @named("mean_var, other layouts")
+    def time_mean_var(self, layout, by):
+        self.call()
