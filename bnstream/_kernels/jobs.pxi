@@ -22,7 +22,8 @@ ctypedef struct Job:
 ctypedef int (*Task)(const Job *job, Py_ssize_t task) noexcept nogil
 
 
-cdef Job make_job(const View *view, const Sink *sink, const Layer *layer, bint omit, int n_threads) noexcept nogil:
+cdef Job make_job(const View *view, const Sink *sink, const Layer *layer, bint omit, int n_threads,
+                  bint sums=True) noexcept nogil:
     cdef Job job
     job.view = view
     job.sink = sink
@@ -30,7 +31,7 @@ cdef Job make_job(const View *view, const Sink *sink, const Layer *layer, bint o
     job.grads = job.parts = NULL
     job.omit = omit
     job.n_threads = n_threads
-    job.plan = make_plan(view)
+    job.plan = make_plan(view, sums)
     return job
 
 
@@ -115,7 +116,7 @@ cdef int accumulate(const View *view, const Sink *sink, bint omit, int n_threads
 
 
 cdef int affine(const View *view, const Layer *layer, int n_threads) noexcept nogil:
-    cdef Job job = make_job(view, NULL, layer, False, n_threads)
+    cdef Job job = make_job(view, NULL, layer, False, n_threads, False)
     return run_affine(&job)
 
 

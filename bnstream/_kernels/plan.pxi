@@ -12,8 +12,6 @@ cdef enum:
     BLOCK_ROWS = 512        # at the most, of each column, in eights: equal terms round to one side, so few additions
     RUN = 32768             # elements of a channel in a block of runs
     RUN_WIDTH = 128         # columns that a run is read as
-    SHORT_RUN = 256         # runs up to this, beside each other, are taken as columns ...
-    FEW_RUNS = 64           # ... up to this where there are fewer than eight of each channel
     TILE = 32768            # doubles of scratch for what cannot be read in place
     TASKS = 32              # at least so many, where there is enough to do ...
     TASK_BYTES = 262144     # ... with this much for each
@@ -115,7 +113,15 @@ cdef Py_ssize_t run_width(Py_ssize_t n) noexcept nogil:
     return n if n <= RUN_WIDTH else max(16, min(<Py_ssize_t> RUN_WIDTH, n // 8 & -16))
 
 
-cdef Plan make_plan(const View *view) noexcept nogil:
+cdef Py_ssize_t longest_columns(Py_ssize_t n_runs, bint sums) noexcept nogil:
+    """Runs up to this, beside each other, are taken as columns. Where there are few of a channel, columns cost more than they
+    give, but sums of a channel at a time cost even more."""
+    if sums:
+        return 256 if n_runs >= 8 else 64
+    return 64 if n_runs >= 32 else 8
+
+
+cdef Plan make_plan(const View *view, bint sums) noexcept nogil:
     cdef Plan p
     cdef int last = view.n_batch - 1
     cdef Dim channel, fastest
@@ -134,8 +140,7 @@ cdef Plan make_plan(const View *view) noexcept nogil:
         pass                                                        # columns: a table, channels last
     elif 1 <= view.n_batch <= 2 and apart(view, &fastest, 1):
         p.unit = view.batch[0] if view.n_batch == 2 else no_dim(view)
-        if (apart(view, &channel, fastest.n) and fastest.n <= SHORT_RUN and (p.unit.n >= 8 or fastest.n <= FEW_RUNS)
-                and not p.anchored):
+        if apart(view, &channel, fastest.n) and fastest.n <= longest_columns(p.unit.n, sums) and not p.anchored:
             p.inner = fastest.n                                     # columns: short runs beside each other
         else:
             p.by_runs = True                                        # long runs
