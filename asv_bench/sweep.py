@@ -1,6 +1,6 @@
 """Whether any shape is slower than with NumPy or PyTorch: the worst ratios of a sweep, as a Markdown table.
 
-    python asv_bench/sweep.py [--worst 10] [--max-mib 64] [--only TEXT] [--pages new|reused] [--csv FILE]
+    python asv_bench/sweep.py [--worst 10] [--max-mib 64] [--threads 1 2] [--only TEXT] [--csv FILE]
 
 Rows by powers of ten, channels and inner sizes from one up, channels first and last, dtypes and threads. The same call:
 new results on all sides. Where bnstream is at least LEAD times as fast at first sight the peer is not timed again.
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from benchmarks.data import array
 from benchmarks.layers import EPS
-from benchmarks.timing import optional, set_pages
+from benchmarks.timing import PAUSE, WARM_UP, optional, set_pages
 
 import bnstream
 
@@ -26,7 +26,6 @@ CHANNELS = [1, 2, 3, 7, 16, 17, 64, 100, 1000, 4097]
 INNER = [1, 9, 49, 3136]
 DTYPES = ["float32", "float64", "float16", "uint8"]
 LEAD = 2
-PAUSE = 0.012       # s; until the threads of the call before sleep
 
 
 def shapes(max_bytes):
@@ -88,9 +87,12 @@ def batch_norm_calls(x, channel_axis, threads, torch):
 
 
 def seconds(call, pause, at_least=2e-4):
-    """One measurement: of enough calls that the clock does not matter."""
+    """One measurement: of enough calls that the clock does not matter, after a pause with its threads awake again."""
     time.sleep(pause)
+    warm = time.perf_counter() + (WARM_UP if pause else 0)
     call()
+    while time.perf_counter() < warm:
+        call()
     start = time.perf_counter()
     call()
     once = time.perf_counter() - start
@@ -133,6 +135,8 @@ def sweep(max_bytes, threads, only):
             if dtype in ("float32", "float64"):
                 kinds |= batch_norm_calls(x, channel_axis, n, torch)
             for kind, calls in kinds.items():
+                if len(calls) == 1:         # no peer installed that has it
+                    continue
                 found = compare(calls, PAUSE if n > 1 and torch and x.nbytes > 60_000 else 0)
                 ours = found.pop("bnstream")
                 peer = min(found, key=found.get)

@@ -23,5 +23,5 @@ def __getattr__(name: str) -> str:
     if name == "__version__":       # only when asked for: to import importlib.metadata takes as long as all of bnstream
         from importlib.metadata import version
 
-        return version("bnstream")
+        return globals().setdefault(name, version("bnstream"))
     raise AttributeError(f"module 'bnstream' has no attribute {name!r}")

@@ -4,7 +4,6 @@ from typing import Literal, overload
 
 import numpy as np
 
-import bnstream
 from bnstream import _kernels
 from bnstream._kernels import _runtime
 
@@ -39,8 +38,10 @@ def show_config(mode: str = "stdout") -> dict[str, str | int] | None:
     """
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"mode must be 'stdout' or 'dicts', got {mode!r}")
+    from importlib.metadata import version  # takes as long as all of bnstream
+
     config: dict[str, str | int] = {
-        "bnstream": bnstream.__version__,
+        "bnstream": version("bnstream"),
         "numpy": np.__version__,
         "level": _kernels.level,
         "levels of this CPU": ", ".join(_runtime.cpu_levels()),

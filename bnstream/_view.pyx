@@ -20,9 +20,6 @@ from bnstream._kernels._table cimport (
 
 cnp.import_array()
 
-cdef extern from "numpy/arrayobject.h":
-    const int NPY_HALF
-
 cdef str ACCEPTED = "float16, bfloat16, float32, float64, bool, or integers of 8 to 64 bits"
 
 
@@ -111,7 +108,7 @@ cdef int element_of(ndarray a) except -1:
         return FLOAT32
     if number == cnp.NPY_DOUBLE:
         return FLOAT64
-    if number == NPY_HALF:
+    if number == cnp.NPY_FLOAT16:
         return FLOAT16
     dtype = a.dtype
     kind, size = dtype.kind, dtype.itemsize

@@ -17,9 +17,6 @@ from bnstream._kernels import capsule
 
 cnp.import_array()
 
-cdef extern from "numpy/arrayobject.h":
-    const int NPY_HALF
-
 cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
 
 
@@ -49,7 +46,7 @@ cdef ndarray empty_result(ndarray a, unsigned long long axes, bint keepdims, Ele
     if element == BFLOAT16:     # not one of NumPy's own
         return np.empty(kept_shape(a, axes, keepdims), (a.dtype if dtype is None else np.dtype(dtype)).newbyteorder("="))
     return cnp.PyArray_EMPTY(n, shape, cnp.NPY_DOUBLE if element == FLOAT64 else
-                             (cnp.NPY_FLOAT if element == FLOAT32 else NPY_HALF), 0)
+                             (cnp.NPY_FLOAT if element == FLOAT32 else cnp.NPY_FLOAT16), 0)
 
 
 def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="propagate", n_threads=None):
@@ -140,7 +137,8 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     if failed:
         raise MemoryError("no memory for the scratch of mean_var")
     if policy == RAISE and view.n_rows and not np.isfinite(mean).all():
-        wide, _ = mean_var(a, axis, dtype=np.float64, keepdims=keepdims)     # too large for the dtype is no fault
+        # Too large for the dtype is no fault of the data.
+        wide, _ = mean_var(a, axis, dtype=np.float64, keepdims=keepdims, n_threads=n_threads)
         require_finite(np.asarray(wide))
     return (mean, var) if mean.ndim else (mean[()], var[()])
 

@@ -30,6 +30,7 @@ def cases():
     shapes = [("columns", (2500, 96), 0), ("wide", (300, 1300), 0), ("fold", (20000, 3), 0), ("narrow", (9000, 17), 0),
               ("one column", (70000, 1), 0), ("rows", (5, 30011), 1), ("images", (4, 6, 50, 60), (0, 2, 3)),
               ("short runs", (90, 33, 7, 7), (0, 2, 3)), ("runs of 2", (500, 70, 2), (0, 2)), ("few", (7, 5), 0),
+              ("planes", (50, 4, 300), (0, 2)),
               ("all", (331, 217), None)]
     for i, (name, shape, axis) in enumerate(shapes):
         x = awkward(np.random.default_rng(i).standard_normal(shape), i)

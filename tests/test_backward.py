@@ -15,6 +15,7 @@ from bnstream import BatchNorm
 SHAPES = {
     "table": ((300, 5), 1), "wide": ((9, 600), -1), "7 x 7": ((5, 9, 7, 7), 1), "56 x 56": ((2, 3, 56, 56), 1),
     "channels last": ((3, 8, 9, 3), 3), "rows": ((4, 310), 0), "two rows": ((2, 17), 1),
+    "one image": ((1, 70, 7, 15), 1), "long rows": ((130, 270), 0),
 }
 
 

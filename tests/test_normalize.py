@@ -17,6 +17,7 @@ SHAPES = {
     "channels last": ((3, 8, 9, 3), -1), "two channel axes": ((4, 3, 5, 6), (1, 3)),
     "channels at both ends": ((3, 7, 4, 2), (-1, 0)), "no batch axis": ((4, 6), (0, 1)),
     "no channel axis": ((40, 3), ()), "vector": ((50,), 0), "five": ((2, 3, 2, 4, 5), 2),
+    "one image": ((1, 70, 7, 7), 1), "long rows": ((130, 270), 0),
 }
 
 

@@ -53,6 +53,8 @@ def test_docstring(name):
 def test_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert bnstream.__version__ == project["version"]
+    with pytest.raises(AttributeError, match="no attribute 'version'"):
+        _ = bnstream.version
 
 
 def test_signatures():

@@ -22,7 +22,7 @@ ctypedef struct Coefficients:   # what an affine task needs of each channel, the
     uint64_t anchor[PITCH]
 
 
-cdef inline void affine_columns(const element *x, result y, Py_ssize_t first, Py_ssize_t width, const Coefficients *w,
+cdef inline void affine_columns(const native *x, result y, Py_ssize_t first, Py_ssize_t width, const Coefficients *w,
                                 Py_ssize_t channel, bint one) noexcept nogil:
     """`width` columns from `first` on: of one channel, or with coefficients of their own."""
     cdef Py_ssize_t j, i
@@ -31,12 +31,12 @@ cdef inline void affine_columns(const element *x, result y, Py_ssize_t first, Py
         y[j] = (x[j] - w.mean[i]) * w.scale[i] + w.beta[i]
 
 
-cdef inline void affine_rows(const element *x, result y, const Layout *from_, const Layout *to, Py_ssize_t n_rows,
+cdef inline void affine_rows(const native *x, result y, const Layout *from_, const Layout *to, Py_ssize_t n_rows,
                              Py_ssize_t width, const Coefficients *w, Py_ssize_t channel, bint one) noexcept nogil:
     cdef Py_ssize_t r, j, strip = strip_of(x), n_strips = width // strip
     for r in range(n_rows):
         for j in range(n_strips):
-            prefetch(x + j * strip + from_.ahead, strip * sizeof(element))
+            prefetch(x + j * strip + from_.ahead, strip * sizeof(native))
             prefetch(y + j * strip + to.ahead, strip * sizeof(y[0]))
             affine_columns(x, y, j * strip, strip, w, channel, one)
         affine_columns(x, y, n_strips * strip, width - n_strips * strip, w, channel, one)
@@ -44,7 +44,7 @@ cdef inline void affine_rows(const element *x, result y, const Layout *from_, co
         y += to.pitch
 
 
-cdef inline void affine_tables(const element *x, result y, const Block *b, const Coefficients *w, Py_ssize_t channel,
+cdef inline void affine_tables(const native *x, result y, const Block *b, const Coefficients *w, Py_ssize_t channel,
                                bint one) noexcept nogil:
     """A table of one channel is one long row."""
     cdef const Layout *from_ = &b.layout[0]
@@ -57,7 +57,7 @@ cdef inline void affine_tables(const element *x, result y, const Block *b, const
         y += to.table_pitch
 
 
-cdef inline void affine_elements(const element *x, result y, const Block *b, const Coefficients *w,
+cdef inline void affine_elements(const native *x, result y, const Block *b, const Coefficients *w,
                                  Py_ssize_t channel) noexcept nogil:
     if b.by_channel:
         affine_tables(x, y, b, w, channel, True)
@@ -144,8 +144,8 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
         if tile == NULL:
             return -1
     make_coefficients(job.view, p, &t, job.layer, &w)
-    for k in range(t.channels):         # scale may be inf
-        w.beta[k] -= w.mean_lo[k] * w.scale[k] if w.mean_lo[k] != 0 else 0.0
+    for k in range(t.channels):         # where scale is inf so is what it would add, or NaN
+        w.beta[k] -= w.mean_lo[k] * w.scale[k] if finite(w.scale[k]) else 0.0
     to_columns(p, &t, w.mean)
     to_columns(p, &t, w.scale)
     to_columns(p, &t, w.beta)

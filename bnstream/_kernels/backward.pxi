@@ -4,6 +4,8 @@
 #   dx = gamma * invstd * (dy - grad_beta / n - xhat * grad_gamma / n)
 #      = (dy - grad_beta / n) * scale - (x - mean) * slope,     slope = gamma * invstd**2 * grad_gamma / n
 #
+# In the loops mean is its upper half; what mean_lo adds is made up for once a channel.
+#
 # The sums read x and dy once, 6 operations an element; dx reads both again, from the cache where a task's channels fit in
 # it, 5 operations. Sums of a block are doubles, from block to block pairs of doubles. Under `omit` an element x that is NaN
 # or inf has no part in the sums, and its dx is 0.

@@ -7,9 +7,9 @@
 # Which thread takes which task changes no bit. Within a segment, and from segment to segment, states are merged one
 # after the other: as pairs of doubles they lose no more so than in a tree, which would need room for all its levels.
 #
-# The shift of a block is the mean of the block before, of the first one that of eight rows: nearly always within a fraction
-# of the deviation of the mean, so that the guard, at three bits lost, hardly ever asks for a second look. (With the first
-# row as the shift and a guard at one bit, a third of all channels of normal data would ask.)
+# The shift of a block is the mean of the block before, of the first one that of eight elements: nearly always within a
+# fraction of the deviation of the mean, so that the guard, at three bits lost, hardly ever asks for a second look. (With
+# the first row as the shift and a guard at one bit, a third of all channels of normal data would ask.)
 
 ctypedef struct Sums:
     double n[PITCH]

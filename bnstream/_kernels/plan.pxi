@@ -10,7 +10,7 @@ cdef enum:
     PITCH = WIDTH + 8       # from one array of them to the next: not a page, where all would fall on the same cache lines
     BLOCK_BYTES = 524288
     BLOCK_ROWS = 512        # at the most, of each column, in eights: equal terms round to one side, so few additions
-    RUN = 32768             # elements of a channel in a block of runs
+    RUN = 32768             # elements of a block of runs, of one channel or several
     RUN_WIDTH = 128         # columns that a run is read as
     TILE = 32768            # doubles of scratch for what cannot be read in place
     TASKS = 32              # at least so many, where there is enough to do ...
@@ -108,14 +108,14 @@ cdef Py_ssize_t fold_of(Py_ssize_t width, Py_ssize_t n_rows) noexcept nogil:
 
 
 cdef Py_ssize_t run_width(Py_ssize_t n) noexcept nogil:
-    """The columns that a run of n elements is read as: few, as each costs the block some time, but in eight rows, of whole
-    vectors."""
-    return n if n <= RUN_WIDTH else max(16, min(<Py_ssize_t> RUN_WIDTH, n // 8 & -16))
+    """The columns that a run of n elements is read as: one row where it is short, else few, as each costs the block
+    some time, but of whole vectors."""
+    return n if n <= RUN_WIDTH else max(STRIP, min(<Py_ssize_t> RUN_WIDTH, n // 8 & -16))
 
 
 cdef Py_ssize_t longest_columns(Py_ssize_t n_runs, bint sums) noexcept nogil:
-    """Runs up to this, beside each other, are taken as columns. Where there are few of a channel, columns cost more than they
-    give, but sums of a channel at a time cost even more."""
+    """Runs up to this, beside each other, are taken as columns. Where there are few of a channel, columns cost more than
+    they give, but sums of a channel at a time cost even more."""
     if sums:
         return 256 if n_runs >= 8 else 64
     return 64 if n_runs >= 32 else 8
@@ -151,11 +151,12 @@ cdef Plan make_plan(const View *view, bint sums) noexcept nogil:
         p.by_runs = view.n_kept == 0 or view.n_batch > 0 and faster(view, &fastest, &channel)
 
     if p.by_runs:
-        p.chunk = min(channel.n, max(1, min(<Py_ssize_t> WIDTH, div(RUN, view.n_rows))))
+        p.chunk = max(1, min(<Py_ssize_t> WIDTH, div(RUN, view.n_rows)))
+        p.chunk = ceil_div(channel.n, ceil_div(channel.n, p.chunk))
         if p.tiled:                                                 # any rows are gathered into one run
             p.unit.n = view.n_rows
             p.run = 1
-            p.block_units = div(RUN, p.chunk)
+            p.block_units = div(TILE, p.chunk)
             p.inner = run_width(min(p.block_units, p.unit.n))
         else:
             p.inner = run_width(p.run)

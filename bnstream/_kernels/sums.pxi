@@ -9,7 +9,7 @@ ctypedef fused number:  # added up in double; of the integers every sum is exact
     i16
     u16
 
-ctypedef fused element:  # any that is read in place
+ctypedef fused native:  # any that is read in place
     f32
     f64
     i16
@@ -22,9 +22,9 @@ ctypedef fused byte:    # added up in 32 bits, exactly
     int8_t
 
 
-cdef inline Py_ssize_t strip_of(const element *x) noexcept nogil:
+cdef inline Py_ssize_t strip_of(const native *x) noexcept nogil:
     """How many elements to go on before the next prefetch."""
-    return max(<Py_ssize_t> STRIP, <Py_ssize_t> (LINE // sizeof(element)))
+    return max(<Py_ssize_t> STRIP, <Py_ssize_t> (LINE // sizeof(native)))
 
 
 cdef inline double tree(double a, double b, double c, double d, double e, double f, double g, double h) noexcept nogil:
