@@ -20,16 +20,16 @@ def _library():
     subprocess.run([compiler, "-O3", "-fopenmp", "-shared", "-fPIC", "-x", "c", source, "-o", target], check=True)
     library = ctypes.CDLL(str(target))
     shutil.rmtree(folder)
-    library.bn_read.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    library.bn_read.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int]
     library.bn_read.restype = ctypes.c_int64
     library.bn_copy.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     library.bn_copy.restype = None
     return library
 
 
-def read(x, n_threads):
-    """Read a contiguous array once."""
-    return _library().bn_read(x.ctypes.data, x.nbytes, n_threads)
+def read(x, n_threads, times=1):
+    """Read a contiguous array, once or so many times over."""
+    return _library().bn_read(x.ctypes.data, x.nbytes, n_threads, times)
 
 
 def copy(x, y, n_threads):
