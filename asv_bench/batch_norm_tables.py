@@ -1,72 +1,121 @@
 """The tables of compare.py about batch normalization."""
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
 import numpy as np
-from benchmarks import batchnorm_accuracy, floor, layers
+import peers
+from benchmarks import floor, layers
 from benchmarks.data import array
-from benchmarks.timing import interleaved, optional
-from table import Table, ratio
+from benchmarks.timing import optional, set_pages
+from measure import RATIO, medians, threads
+from table import Table
 
 import bnstream
 
-KINDS = ("training", "inference", "backward", "training, fresh", "inference, fresh", "backward, fresh")
+COPIES = {"training": 1, "inference": 1, "backward": 3 / 2, "normalize": 5 / 8}    # of float32, in bytes moved
 IMAGES = (128, 224, 224, 3)
+SHAPES = {      # name: shape, channel axis
+    "(128, 64, 56, 56)": ((128, 64, 56, 56), 1),
+    "(128, 56, 56, 64), channels last": ((128, 56, 56, 64), 3),
+    "(100000, 256)": ((100000, 256), 1),
+    "(32, 64, 56, 56)": ((32, 64, 56, 56), 1),
+    "(32, 512, 14, 14)": ((32, 512, 14, 14), 1),
+    "(32, 2048, 7, 7)": ((32, 2048, 7, 7), 1),
+    "(4096, 256)": ((4096, 256), 1),
+}
 
 
-def plain(kind):
-    """What PyTorch is asked for: its function has no `out`."""
-    return kind.removesuffix(", fresh").removesuffix(", without a layer")
-
-
-def peers(x, channel_axis, threads, dy, out):
-    """The calls of those that are installed, by (who, what)."""
-    calls = {}
+def layer(n_threads, shape, channel_axis):
+    """The calls on one array, by (who, what)."""
+    x, dy = array(shape, "float32"), array(shape, "float32", 1)
+    out = np.ones_like(x)
+    calls = {("copy", ""): lambda: floor.copy(x, out, n_threads)}
+    for name, call in layers.of_bnstream(x, channel_axis, dy, out).items():
+        kind = name.removesuffix(", fresh")
+        calls["out" if kind == name else "bnstream", kind] = call
+    calls |= {("NumPy", kind): call for kind, call in layers.of_numpy(x, channel_axis).items()}
     if optional("torch"):
-        calls |= {("torch", kind): call for kind, call in layers.of_torch(x, channel_axis, threads, dy).items()}
+        calls |= {("PyTorch", kind): call for kind, call in layers.of_torch(x, channel_axis, n_threads, dy).items()}
     if x.ndim == 4 and channel_axis == 1 and optional("onnx") and optional("onnxruntime"):
-        calls["onnxruntime", "inference"] = layers.of_onnxruntime(x, out, threads)
+        calls["ONNX Runtime", "inference"] = layers.of_onnxruntime(x, out, n_threads)
     return calls
 
 
-def throughput(rounds, threads, only, pages):
-    columns = ("torch", "onnxruntime", "numpy")
-    table = Table(only, f"batch_norm float32, {threads} threads, {pages}", "ms", "of a parallel copy", *columns)
-    for shape, channel_axis in layers.CHANNEL_AXIS.items():
-        last = ", channels last" if channel_axis == 3 else ""
-        names = {kind: f"{shape}{last}, {kind}" for kind in KINDS}
-        wanted = [kind for kind, name in names.items() if table.wants(name)]
-        if not wanted:
-            continue
-        x, dy = array(shape, "float32"), array(shape, "float32", 1)
-        out = np.ones_like(x)
-        ours = layers.of_bnstream(x, channel_axis, dy, out)
-        calls = {kind: ours[kind] for kind in wanted} | {"copy": lambda x=x, out=out: floor.copy(x, out, threads)}
-        for (who, what), call in peers(x, channel_axis, threads, dy, out).items():
-            if what in map(plain, wanted):
-                calls[who, what] = call
-        seconds = interleaved(calls, rounds)
-        for kind in wanted:
-            of_peers = {who: seconds[who, plain(kind)] for who in columns if (who, plain(kind)) in seconds}
-            if kind != "inference":
-                of_peers.pop("onnxruntime", None)       # it writes to `out`
-            table.row(names[kind], f"{seconds[kind] * 1e3:.3f}", f"{seconds['copy'] / seconds[kind]:.0%}",
-                      *(ratio(of_peers, who, seconds[kind]) for who in columns))
-    images(rounds, threads, table)
-
-
-def images(rounds, threads, table):
-    """The same table's rows of uint8 to float32, which NumPy does in two steps."""
-    names = {kind: f"{IMAGES} uint8, normalize{kind}" for kind in ("", ", fresh")}
-    if not table.wants(*names.values()):
-        return
-    x, out = array(IMAGES, "uint8"), np.ones(IMAGES, "float32")
+def images(n_threads):
+    """The same of uint8 to float32; the copy is of as much float32."""
+    x, out, other = array(IMAGES, "uint8"), np.ones(IMAGES, "float32"), np.ones(IMAGES, "float32")
     mean, sd = layers.IMAGE_MEAN, layers.IMAGE_SD
-    seconds = interleaved({
-        "": lambda: bnstream.normalize(x, mean, sd**2, out=out),
-        ", fresh": lambda: bnstream.normalize(x, mean, sd**2),
-        "numpy": lambda: (x - mean) / sd,
-    }, rounds)
-    for kind, name in names.items():
-        table.row(name, f"{seconds[kind] * 1e3:.3f}", "", "", "", ratio(seconds, "numpy", seconds[kind]))
+    calls = {
+        ("copy", ""): lambda: floor.copy(other, out, n_threads),
+        ("out", "normalize"): lambda: bnstream.normalize(x, mean, sd**2, out=out),
+        ("bnstream", "normalize"): lambda: bnstream.normalize(x, mean, sd**2),
+    }
+    return calls | {(who, "normalize"): call for who, call in peers.normalize(x, mean, sd, n_threads).items()}
+
+
+def of_kinds(wanted, with_out, rounds, make, n_threads, *arguments):
+    """Medians of the calls of these kinds; what is written to `out` meets no new page, and is measured but once."""
+    bnstream.set_num_threads(n_threads)
+    calls = make(n_threads, *arguments)
+    out = () if with_out else ("copy", "out", "ONNX Runtime")
+    return medians({(who, kind): call for (who, kind), call in calls.items()
+                    if who not in out and kind in ("", *wanted)}, rounds)
+
+
+def processes():
+    """One for each answer to where large results go: to pages that the process used before, or to new ones."""
+    return {pages: ProcessPoolExecutor(1, get_context("spawn"), set_pages, [pages]) for pages in ("reused", "new")}
+
+
+def fill(table, rows, kinds, run, make):
+    """Rows of each of the arrays, given by name with the other arguments of make, and kind."""
+    pools = processes()
+    with pools["reused"], pools["new"]:
+        for name, arguments in rows.items():
+            wanted = [kind for kind in kinds if table.wants(f"{name}, {kind}")]
+            if not wanted:
+                continue
+            seconds = {pages: pool.submit(of_kinds, wanted, pages == "reused", run.rounds, make, run.threads,
+                                          *arguments).result() for pages, pool in pools.items()}
+            for kind in wanted:
+                table.row(f"{name}, {kind}", values(seconds, kind))
+
+
+def values(seconds, kind):
+    """The numbers of a row, by pages and (who, what)."""
+    reused = seconds["reused"]
+    out = reused["out", kind]
+    found = {"ms": out * 1e3, "floors": out / reused["copy", ""] / COPIES[kind]}
+    if ("ONNX Runtime", kind) in reused:
+        found["ONNX Runtime"] = reused["ONNX Runtime", kind] / out
+    for pages, of_calls in seconds.items():
+        ours = of_calls["bnstream", kind]
+        found[f"ms, {pages} pages"] = ours * 1e3
+        found |= {f"{who}, {pages} pages": of_calls[who, kind] / ours for who in ("NumPy", "PyTorch")
+                  if (who, kind) in of_calls}
+    return found
+
+
+def columns(given, *others):
+    """Of peers that are given `out`, and of those that make a new result."""
+    result = {"ms": "{:.3f}", "floors": "{:.2f}"} | dict.fromkeys(peers.installed(*given), RATIO)
+    for pages in ("reused", "new"):
+        result[f"ms, {pages} pages"] = "{:.3f}"
+        result |= {f"{who}, {pages} pages": RATIO for who in peers.installed(*others)}
+    return result
+
+
+def throughput(run):
+    table = Table(run.only, f"batch_norm float32, {threads(run.threads)}", columns(["ONNX Runtime"], "NumPy", "PyTorch"))
+    fill(table, SHAPES, ("training", "inference", "backward"), run, layer)
+    return table
+
+
+def of_images(run):
+    table = Table(run.only, f"uint8 to float32, {threads(run.threads)}", columns([], "NumPy", "PyTorch"))
+    fill(table, {str(IMAGES): ()}, ["normalize"], run, images)
+    return table
 
 
 def functional(x, out, training):
@@ -76,43 +125,25 @@ def functional(x, out, training):
     return lambda: bnstream.batch_norm(x, mean, var, gamma, beta, training=training, out=out)
 
 
-def latency(rounds, only):
-    """Small batches, against np.add of the same array."""
-    table = Table(only, "one batch of (8, 17) float32", "us", "of np.add", "torch")
+def small_batches(run):
+    """Against np.add of the same array."""
+    names = peers.installed("PyTorch")
+    table = Table(run.only, "one batch of (8, 17) float32",
+                  {"us": "{:.2f}", "of np.add": "{:.1f}"} | dict.fromkeys(names, RATIO))
     x = array((8, 17), "float32")
     out = np.ones_like(x)
     calls = layers.of_bnstream(x, out=out)
-    kinds = [*KINDS]
-    for kind, training in (("training", True), ("inference", False)):
-        kinds.append(f"{kind}, without a layer")
-        calls[kinds[-1]] = functional(x, out, training)
+    calls |= {f"{kind}, without a layer": functional(x, out, kind == "training") for kind in ("training", "inference")}
     calls |= {"np.add": lambda: np.add(x, x, out), "np.add, fresh": lambda: np.add(x, x)}
     if not table.wants(*calls):
-        return
-    if optional("torch"):
-        calls |= {("torch", kind): call for kind, call in layers.of_torch(x).items()}
-    seconds = interleaved(calls, rounds, 2000)
-    for name in (*kinds, "np.add", "np.add, fresh"):
-        ours = seconds[name]
-        add = seconds["np.add, fresh" if name.endswith("fresh") else "np.add"]
-        table.row(name, f"{ours * 1e6:.2f}", f"{ours / add:.2f}", ratio(seconds, ("torch", plain(name)), ours))
-
-
-def errors(only):
-    """In training, in ulp: the worst of four channels."""
-    ways = [way for way in batchnorm_accuracy.WAYS if way == "bnstream" or optional(way)]
-    shape = (batchnorm_accuracy.N, batchnorm_accuracy.CHANNELS)
-    columns = [f"{way}: {what}" for what in ("y", "dx", "grad_gamma") for way in ways]
-    table = Table(only, f"batch_norm, errors in ulp by mean / sd, {shape} float32", *columns)
-    for mean in batchnorm_accuracy.RATIOS:
-        if table.wants(f"{mean:,}"):
-            found = [batchnorm_accuracy.errors(way, mean) for way in ways]
-            table.row(f"{mean:,}", *(f"{error:.3g}" for of_one in zip(*found, strict=True) for error in of_one))
-
-
-def tables(rounds, threads, only, pages=None):
-    bnstream.set_num_threads(threads)
-    throughput(rounds, threads, only, f"{pages or 'any'} pages")
-    latency(rounds, only)
-    errors(only)
-    bnstream.set_num_threads(None)
+        return table
+    of_torch = layers.of_torch(x) if names else {}
+    seconds = medians(calls | {("PyTorch", kind): call for kind, call in of_torch.items()}, run.rounds)
+    for name in calls:
+        kind, _, way = name.partition(", ")
+        add = seconds["np.add, fresh" if way == "fresh" else "np.add"]
+        values = {"us": seconds[name] * 1e6, "of np.add": seconds[name] / add}
+        if ("PyTorch", kind) in seconds:
+            values["PyTorch"] = seconds["PyTorch", kind] / seconds[name]
+        table.row(name, values)
+    return table
