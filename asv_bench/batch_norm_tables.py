@@ -15,6 +15,7 @@ import bnstream
 
 COPIES = {"training": 1, "inference": 1, "backward": 3 / 2, "normalize": 5 / 8}    # of float32, in bytes moved
 IMAGES = (128, 224, 224, 3)
+FRESH = ("NumPy", "PyTorch")        # always make a new result
 SHAPES = {      # name: shape, channel axis
     "(128, 64, 56, 56)": ((128, 64, 56, 56), 1),
     "(128, 56, 56, 64), channels last": ((128, 56, 56, 64), 3),
@@ -92,28 +93,28 @@ def values(seconds, kind):
     for pages, of_calls in seconds.items():
         ours = of_calls["bnstream", kind]
         found[f"ms, {pages} pages"] = ours * 1e3
-        found |= {f"{who}, {pages} pages": of_calls[who, kind] / ours for who in ("NumPy", "PyTorch")
+        found |= {f"{who}, {pages} pages": of_calls[who, kind] / ours for who in FRESH
                   if (who, kind) in of_calls}
     return found
 
 
-def columns(given, *others):
+def columns(*given):
     """Of peers that are given `out`, and of those that make a new result."""
     result = {"ms": "{:.3f}", "floors": "{:.2f}"} | dict.fromkeys(peers.installed(*given), RATIO)
     for pages in ("reused", "new"):
         result[f"ms, {pages} pages"] = "{:.3f}"
-        result |= {f"{who}, {pages} pages": RATIO for who in peers.installed(*others)}
+        result |= {f"{who}, {pages} pages": RATIO for who in peers.installed(*FRESH)}
     return result
 
 
 def throughput(run):
-    table = Table(run.only, f"batch_norm float32, {threads(run.threads)}", columns(["ONNX Runtime"], "NumPy", "PyTorch"))
+    table = Table(run.only, f"batch_norm float32, {threads(run.threads)}", columns("ONNX Runtime"))
     fill(table, SHAPES, ("training", "inference", "backward"), run, layer)
     return table
 
 
 def of_images(run):
-    table = Table(run.only, f"uint8 to float32, {threads(run.threads)}", columns([], "NumPy", "PyTorch"))
+    table = Table(run.only, f"uint8 to float32, {threads(run.threads)}", columns())
     fill(table, {str(IMAGES): ()}, ["normalize"], run, images)
     return table
 
