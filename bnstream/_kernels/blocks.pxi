@@ -93,7 +93,7 @@ cdef Block make_block(const View *view, const Plan *p, const Segment *t, Py_ssiz
         layout.table_pitch = elements(p.unit.stride[k], layout.itemsize)
         if p.by_runs:           # the next run, or further on in this one
             layout.channel_pitch = elements(last_kept(view).stride[k], layout.itemsize)
-            layout.ahead = layout.table_pitch if p.pieces == 1 and p.unit.n > 1 else div(AHEAD, layout.itemsize)
+            layout.ahead = layout.table_pitch if p.pieces == 1 and p.block_units > 1 else div(AHEAD, layout.itemsize)
             continue
         if p.fold == 1:
             layout.pitch = layout.table_pitch

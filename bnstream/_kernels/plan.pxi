@@ -126,6 +126,7 @@ cdef Plan make_plan(const View *view, bint sums) noexcept nogil:
     cdef int last = view.n_batch - 1
     cdef Dim channel, fastest
     cdef Py_ssize_t tasks, widest, block_bytes, rows
+    cdef bint linear
     channel = last_kept(view)
     fastest = view.batch[last] if view.n_batch > 0 else no_dim(view)
 
@@ -150,8 +151,9 @@ cdef Plan make_plan(const View *view, bint sums) noexcept nogil:
         p.unit.n = view.n_rows
         p.by_runs = view.n_kept == 0 or view.n_batch > 0 and faster(view, &fastest, &channel)
 
+    linear = p.by_runs and not p.tiled and not sums and apart(view, &channel, p.run)     # through memory, run after run
     if p.by_runs:
-        p.chunk = max(1, min(<Py_ssize_t> WIDTH, div(RUN, view.n_rows)))
+        p.chunk = <Py_ssize_t> WIDTH if linear else max(1, min(<Py_ssize_t> WIDTH, div(RUN, view.n_rows)))
         p.chunk = ceil_div(channel.n, ceil_div(channel.n, p.chunk))
         if p.tiled:                                                 # any rows are gathered into one run
             p.unit.n = view.n_rows
@@ -162,6 +164,7 @@ cdef Plan make_plan(const View *view, bint sums) noexcept nogil:
             p.inner = run_width(p.run)
             rows = div(p.run, p.inner)
             p.block_units = max(1, min(div(RUN, p.run), div(BLOCK_ROWS // 8, rows // 8 + rows % 8 + 1)))
+            p.block_units = 1 if linear else p.block_units
         p.pieces = ceil_div(p.run, RUN)
     else:
         widest = div(WIDTH, p.inner)
