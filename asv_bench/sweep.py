@@ -15,9 +15,12 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import peers
+from benchmarks import reductions
 from benchmarks.data import array
 from benchmarks.layers import EPS
-from benchmarks.timing import PAUSE, WARM_UP, optional, set_pages
+from benchmarks.timing import optional, set_pages, wake
+from measure import threads
 
 import bnstream
 
@@ -41,21 +44,14 @@ def shapes(max_bytes):
             yield (rows, channels, inner), 1, "C", dtype
 
 
-def mean_var_calls(x, channel_axis, threads, torch):
+def mean_var_calls(x, channel_axis, n_threads):
     axis = tuple(a for a in range(x.ndim) if a != channel_axis)
-
-    def numpy():
-        mean = x.mean(axis, keepdims=True)
-        return mean, x.var(axis, mean=mean)
-
-    calls = {"bnstream": lambda: bnstream.mean_var(x, axis, n_threads=threads), "numpy": numpy}
-    if torch and x.dtype.kind == "f":
-        tensor = torch.from_numpy(x)
-        calls["torch"] = lambda: torch.var_mean(tensor, dim=axis, correction=0)
-    return {"mean_var": calls}
+    ways = {"NumPy": peers.by_numpy} | ({"PyTorch": reductions.by_torch} if x.dtype.kind == "f" else {})
+    return {"mean_var": {"bnstream": reductions.by_bnstream(x, axis, n_threads)}
+            | peers.calls_of(ways, x, axis, n_threads)}
 
 
-def batch_norm_calls(x, channel_axis, threads, torch):
+def batch_norm_calls(x, channel_axis, torch):
     """Training, inference and backward."""
     n, dtype = x.shape[channel_axis], "float64" if x.dtype == np.float64 else "float32"
     dy = x.copy("K")
@@ -64,7 +60,7 @@ def batch_norm_calls(x, channel_axis, threads, torch):
     shape = [n if a == channel_axis else 1 for a in range(x.ndim)]
     mean, var, gamma, beta = (np.full(shape, value, dtype) for value in (0, 1, 1, 0))
     training = {"bnstream": lambda: trained(x)}
-    inference = {"bnstream": lambda: frozen(x), "numpy": lambda: (x - mean) / np.sqrt(var + EPS) * gamma + beta}
+    inference = {"bnstream": lambda: frozen(x), "NumPy": lambda: (x - mean) / np.sqrt(var + EPS) * gamma + beta}
     backward = {}
     calls = {"inference": inference}
     if x.size > n:
@@ -76,22 +72,21 @@ def batch_norm_calls(x, channel_axis, threads, torch):
         tensor, slope = (torch.from_numpy(a).movedim(channel_axis, 1) for a in (x, dy))
         state = [torch.from_numpy(a.ravel()) for a in (mean, var, gamma, beta)]
         weights, function = state[2:], torch.nn.functional.batch_norm
-        inference["torch"] = lambda: function(tensor, *state, False, 0.1, EPS)
+        inference["PyTorch"] = lambda: function(tensor, *state, False, 0.1, EPS)
         if x.size > n:
             moving = [s.clone() for s in state[:2]]
             _, *saved = torch.native_batch_norm(tensor, *weights, *moving, True, 0.1, EPS)
             native = torch.ops.aten.native_batch_norm_backward
-            training["torch"] = lambda: function(tensor, *moving, *weights, True, 0.1, EPS)
-            backward["torch"] = lambda: native(slope, tensor, weights[0], *moving, *saved, True, EPS, [True] * 3)
+            training["PyTorch"] = lambda: function(tensor, *moving, *weights, True, 0.1, EPS)
+            backward["PyTorch"] = lambda: native(slope, tensor, weights[0], *moving, *saved, True, EPS, [True] * 3)
     return calls
 
 
 def seconds(call, pause, at_least=2e-4):
     """One measurement: of enough calls that the clock does not matter, after a pause with its threads awake again."""
-    time.sleep(pause)
-    warm = time.perf_counter() + (WARM_UP if pause else 0)
-    call()
-    while time.perf_counter() < warm:
+    if pause:
+        wake(call)
+    else:
         call()
     start = time.perf_counter()
     call()
@@ -117,7 +112,7 @@ def compare(calls, pause, rounds=7):
     return {name: statistics.median(times) for name, times in {"bnstream": ours, **theirs}.items()}
 
 
-def sweep(max_bytes, threads, only):
+def sweep(max_bytes, counts, only):
     """(ratio of the fastest peer, its name, our seconds, what) of every call."""
     torch = optional("torch")
     for shape, channel_axis, order, dtype in shapes(max_bytes):
@@ -127,20 +122,20 @@ def sweep(max_bytes, threads, only):
         if only not in name:
             continue
         x = array(shape, dtype).copy(order)
-        for n in threads:
+        for n in counts:
             bnstream.set_num_threads(n)
             if torch:
                 torch.set_num_threads(n)
-            kinds = mean_var_calls(x, channel_axis, n, torch)
+            kinds = mean_var_calls(x, channel_axis, n)
             if dtype in ("float32", "float64"):
-                kinds |= batch_norm_calls(x, channel_axis, n, torch)
+                kinds |= batch_norm_calls(x, channel_axis, torch)
             for kind, calls in kinds.items():
                 if len(calls) == 1:         # no peer installed that has it
                     continue
-                found = compare(calls, PAUSE if n > 1 and torch and x.nbytes > 60_000 else 0)
+                found = compare(calls, n > 1 and torch is not None and x.nbytes > 60_000)
                 ours = found.pop("bnstream")
                 peer = min(found, key=found.get)
-                yield found[peer] / ours, peer, ours, f"{kind} {name}, {n} thread{'s' if n > 1 else ''}"
+                yield found[peer] / ours, peer, ours, f"{kind} {name}, {threads(n)}"
 
 
 def main():

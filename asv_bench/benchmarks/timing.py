@@ -18,18 +18,22 @@ def optional(name):
         return None
 
 
+def wake(call):
+    """A pause, until the threads of the call before sleep, then calls that are not timed, which wake this one's own."""
+    time.sleep(PAUSE)
+    warm = time.perf_counter() + WARM_UP
+    call()
+    while time.perf_counter() < warm:
+        call()
+
+
 def interleaved(calls, rounds, number=1):
-    """Median seconds of each call, one after the other in each round. Each has the machine to itself: a pause, until
-    the threads of the one before sleep, then calls that are not timed, which wake its own. Each drops its result before
-    the next allocates, and within its own time."""
+    """Median seconds of each call, one after the other in each round. Each has the machine to itself, its threads
+    awake, and drops its result before the next allocates, and within its own time."""
     times = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            time.sleep(PAUSE)
-            warm = time.perf_counter() + WARM_UP
-            call()
-            while time.perf_counter() < warm:
-                call()
+            wake(call)
             start = time.perf_counter()
             for _ in range(number):
                 call()
