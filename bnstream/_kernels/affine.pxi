@@ -11,15 +11,30 @@ ctypedef fused result:          # written in place
     y32
     y64
 
-ctypedef struct Coefficients:   # what an affine task needs of each channel, then of each column
-    double mean[PITCH]
-    double mean_lo[PITCH]
-    double scale[PITCH]
-    double beta[PITCH]
-    double slope[PITCH]         # backward only
-    double n[PITCH]             # of channels only
-    double invstd[PITCH]
-    uint64_t anchor[PITCH]
+ctypedef struct Coefficients:   # what an affine task needs of each channel, then of each column: rows of numbers
+    double *room
+    double *mean
+    double *mean_lo
+    double *scale
+    double *beta
+    double *slope               # backward only
+    double *n                   # of channels only
+    double *invstd
+    uint64_t *anchor
+
+
+cdef bint make_rows(Coefficients *w, Py_ssize_t pitch, double *stack) noexcept nogil:
+    """Whether there is memory: that of the stack where it is enough."""
+    w.room = make_room(8 * pitch, stack)
+    w.mean = w.room
+    w.mean_lo = w.room + pitch
+    w.scale = w.room + 2 * pitch
+    w.beta = w.room + 3 * pitch
+    w.slope = w.room + 4 * pitch
+    w.n = w.room + 5 * pitch
+    w.invstd = w.room + 6 * pitch
+    w.anchor = <uint64_t *> (w.room + 7 * pitch)
+    return w.room != NULL
 
 
 cdef inline void affine_columns(const native *x, result y, Py_ssize_t first, Py_ssize_t width, const Coefficients *w,
@@ -44,43 +59,37 @@ cdef inline void affine_rows(const native *x, result y, const Layout *from_, con
         y += to.pitch
 
 
-cdef inline void affine_tables(const native *x, result y, const Block *b, const Coefficients *w, Py_ssize_t channel,
-                               bint one) noexcept nogil:
-    """A table of one channel is one long row."""
+cdef inline void affine_tables(const native *x, result y, const Block *b, const Coefficients *w) noexcept nogil:
+    """Table by table; a table of one channel is one long row."""
     cdef const Layout *from_ = &b.layout[0]
     cdef const Layout *to = &b.layout[1]
-    cdef Py_ssize_t i, n_rows = 0 if one else b.n_rows, last = b.n_rows * b.width + b.tail if one else b.tail
+    cdef Py_ssize_t i, c
     for i in range(b.n_tables):
-        affine_rows(x, y, from_, to, n_rows, b.width, w, channel, one)
-        affine_rows(x + n_rows * from_.pitch, y + n_rows * to.pitch, from_, to, last > 0, last, w, channel, one)
+        if b.by_channel:
+            for c in range(b.n_channels):
+                affine_rows(x + c * from_.channel_pitch, y + c * to.channel_pitch, from_, to, 1, b.width, w, c, True)
+        else:
+            affine_rows(x, y, from_, to, b.n_rows, b.width, w, 0, False)
+            affine_rows(x + b.n_rows * from_.pitch, y + b.n_rows * to.pitch, from_, to, b.tail > 0, b.tail, w, 0, False)
         x += from_.table_pitch
         y += to.table_pitch
 
 
-cdef inline void affine_elements(const native *x, result y, const Block *b, const Coefficients *w,
-                                 Py_ssize_t channel) noexcept nogil:
-    if b.by_channel:
-        affine_tables(x, y, b, w, channel, True)
-    else:
-        affine_tables(x, y, b, w, 0, False)
-
-
-cdef void affine_block(const Block *b, const Coefficients *w, Py_ssize_t channel) noexcept nogil:
-    """The tables of a block: those of this channel, where they hold one each."""
+cdef void affine_block(const Block *b, const Coefficients *w) noexcept nogil:
     cdef const char *x = b.layout[0].data
     cdef char *y = b.layout[1].data
     if b.element == FLOAT32:
-        affine_elements(<const f32 *> x, <y32> y, b, w, channel)
+        affine_tables(<const f32 *> x, <y32> y, b, w)
     elif b.element == FLOAT64:
-        affine_elements(<const f64 *> x, <y64> y, b, w, channel)
+        affine_tables(<const f64 *> x, <y64> y, b, w)
     elif b.element == UINT8:
-        affine_elements(<const uint8_t *> x, <y32> y, b, w, channel)
+        affine_tables(<const uint8_t *> x, <y32> y, b, w)
     elif b.element == INT8:
-        affine_elements(<const int8_t *> x, <y32> y, b, w, channel)
+        affine_tables(<const int8_t *> x, <y32> y, b, w)
     elif b.element == UINT16:
-        affine_elements(<const u16 *> x, <y32> y, b, w, channel)
+        affine_tables(<const u16 *> x, <y32> y, b, w)
     else:
-        affine_elements(<const i16 *> x, <y32> y, b, w, channel)
+        affine_tables(<const i16 *> x, <y32> y, b, w)
 
 
 cdef inline void fetch(const double *row, const Segment *t, f64_out values) noexcept nogil:
@@ -93,13 +102,8 @@ cdef inline void fetch(const double *row, const Segment *t, f64_out values) noex
         values[c] = row[t.place + c * t.step]
 
 
-cdef void fetch_invstd(const Layer *layer, const Segment *t, double *n, f64_out invstd) noexcept nogil:
-    """n and 1 / sqrt(m2 / n + eps) of a segment's channels."""
-    cdef Py_ssize_t c
-    fetch(layer.rows, t, n)
-    fetch(layer.rows + 3 * layer.pitch, t, invstd)
-    for c in range(t.channels):
-        invstd[c] = 1 / sqrt(invstd[c] / n[c] + layer.eps)
+cdef inline double invstd_of(double n, double m2, double eps) noexcept nogil:
+    return 1 / sqrt(m2 / n + eps)
 
 
 cdef void make_coefficients(const View *view, const Plan *p, const Segment *t, const Layer *layer,
@@ -109,10 +113,12 @@ cdef void make_coefficients(const View *view, const Plan *p, const Segment *t, c
     cdef pair mean
     fetch(layer.rows + layer.pitch, t, w.mean)
     fetch(layer.rows + 2 * layer.pitch, t, w.mean_lo)
-    fetch_invstd(layer, t, w.n, w.invstd)
+    fetch(layer.rows, t, w.n)
+    fetch(layer.rows + 3 * layer.pitch, t, w.invstd)
     fetch(layer.rows + 5 * layer.pitch, t, w.scale)
     fetch(layer.rows + 6 * layer.pitch, t, w.beta)
     for c in range(t.channels):
+        w.invstd[c] = invstd_of(w.n[c], w.invstd[c], layer.eps)
         w.scale[c] *= w.invstd[c]
     if p.anchored:
         set_anchors(view, t, w.anchor)
@@ -124,37 +130,38 @@ cdef void make_coefficients(const View *view, const Plan *p, const Segment *t, c
             w.mean_lo[c] = mean.lo
 
 
-cdef void to_columns(const Plan *p, const Segment *t, double *values) noexcept nogil:
-    """Values of a segment's channels to those of its columns, in place, unless tables hold one channel each."""
-    cdef double of_channels[PITCH]
+cdef void to_columns(const Plan *p, const Segment *t, const Coefficients *w, double *values) noexcept nogil:
+    """Values of a segment's channels to those of its columns, in place, unless tables hold one channel each; n is lost."""
     if not p.by_runs and (p.fold > 1 or p.inner > 1):
-        memcpy(of_channels, values, t.channels * sizeof(double))
-        spread(of_channels, p.fold, t.channels, p.inner, values)
+        memcpy(w.n, values, t.channels * sizeof(double))
+        spread(w.n, p.fold, t.channels, p.inner, values)
 
 
 cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef const Plan *p = &job.plan
     cdef Segment t = make_segment(job.view, p, task)
-    cdef Py_ssize_t i, k
+    cdef double stack[ROOM]
     cdef double *tile = NULL
+    cdef Py_ssize_t i, c
     cdef Coefficients w
     cdef Block b
     if p.tiled:
         tile = make_tile(job.view, p)
-        if tile == NULL:
-            return -1
+    if not make_rows(&w, p.pitch, stack) or p.tiled and tile == NULL:
+        give_back(w.room, stack)
+        free(tile)
+        return -1
     make_coefficients(job.view, p, &t, job.layer, &w)
-    for k in range(t.channels):         # where scale is inf so is what it would add, or NaN
-        w.beta[k] -= w.mean_lo[k] * w.scale[k] if finite(w.scale[k]) else 0.0
-    to_columns(p, &t, w.mean)
-    to_columns(p, &t, w.scale)
-    to_columns(p, &t, w.beta)
+    for c in range(t.channels):         # where scale is inf so is what it would add, or NaN
+        w.beta[c] -= w.mean_lo[c] * w.scale[c] if finite(w.scale[c]) else 0.0
+    to_columns(p, &t, &w, w.mean)
+    to_columns(p, &t, &w, w.scale)
+    to_columns(p, &t, &w, w.beta)
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, w.anchor, tile)
-        for k in range(b.n_channels // b.channels):
-            affine_block(&b, &w, k)
-            next_channel(&b)
+        affine_block(&b, &w)
         if p.tiled:
             write_block(job.view, p, &t, i, tile)
+    give_back(w.room, stack)
     free(tile)
     return 0

@@ -42,63 +42,95 @@ cdef inline void gradient_rows(const number *x, const number *dy, Py_ssize_t x_p
                      g * centred(x, j + 6 * x_pitch, i, w, omit), h * centred(x, j + 7 * x_pitch, i, w, omit))
 
 
-cdef inline void gradient_columns(const number *x, const number *dy, const Layout *of_x, const Layout *of_y,
-                                  Py_ssize_t n_rows, Py_ssize_t width, const Coefficients *w, Py_ssize_t channel, bint one,
-                                  bint omit, f64_out s, f64_out q) noexcept nogil:
-    cdef Py_ssize_t r, i, j, strip = strip_of(x), n_strips = width // strip
+cdef inline void gradient_row(const number *x, const number *dy, Py_ssize_t first, Py_ssize_t width,
+                              const Coefficients *w, Py_ssize_t channel, bint one, bint omit, f64_out s,
+                              f64_out q) noexcept nogil:
+    cdef Py_ssize_t j
     cdef double d
+    for j in range(width):
+        d = taken(x[j], dy[j], omit) if j >= first else 0.0
+        s[j] += d
+        q[j] += d * centred(x, j, channel if one else j, w, omit) if j >= first else 0.0
+
+
+cdef inline void gradient_columns(const number *x, const number *dy, const Layout *of_x, const Layout *of_y,
+                                  Py_ssize_t n_rows, Py_ssize_t width, const Coefficients *w, bint omit,
+                                  f64_out s, f64_out q) noexcept nogil:
+    cdef Py_ssize_t r, i, j, strip = strip_of(x), n_strips = width // strip
     for r in range(0, n_rows - 7, 8):
         for j in range(n_strips):
             for i in range(8):
                 prefetch(x + i * of_x.pitch + j * strip + of_x.ahead, strip * sizeof(number))
                 prefetch(dy + i * of_y.pitch + j * strip + of_y.ahead, strip * sizeof(number))
-            gradient_rows(x, dy, of_x.pitch, of_y.pitch, j * strip, strip, w, channel, one, omit, s, q)
+            gradient_rows(x, dy, of_x.pitch, of_y.pitch, j * strip, strip, w, 0, False, omit, s, q)
         j = n_strips * strip
-        gradient_rows(x, dy, of_x.pitch, of_y.pitch, j, width - j, w, channel, one, omit, s, q)
+        gradient_rows(x, dy, of_x.pitch, of_y.pitch, j, width - j, w, 0, False, omit, s, q)
         x += 8 * of_x.pitch
         dy += 8 * of_y.pitch
     for r in range(n_rows & 7):
-        for j in range(width):
-            d = taken(x[j], dy[j], omit)
-            s[j] += d
-            q[j] += d * centred(x, j, channel if one else j, w, omit)
+        gradient_row(x, dy, 0, width, w, 0, False, omit, s, q)
         x += of_x.pitch
         dy += of_y.pitch
 
 
-cdef inline void gradient_tables(const number *x, const number *dy, const Block *b, const Coefficients *w,
-                                 Py_ssize_t channel, bint one, bint omit, f64_out s, f64_out q) noexcept nogil:
+cdef inline void gradient_tables(const number *x, const number *dy, const Block *b, const Coefficients *w, bint omit,
+                                 double *s, double *q) noexcept nogil:
+    """Table by table, in the order of memory where channels are runs: each is summed in lanes, and these added up."""
     cdef const Layout *of_x = &b.layout[0]
     cdef const Layout *of_y = &b.layout[1]
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, c
     for i in range(b.n_tables):
-        gradient_columns(x, dy, of_x, of_y, b.n_rows, b.width, w, channel, one, omit, s, q)
-        gradient_columns(x + b.n_rows * of_x.pitch, dy + b.n_rows * of_y.pitch, of_x, of_y, b.tail > 0, b.tail, w, channel,
-                         one, omit, s, q)
+        if b.by_channel:
+            for c in range(b.n_channels):
+                gradient_run(x + c * of_x.channel_pitch, dy + c * of_y.channel_pitch, b, w, c, omit, s + c, q + c)
+        else:
+            gradient_columns(x, dy, of_x, of_y, b.n_rows, b.width, w, omit, s, q)
+            gradient_columns(x + b.n_rows * of_x.pitch, dy + b.n_rows * of_y.pitch, of_x, of_y, b.tail > 0, b.tail, w, omit,
+                             s, q)
         x += of_x.table_pitch
         dy += of_y.table_pitch
 
 
-cdef inline void gradient_elements(const number *x, const number *dy, const Block *b, const Coefficients *w,
-                                   Py_ssize_t channel, bint omit, f64_out s, f64_out q) noexcept nogil:
-    if b.by_channel:
-        gradient_tables(x, dy, b, w, channel, True, omit, s, q)
-    else:
-        gradient_tables(x, dy, b, w, 0, False, omit, s, q)
+cdef inline void gradient_run(const number *x, const number *dy, const Block *b, const Coefficients *w, Py_ssize_t channel,
+                              bint omit, double *s, double *q) noexcept nogil:
+    """The same of a run of one channel, as rows of LANES columns, the last one from its end back."""
+    cdef double lane_s[LANES]
+    cdef double lane_q[LANES]
+    cdef Py_ssize_t i, rest = b.width % (8 * LANES), x_ahead = b.layout[0].ahead, y_ahead = b.layout[1].ahead
+    for i in range(LANES):
+        lane_s[i] = lane_q[i] = 0
+    for i in range(b.width // (8 * LANES)):
+        prefetch(x + x_ahead, 8 * LANES * sizeof(number))
+        prefetch(dy + y_ahead, 8 * LANES * sizeof(number))
+        gradient_rows(x, dy, LANES, LANES, 0, LANES, w, channel, True, omit, lane_s, lane_q)
+        x += 8 * LANES
+        dy += 8 * LANES
+    prefetch(x + x_ahead, rest * sizeof(number))
+    prefetch(dy + y_ahead, rest * sizeof(number))
+    for i in range(rest // LANES):
+        gradient_row(x, dy, 0, LANES, w, channel, True, omit, lane_s, lane_q)
+        x += LANES
+        dy += LANES
+    rest = b.width % LANES
+    if b.width > LANES and rest > 0:
+        gradient_row(x + rest - LANES, dy + rest - LANES, LANES - rest, LANES, w, channel, True, omit, lane_s, lane_q)
+    elif rest > 0:
+        gradient_row(x, dy, 0, rest, w, channel, True, omit, lane_s, lane_q)
+    s[0] += sum_of(lane_s, LANES)
+    q[0] += sum_of(lane_q, LANES)
 
 
-cdef void gradient_block(const Block *b, const Coefficients *w, Py_ssize_t channel, bint omit,
-                         double *s, double *q) noexcept nogil:
+cdef void gradient_block(const Block *b, const Coefficients *w, bint omit, double *s, double *q) noexcept nogil:
     cdef const char *x = b.layout[0].data
     cdef const char *dy = b.layout[1].data
     if b.element == FLOAT32 and omit:
-        gradient_elements(<const f32 *> x, <const f32 *> dy, b, w, channel, True, s, q)
+        gradient_tables(<const f32 *> x, <const f32 *> dy, b, w, True, s, q)
     elif b.element == FLOAT32:
-        gradient_elements(<const f32 *> x, <const f32 *> dy, b, w, channel, False, s, q)
+        gradient_tables(<const f32 *> x, <const f32 *> dy, b, w, False, s, q)
     elif omit:
-        gradient_elements(<const f64 *> x, <const f64 *> dy, b, w, channel, True, s, q)
+        gradient_tables(<const f64 *> x, <const f64 *> dy, b, w, True, s, q)
     else:
-        gradient_elements(<const f64 *> x, <const f64 *> dy, b, w, channel, False, s, q)
+        gradient_tables(<const f64 *> x, <const f64 *> dy, b, w, False, s, q)
 
 
 cdef inline void slope_columns(const number *x, const number *dy, result dx, Py_ssize_t first, Py_ssize_t width,
@@ -127,37 +159,34 @@ cdef inline void slope_rows(const number *x, const number *dy, result dx, const 
 
 
 cdef inline void slope_tables(const number *x, const number *dy, result dx, const Block *b, const Coefficients *w,
-                              Py_ssize_t channel, bint one, bint omit) noexcept nogil:
-    cdef Py_ssize_t i, n_rows = 0 if one else b.n_rows, last = b.n_rows * b.width + b.tail if one else b.tail
+                              bint omit) noexcept nogil:
+    cdef Py_ssize_t i, c
     for i in range(b.n_tables):
-        slope_rows(x, dy, dx, b, n_rows, b.width, w, channel, one, omit)
-        slope_rows(x + n_rows * b.layout[0].pitch, dy + n_rows * b.layout[1].pitch, dx + n_rows * b.layout[2].pitch, b,
-                   last > 0, last, w, channel, one, omit)
+        if b.by_channel:
+            for c in range(b.n_channels):
+                slope_rows(x + c * b.layout[0].channel_pitch, dy + c * b.layout[1].channel_pitch,
+                           dx + c * b.layout[2].channel_pitch, b, 1, b.width, w, c, True, omit)
+        else:
+            slope_rows(x, dy, dx, b, b.n_rows, b.width, w, 0, False, omit)
+            slope_rows(x + b.n_rows * b.layout[0].pitch, dy + b.n_rows * b.layout[1].pitch,
+                       dx + b.n_rows * b.layout[2].pitch, b, b.tail > 0, b.tail, w, 0, False, omit)
         x += b.layout[0].table_pitch
         dy += b.layout[1].table_pitch
         dx += b.layout[2].table_pitch
 
 
-cdef inline void slope_elements(const number *x, const number *dy, result dx, const Block *b, const Coefficients *w,
-                                Py_ssize_t channel, bint omit) noexcept nogil:
-    if b.by_channel:
-        slope_tables(x, dy, dx, b, w, channel, True, omit)
-    else:
-        slope_tables(x, dy, dx, b, w, 0, False, omit)
-
-
-cdef void slope_block(const Block *b, const Coefficients *w, Py_ssize_t channel, bint omit) noexcept nogil:
+cdef void slope_block(const Block *b, const Coefficients *w, bint omit) noexcept nogil:
     cdef const char *x = b.layout[0].data
     cdef const char *dy = b.layout[1].data
     cdef char *dx = b.layout[2].data
     if b.element == FLOAT32 and omit:
-        slope_elements(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, channel, True)
+        slope_tables(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, True)
     elif b.element == FLOAT32:
-        slope_elements(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, channel, False)
+        slope_tables(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, False)
     elif omit:
-        slope_elements(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, channel, True)
+        slope_tables(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, True)
     else:
-        slope_elements(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, channel, False)
+        slope_tables(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, False)
 
 
 cdef void add_sums(const double *s, Py_ssize_t n, double *sums, Py_ssize_t pitch) noexcept nogil:
@@ -177,59 +206,64 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
     one segment, their gradients to their places."""
     cdef const Plan *p = &job.plan
     cdef Segment t = make_segment(job.view, p, task)
-    cdef Py_ssize_t i, j, k, pitch = round_up(p.chunk, GRANULE)
-    cdef double own[4 * PITCH]
-    cdef double *sums = &own[0] if job.parts == NULL else job.parts + task * PART_ROWS * pitch
+    cdef Py_ssize_t i, c, n = t.channels if p.by_runs else p.fold * t.channels * p.inner
+    cdef double stack[ROOM]
+    cdef double more[ROOM]
+    cdef double *room = make_room(2 * p.pitch + 4 * p.channels, more)
+    cdef double *s = room
+    cdef double *q = room + p.pitch
+    cdef double *sums = q + p.pitch if job.parts == NULL else job.parts + task * PART_ROWS * p.channels
     cdef double *tile = NULL
-    cdef double s[PITCH]
-    cdef double q[PITCH]
     cdef Coefficients w
     cdef Block b
     if p.tiled:
         tile = make_tile(job.view, p)
-        if tile == NULL:
-            return -1
+    if not make_rows(&w, p.pitch, stack) or room == NULL or p.tiled and tile == NULL:
+        give_back(w.room, stack)
+        give_back(room, more)
+        free(tile)
+        return -1
     make_coefficients(job.view, p, &t, job.layer, &w)
-    to_columns(p, &t, w.mean)
-    for j in range(4 * pitch):
-        sums[j] = 0
+    to_columns(p, &t, &w, w.mean)
+    memset(sums, 0, 4 * p.channels * sizeof(double))
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, w.anchor, tile)
-        for k in range(b.n_channels // b.channels):
-            for j in range(b.width):
-                s[j] = 0
-                q[j] = 0
-            gradient_block(&b, &w, k, job.omit, s, q)
-            add_up(s, b.fold, b.channels, b.inner)
-            add_up(q, b.fold, b.channels, b.inner)
-            add_sums(s, b.channels, sums + k, pitch)
-            add_sums(q, b.channels, sums + k + 2 * pitch, pitch)
-            next_channel(&b)
-    for k in range(t.channels):         # what the mean's last digits make of dy * (x - mean)
-        s[k] = -w.mean_lo[k] * sums[k] if w.mean_lo[k] != 0 else 0.0
-    add_sums(s, t.channels, sums + 2 * pitch, pitch)
-    free(tile)
+        memset(s, 0, n * sizeof(double))
+        memset(q, 0, n * sizeof(double))
+        gradient_block(&b, &w, job.omit, s, q)
+        if not p.by_runs:
+            add_up(s, p.fold, t.channels, p.inner)
+            add_up(q, p.fold, t.channels, p.inner)
+        add_sums(s, t.channels, sums, p.channels)
+        add_sums(q, t.channels, sums + 2 * p.channels, p.channels)
+    for c in range(t.channels):         # what the mean's last digits make of dy * (x - mean)
+        s[c] = -w.mean_lo[c] * sums[c] if w.mean_lo[c] != 0 else 0.0
+    add_sums(s, t.channels, sums + 2 * p.channels, p.channels)
     if job.parts == NULL:
-        emit_gradients(job, &t, sums, pitch)
+        emit_gradients(job, &t, sums, p.channels)
+    give_back(w.room, stack)
+    give_back(room, more)
+    free(tile)
     return 0
 
 
 cdef void emit_gradients(const Job *job, const Segment *t, const double *sums, Py_ssize_t pitch) noexcept nogil:
     """grad_beta and grad_gamma of a segment's channels, from their sums."""
+    cdef const double *n = job.layer.rows + t.place
+    cdef const double *m2 = n + 3 * job.layer.pitch
+    cdef double *grad_beta = job.grads + t.place
+    cdef double *grad_gamma = grad_beta + job.layer.pitch
     cdef Py_ssize_t c, i
-    cdef double n[PITCH]
-    cdef double invstd[PITCH]
-    fetch_invstd(job.layer, t, n, invstd)
     for c in range(t.channels):
-        i = t.place + c * t.step
-        job.grads[i] = sums[c]
-        job.grads[job.layer.pitch + i] = sums[2 * pitch + c] * invstd[c]
+        i = c * t.step
+        grad_beta[i] = sums[c]
+        grad_gamma[i] = sums[2 * pitch + c] * invstd_of(n[i], m2[i], job.layer.eps)
 
 
 cdef void merge_gradients(const Job *job) noexcept nogil:
     """The gradients of all channels, from the parts of the tasks."""
     cdef const Plan *p = &job.plan
-    cdef Py_ssize_t group, k, i, pitch = round_up(p.chunk, GRANULE)
+    cdef Py_ssize_t group, k, i, pitch = p.channels
     cdef double *sums
     cdef double *part
     cdef Segment t
@@ -248,14 +282,17 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef const Plan *p = &job.plan
     cdef const Layer *layer = job.layer
     cdef Segment t = make_segment(job.view, p, task)
-    cdef Py_ssize_t c, i, k
+    cdef double stack[ROOM]
     cdef double *tile = NULL
+    cdef Py_ssize_t c, i
     cdef Coefficients w
     cdef Block b
     if p.tiled:
         tile = make_tile(job.view, p)
-        if tile == NULL:
-            return -1
+    if not make_rows(&w, p.pitch, stack) or p.tiled and tile == NULL:
+        give_back(w.room, stack)
+        free(tile)
+        return -1
     make_coefficients(job.view, p, &t, layer, &w)
     fetch(job.grads, &t, w.beta)
     fetch(job.grads + layer.pitch, &t, w.slope)
@@ -263,16 +300,15 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
         w.slope[c] *= w.invstd[c] / w.n[c]
         w.beta[c] = w.beta[c] / w.n[c] - (w.mean_lo[c] * w.slope[c] if w.mean_lo[c] != 0 else 0.0)
         w.slope[c] *= w.scale[c]
-    to_columns(p, &t, w.mean)
-    to_columns(p, &t, w.scale)
-    to_columns(p, &t, w.beta)
-    to_columns(p, &t, w.slope)
+    to_columns(p, &t, &w, w.mean)
+    to_columns(p, &t, &w, w.scale)
+    to_columns(p, &t, &w, w.beta)
+    to_columns(p, &t, &w, w.slope)
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, w.anchor, tile)
-        for k in range(b.n_channels // b.channels):
-            slope_block(&b, &w, k, job.omit)
-            next_channel(&b)
+        slope_block(&b, &w, job.omit)
         if p.tiled:
             write_block(job.view, p, &t, i, tile)
+    give_back(w.room, stack)
     free(tile)
     return 0

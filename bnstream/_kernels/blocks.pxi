@@ -8,7 +8,7 @@ ctypedef struct Layout:         # how a block of one operand lies; lengths in el
     Py_ssize_t channel_pitch
     Py_ssize_t ahead            # from a load to its prefetch
 
-ctypedef struct Block:          # some channels, some rows, as tables of columns: those of all channels, or of one at a time
+ctypedef struct Block:          # some channels, some rows, as tables of columns: those of all channels, or of one each
     Element element             # of the first operand
     int n_operands
     Layout layout[MAX_OPERANDS]
@@ -17,18 +17,21 @@ ctypedef struct Block:          # some channels, some rows, as tables of columns
     Py_ssize_t sample_pitch     # elements from one of them to the next
     bint by_channel             # tables hold one channel each
     Py_ssize_t n_channels
-    Py_ssize_t fold, channels, inner    # what the columns of a table are
-    Py_ssize_t width            # how many columns that is
+    Py_ssize_t fold, inner      # what the columns of a table are: of `fold` rows, of each channel `inner` elements
+    Py_ssize_t width            # how many columns that is; of one channel a run, which is all of the table
     Py_ssize_t n_rows           # of a table
     Py_ssize_t tail             # columns of one more row, a shorter one
-    Py_ssize_t n_tables         # of a channel, or of all
+    Py_ssize_t n_tables         # of each channel, or of all
 
 
-cdef inline void next_channel(Block *b) noexcept nogil:
-    """On to the tables of the next channel."""
-    cdef int k
-    for k in range(b.n_operands):
-        b.layout[k].data += b.layout[k].channel_pitch * b.layout[k].itemsize
+cdef inline double *make_room(Py_ssize_t n, double *stack) noexcept nogil:
+    """n doubles, or NULL: in `stack`, ROOM doubles, where that is enough."""
+    return stack if n <= ROOM else <double *> malloc(n * sizeof(double))
+
+
+cdef inline void give_back(double *room, double *stack) noexcept nogil:
+    if room != stack:
+        free(room)
 
 
 cdef double *make_tile(const View *view, const Plan *p) noexcept nogil:
@@ -51,21 +54,20 @@ cdef Block make_block(const View *view, const Plan *p, const Segment *t, Py_ssiz
     cdef Block b
     cdef Layout *layout
     cdef Py_ssize_t group = div(index, p.pieces), first = group * p.block_units, n = min(p.block_units, p.unit.n - first)
-    cdef Py_ssize_t skip = (index - group * p.pieces) * RUN, run = n if p.tiled else min(<Py_ssize_t> RUN, p.run - skip)
+    cdef Py_ssize_t skip = (index - group * p.pieces) * p.piece, run = n if p.tiled else min(p.piece, p.run - skip)
     cdef int k
     b.element = FLOAT64 if p.tiled else view.operand[0].element
     b.n_operands = view.n_operands
     b.by_channel = p.by_runs
     b.n_channels = t.channels
-    b.channels = 1 if p.by_runs else t.channels
     b.fold = p.fold
     b.inner = p.inner
-    b.width = p.fold * b.channels * p.inner
+    b.width = run if p.by_runs else p.fold * t.channels * p.inner
     if p.by_runs:
         b.n_tables = 1 if p.tiled else n
         b.n = b.n_tables * run
-        b.n_rows = div(run, b.width)
-        b.tail = run - b.n_rows * b.width
+        b.n_rows = 1
+        b.tail = 0
         b.n_samples = min(<Py_ssize_t> 8, run)
         b.sample_pitch = max(1, run // 8)
     else:
@@ -91,9 +93,11 @@ cdef Block make_block(const View *view, const Plan *p, const Segment *t, Py_ssiz
         layout.itemsize = view.operand[k].itemsize
         layout.data = slab_data(view, k, t.slab, t.first) + first * p.unit.stride[k] + skip * layout.itemsize
         layout.table_pitch = elements(p.unit.stride[k], layout.itemsize)
-        if p.by_runs:           # the next run, or further on in this one
+        if p.by_runs:           # the same of the next image, or further on in this one
             layout.channel_pitch = elements(last_kept(view).stride[k], layout.itemsize)
-            layout.ahead = layout.table_pitch if p.pieces == 1 and p.block_units > 1 else div(AHEAD, layout.itemsize)
+            layout.ahead = layout.table_pitch
+            if p.unit.n == 1 or t.channels * p.run * layout.itemsize > <Py_ssize_t> JUMP:
+                layout.ahead = div(RUN_AHEAD, layout.itemsize)
             continue
         if p.fold == 1:
             layout.pitch = layout.table_pitch

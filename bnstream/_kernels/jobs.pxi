@@ -7,7 +7,6 @@
 
 cdef enum:
     PART_ROWS = 5           # of a task's part of a result: a state has five, sums of gradients four
-    CACHED = 917504         # bytes of an L2 cache of 1 MiB, as the servers since 2017 have; 512 KB cost a third of backward
 
 ctypedef struct Job:
     const View *view
@@ -23,7 +22,7 @@ ctypedef int (*Task)(const Job *job, Py_ssize_t task) noexcept nogil
 
 
 cdef Job make_job(const View *view, const Sink *sink, const Layer *layer, bint omit, int n_threads,
-                  bint sums=True) noexcept nogil:
+                  Purpose purpose) noexcept nogil:
     cdef Job job
     job.view = view
     job.sink = sink
@@ -31,7 +30,7 @@ cdef Job make_job(const View *view, const Sink *sink, const Layer *layer, bint o
     job.grads = job.parts = NULL
     job.omit = omit
     job.n_threads = n_threads
-    job.plan = make_plan(view, sums)
+    job.plan = make_plan(view, purpose)
     return job
 
 
@@ -40,7 +39,7 @@ cdef inline Py_ssize_t n_groups(const Job *job) noexcept nogil:
 
 
 cdef bint make_parts(Job *job) noexcept nogil:
-    cdef Py_ssize_t n = n_groups(job) * job.plan.n_segments * PART_ROWS * round_up(job.plan.chunk, GRANULE)
+    cdef Py_ssize_t n = n_groups(job) * job.plan.n_segments * PART_ROWS * job.plan.channels
     job.parts = <double *> malloc(n * sizeof(double))
     return job.parts != NULL
 
@@ -68,23 +67,29 @@ cdef int run(const Job *job, Task body, Py_ssize_t n_tasks, bint backwards) noex
 
 cdef int moments_task(const Job *job, Py_ssize_t task) noexcept nogil:
     """A task's state to its part, or, where a group of channels has but one segment, to the sink."""
-    cdef Work w
     cdef Segment t = make_segment(job.view, &job.plan, task)
+    cdef Py_ssize_t pitch = job.plan.channels
+    cdef double stack[ROOM]
+    cdef bint direct = job.parts == NULL and job.sink.state != NULL and t.step == 1
     cdef int failed
-    cdef Py_ssize_t pitch = round_up(job.plan.chunk, GRANULE)
+    cdef Work w
+    if not make_work(&w, &job.plan, stack):
+        return -1
     if job.parts != NULL:
-        return segment_state(job.view, &job.plan, &t, job.omit, &w, job.parts + task * PART_ROWS * pitch, pitch)
-    if job.sink.state != NULL and t.step == 1:
-        return segment_state(job.view, &job.plan, &t, job.omit, &w, job.sink.state + t.place, job.sink.pitch)
-    failed = segment_state(job.view, &job.plan, &t, job.omit, &w, w.segment, PITCH)
-    if not failed:
-        emit(w.segment, PITCH, t.channels, job.sink, t.place, t.step)
+        w.segment = job.parts + task * PART_ROWS * pitch
+    elif direct:
+        w.segment = job.sink.state + t.place
+        pitch = job.sink.pitch
+    failed = segment_state(job.view, &job.plan, &t, job.omit, &w, pitch)
+    if job.parts == NULL and not direct and not failed:
+        emit(w.segment, pitch, t.channels, job.sink, t.place, t.step)
+    give_back(w.room, stack)
     return failed
 
 
 cdef void emit_states(const Job *job) noexcept nogil:
     """The states of all groups, merged from the parts of their tasks."""
-    cdef Py_ssize_t i, k, n = job.plan.n_segments, pitch = round_up(job.plan.chunk, GRANULE)
+    cdef Py_ssize_t i, k, n = job.plan.n_segments, pitch = job.plan.channels
     cdef double *part
     cdef Segment t
     for i in range(n_groups(job)):
@@ -111,12 +116,12 @@ cdef int run_affine(const Job *job) noexcept nogil:
 
 
 cdef int accumulate(const View *view, const Sink *sink, bint omit, int n_threads) noexcept nogil:
-    cdef Job job = make_job(view, sink, NULL, omit, n_threads)
+    cdef Job job = make_job(view, sink, NULL, omit, n_threads, ONCE)
     return run_moments(&job)
 
 
 cdef int affine(const View *view, const Layer *layer, int n_threads) noexcept nogil:
-    cdef Job job = make_job(view, NULL, layer, False, n_threads, False)
+    cdef Job job = make_job(view, NULL, layer, False, n_threads, MAP)
     return run_affine(&job)
 
 
@@ -130,7 +135,7 @@ cdef int standardize(const View *view, const Layer *layer, bint omit, int n_thre
     cdef Sink sink
     sink.state = layer.rows
     sink.pitch = layer.pitch
-    cdef Job job = make_job(view, &sink, layer, omit, n_threads)
+    cdef Job job = make_job(view, &sink, layer, omit, n_threads, TWICE)
     if cached(&job):
         return run(&job, standardize_task, n_groups(&job), False)
     if run_moments(&job):
@@ -146,7 +151,7 @@ cdef int backward_task(const Job *job, Py_ssize_t task) noexcept nogil:
 
 cdef int run_backward(const View *view, const Layer *layer, double *grads, bint omit, int n_threads,
                       bint slope) noexcept nogil:
-    cdef Job job = make_job(view, NULL, layer, omit, n_threads)
+    cdef Job job = make_job(view, NULL, layer, omit, n_threads, TWICE if slope else ONCE)
     cdef Py_ssize_t n_tasks = n_groups(&job) * job.plan.n_segments
     cdef int failed
     job.grads = grads

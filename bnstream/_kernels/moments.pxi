@@ -11,45 +11,75 @@
 # fraction of the deviation of the mean, so that the guard, at three bits lost, hardly ever asks for a second look. (With
 # the first row as the shift and a guard at one bit, a third of all channels of normal data would ask.)
 
-ctypedef struct Sums:
-    double n[PITCH]
-    double s[PITCH]
-    double q[PITCH]
+ctypedef struct Work:           # of one task: rows of numbers, of its channels and of its columns
+    double *room
+    uint64_t *anchor            # of each channel
+    double *shift
+    double *spread              # the shift of each column
+    double *n                   # of each column, then of each channel
+    double *s
+    double *q
+    double *block               # states
+    double *segment             # where the sink holds none
 
-ctypedef struct Work:           # of one task, on its stack
-    double shift[PITCH]         # of each channel
-    double spread[PITCH]        # of each column
-    Sums columns                # of each column, then of each channel in the table
-    Sums channels               # where tables hold one channel each
-    double block[5 * PITCH]
-    double segment[5 * PITCH]   # where the sink holds no states
-    uint64_t anchor[PITCH]
+cdef bint make_work(Work *w, const Plan *p, double *stack) noexcept nogil:
+    """Whether there is memory: that of the stack where it is enough."""
+    w.room = make_room(4 * p.pitch + 12 * p.channels, stack)
+    w.spread = w.room
+    w.n = w.spread + p.pitch
+    w.s = w.n + p.pitch
+    w.q = w.s + p.pitch
+    w.anchor = <uint64_t *> (w.q + p.pitch)
+    w.shift = <double *> w.anchor + p.channels
+    w.block = w.shift + p.channels
+    w.segment = w.block + 5 * p.channels
+    return w.room != NULL
+
+
+cdef inline void number_table(const number *x, const Block *b, bint omit, Work *w) noexcept nogil:
+    cdef const Layout *layout = &b.layout[0]
+    if omit:
+        columns_omit(x, layout.pitch, b.n_rows, b.width, w.spread, w.n, w.s, w.q)
+        columns_omit(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, w.spread, w.n, w.s, w.q)
+    else:
+        columns(x, layout.pitch, b.n_rows, b.width, layout.ahead, w.spread, w.s, w.q)
+        columns(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, 0, w.spread, w.s, w.q)
+
+
+cdef inline void byte_table(const byte *x, const Block *b, Work *w) noexcept nogil:
+    cdef const Layout *layout = &b.layout[0]
+    byte_columns(x, layout.pitch, b.n_rows, b.width, layout.ahead, w.s, w.q)
+    byte_columns(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, 0, w.s, w.q)
 
 
 cdef inline void sum_numbers(const number *x, const Block *b, bint omit, Work *w) noexcept nogil:
-    cdef Layout layout = b.layout[0]
-    cdef Py_ssize_t i
+    """Table by table, and so in the order of memory where channels are runs."""
+    cdef const Layout *layout = &b.layout[0]
+    cdef Py_ssize_t i, c
     for i in range(b.n_tables):
-        if omit:
-            columns_omit(x, layout.pitch, b.n_rows, b.width, w.spread, w.columns.n, w.columns.s, w.columns.q)
-            columns_omit(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, w.spread, w.columns.n, w.columns.s, w.columns.q)
-        else:
-            columns(x, layout.pitch, b.n_rows, b.width, layout.ahead, w.spread, w.columns.s, w.columns.q)
-            columns(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, 0, w.spread, w.columns.s, w.columns.q)
+        if not b.by_channel:
+            number_table(x, b, omit, w)
+        for c in range(b.n_channels if b.by_channel else 0):
+            if omit:
+                run_sums_omit(x + c * layout.channel_pitch, b.width, w.shift[c], w.n + c, w.s + c, w.q + c)
+            else:
+                run_sums(x + c * layout.channel_pitch, b.width, layout.ahead, w.shift[c], w.s + c, w.q + c)
         x += layout.table_pitch
 
 
 cdef inline void sum_bytes(const byte *x, const Block *b, Work *w) noexcept nogil:
-    cdef Layout layout = b.layout[0]
-    cdef Py_ssize_t i
+    cdef const Layout *layout = &b.layout[0]
+    cdef Py_ssize_t i, c
     for i in range(b.n_tables):
-        byte_columns(x, layout.pitch, b.n_rows, b.width, layout.ahead, w.columns.s, w.columns.q)
-        byte_columns(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, 0, w.columns.s, w.columns.q)
+        if not b.by_channel:
+            byte_table(x, b, w)
+        for c in range(b.n_channels if b.by_channel else 0):
+            byte_run_sums(x + c * layout.channel_pitch, b.width, layout.ahead, w.s + c, w.q + c)
         x += layout.table_pitch
 
 
 cdef void sum_block(const Block *b, bint omit, Work *w) noexcept nogil:
-    """s, q (and n) of every column of a block."""
+    """s, q (and n) of a block: of every column, or by channel."""
     if b.element == FLOAT32:
         sum_numbers(<const f32 *> b.layout[0].data, b, omit, w)
     elif b.element == FLOAT64:
@@ -114,19 +144,6 @@ cdef void add_up(double *sums, Py_ssize_t n_fold, Py_ssize_t channels, Py_ssize_
             sums[c] = sum_of(sums + c * inner, inner)
 
 
-cdef inline double sum_of(const double *x, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i, j
-    cdef double lane[8]
-    for j in range(8):
-        lane[j] = 0
-    for i in range(n // 8):
-        for j in range(8):
-            lane[j] += x[8 * i + j]
-    for j in range(n & 7):
-        lane[j] += x[(n & -8) + j]
-    return tree(lane[0], lane[1], lane[2], lane[3], lane[4], lane[5], lane[6], lane[7])
-
-
 cdef bint move_shift(const double *n, const double *s, const double *q, double *shift, Py_ssize_t channels) noexcept nogil:
     """Where s*s/n has cost m2 = q - s*s/n more than three bits, move the shift to the mean; whether any moved."""
     cdef Py_ssize_t c
@@ -144,52 +161,37 @@ cdef inline bint far(double n, double s, double q) noexcept nogil:
     return s * s > 0.875 * q * n
 
 
-cdef void sum_table(const Block *b, bint whole, bint omit, double *shift, Work *w) noexcept nogil:
-    """n, s and q of the channels that a table holds, about shifts that may be moved."""
-    cdef Sums *sums = &w.columns
-    cdef Py_ssize_t c, j, attempt
-    for attempt in range(3):
-        for j in range(round_up(b.width, GRANULE)):
-            sums.s[j] = 0
-            sums.q[j] = 0
-        spread(shift, b.fold, b.channels, b.inner, w.spread)
-        if omit:
-            for j in range(b.width):
-                sums.n[j] = 0
-        sum_block(b, omit, w)
-        add_up(sums.s, b.fold, b.channels, b.inner)
-        add_up(sums.q, b.fold, b.channels, b.inner)
-        if omit:
-            add_up(sums.n, b.fold, b.channels, b.inner)
-        else:
-            for c in range(b.channels):
-                sums.n[c] = b.n
-        if whole or attempt == 2 or not move_shift(sums.n, sums.s, sums.q, shift, b.channels):
-            break
-
-
-cdef void block_state(Block *b, bint whole, bint omit, Work *w, double *state, Py_ssize_t pitch,
+cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *state, Py_ssize_t pitch,
                       Py_ssize_t n_states) noexcept nogil:
-    """The n_states, at least as many as the block has channels, of a block."""
-    cdef Sums *sums = &w.channels if b.by_channel else &w.columns
-    cdef Py_ssize_t c
+    """The n_states, at least as many as the block has channels, of a block, about shifts that may be moved."""
+    cdef Py_ssize_t c, attempt, n = max(n_states, round_up(b.width, GRANULE) if not b.by_channel else 0)
+    for attempt in range(3):
+        memset(w.s, 0, n * sizeof(double))
+        memset(w.q, 0, n * sizeof(double))
+        if omit:
+            memset(w.n, 0, n * sizeof(double))
+        if not b.by_channel:
+            spread(w.shift, b.fold, b.n_channels, b.inner, w.spread)
+        sum_block(b, omit, w)
+        if not b.by_channel:
+            add_up(w.s, b.fold, b.n_channels, b.inner)
+            add_up(w.q, b.fold, b.n_channels, b.inner)
+            if omit:
+                add_up(w.n, b.fold, b.n_channels, b.inner)
+        if not omit:
+            for c in range(b.n_channels):
+                w.n[c] = b.n
+        if whole or attempt == 2 or not move_shift(w.n, w.s, w.q, w.shift, b.n_channels):
+            break
     for c in range(b.n_channels, n_states):
-        sums.n[c] = sums.s[c] = sums.q[c] = w.shift[c] = 0
-    if b.by_channel:
-        for c in range(b.n_channels):
-            sum_table(b, whole, omit, w.shift + c, w)
-            sums.n[c] = w.columns.n[0]
-            sums.s[c] = w.columns.s[0]
-            sums.q[c] = w.columns.q[0]
-            next_channel(b)
-    else:
-        sum_table(b, whole, omit, w.shift, w)
-    finish(sums.n, w.shift, sums.s, sums.q, state, pitch, n_states)
+        w.n[c] = w.s[c] = w.q[c] = w.shift[c] = 0
+    finish(w.n, w.shift, w.s, w.q, state, pitch, n_states)
 
 
-cdef int segment_state(const View *view, const Plan *p, const Segment *t, bint omit, Work *w, double *state,
+cdef int segment_state(const View *view, const Plan *p, const Segment *t, bint omit, Work *w,
                        Py_ssize_t pitch) noexcept nogil:
-    """The state of a segment; -1 where memory ran out."""
+    """The state of a segment to w.segment, `pitch` from row to row; -1 where memory ran out."""
+    cdef double *state = w.segment
     cdef Py_ssize_t c, i, n_states = round_up(t.channels, p.granule)
     cdef double *tile = NULL
     cdef pair mean
@@ -207,10 +209,10 @@ cdef int segment_state(const View *view, const Plan *p, const Segment *t, bint o
             block_state(&b, p.whole, omit and not p.whole, w, state, pitch, n_states)
             continue
         if b.element not in (UINT8, INT8):      # shift by the mean of the block before
-            memcpy(w.shift, state + pitch if i == t.start + 1 else w.block + PITCH, t.channels * sizeof(double))
+            memcpy(w.shift, state + pitch if i == t.start + 1 else w.block + p.channels, t.channels * sizeof(double))
             prepare_shift(w.shift, t.channels, p.whole)
-        block_state(&b, p.whole, omit and not p.whole, w, w.block, PITCH, n_states)
-        merge(state, pitch, w.block, PITCH, n_states)
+        block_state(&b, p.whole, omit and not p.whole, w, w.block, p.channels, n_states)
+        merge(state, pitch, w.block, p.channels, n_states)
     if p.anchored:
         for c in range(t.channels):
             mean.hi = state[pitch + c]

@@ -1,20 +1,32 @@
 # How a view is cut up: a plan of tasks and blocks, decided by the view alone, and so the same for any number of threads.
-# A block is small enough to be in the L2 cache still when a shift far from its mean has cost digits and it is summed again,
-# twice at the most.
+# A block whose shift was so far from the mean that it has cost digits is summed again, twice at the most.
 
 cdef enum:
     LINE = 64               # bytes of a cache line
     STRIP = 32              # elements between prefetches, or a line of them; GCC 12 unrolls loops of 16 doubles as scalars
-    AHEAD = 16384           # bytes from a load to its prefetch
-    WIDTH = 512             # columns at a time at the most: 12 KB of accumulators, which stay in the L1 cache
-    PITCH = WIDTH + 8       # from one array of them to the next: not a page, where all would fall on the same cache lines
-    BLOCK_BYTES = 524288
+    LANES = 32              # a run is summed in; 16 and 64 were slower
+    BYTE_LANES = 128        # bytes are
+    AHEAD = 16384           # bytes from a load to its prefetch ...
+    RUN_AHEAD = 4096        # ... where memory is read in order, run after run
+    JUMP = 32768            # bytes of an image worth the jump to the next
+    PAST = 16777216         # bytes, too many for the cache: from here on
+    WIDTH = 2048            # columns at a time at the most, as reading half a page of each row costs a quarter, else
+    NARROW = 512            # as many: 12 KB of accumulators, which stay in the L1 cache
+    BLOCK_BYTES = 2097152
     BLOCK_ROWS = 512        # at the most, of each column, in eights: equal terms round to one side, so few additions
-    RUN = 32768             # elements of a block of runs, of one channel or several
-    RUN_WIDTH = 128         # columns that a run is read as
+    RUN = 65536             # bytes of a block of runs, of one channel: of float32 64 additions to each lane
+    ROOM = 8736             # doubles of a task's numbers on its stack, 16 rows of NARROW columns
     TILE = 32768            # doubles of scratch for what cannot be read in place
     TASKS = 32              # at least so many, where there is enough to do ...
-    TASK_BYTES = 262144     # ... with this much for each
+    TASK_BYTES = 262144     # ... with this much of the same channels for each
+    LEAST = 16384           # ... or of others
+    PARTS = 32768           # channels of all their states: 1.3 MB
+    CACHED = 917504         # bytes of an L2 cache of 1 MiB, as the servers since 2017 have; 512 KB cost a third of backward
+
+ctypedef enum Purpose:          # what the plan is for
+    ONCE                        # to read: moments, gradients
+    TWICE                       # training, backward: the second time from the cache, where they fit
+    MAP                         # one result for each element
 
 ctypedef struct Plan:
     bint by_runs                # else by columns
@@ -29,10 +41,13 @@ ctypedef struct Plan:
     Py_ssize_t run              # by runs: elements of one
     Dim unit                    # what blocks divide: rows, or runs
     Py_ssize_t block_units
-    Py_ssize_t pieces           # blocks that a long run is cut into
+    Py_ssize_t piece            # elements of a block of it at the most
+    Py_ssize_t pieces           # blocks that it is cut into
     Py_ssize_t n_blocks
     Py_ssize_t n_segments
     Py_ssize_t granule          # channels of a state come in so many: a whole vector, where there is one chunk
+    Py_ssize_t pitch            # from one row of a task's numbers to the next: of each column or channel ...
+    Py_ssize_t channels         # ... of each channel
 
 ctypedef struct Segment:        # what a task does: some channels, some blocks of their rows
     Py_ssize_t group            # which channels: slab and chunk
@@ -102,31 +117,31 @@ cdef bint faster(const View *view, const Dim *a, const Dim *b) noexcept nogil:
 cdef Py_ssize_t fold_of(Py_ssize_t width, Py_ssize_t n_rows) noexcept nogil:
     """How many rows to read as one, a power of two: few channels make short vectors."""
     cdef Py_ssize_t fold = 1
-    while 2 * fold * width <= WIDTH and 16 * fold <= n_rows:
+    while 2 * fold * width <= NARROW and 16 * fold <= n_rows:
         fold *= 2
     return fold
 
 
-cdef Py_ssize_t run_width(Py_ssize_t n) noexcept nogil:
-    """The columns that a run of n elements is read as: one row where it is short, else few, as each costs the block
-    some time, but of whole vectors."""
-    return n if n <= RUN_WIDTH else max(STRIP, min(<Py_ssize_t> RUN_WIDTH, n // 8 & -16))
-
-
-cdef Py_ssize_t longest_columns(Py_ssize_t n_runs, bint sums) noexcept nogil:
+cdef Py_ssize_t longest_columns(Py_ssize_t n_runs, Purpose purpose) noexcept nogil:
     """Runs up to this, beside each other, are taken as columns. Where there are few of a channel, columns cost more than
     they give, but sums of a channel at a time cost even more."""
-    if sums:
+    if purpose != MAP:
         return 256 if n_runs >= 8 else 64
     return 64 if n_runs >= 32 else 8
 
 
-cdef Plan make_plan(const View *view, bint sums) noexcept nogil:
+cdef Py_ssize_t row_pitch(Py_ssize_t n) noexcept nogil:
+    """A pitch for rows of n doubles: not a page, where all rows would fall on the same cache lines."""
+    n = round_up(n, GRANULE)
+    return n if n % 512 else n + GRANULE
+
+
+cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
     cdef Plan p
-    cdef int last = view.n_batch - 1
+    cdef int k, last = view.n_batch - 1
     cdef Dim channel, fastest
-    cdef Py_ssize_t tasks, widest, block_bytes, rows
-    cdef bint linear
+    cdef Py_ssize_t tasks, widest, fitting, each = 0, itemsize = view.operand[0].itemsize
+    cdef Py_ssize_t n_bytes = view.n_rows * view.n_channels * itemsize
     channel = last_kept(view)
     fastest = view.batch[last] if view.n_batch > 0 else no_dim(view)
 
@@ -136,12 +151,13 @@ cdef Plan make_plan(const View *view, bint sums) noexcept nogil:
     p.tiled = not view.in_place
     p.by_runs = False
     p.fold = p.inner = p.run = p.pieces = 1
+    p.piece = div(RUN, itemsize)
     p.unit = fastest
     if view.n_batch <= 1 and apart(view, &channel, 1) and (view.n_kept > 0 or view.n_batch == 0):
         pass                                                        # columns: a table, channels last
     elif 1 <= view.n_batch <= 2 and apart(view, &fastest, 1):
         p.unit = view.batch[0] if view.n_batch == 2 else no_dim(view)
-        if apart(view, &channel, fastest.n) and fastest.n <= longest_columns(p.unit.n, sums) and not p.anchored:
+        if apart(view, &channel, fastest.n) and fastest.n <= longest_columns(p.unit.n, purpose) and not p.anchored:
             p.inner = fastest.n                                     # columns: short runs beside each other
         else:
             p.by_runs = True                                        # long runs
@@ -151,40 +167,48 @@ cdef Plan make_plan(const View *view, bint sums) noexcept nogil:
         p.unit.n = view.n_rows
         p.by_runs = view.n_kept == 0 or view.n_batch > 0 and faster(view, &fastest, &channel)
 
-    linear = p.by_runs and not p.tiled and not sums and apart(view, &channel, p.run)     # through memory, run after run
+    widest = WIDTH if n_bytes >= <Py_ssize_t> PAST else NARROW
+    if p.by_runs and p.tiled:                                       # any rows are gathered into one run
+        widest = max(1, div(TILE, view.n_rows))
+    elif p.by_runs:                                                 # through memory in order, or enough tasks
+        p.pieces = ceil_div(p.run, p.piece)
+        if n_bytes < <Py_ssize_t> PAST or p.unit.n * p.pieces < TASKS:
+            tasks = max(1, min(<Py_ssize_t> TASKS, n_bytes // <Py_ssize_t> LEAST))
+            widest = min(widest, max(ceil_div(view.n_channels, tasks), div(JUMP, p.run * itemsize) if p.unit.n > 1 else 1))
+    else:
+        widest = div(widest, p.inner)
+    if purpose == TWICE and (p.by_runs or p.inner > 1):
+        for k in range(view.n_read):
+            each += view.operand[k].itemsize
+        fitting = div(<Py_ssize_t> CACHED, max(1, view.n_rows * each))
+        widest = min(widest, fitting) if fitting > 0 else widest
+    p.chunk = ceil_div(channel.n, ceil_div(channel.n, widest))
     if p.by_runs:
-        p.chunk = <Py_ssize_t> WIDTH if linear else max(1, min(<Py_ssize_t> WIDTH, div(RUN, view.n_rows)))
-        p.chunk = ceil_div(channel.n, ceil_div(channel.n, p.chunk))
-        if p.tiled:                                                 # any rows are gathered into one run
+        p.block_units = min(div(p.piece, p.run), div(p.unit.n * p.n_slabs * ceil_div(channel.n, p.chunk), TASKS))
+        p.block_units = max(1, min(p.block_units, BLOCK_ROWS // 8))
+        if p.tiled:
             p.unit.n = view.n_rows
             p.run = 1
             p.block_units = div(TILE, p.chunk)
-            p.inner = run_width(min(p.block_units, p.unit.n))
-        else:
-            p.inner = run_width(p.run)
-            rows = div(p.run, p.inner)
-            p.block_units = max(1, min(div(RUN, p.run), div(BLOCK_ROWS // 8, rows // 8 + rows % 8 + 1)))
-            p.block_units = 1 if linear else p.block_units
-        p.pieces = ceil_div(p.run, RUN)
+        p.pitch = p.chunk
     else:
-        widest = div(WIDTH, p.inner)
-        p.chunk = ceil_div(channel.n, ceil_div(channel.n, widest))
         if p.inner == 1 and p.chunk < channel.n:
-            p.chunk = min(widest, ceil_div(p.chunk, 16) * 16)
+            p.chunk = min(widest, round_up(p.chunk, 16))
         if p.chunk == channel.n and (p.tiled or apart(view, &p.unit, channel.n * p.inner)):
             p.fold = fold_of(p.chunk * p.inner, p.unit.n)
-        widest = p.fold * p.chunk * p.inner
+        p.pitch = p.fold * p.chunk * p.inner
         if p.tiled:
-            p.block_units = min(BLOCK_ROWS, max(1, div(TILE, widest))) * p.fold
+            p.block_units = min(BLOCK_ROWS, max(1, div(TILE, p.pitch))) * p.fold
         else:
-            block_bytes = widest * view.operand[0].itemsize
-            p.block_units = min(BLOCK_ROWS, max(8, div(BLOCK_BYTES, block_bytes) // 8 * 8)) * p.fold
+            p.block_units = min(BLOCK_ROWS, max(8, div(BLOCK_BYTES, p.pitch * itemsize) // 8 * 8)) * p.fold
+    p.pitch = row_pitch(p.pitch)
+    p.channels = row_pitch(p.chunk)
     p.n_chunks = ceil_div(channel.n, p.chunk)
     p.n_blocks = ceil_div(p.unit.n, p.block_units) * p.pieces
 
     tasks = p.n_slabs * p.n_chunks
-    p.n_segments = min(p.n_blocks, view.n_rows * p.chunk * view.operand[0].itemsize // <Py_ssize_t> TASK_BYTES)
-    p.n_segments = max(1, min(p.n_segments, div(TASKS, tasks)))
+    p.n_segments = min(p.n_blocks, view.n_rows * p.chunk * itemsize // <Py_ssize_t> TASK_BYTES)
+    p.n_segments = max(1, min(p.n_segments, div(TASKS, tasks), div(PARTS, tasks * p.chunk)))
     p.granule = GRANULE if tasks == 1 else 1
     return p
 

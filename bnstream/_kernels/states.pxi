@@ -93,17 +93,19 @@ cdef inline void emit_row(const double *values, Py_ssize_t n, double *out, Py_ss
 
 cdef void emit_moments(const double *state, Py_ssize_t pitch, Py_ssize_t n_channels, const Sink *sink, Py_ssize_t first,
                        Py_ssize_t step) noexcept nogil:
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, k, some
     cdef double n
-    cdef double mean[WIDTH]
-    cdef double var[WIDTH]
+    cdef double mean[512]
+    cdef double var[512]
     cdef Operand to
     to.element = sink.element
     to.swapped = False
     to.itemsize = 8 if to.element == FLOAT64 else (4 if to.element == FLOAT32 else 2)
-    for i in range(n_channels):
-        n = state[i]
-        mean[i] = state[pitch + i] if n > 0 else NAN
-        var[i] = state[3 * pitch + i] / (n - sink.ddof) if n > sink.ddof and n > 0 else NAN
-    store(mean, step * to.itemsize, n_channels, &to, sink.mean + first * to.itemsize)
-    store(var, step * to.itemsize, n_channels, &to, sink.var + first * to.itemsize)
+    for k in range(0, n_channels, 512):
+        some = min(<Py_ssize_t> 512, n_channels - k)
+        for i in range(some):
+            n = state[k + i]
+            mean[i] = state[pitch + k + i] if n > 0 else NAN
+            var[i] = state[3 * pitch + k + i] / (n - sink.ddof) if n > sink.ddof and n > 0 else NAN
+        store(mean, step * to.itemsize, some, &to, sink.mean + (first + k * step) * to.itemsize)
+        store(var, step * to.itemsize, some, &to, sink.var + (first + k * step) * to.itemsize)

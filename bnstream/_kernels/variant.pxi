@@ -5,7 +5,7 @@ from cython.parallel cimport prange
 from libc.math cimport INFINITY, NAN, fma, rint, sqrt
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from bnstream._kernels._table cimport *
 
@@ -34,6 +34,7 @@ include "load.pxi"
 include "store.pxi"
 include "blocks.pxi"
 include "sums.pxi"
+include "runs.pxi"
 include "states.pxi"
 include "moments.pxi"
 include "affine.pxi"
