@@ -46,11 +46,12 @@ cdef inline void gradient_row(const number *x, const number *dy, Py_ssize_t firs
                               const Coefficients *w, Py_ssize_t channel, bint one, bint omit, f64_out s,
                               f64_out q) noexcept nogil:
     cdef Py_ssize_t j
-    cdef double d
+    cdef double d, e
     for j in range(width):
-        d = taken(x[j], dy[j], omit) if j >= first else 0.0
-        s[j] += d
-        q[j] += d * centred(x, j, channel if one else j, w, omit) if j >= first else 0.0
+        d = taken(x[j], dy[j], omit)
+        e = d * centred(x, j, channel if one else j, w, omit)
+        s[j] += d if j >= first else 0.0
+        q[j] += e if j >= first else 0.0
 
 
 cdef inline void gradient_columns(const number *x, const number *dy, const Layout *of_x, const Layout *of_y,
@@ -116,8 +117,8 @@ cdef inline void gradient_run(const number *x, const number *dy, const Block *b,
         gradient_row(x + rest - LANES, dy + rest - LANES, LANES - rest, LANES, w, channel, True, omit, lane_s, lane_q)
     elif rest > 0:
         gradient_row(x, dy, 0, rest, w, channel, True, omit, lane_s, lane_q)
-    s[0] += sum_of(lane_s, LANES)
-    q[0] += sum_of(lane_q, LANES)
+    s[0] += sum_of_lanes(lane_s)
+    q[0] += sum_of_lanes(lane_q)
 
 
 cdef void gradient_block(const Block *b, const Coefficients *w, bint omit, double *s, double *q) noexcept nogil:

@@ -126,7 +126,7 @@ cdef Py_ssize_t longest_columns(Py_ssize_t n_runs, Purpose purpose) noexcept nog
     """Runs up to this, beside each other, are taken as columns. Where there are few of a channel, columns cost more than
     they give, but sums of a channel at a time cost even more."""
     if purpose != MAP:
-        return 256 if n_runs >= 8 else 64
+        return 256 if n_runs >= 8 else (64 if n_runs > 1 else 32)
     return 64 if n_runs >= 32 else 8
 
 

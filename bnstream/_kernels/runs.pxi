@@ -14,6 +14,15 @@ cdef inline double sum_of(const double *x, Py_ssize_t n) noexcept nogil:
     return tree(lane[0], lane[1], lane[2], lane[3], lane[4], lane[5], lane[6], lane[7])
 
 
+cdef inline double sum_of_lanes(const double *x) noexcept nogil:
+    """The same of LANES doubles: their loop takes whole vectors."""
+    cdef double lane[8]
+    cdef Py_ssize_t j
+    for j in range(8):
+        lane[j] = (x[j] + x[j + 8]) + (x[j + 16] + x[j + 24])
+    return tree(lane[0], lane[1], lane[2], lane[3], lane[4], lane[5], lane[6], lane[7])
+
+
 cdef inline void run_sums(const number *x, Py_ssize_t n, Py_ssize_t ahead, double shift, double *s,
                           double *q) noexcept nogil:
     """Add a run of one channel to s and q, as rows of LANES columns, the last one from its end back."""
@@ -35,8 +44,8 @@ cdef inline void run_sums(const number *x, Py_ssize_t n, Py_ssize_t ahead, doubl
         one_row(x + rest - LANES, LANES - rest, LANES, &shift, True, lane_s, lane_q)
     elif rest > 0:
         one_row(x, 0, rest, &shift, True, lane_s, lane_q)
-    s[0] += sum_of(lane_s, LANES)
-    q[0] += sum_of(lane_q, LANES)
+    s[0] += sum_of_lanes(lane_s)
+    q[0] += sum_of_lanes(lane_q)
 
 
 cdef inline void run_sums_omit(const number *x, Py_ssize_t n, double shift, double *count, double *s,
@@ -51,9 +60,9 @@ cdef inline void run_sums_omit(const number *x, Py_ssize_t n, double shift, doub
         lane_n[i] = lane_s[i] = lane_q[i] = 0
     columns_omit(x, LANES, rows, LANES, shifts, lane_n, lane_s, lane_q)
     columns_omit(x + rows * LANES, 0, n > rows * LANES, n - rows * LANES, shifts, lane_n, lane_s, lane_q)
-    count[0] += sum_of(lane_n, LANES)
-    s[0] += sum_of(lane_s, LANES)
-    q[0] += sum_of(lane_q, LANES)
+    count[0] += sum_of_lanes(lane_n)
+    s[0] += sum_of_lanes(lane_s)
+    q[0] += sum_of_lanes(lane_q)
 
 
 cdef inline void byte_run_sums(const byte *x, Py_ssize_t n, Py_ssize_t ahead, double *s, double *q) noexcept nogil:

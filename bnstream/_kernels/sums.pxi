@@ -61,7 +61,8 @@ cdef inline void one_row(const number *x, Py_ssize_t first, Py_ssize_t width, co
     cdef Py_ssize_t j
     cdef double d
     for j in range(width):
-        d = x[j] - shift[0 if one else j] if j >= first else 0.0
+        d = x[j] - shift[0 if one else j]
+        d = d if j >= first else 0.0
         s[j] += d
         q[j] += d * d
 
