@@ -40,10 +40,13 @@ cdef bint make_rows(Coefficients *w, Py_ssize_t pitch, double *stack) noexcept n
 cdef inline void affine_columns(const native *x, result y, Py_ssize_t first, Py_ssize_t width, const Coefficients *w,
                                 Py_ssize_t channel, bint one) noexcept nogil:
     """`width` columns from `first` on: of one channel, or with coefficients of their own."""
-    cdef Py_ssize_t j, i
+    cdef Py_ssize_t j
+    cdef double mean = w.mean[channel], scale = w.scale[channel], beta = w.beta[channel]
     for j in range(first, first + width):
-        i = channel if one else j
-        y[j] = (x[j] - w.mean[i]) * w.scale[i] + w.beta[i]
+        if one:
+            y[j] = (x[j] - mean) * scale + beta
+        else:
+            y[j] = (x[j] - w.mean[j]) * w.scale[j] + w.beta[j]
 
 
 cdef inline void affine_rows(const native *x, result y, const Layout *from_, const Layout *to, Py_ssize_t n_rows,

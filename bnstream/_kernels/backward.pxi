@@ -15,18 +15,18 @@ cdef inline double taken(double x, double value, bint omit) noexcept nogil:
     return value if not omit or finite(x) else 0.0
 
 
-cdef inline double centred(const number *x, Py_ssize_t at, Py_ssize_t i, const Coefficients *w, bint omit) noexcept nogil:
-    return taken(x[at], x[at] - w.mean[i], omit)
+cdef inline double centred(const number *x, Py_ssize_t at, double mean, bint omit) noexcept nogil:
+    return taken(x[at], x[at] - mean, omit)
 
 
 cdef inline void gradient_rows(const number *x, const number *dy, Py_ssize_t x_pitch, Py_ssize_t y_pitch, Py_ssize_t first,
                                Py_ssize_t width, const Coefficients *w, Py_ssize_t channel, bint one, bint omit,
                                f64_out s, f64_out q) noexcept nogil:
     """Add eight rows of `width` columns from `first` on to s = sum of dy, q = sum of dy * (x - mean)."""
-    cdef Py_ssize_t i, j
-    cdef double a, b, c, d, e, f, g, h
+    cdef Py_ssize_t j
+    cdef double a, b, c, d, e, f, g, h, k, mean = w.mean[channel]
     for j in range(first, first + width):
-        i = channel if one else j
+        k = mean if one else w.mean[j]
         a = taken(x[j], dy[j], omit)
         b = taken(x[j + x_pitch], dy[j + y_pitch], omit)
         c = taken(x[j + 2 * x_pitch], dy[j + 2 * y_pitch], omit)
@@ -36,20 +36,20 @@ cdef inline void gradient_rows(const number *x, const number *dy, Py_ssize_t x_p
         g = taken(x[j + 6 * x_pitch], dy[j + 6 * y_pitch], omit)
         h = taken(x[j + 7 * x_pitch], dy[j + 7 * y_pitch], omit)
         s[j] += tree(a, b, c, d, e, f, g, h)
-        q[j] += tree(a * centred(x, j, i, w, omit), b * centred(x, j + x_pitch, i, w, omit),
-                     c * centred(x, j + 2 * x_pitch, i, w, omit), d * centred(x, j + 3 * x_pitch, i, w, omit),
-                     e * centred(x, j + 4 * x_pitch, i, w, omit), f * centred(x, j + 5 * x_pitch, i, w, omit),
-                     g * centred(x, j + 6 * x_pitch, i, w, omit), h * centred(x, j + 7 * x_pitch, i, w, omit))
+        q[j] += tree(a * centred(x, j, k, omit), b * centred(x, j + x_pitch, k, omit),
+                     c * centred(x, j + 2 * x_pitch, k, omit), d * centred(x, j + 3 * x_pitch, k, omit),
+                     e * centred(x, j + 4 * x_pitch, k, omit), f * centred(x, j + 5 * x_pitch, k, omit),
+                     g * centred(x, j + 6 * x_pitch, k, omit), h * centred(x, j + 7 * x_pitch, k, omit))
 
 
 cdef inline void gradient_row(const number *x, const number *dy, Py_ssize_t first, Py_ssize_t width,
                               const Coefficients *w, Py_ssize_t channel, bint one, bint omit, f64_out s,
                               f64_out q) noexcept nogil:
     cdef Py_ssize_t j
-    cdef double d, e
+    cdef double d, e, mean = w.mean[channel]
     for j in range(width):
         d = taken(x[j], dy[j], omit)
-        e = d * centred(x, j, channel if one else j, w, omit)
+        e = d * centred(x, j, mean if one else w.mean[j], omit)
         s[j] += d if j >= first else 0.0
         q[j] += e if j >= first else 0.0
 
@@ -137,10 +137,13 @@ cdef void gradient_block(const Block *b, const Coefficients *w, bint omit, doubl
 cdef inline void slope_columns(const number *x, const number *dy, result dx, Py_ssize_t first, Py_ssize_t width,
                                const Coefficients *w, Py_ssize_t channel, bint one, bint omit) noexcept nogil:
     """w.beta holds grad_beta / n less what mean_lo makes of it."""
-    cdef Py_ssize_t i, j
+    cdef Py_ssize_t j
+    cdef double mean = w.mean[channel], scale = w.scale[channel], beta = w.beta[channel], slope = w.slope[channel]
     for j in range(first, first + width):
-        i = channel if one else j
-        dx[j] = taken(x[j], (dy[j] - w.beta[i]) * w.scale[i], omit) - centred(x, j, i, w, omit) * w.slope[i]
+        if one:
+            dx[j] = taken(x[j], (dy[j] - beta) * scale - (x[j] - mean) * slope, omit)
+        else:
+            dx[j] = taken(x[j], (dy[j] - w.beta[j]) * w.scale[j] - (x[j] - w.mean[j]) * w.slope[j], omit)
 
 
 cdef inline void slope_rows(const number *x, const number *dy, result dx, const Block *b, Py_ssize_t n_rows,

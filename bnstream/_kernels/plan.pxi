@@ -122,12 +122,12 @@ cdef Py_ssize_t fold_of(Py_ssize_t width, Py_ssize_t n_rows) noexcept nogil:
     return fold
 
 
-cdef Py_ssize_t longest_columns(Py_ssize_t n_runs, Purpose purpose) noexcept nogil:
+cdef Py_ssize_t longest_columns(Py_ssize_t n_runs, Py_ssize_t itemsize, Purpose purpose) noexcept nogil:
     """Runs up to this, beside each other, are taken as columns. Where there are few of a channel, columns cost more than
     they give, but sums of a channel at a time cost even more."""
     if purpose != MAP:
-        return 256 if n_runs >= 8 else (64 if n_runs > 1 else 32)
-    return 64 if n_runs >= 32 else 8
+        return 256 if n_runs >= 8 else (64 if n_runs > 1 or itemsize == 1 else 32)
+    return 64 if n_runs >= 32 else (12 if n_runs >= 4 else 8)
 
 
 cdef Py_ssize_t row_pitch(Py_ssize_t n) noexcept nogil:
@@ -157,7 +157,7 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
         pass                                                        # columns: a table, channels last
     elif 1 <= view.n_batch <= 2 and apart(view, &fastest, 1):
         p.unit = view.batch[0] if view.n_batch == 2 else no_dim(view)
-        if apart(view, &channel, fastest.n) and fastest.n <= longest_columns(p.unit.n, purpose) and not p.anchored:
+        if apart(view, &channel, fastest.n) and fastest.n <= longest_columns(p.unit.n, itemsize, purpose) and not p.anchored:
             p.inner = fastest.n                                     # columns: short runs beside each other
         else:
             p.by_runs = True                                        # long runs
