@@ -148,7 +148,7 @@ cdef class Forward:
         cdef int failed, threads = self.threads(n_threads)
         cdef View view
         cdef Sink sink
-        self.view_of(&view, self.x)
+        self.view_of(&view, self.x, self.x)         # as `train` does, bit for bit
         self.start_training(&view, policy)
         sink.state = self.rows
         sink.pitch = self.pitch

@@ -261,3 +261,35 @@ def test_two_values_in_short_runs(run, amplitude):
         assert_within(*map(np.atleast_1d, mean_var(x, None)), exact_states(x.reshape(-1, 1)))
         stacked = np.stack([x, x, x], 1)
         assert_within(*mean_var(stacked, (0, 2)), exact_states(x.reshape(-1, 1).repeat(3, 1)))
+
+
+@pytest.mark.parametrize(("shape", "axis"), [
+    ((512, 300), 0), ((512, 2, 256), (0, 2)), ((3, 32768), 1), ((64, 2, 3000), (0, 2)),
+])
+@pytest.mark.parametrize("order", ["=", ">"])
+def test_few_values_far_from_the_others(shape, axis, order):
+    """The first shift is theirs, just near enough to the mean: equal deviations, large sums, which round to one side."""
+    n_first = shape[0] * 9 // 64 if shape[0] > 3 else shape[1] * 9 // 64
+    kept = [n for a, n in enumerate(shape) if a not in np.atleast_1d(axis)]
+    distance = 1 + rng(5).random(kept)
+    at = [slice(None)] * len(shape)
+    at[0 if shape[0] > 3 else 1] = slice(n_first)
+    x = np.broadcast_to(np.expand_dims(distance * 9 / 64, axis), shape).astype(f"{order}f8")
+    x[tuple(at)] -= np.expand_dims(distance, axis)
+    rows = np.moveaxis(x, sorted(set(range(x.ndim)) - set(np.atleast_1d(axis).tolist())), -1).reshape(-1, len(distance))
+    assert_within(*mean_var(x, axis), exact_states(rows))
+
+
+@pytest.mark.parametrize(("shape", "axis"), [
+    ((2100, 2100), 0), ((9000, 500), 0), ((40, 150, 27, 27), (0, 2, 3)), ((300, 300, 7, 7), (0, 2, 3)),
+    ((33, 1100, 130), (0, 2)), ((5, 70000, 13), (0, 2)),
+])
+def test_past_the_cache(shape, axis):
+    """Wider tasks, in the order of memory: the same as by small parts."""
+    x = (normal(shape) + 100).astype(np.float32)
+    assert x.nbytes >= 1 << 24
+    parts = state(*np.array_split(x, 5), axis=axis)
+    mean, var = mean_var(x, axis, dtype="float64")
+    eps = np.finfo(float).eps
+    np.testing.assert_allclose(mean, parts.mean, rtol=0, atol=16 * eps * 100)      # twice the bound: either may err
+    np.testing.assert_allclose(var, parts.var(), rtol=32 * eps * np.log2(x.size / mean.size))

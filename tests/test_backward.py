@@ -138,7 +138,9 @@ def test_far_from_zero(ratio):
         assert worst_share(single, *exact[0]) > 20
 
 
-@pytest.mark.parametrize("shape", [(20000, 96), (8, 16, 40, 40), (6, 40, 40, 32), (70000, 3), (3, 2, 300, 300)])
+@pytest.mark.parametrize(
+    "shape", [(20000, 96), (8, 16, 40, 40), (6, 40, 40, 32), (70000, 3), (3, 2, 300, 300), (2100, 2100)],
+)
 @pytest.mark.parametrize("dtype", ["f4", "u1"])
 def test_large(dtype, shape):
     """In parts, by several threads, by way of the cache or twice from memory."""

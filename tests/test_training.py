@@ -107,7 +107,7 @@ def test_far_from_zero_in_double(shape, ratio):
     assert_within(batch_norm(again, None, None, gamma, beta, training=True, out=again), batch.y, batch.slack)
 
 
-@pytest.mark.parametrize("shape", [(20000, 96), (8, 16, 40, 40), (6, 40, 40, 32), (70000, 3)])
+@pytest.mark.parametrize("shape", [(20000, 96), (8, 16, 40, 40), (6, 40, 40, 32), (70000, 3), (2100, 2100)])
 @pytest.mark.parametrize("dtype", ["f4", "u1", "f2"])
 def test_large(dtype, shape):
     """In parts, by several threads, by way of the cache or twice from memory."""
@@ -119,6 +119,15 @@ def test_large(dtype, shape):
     wanted = ((wide - mean) / np.sqrt(var + 1e-5)).astype(np.float64)
     y = batch_norm(x, None, None, training=True, channel_axis=channel_axis)
     assert_within(y, (wanted, np.zeros_like(wanted)), 1e-12)
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (64, 16, 17, 17), (64, 16, 7, 7), (4096, 64), (40, 64, 33, 33)])
+@pytest.mark.parametrize("dtype", ["f4", "f8", ">f4", "f2"])
+def test_bits_over_x(dtype, shape):
+    """The statistics are taken before anything is written: those that are otherwise taken from the cache."""
+    x = of_dtype(dtype, shape)
+    y = batch_norm(x, None, None, training=True)
+    np.testing.assert_array_equal(batch_norm(x, None, None, training=True, out=x), y)
 
 
 def states_of(bn):

@@ -5,7 +5,7 @@
 # GB/s of reads and writes, as with half as many operations in single precision (19), and a copy's 17 to 20. (Stores past
 # the cache, tried with those, ran at 12 to 15.)
 #
-# As in the sums, the loops run across columns, a run of one channel being a table of columns, too.
+# As in the sums, the loops run across columns; a run of one channel is one row, with scalars instead.
 
 ctypedef fused result:          # written in place
     y32
@@ -23,9 +23,10 @@ ctypedef struct Coefficients:   # what an affine task needs of each channel, the
     uint64_t *anchor
 
 
-cdef bint make_rows(Coefficients *w, Py_ssize_t pitch, double *stack) noexcept nogil:
-    """Whether there is memory: that of the stack where it is enough."""
-    w.room = make_room(8 * pitch, stack)
+cdef bint make_rows(Coefficients *w, const Plan *p, Py_ssize_t n_more, double *stack) noexcept nogil:
+    """Whether there is memory, for n_more rows, too: that of the stack where it is enough."""
+    cdef Py_ssize_t pitch = p.pitch
+    w.room = make_room((8 + n_more) * pitch, stack)
     w.mean = w.room
     w.mean_lo = w.room + pitch
     w.scale = w.room + 2 * pitch
@@ -133,7 +134,7 @@ cdef void make_coefficients(const View *view, const Plan *p, const Segment *t, c
             w.mean_lo[c] = mean.lo
 
 
-cdef void to_columns(const Plan *p, const Segment *t, const Coefficients *w, double *values) noexcept nogil:
+cdef void to_columns(const Plan *p, const Segment *t, Coefficients *w, double *values) noexcept nogil:
     """Values of a segment's channels to those of its columns, in place, unless tables hold one channel each; n is lost."""
     if not p.by_runs and (p.fold > 1 or p.inner > 1):
         memcpy(w.n, values, t.channels * sizeof(double))
@@ -150,7 +151,7 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef Block b
     if p.tiled:
         tile = make_tile(job.view, p)
-    if not make_rows(&w, p.pitch, stack) or p.tiled and tile == NULL:
+    if not make_rows(&w, p, 0, stack) or p.tiled and tile == NULL:
         give_back(w.room, stack)
         free(tile)
         return -1

@@ -83,7 +83,8 @@ cdef inline void gradient_tables(const number *x, const number *dy, const Block 
     for i in range(b.n_tables):
         if b.by_channel:
             for c in range(b.n_channels):
-                gradient_run(x + c * of_x.channel_pitch, dy + c * of_y.channel_pitch, b, w, c, omit, s + c, q + c)
+                gradient_run(x + c * of_x.channel_pitch, dy + c * of_y.channel_pitch, b.width, of_x.ahead, of_y.ahead, w, c,
+                             omit, s + c, q + c)
         else:
             gradient_columns(x, dy, of_x, of_y, b.n_rows, b.width, w, omit, s, q)
             gradient_columns(x + b.n_rows * of_x.pitch, dy + b.n_rows * of_y.pitch, of_x, of_y, b.tail > 0, b.tail, w, omit,
@@ -92,33 +93,32 @@ cdef inline void gradient_tables(const number *x, const number *dy, const Block 
         dy += of_y.table_pitch
 
 
-cdef inline void gradient_run(const number *x, const number *dy, const Block *b, const Coefficients *w, Py_ssize_t channel,
-                              bint omit, double *s, double *q) noexcept nogil:
-    """The same of a run of one channel, as rows of LANES columns, the last one from its end back."""
+cdef inline void gradient_run(const number *x, const number *dy, Py_ssize_t n, Py_ssize_t x_ahead, Py_ssize_t y_ahead,
+                              const Coefficients *w, Py_ssize_t channel, bint omit, double *s, double *q) noexcept nogil:
+    """The same of n elements of one channel, as `part_sums` takes them."""
     cdef double lane_s[LANES]
     cdef double lane_q[LANES]
-    cdef Py_ssize_t i, rest = b.width % (8 * LANES), x_ahead = b.layout[0].ahead, y_ahead = b.layout[1].ahead
+    cdef Py_ssize_t i, n_rows = n // LANES, tail = n % LANES
     for i in range(LANES):
         lane_s[i] = lane_q[i] = 0
-    for i in range(b.width // (8 * LANES)):
+    for i in range(n_rows // 8):
         prefetch(x + x_ahead, 8 * LANES * sizeof(number))
         prefetch(dy + y_ahead, 8 * LANES * sizeof(number))
         gradient_rows(x, dy, LANES, LANES, 0, LANES, w, channel, True, omit, lane_s, lane_q)
         x += 8 * LANES
         dy += 8 * LANES
-    prefetch(x + x_ahead, rest * sizeof(number))
-    prefetch(dy + y_ahead, rest * sizeof(number))
-    for i in range(rest // LANES):
+    prefetch(x + x_ahead, n % (8 * LANES) * sizeof(number))
+    prefetch(dy + y_ahead, n % (8 * LANES) * sizeof(number))
+    for i in range(n_rows % 8):
         gradient_row(x, dy, 0, LANES, w, channel, True, omit, lane_s, lane_q)
         x += LANES
         dy += LANES
-    rest = b.width % LANES
-    if b.width > LANES and rest > 0:
-        gradient_row(x + rest - LANES, dy + rest - LANES, LANES - rest, LANES, w, channel, True, omit, lane_s, lane_q)
-    elif rest > 0:
-        gradient_row(x, dy, 0, rest, w, channel, True, omit, lane_s, lane_q)
-    s[0] += sum_of_lanes(lane_s)
-    q[0] += sum_of_lanes(lane_q)
+    if n > LANES and tail > 0:
+        gradient_row(x + tail - LANES, dy + tail - LANES, LANES - tail, LANES, w, channel, True, omit, lane_s, lane_q)
+    elif tail > 0:
+        gradient_row(x, dy, 0, tail, w, channel, True, omit, lane_s, lane_q)
+    s[0] += sum_of(lane_s, LANES)
+    q[0] += sum_of(lane_q, LANES)
 
 
 cdef void gradient_block(const Block *b, const Coefficients *w, bint omit, double *s, double *q) noexcept nogil:
@@ -212,24 +212,24 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef Segment t = make_segment(job.view, p, task)
     cdef Py_ssize_t i, c, n = t.channels if p.by_runs else p.fold * t.channels * p.inner
     cdef double stack[ROOM]
-    cdef double more[ROOM]
-    cdef double *room = make_room(2 * p.pitch + 4 * p.channels, more)
-    cdef double *s = room
-    cdef double *q = room + p.pitch
-    cdef double *sums = q + p.pitch if job.parts == NULL else job.parts + task * PART_ROWS * p.channels
     cdef double *tile = NULL
+    cdef double *s
+    cdef double *q
+    cdef double *sums
     cdef Coefficients w
     cdef Block b
     if p.tiled:
         tile = make_tile(job.view, p)
-    if not make_rows(&w, p.pitch, stack) or room == NULL or p.tiled and tile == NULL:
+    if not make_rows(&w, p, 6, stack) or p.tiled and tile == NULL:
         give_back(w.room, stack)
-        give_back(room, more)
         free(tile)
         return -1
+    s = w.room + 8 * p.pitch
+    q = s + p.pitch
+    sums = q + p.pitch if job.parts == NULL else job.parts + task * PART_ROWS * p.state_pitch
     make_coefficients(job.view, p, &t, job.layer, &w)
     to_columns(p, &t, &w, w.mean)
-    memset(sums, 0, 4 * p.channels * sizeof(double))
+    memset(sums, 0, 4 * p.state_pitch * sizeof(double))
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, w.anchor, tile)
         memset(s, 0, n * sizeof(double))
@@ -238,15 +238,14 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
         if not p.by_runs:
             add_up(s, p.fold, t.channels, p.inner)
             add_up(q, p.fold, t.channels, p.inner)
-        add_sums(s, t.channels, sums, p.channels)
-        add_sums(q, t.channels, sums + 2 * p.channels, p.channels)
+        add_sums(s, t.channels, sums, p.state_pitch)
+        add_sums(q, t.channels, sums + 2 * p.state_pitch, p.state_pitch)
     for c in range(t.channels):         # what the mean's last digits make of dy * (x - mean)
         s[c] = -w.mean_lo[c] * sums[c] if w.mean_lo[c] != 0 else 0.0
-    add_sums(s, t.channels, sums + 2 * p.channels, p.channels)
+    add_sums(s, t.channels, sums + 2 * p.state_pitch, p.state_pitch)
     if job.parts == NULL:
-        emit_gradients(job, &t, sums, p.channels)
+        emit_gradients(job, &t, sums, p.state_pitch)
     give_back(w.room, stack)
-    give_back(room, more)
     free(tile)
     return 0
 
@@ -267,7 +266,7 @@ cdef void emit_gradients(const Job *job, const Segment *t, const double *sums, P
 cdef void merge_gradients(const Job *job) noexcept nogil:
     """The gradients of all channels, from the parts of the tasks."""
     cdef const Plan *p = &job.plan
-    cdef Py_ssize_t group, k, i, pitch = p.channels
+    cdef Py_ssize_t group, k, i, pitch = p.state_pitch
     cdef double *sums
     cdef double *part
     cdef Segment t
@@ -293,7 +292,7 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef Block b
     if p.tiled:
         tile = make_tile(job.view, p)
-    if not make_rows(&w, p.pitch, stack) or p.tiled and tile == NULL:
+    if not make_rows(&w, p, 0, stack) or p.tiled and tile == NULL:
         give_back(w.room, stack)
         free(tile)
         return -1

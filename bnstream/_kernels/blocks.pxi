@@ -10,7 +10,6 @@ ctypedef struct Layout:         # how a block of one operand lies; lengths in el
 
 ctypedef struct Block:          # some channels, some rows, as tables of columns: those of all channels, or of one each
     Element element             # of the first operand
-    int n_operands
     Layout layout[MAX_OPERANDS]
     Py_ssize_t n                # values per channel
     Py_ssize_t n_samples        # of each channel at hand for a guess
@@ -54,10 +53,9 @@ cdef Block make_block(const View *view, const Plan *p, const Segment *t, Py_ssiz
     cdef Block b
     cdef Layout *layout
     cdef Py_ssize_t group = div(index, p.pieces), first = group * p.block_units, n = min(p.block_units, p.unit.n - first)
-    cdef Py_ssize_t skip = (index - group * p.pieces) * p.piece, run = n if p.tiled else min(p.piece, p.run - skip)
+    cdef Py_ssize_t skip = (index - group * p.pieces) * RUN, run = n if p.tiled else min(<Py_ssize_t> RUN, p.run - skip)
     cdef int k
     b.element = FLOAT64 if p.tiled else view.operand[0].element
-    b.n_operands = view.n_operands
     b.by_channel = p.by_runs
     b.n_channels = t.channels
     b.fold = p.fold

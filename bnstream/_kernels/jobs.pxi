@@ -39,7 +39,7 @@ cdef inline Py_ssize_t n_groups(const Job *job) noexcept nogil:
 
 
 cdef bint make_parts(Job *job) noexcept nogil:
-    cdef Py_ssize_t n = n_groups(job) * job.plan.n_segments * PART_ROWS * job.plan.channels
+    cdef Py_ssize_t n = n_groups(job) * job.plan.n_segments * PART_ROWS * job.plan.state_pitch
     job.parts = <double *> malloc(n * sizeof(double))
     return job.parts != NULL
 
@@ -68,7 +68,7 @@ cdef int run(const Job *job, Task body, Py_ssize_t n_tasks, bint backwards) noex
 cdef int moments_task(const Job *job, Py_ssize_t task) noexcept nogil:
     """A task's state to its part, or, where a group of channels has but one segment, to the sink."""
     cdef Segment t = make_segment(job.view, &job.plan, task)
-    cdef Py_ssize_t pitch = job.plan.channels
+    cdef Py_ssize_t pitch = job.plan.state_pitch
     cdef double stack[ROOM]
     cdef bint direct = job.parts == NULL and job.sink.state != NULL and t.step == 1
     cdef int failed
@@ -89,7 +89,7 @@ cdef int moments_task(const Job *job, Py_ssize_t task) noexcept nogil:
 
 cdef void emit_states(const Job *job) noexcept nogil:
     """The states of all groups, merged from the parts of their tasks."""
-    cdef Py_ssize_t i, k, n = job.plan.n_segments, pitch = job.plan.channels
+    cdef Py_ssize_t i, k, n = job.plan.n_segments, pitch = job.plan.state_pitch
     cdef double *part
     cdef Segment t
     for i in range(n_groups(job)):
@@ -116,7 +116,8 @@ cdef int run_affine(const Job *job) noexcept nogil:
 
 
 cdef int accumulate(const View *view, const Sink *sink, bint omit, int n_threads) noexcept nogil:
-    cdef Job job = make_job(view, sink, NULL, omit, n_threads, ONCE)
+    # with y beside x, the moments of training, bit for bit, whose plan is for reading twice
+    cdef Job job = make_job(view, sink, NULL, omit, n_threads, TWICE if view.n_operands > 1 else ONCE)
     return run_moments(&job)
 
 

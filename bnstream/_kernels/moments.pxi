@@ -8,13 +8,15 @@
 # after the other: as pairs of doubles they lose no more so than in a tree, which would need room for all its levels.
 #
 # The shift of a block is the mean of the block before, of the first one that of eight elements: nearly always within a
-# fraction of the deviation of the mean, so that the guard, at three bits lost, hardly ever asks for a second look. (With
-# the first row as the shift and a guard at one bit, a third of all channels of normal data would ask.)
+# fraction of the deviation of the mean, so that the guard, at two bits lost, hardly ever asks for a second look, by runs at
+# these channels, by columns at all of the block. (With the first row as the shift and a guard at one bit, a third of all
+# channels of normal data would ask.)
 
 ctypedef struct Work:           # of one task: rows of numbers, of its channels and of its columns
     double *room
     uint64_t *anchor            # of each channel
     double *shift
+    double *moved               # whether it has been, and the channel is to be summed: 1 or 0
     double *spread              # the shift of each column
     double *n                   # of each column, then of each channel
     double *s
@@ -24,15 +26,16 @@ ctypedef struct Work:           # of one task: rows of numbers, of its channels 
 
 cdef bint make_work(Work *w, const Plan *p, double *stack) noexcept nogil:
     """Whether there is memory: that of the stack where it is enough."""
-    w.room = make_room(4 * p.pitch + 12 * p.channels, stack)
+    w.room = make_room(4 * p.pitch + 13 * p.state_pitch, stack)
     w.spread = w.room
     w.n = w.spread + p.pitch
     w.s = w.n + p.pitch
     w.q = w.s + p.pitch
     w.anchor = <uint64_t *> (w.q + p.pitch)
-    w.shift = <double *> w.anchor + p.channels
-    w.block = w.shift + p.channels
-    w.segment = w.block + 5 * p.channels
+    w.shift = <double *> w.anchor + p.state_pitch
+    w.moved = w.shift + p.state_pitch
+    w.block = w.moved + p.state_pitch
+    w.segment = w.block + 5 * p.state_pitch
     return w.room != NULL
 
 
@@ -60,6 +63,8 @@ cdef inline void sum_numbers(const number *x, const Block *b, bint omit, Work *w
         if not b.by_channel:
             number_table(x, b, omit, w)
         for c in range(b.n_channels if b.by_channel else 0):
+            if w.moved[c] == 0:
+                continue
             if omit:
                 run_sums_omit(x + c * layout.channel_pitch, b.width, w.shift[c], w.n + c, w.s + c, w.q + c)
             else:
@@ -144,34 +149,40 @@ cdef void add_up(double *sums, Py_ssize_t n_fold, Py_ssize_t channels, Py_ssize_
             sums[c] = sum_of(sums + c * inner, inner)
 
 
-cdef bint move_shift(const double *n, const double *s, const double *q, double *shift, Py_ssize_t channels) noexcept nogil:
-    """Where s*s/n has cost m2 = q - s*s/n more than three bits, move the shift to the mean; whether any moved."""
+cdef bint move_shift(Work *w, Py_ssize_t channels) noexcept nogil:
+    """Where s*s/n has cost m2 = q - s*s/n two bits, move the shift to the mean; whether any moved."""
     cdef Py_ssize_t c
     cdef int n_far = 0
     for c in range(channels):
-        n_far += far(n[c], s[c], q[c])
+        w.moved[c] = far(w.n[c], w.s[c], w.q[c])
+        n_far += w.moved[c] != 0
     if n_far > 0:
         for c in range(channels):
-            if far(n[c], s[c], q[c]):
-                shift[c] += s[c] / n[c]
+            if w.moved[c] != 0:
+                w.shift[c] += w.s[c] / w.n[c]
     return n_far > 0
 
 
 cdef inline bint far(double n, double s, double q) noexcept nogil:
-    return s * s > 0.875 * q * n
+    return s * s > 0.75 * q * n
 
 
 cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *state, Py_ssize_t pitch,
                       Py_ssize_t n_states) noexcept nogil:
     """The n_states, at least as many as the block has channels, of a block, about shifts that may be moved."""
-    cdef Py_ssize_t c, attempt, n = max(n_states, round_up(b.width, GRANULE) if not b.by_channel else 0)
+    cdef Py_ssize_t c, attempt, n = b.n_channels if b.by_channel else b.width
+    for c in range(b.n_channels):
+        w.moved[c] = 1
     for attempt in range(3):
-        memset(w.s, 0, n * sizeof(double))
-        memset(w.q, 0, n * sizeof(double))
-        if omit:
-            memset(w.n, 0, n * sizeof(double))
-        if not b.by_channel:
+        if not b.by_channel:            # all channels, or by runs those whose shift has moved
             spread(w.shift, b.fold, b.n_channels, b.inner, w.spread)
+        for c in range(n):
+            if not b.by_channel or w.moved[c] != 0:
+                w.s[c] = w.q[c] = 0
+        if omit:
+            for c in range(n):
+                if not b.by_channel or w.moved[c] != 0:
+                    w.n[c] = 0
         sum_block(b, omit, w)
         if not b.by_channel:
             add_up(w.s, b.fold, b.n_channels, b.inner)
@@ -181,7 +192,7 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
         if not omit:
             for c in range(b.n_channels):
                 w.n[c] = b.n
-        if whole or attempt == 2 or not move_shift(w.n, w.s, w.q, w.shift, b.n_channels):
+        if whole or attempt == 2 or not move_shift(w, b.n_channels):
             break
     for c in range(b.n_channels, n_states):
         w.n[c] = w.s[c] = w.q[c] = w.shift[c] = 0
@@ -209,10 +220,10 @@ cdef int segment_state(const View *view, const Plan *p, const Segment *t, bint o
             block_state(&b, p.whole, omit and not p.whole, w, state, pitch, n_states)
             continue
         if b.element not in (UINT8, INT8):      # shift by the mean of the block before
-            memcpy(w.shift, state + pitch if i == t.start + 1 else w.block + p.channels, t.channels * sizeof(double))
+            memcpy(w.shift, state + pitch if i == t.start + 1 else w.block + p.state_pitch, t.channels * sizeof(double))
             prepare_shift(w.shift, t.channels, p.whole)
-        block_state(&b, p.whole, omit and not p.whole, w, w.block, p.channels, n_states)
-        merge(state, pitch, w.block, p.channels, n_states)
+        block_state(&b, p.whole, omit and not p.whole, w, w.block, p.state_pitch, n_states)
+        merge(state, pitch, w.block, p.state_pitch, n_states)
     if p.anchored:
         for c in range(t.channels):
             mean.hi = state[pitch + c]

@@ -9,18 +9,21 @@ cdef enum:
     AHEAD = 16384           # bytes from a load to its prefetch ...
     RUN_AHEAD = 4096        # ... where memory is read in order, run after run
     JUMP = 32768            # bytes of an image worth the jump to the next
-    PAST = 16777216         # bytes, too many for the cache: from here on
-    WIDTH = 2048            # columns at a time at the most, as reading half a page of each row costs a quarter, else
-    NARROW = 512            # as many: 12 KB of accumulators, which stay in the L1 cache
-    BLOCK_BYTES = 2097152
-    BLOCK_ROWS = 512        # at the most, of each column, in eights: equal terms round to one side, so few additions
-    RUN = 65536             # bytes of a block of runs, of one channel: of float32 64 additions to each lane
-    ROOM = 8736             # doubles of a task's numbers on its stack, 16 rows of NARROW columns
+    NARROW = 512            # columns at a time at the most: 12 KB of accumulators, which stay in the L1 cache ...
+    WIDTH = 2048            # ... and of an array past the cache, where half a page of each row costs a quarter of the time
+    PAST = 16777216         # bytes of such an array
+    BLOCK_BYTES = 2097152   # of a block of columns
+    BLOCK_ROWS = 256        # of each column: 32 additions, as equal terms round to one side and the mean may err by 8 eps
+    RUN = 65536             # elements of a block of runs, of one channel ...
+    PART = 8192             # ... of as many additions to each lane ...
+    UNITS = 16              # ... and runs at the most
+    FEW = 2048              # elements worth a block
+    ROOM = 8320             # doubles of a task's numbers on its stack: 16 rows of NARROW columns, padded
     TILE = 32768            # doubles of scratch for what cannot be read in place
     TASKS = 32              # at least so many, where there is enough to do ...
     TASK_BYTES = 262144     # ... with this much of the same channels for each
     LEAST = 16384           # ... or of others
-    PARTS = 32768           # channels of all their states: 1.3 MB
+    PARTS = 16384           # channels of all their states: 655 KB
     CACHED = 917504         # bytes of an L2 cache of 1 MiB, as the servers since 2017 have; 512 KB cost a third of backward
 
 ctypedef enum Purpose:          # what the plan is for
@@ -41,13 +44,12 @@ ctypedef struct Plan:
     Py_ssize_t run              # by runs: elements of one
     Dim unit                    # what blocks divide: rows, or runs
     Py_ssize_t block_units
-    Py_ssize_t piece            # elements of a block of it at the most
-    Py_ssize_t pieces           # blocks that it is cut into
+    Py_ssize_t pieces           # blocks that a long run is cut into
     Py_ssize_t n_blocks
     Py_ssize_t n_segments
     Py_ssize_t granule          # channels of a state come in so many: a whole vector, where there is one chunk
     Py_ssize_t pitch            # from one row of a task's numbers to the next: of each column or channel ...
-    Py_ssize_t channels         # ... of each channel
+    Py_ssize_t state_pitch      # ... of each channel
 
 ctypedef struct Segment:        # what a task does: some channels, some blocks of their rows
     Py_ssize_t group            # which channels: slab and chunk
@@ -136,12 +138,35 @@ cdef Py_ssize_t row_pitch(Py_ssize_t n) noexcept nogil:
     return n if n % 512 else n + GRANULE
 
 
+cdef Py_ssize_t widest_chunk(const View *view, const Plan *p, Purpose purpose) noexcept nogil:
+    """How many channels a task is to have at the most."""
+    cdef Py_ssize_t widest, tasks, fitting, each = 0, itemsize = view.operand[0].itemsize
+    cdef Py_ssize_t n_bytes = view.n_rows * view.n_channels * itemsize
+    cdef int k
+    if p.by_runs and p.tiled:
+        return max(1, min(<Py_ssize_t> NARROW, div(TILE, view.n_rows)))
+    widest = WIDTH if n_bytes >= <Py_ssize_t> PAST and not p.tiled else NARROW
+    if not p.by_runs:
+        widest = div(widest, p.inner)
+    elif n_bytes < <Py_ssize_t> PAST or p.unit.n * ceil_div(p.run, RUN) < TASKS:        # tasks of channels, not of images
+        tasks = max(1, min(<Py_ssize_t> TASKS, n_bytes // <Py_ssize_t> LEAST))
+        widest = min(widest, ceil_div(view.n_channels, tasks))
+        if p.unit.n > 1:
+            widest = max(widest, min(div(JUMP, p.run * itemsize), ceil_div(view.n_channels, TASKS // 4)))
+    if purpose == TWICE:
+        for k in range(view.n_read):
+            each += view.operand[k].itemsize
+        fitting = div(<Py_ssize_t> CACHED, max(1, view.n_rows * each))
+        if fitting >= (1 if p.by_runs or p.inner > 1 else NARROW):
+            widest = min(widest, fitting)
+    return widest
+
+
 cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
     cdef Plan p
-    cdef int k, last = view.n_batch - 1
+    cdef int last = view.n_batch - 1
     cdef Dim channel, fastest
-    cdef Py_ssize_t tasks, widest, fitting, each = 0, itemsize = view.operand[0].itemsize
-    cdef Py_ssize_t n_bytes = view.n_rows * view.n_channels * itemsize
+    cdef Py_ssize_t tasks, widest, itemsize = view.operand[0].itemsize
     channel = last_kept(view)
     fastest = view.batch[last] if view.n_batch > 0 else no_dim(view)
 
@@ -151,7 +176,6 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
     p.tiled = not view.in_place
     p.by_runs = False
     p.fold = p.inner = p.run = p.pieces = 1
-    p.piece = div(RUN, itemsize)
     p.unit = fastest
     if view.n_batch <= 1 and apart(view, &channel, 1) and (view.n_kept > 0 or view.n_batch == 0):
         pass                                                        # columns: a table, channels last
@@ -167,33 +191,23 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
         p.unit.n = view.n_rows
         p.by_runs = view.n_kept == 0 or view.n_batch > 0 and faster(view, &fastest, &channel)
 
-    widest = WIDTH if n_bytes >= <Py_ssize_t> PAST else NARROW
-    if p.by_runs and p.tiled:                                       # any rows are gathered into one run
-        widest = max(1, div(TILE, view.n_rows))
-    elif p.by_runs:                                                 # through memory in order, or enough tasks
-        p.pieces = ceil_div(p.run, p.piece)
-        if n_bytes < <Py_ssize_t> PAST or p.unit.n * p.pieces < TASKS:
-            tasks = max(1, min(<Py_ssize_t> TASKS, n_bytes // <Py_ssize_t> LEAST))
-            widest = min(widest, max(ceil_div(view.n_channels, tasks), div(JUMP, p.run * itemsize) if p.unit.n > 1 else 1))
-    else:
-        widest = div(widest, p.inner)
-    if purpose == TWICE and (p.by_runs or p.inner > 1):
-        for k in range(view.n_read):
-            each += view.operand[k].itemsize
-        fitting = div(<Py_ssize_t> CACHED, max(1, view.n_rows * each))
-        widest = min(widest, fitting) if fitting > 0 else widest
+    widest = widest_chunk(view, &p, purpose)
     p.chunk = ceil_div(channel.n, ceil_div(channel.n, widest))
-    if p.by_runs:
-        p.block_units = min(div(p.piece, p.run), div(p.unit.n * p.n_slabs * ceil_div(channel.n, p.chunk), TASKS))
-        p.block_units = max(1, min(p.block_units, BLOCK_ROWS // 8))
-        if p.tiled:
-            p.unit.n = view.n_rows
-            p.run = 1
-            p.block_units = div(TILE, p.chunk)
+    p.n_chunks = ceil_div(channel.n, p.chunk)
+    if p.by_runs and p.tiled:                                       # any rows are gathered into one run
+        p.unit.n = view.n_rows
+        p.run = 1
+        p.block_units = min(div(TILE, p.chunk), <Py_ssize_t> PART)
+        p.pitch = p.chunk
+    elif p.by_runs:
+        p.pieces = ceil_div(p.run, RUN)
+        p.block_units = max(div(p.unit.n, TASKS), div(FEW, p.run))
+        p.block_units = max(1, min(p.block_units, min(div(RUN, p.run), UNITS)))
         p.pitch = p.chunk
     else:
         if p.inner == 1 and p.chunk < channel.n:
             p.chunk = min(widest, round_up(p.chunk, 16))
+            p.n_chunks = ceil_div(channel.n, p.chunk)
         if p.chunk == channel.n and (p.tiled or apart(view, &p.unit, channel.n * p.inner)):
             p.fold = fold_of(p.chunk * p.inner, p.unit.n)
         p.pitch = p.fold * p.chunk * p.inner
@@ -202,8 +216,7 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
         else:
             p.block_units = min(BLOCK_ROWS, max(8, div(BLOCK_BYTES, p.pitch * itemsize) // 8 * 8)) * p.fold
     p.pitch = row_pitch(p.pitch)
-    p.channels = row_pitch(p.chunk)
-    p.n_chunks = ceil_div(channel.n, p.chunk)
+    p.state_pitch = row_pitch(p.chunk)
     p.n_blocks = ceil_div(p.unit.n, p.block_units) * p.pieces
 
     tasks = p.n_slabs * p.n_chunks

@@ -1,68 +1,74 @@
 # The sums of a run of one channel: in memory's order, as rows of LANES columns, whose accumulators stay in the L1 cache.
 # Read so, with a prefetch, it comes from memory as fast as by a plain read, where rows of 128 columns took a quarter longer.
 
-cdef inline double sum_of(const double *x, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i, j
-    cdef double lane[8]
-    for j in range(8):
-        lane[j] = 0
-    for i in range(n // 8):
-        for j in range(8):
-            lane[j] += x[8 * i + j]
-    for j in range(n & 7):
-        lane[j] += x[(n & -8) + j]
-    return tree(lane[0], lane[1], lane[2], lane[3], lane[4], lane[5], lane[6], lane[7])
+cdef inline double sum_of(double *x, Py_ssize_t n) noexcept nogil:
+    """In halves, as equal terms round to one side; x is lost."""
+    cdef Py_ssize_t i, half
+    while n > 1:
+        half = (n + 1) // 2
+        for i in range(n // 2):
+            x[i] += x[half + i]
+        n = half
+    return x[0]
 
 
-cdef inline double sum_of_lanes(const double *x) noexcept nogil:
-    """The same of LANES doubles: their loop takes whole vectors."""
-    cdef double lane[8]
-    cdef Py_ssize_t j
-    for j in range(8):
-        lane[j] = (x[j] + x[j + 8]) + (x[j + 16] + x[j + 24])
-    return tree(lane[0], lane[1], lane[2], lane[3], lane[4], lane[5], lane[6], lane[7])
+cdef inline void part_sums(const number *x, Py_ssize_t n, Py_ssize_t ahead, double shift, double *s,
+                           double *q) noexcept nogil:
+    """Add n elements to s and q, as rows of LANES columns, the last one from their end back."""
+    cdef double lane_s[LANES]
+    cdef double lane_q[LANES]
+    cdef Py_ssize_t i, n_rows = n // LANES, tail = n % LANES
+    for i in range(LANES):
+        lane_s[i] = lane_q[i] = 0
+    for i in range(n_rows // 8):
+        prefetch(x + ahead, 8 * LANES * sizeof(number))
+        eight_rows(x, LANES, LANES, &shift, True, lane_s, lane_q)
+        x += 8 * LANES
+    prefetch(x + ahead, n % (8 * LANES) * sizeof(number))
+    for i in range(n_rows % 8):
+        one_row(x, 0, LANES, &shift, True, lane_s, lane_q)
+        x += LANES
+    if n > LANES and tail > 0:
+        one_row(x + tail - LANES, LANES - tail, LANES, &shift, True, lane_s, lane_q)
+    elif tail > 0:
+        one_row(x, 0, tail, &shift, True, lane_s, lane_q)
+    s[0] += sum_of(lane_s, LANES)
+    q[0] += sum_of(lane_q, LANES)
 
 
 cdef inline void run_sums(const number *x, Py_ssize_t n, Py_ssize_t ahead, double shift, double *s,
                           double *q) noexcept nogil:
-    """Add a run of one channel to s and q, as rows of LANES columns, the last one from its end back."""
-    cdef double lane_s[LANES]
-    cdef double lane_q[LANES]
-    cdef Py_ssize_t i, rest = n % (8 * LANES)
-    for i in range(LANES):
-        lane_s[i] = lane_q[i] = 0
-    for i in range(n // (8 * LANES)):
-        prefetch(x + ahead, 8 * LANES * sizeof(number))
-        eight_rows(x, LANES, LANES, &shift, True, lane_s, lane_q)
-        x += 8 * LANES
-    prefetch(x + ahead, rest * sizeof(number))
-    for i in range(rest // LANES):
-        one_row(x, 0, LANES, &shift, True, lane_s, lane_q)
-        x += LANES
-    rest = n % LANES
-    if n > LANES and rest > 0:
-        one_row(x + rest - LANES, LANES - rest, LANES, &shift, True, lane_s, lane_q)
-    elif rest > 0:
-        one_row(x, 0, rest, &shift, True, lane_s, lane_q)
-    s[0] += sum_of_lanes(lane_s)
-    q[0] += sum_of_lanes(lane_q)
+    """Add a run of one channel to s and q, part by part, as equal terms round to one side."""
+    cdef Py_ssize_t i
+    for i in range(n // PART):
+        part_sums(x + i * PART, PART, ahead, shift, s, q)
+    if n % PART > 0:
+        part_sums(x + n // PART * PART, n % PART, ahead, shift, s, q)
 
 
 cdef inline void run_sums_omit(const number *x, Py_ssize_t n, double shift, double *count, double *s,
                                double *q) noexcept nogil:
+    """The same, without the elements that are NaN or inf; count is of the others."""
     cdef double shifts[LANES]
     cdef double lane_n[LANES]
     cdef double lane_s[LANES]
     cdef double lane_q[LANES]
-    cdef Py_ssize_t i, rows = n // LANES
+    cdef Py_ssize_t i, n_rows
     for i in range(LANES):
         shifts[i] = shift
-        lane_n[i] = lane_s[i] = lane_q[i] = 0
-    columns_omit(x, LANES, rows, LANES, shifts, lane_n, lane_s, lane_q)
-    columns_omit(x + rows * LANES, 0, n > rows * LANES, n - rows * LANES, shifts, lane_n, lane_s, lane_q)
-    count[0] += sum_of_lanes(lane_n)
-    s[0] += sum_of_lanes(lane_s)
-    q[0] += sum_of_lanes(lane_q)
+    while n > 0:
+        n_rows = min(n, PART) // LANES
+        for i in range(LANES):
+            lane_n[i] = lane_s[i] = lane_q[i] = 0
+        columns_omit(x, LANES, n_rows, LANES, shifts, lane_n, lane_s, lane_q)
+        x += n_rows * LANES
+        n -= n_rows * LANES
+        if n < LANES:
+            columns_omit(x, 0, n > 0, n, shifts, lane_n, lane_s, lane_q)
+            n = 0
+        count[0] += sum_of(lane_n, LANES)
+        s[0] += sum_of(lane_s, LANES)
+        q[0] += sum_of(lane_q, LANES)
 
 
 cdef inline void byte_run_sums(const byte *x, Py_ssize_t n, Py_ssize_t ahead, double *s, double *q) noexcept nogil:

@@ -95,14 +95,14 @@ cdef void emit_moments(const double *state, Py_ssize_t pitch, Py_ssize_t n_chann
                        Py_ssize_t step) noexcept nogil:
     cdef Py_ssize_t i, k, some
     cdef double n
-    cdef double mean[512]
-    cdef double var[512]
+    cdef double mean[NARROW]
+    cdef double var[NARROW]
     cdef Operand to
     to.element = sink.element
     to.swapped = False
     to.itemsize = 8 if to.element == FLOAT64 else (4 if to.element == FLOAT32 else 2)
-    for k in range(0, n_channels, 512):
-        some = min(<Py_ssize_t> 512, n_channels - k)
+    for k in range(0, n_channels, 512):         # NARROW: Cython wants the number
+        some = min(<Py_ssize_t> NARROW, n_channels - k)
         for i in range(some):
             n = state[k + i]
             mean[i] = state[pitch + k + i] if n > 0 else NAN
