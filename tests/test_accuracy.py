@@ -268,7 +268,7 @@ def test_two_values_in_short_runs(run, amplitude):
 ])
 @pytest.mark.parametrize("order", ["=", ">"])
 def test_few_values_far_from_the_others(shape, axis, order):
-    """The first shift is theirs, just near enough to the mean: equal deviations, large sums, which round to one side."""
+    """The first shift is theirs, just near enough to the mean: equal deviations, whose sums round to one side."""
     n_first = shape[0] * 9 // 64 if shape[0] > 3 else shape[1] * 9 // 64
     kept = [n for a, n in enumerate(shape) if a not in np.atleast_1d(axis)]
     distance = 1 + rng(5).random(kept)
