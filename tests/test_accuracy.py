@@ -268,9 +268,9 @@ def test_two_values_in_short_runs(run, amplitude):
 def test_few_values_far_from_the_others(shape, order):
     """The first shift is theirs, just near enough to the mean: equal deviations, whose sums round to one side."""
     index = np.arange(shape[0])
-    few = np.isin(index % 64, [0, 4, *range(8, 64, 8)]) if shape[1] == 3 else index < 72       # of runs every eighth of it
+    few = np.isin(index % 64, [0, 4, *range(8, 64, 8)]) if shape[1] == 3 else index < 72   # eighths of runs are samples
     distance = 1 + rng(0).random((40, shape[1]))
-    rows = np.where(few[:, None, None], 0, distance) - 55 / 64 * distance                      # (rows, draws, channels)
+    rows = np.where(few[:, None, None], 0, distance) - 55 / 64 * distance                  # (rows, draws, channels)
     for k in range(40 if shape[1] < 300 else 1):
         if len(shape) == 3:
             x = np.broadcast_to(rows[:, k, :, None], shape)
