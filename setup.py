@@ -31,7 +31,7 @@ LEVELS = {
     "_x86_64_v3": ["-march=x86-64-v3"],
     "_x86_64_v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
 }
-# The bits must be those of plain IEEE arithmetic at every level: no contraction, nothing of -ffast-math.
+# The bits must be those of plain IEEE arithmetic at every level: no contraction, no sums in another order.
 # Without -g0 the flags of Python itself, -g, would make the wheel four times as large.
 FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", *([] if DEBUG else ["-g0"])]
 MSVC_FLAGS = ["/O2", "/fp:precise"]

@@ -60,15 +60,16 @@ cdef inline void sum_numbers(const number *x, const Block *b, bint omit, Work *w
     cdef const Layout *layout = &b.layout[0]
     cdef Py_ssize_t i, c
     for i in range(b.n_tables):
-        if not b.by_channel:
+        if b.by_channel:
+            for c in range(b.n_channels):
+                if w.moved[c] == 0:
+                    continue
+                if omit:
+                    run_sums_omit(x + c * layout.channel_pitch, b.width, w.shift[c], w.n + c, w.s + c, w.q + c)
+                else:
+                    run_sums(x + c * layout.channel_pitch, b.width, layout.ahead, w.shift[c], w.s + c, w.q + c)
+        else:
             number_table(x, b, omit, w)
-        for c in range(b.n_channels if b.by_channel else 0):
-            if w.moved[c] == 0:
-                continue
-            if omit:
-                run_sums_omit(x + c * layout.channel_pitch, b.width, w.shift[c], w.n + c, w.s + c, w.q + c)
-            else:
-                run_sums(x + c * layout.channel_pitch, b.width, layout.ahead, w.shift[c], w.s + c, w.q + c)
         x += layout.table_pitch
 
 
@@ -76,10 +77,11 @@ cdef inline void sum_bytes(const byte *x, const Block *b, Work *w) noexcept nogi
     cdef const Layout *layout = &b.layout[0]
     cdef Py_ssize_t i, c
     for i in range(b.n_tables):
-        if not b.by_channel:
+        if b.by_channel:
+            for c in range(b.n_channels):
+                byte_run_sums(x + c * layout.channel_pitch, b.width, layout.ahead, w.s + c, w.q + c)
+        else:
             byte_table(x, b, w)
-        for c in range(b.n_channels if b.by_channel else 0):
-            byte_run_sums(x + c * layout.channel_pitch, b.width, layout.ahead, w.s + c, w.q + c)
         x += layout.table_pitch
 
 
