@@ -74,28 +74,9 @@ cdef inline void gradient_columns(const number *x, const number *dy, const Layou
         dy += of_y.pitch
 
 
-cdef inline void gradient_tables(const number *x, const number *dy, const Block *b, const Coefficients *w, bint omit,
-                                 double *s, double *q) noexcept nogil:
-    """Table by table, in the order of memory where channels are runs: each is summed in lanes, and these added up."""
-    cdef const Layout *of_x = &b.layout[0]
-    cdef const Layout *of_y = &b.layout[1]
-    cdef Py_ssize_t i, c
-    for i in range(b.n_tables):
-        if b.by_channel:
-            for c in range(b.n_channels):
-                gradient_run(x + c * of_x.channel_pitch, dy + c * of_y.channel_pitch, b.width, of_x.ahead, of_y.ahead, w, c,
-                             omit, s + c, q + c)
-        else:
-            gradient_columns(x, dy, of_x, of_y, b.n_rows, b.width, w, omit, s, q)
-            gradient_columns(x + b.n_rows * of_x.pitch, dy + b.n_rows * of_y.pitch, of_x, of_y, b.tail > 0, b.tail, w, omit,
-                             s, q)
-        x += of_x.table_pitch
-        dy += of_y.table_pitch
-
-
-cdef inline void gradient_run(const number *x, const number *dy, Py_ssize_t n, Py_ssize_t x_ahead, Py_ssize_t y_ahead,
-                              const Coefficients *w, Py_ssize_t channel, bint omit, double *s, double *q) noexcept nogil:
-    """The same of n elements of one channel, as `part_sums` takes them."""
+cdef inline void gradient_part(const number *x, const number *dy, Py_ssize_t n, Py_ssize_t x_ahead, Py_ssize_t y_ahead,
+                               const Coefficients *w, Py_ssize_t channel, bint omit, double *s, double *q) noexcept nogil:
+    """Of n elements of one channel, as `part_sums` takes them."""
     cdef double lane_s[LANES]
     cdef double lane_q[LANES]
     cdef Py_ssize_t i, n_rows = n // LANES, tail = n % LANES
@@ -119,6 +100,36 @@ cdef inline void gradient_run(const number *x, const number *dy, Py_ssize_t n, P
         gradient_row(x, dy, 0, tail, w, channel, True, omit, lane_s, lane_q)
     s[0] += sum_of(lane_s, LANES)
     q[0] += sum_of(lane_q, LANES)
+
+
+cdef inline void gradient_run(const number *x, const number *dy, Py_ssize_t n, Py_ssize_t x_ahead, Py_ssize_t y_ahead,
+                              const Coefficients *w, Py_ssize_t channel, bint omit, double *s, double *q) noexcept nogil:
+    """Of a whole run, as `run_sums`."""
+    cdef Py_ssize_t i
+    for i in range(n // PART):
+        gradient_part(x + i * PART, dy + i * PART, PART, x_ahead, y_ahead, w, channel, omit, s, q)
+    i = n // PART * PART
+    if n > i:
+        gradient_part(x + i, dy + i, n - i, x_ahead, y_ahead, w, channel, omit, s, q)
+
+
+cdef inline void gradient_tables(const number *x, const number *dy, const Block *b, const Coefficients *w, bint omit,
+                                 double *s, double *q) noexcept nogil:
+    """Table by table, in the order of memory where channels are runs: each is summed in lanes, and these added up."""
+    cdef const Layout *of_x = &b.layout[0]
+    cdef const Layout *of_y = &b.layout[1]
+    cdef Py_ssize_t i, c
+    for i in range(b.n_tables):
+        if b.by_channel:
+            for c in range(b.n_channels):
+                gradient_run(x + c * of_x.channel_pitch, dy + c * of_y.channel_pitch, b.width, of_x.ahead, of_y.ahead, w, c,
+                             omit, s + c, q + c)
+        else:
+            gradient_columns(x, dy, of_x, of_y, b.n_rows, b.width, w, omit, s, q)
+            gradient_columns(x + b.n_rows * of_x.pitch, dy + b.n_rows * of_y.pitch, of_x, of_y, b.tail > 0, b.tail, w, omit,
+                             s, q)
+        x += of_x.table_pitch
+        dy += of_y.table_pitch
 
 
 cdef void gradient_block(const Block *b, const Coefficients *w, bint omit, double *s, double *q) noexcept nogil:
