@@ -3,6 +3,7 @@
 import functools
 import threading
 import warnings
+from fractions import Fraction
 
 import mpmath
 import numpy as np
@@ -164,6 +165,16 @@ def test_large(dtype, shape):
 
 def loss(bn, x, dy):
     return float((bn(x).astype(np.float64) * dy).sum())
+
+
+@pytest.mark.parametrize("dy", [0.1, 0.3, 0.7])
+def test_equal_dy(dy):
+    """Equal terms round to one side: a long run of them must not be added one after the other."""
+    n = 1 << 20
+    bn = BatchNorm(1, dtype="f8")
+    bn(np.random.default_rng(0).normal(size=(1, 1, n)))
+    bn.backward(np.full((1, 1, n), dy))
+    assert abs(Fraction(bn.grad_beta[0]) - n * Fraction(dy)) <= 5 * np.finfo("f8").eps * n * dy
 
 
 @pytest.mark.parametrize("training", [True, False])
