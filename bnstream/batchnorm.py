@@ -6,7 +6,7 @@ import copy
 import math
 import operator
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -14,6 +14,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from bnstream import _layer
 from bnstream.diagnosis import Diagnosis
 from bnstream.moments import Moments, _restore
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class BatchNorm:
@@ -48,6 +51,8 @@ class BatchNorm:
     r_max, d_max : float, default 3.0, 5.0
         The most by which the sd of a batch may differ, as a ratio, and its mean, in running sd. Both may be set between
         calls: 1 and 0 at the start of a training are plain batch normalization.
+    names : sequence of str, optional
+        Names of the channels.
 
     Attributes
     ----------
@@ -64,6 +69,8 @@ class BatchNorm:
         The exact statistics of all batches in training, if tracked.
     training : bool
         The mode: True at first.
+    names : tuple of str or None
+        Names of the channels; they may be set, and have no part in ``==``.
     num_features, channel_axis, dtype, affine, nan_policy
         As given. `eps`, `momentum`, `running_ddof`, `renorm`, `r_max` and `d_max` may be set.
 
@@ -114,6 +121,7 @@ class BatchNorm:
         renorm: bool = False,
         r_max: float = 3.0,
         d_max: float = 5.0,
+        names: Iterable[str] | None = None,
     ) -> None:
         self.num_features = operator.index(num_features)
         if self.num_features < 1:
@@ -130,6 +138,7 @@ class BatchNorm:
         self._gamma: Any = np.ones(self.num_features, self.dtype) if affine else None
         self._beta: Any = np.zeros(self.num_features, self.dtype) if affine else None
         self.training = True
+        self.names = names
         self.grad_gamma: Any = None
         self.grad_beta: Any = None
         self._forward: _layer.Forward | None = None
@@ -241,6 +250,17 @@ class BatchNorm:
         if not value >= 0:
             raise ValueError(f"d_max must be at least 0, the largest distance of two means in sd, got {value}")
         self._d_max = float(value)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        return self._names
+
+    @names.setter
+    def names(self, names: Iterable[str] | None) -> None:
+        checked: tuple[str, ...] | None = Moments(names=names).names
+        if checked is not None and len(checked) != self.num_features:
+            raise ValueError(f"{len(checked)} names do not fit {self.num_features} channels")
+        self._names = checked
 
     def _require_affine(self, name: str) -> None:
         if not self.affine:
@@ -603,6 +623,28 @@ class BatchNorm:
             condition = np.abs(self._running[0]) / np.sqrt(self._running[1])
         return Diagnosis(effective_n, float(initial[0]), condition, mean_drift, var_drift, mean_gap, sd_gap)
 
+    def plot(self, after: Moments | BatchNorm | None = None) -> Figure:
+        """Draw the running estimates of every channel: `bnstream.plots.plot_moments`, which needs matplotlib.
+
+        Parameters
+        ----------
+        after : Moments or BatchNorm, optional
+            The statistics of what comes out, drawn beside.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Examples
+        --------
+        >>> import bnstream
+        >>> bnstream.BatchNorm(3).plot().get_suptitle()
+        'BatchNorm: 3 channels, running estimates after 0 batches'
+        """
+        from bnstream.plots import plot_moments
+
+        return plot_moments(self, after)
+
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Parameters and running estimates, by PyTorch's names.
 
@@ -624,7 +666,7 @@ class BatchNorm:
         state["running_mean"], state["running_var"] = self._running[0].copy(), self._running[1].copy()
         state["num_batches_tracked"] = np.array(self.num_batches_tracked, np.int64)
         if self.pooled is not None:
-            rows: Any = self.pooled.__reduce__()[1][-1]
+            rows: Any = self.pooled.__reduce__()[1][3]
             state["pooled"] = np.zeros((5, self.num_features)) if rows is None else np.asarray(rows)
         return state
 
@@ -735,6 +777,11 @@ class BatchNorm:
         settings = settings.replace(f"dtype={self.dtype!r}", f"dtype={self.dtype.name!r}")
         mode = "training" if self.training else "inference"
         return f"BatchNorm({self.num_features}, {settings}): {mode}, {self.num_batches_tracked} batches"
+
+    def _repr_html_(self) -> str:
+        from bnstream._html import batchnorm_html
+
+        return batchnorm_html(self)
 
 
 def _plain(values: Any) -> Any:

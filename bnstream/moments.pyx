@@ -25,6 +25,20 @@ cnp.import_array()
 cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
 
 
+cdef tuple require_names(object names):
+    """Names of channels as a tuple, once it is known that they are different strings."""
+    if isinstance(names, str):
+        raise TypeError(f"names must be a sequence of str, got the str {names!r}; make it a list")
+    names = tuple(names)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"names must be of str, got {name!r} of type {type(name).__name__}")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"names must differ, got {twice!r} twice")
+    return names
+
+
 cdef class Moments:
     """Count, mean and sum of squared deviations of every channel, of all batches so far.
 
@@ -36,6 +50,8 @@ cdef class Moments:
     nan_policy : {"raise", "omit", "propagate"}, default "raise"
         What to do about NaN and inf: refuse the batch; leave these elements out, and count the others of each channel;
         or let them through.
+    names : sequence of str, optional
+        Names of the channels, where these are of one axis; `merge` takes names over, and refuses others.
 
     Attributes
     ----------
@@ -46,12 +62,16 @@ cdef class Moments:
         Mean and sum of squared deviations, of the shape of the channels; new arrays. The mean of nothing is NaN.
     shape : tuple of int or None
         The shape of the channels, None before the first batch.
+    names : tuple of str or None
+        Names of the channels. They may be set.
     axis, nan_policy
         As given.
 
     See Also
     --------
     mean_var : the same for one array.
+    fit : the same for files.
+    save, load : to a file, and back.
 
     Notes
     -----
@@ -81,12 +101,13 @@ cdef class Moments:
     cdef readonly object axis
     cdef readonly str nan_policy
     cdef readonly tuple shape
+    cdef tuple _names
     cdef Py_ssize_t size        # channels
     cdef ndarray state          # (5, padded channels): n, mean, mean_lo, m2, m2_lo
     cdef Policy policy
     cdef bint per_channel       # n may differ from channel to channel
 
-    def __init__(self, axis=0, *, nan_policy="raise"):
+    def __init__(self, axis=0, *, nan_policy="raise", names=None):
         batch_axes(axis, 64)
         self.policy = policy_of(nan_policy)
         self.per_channel = self.policy == OMIT
@@ -97,8 +118,21 @@ cdef class Moments:
         self.nan_policy = str(nan_policy)
         self.shape = None
         self.state = None
+        self.names = names
 
-    def update(self, batch):
+    @property
+    def names(self):
+        return self._names
+
+    @names.setter
+    def names(self, names):
+        if names is not None:
+            names = require_names(names)
+            if self.shape is not None and self.shape != (len(names),):
+                raise ValueError(f"{len(names)} names do not fit channels of shape {self.shape}")
+        self._names = names
+
+    def update(self, batch, *, n_threads=None):
         """Take in a batch.
 
         Parameters
@@ -106,6 +140,8 @@ cdef class Moments:
         batch : array_like
             Numbers, as for `mean_var`, with the same channels as the batches before. It is read in place. An empty
             batch changes nothing.
+        n_threads : int, optional
+            As for `mean_var`.
 
         Returns
         -------
@@ -132,14 +168,14 @@ cdef class Moments:
         cdef Sink sink
         cdef Py_ssize_t n_bytes = cnp.PyArray_NBYTES(a)
         cdef Py_ssize_t c
-        cdef int n_threads, failed, i
+        cdef int threads = threads_for(n_bytes, n_threads)
+        cdef int failed, i
         cdef double small[5 * 64]
         cdef double *part = small
         make_view(&view, axes, a)
         if view.n_rows == 0 or view.n_channels == 0:
             return self
         self.check_channels(a, axes, view.n_channels)
-        n_threads = threads_for(n_bytes, None)
         sink.pitch = padded(view.n_channels)
         if sink.pitch > 64:
             part = NULL
@@ -150,10 +186,10 @@ cdef class Moments:
         sink.state = part
         try:
             if n_bytes < SMALL:
-                failed = kernels.accumulate(&view, &sink, self.policy == OMIT, n_threads)
+                failed = kernels.accumulate(&view, &sink, self.policy == OMIT, threads)
             else:
                 with nogil:
-                    failed = kernels.accumulate(&view, &sink, self.policy == OMIT, n_threads)
+                    failed = kernels.accumulate(&view, &sink, self.policy == OMIT, threads)
                 self.check_channels(a, axes, view.n_channels)   # another thread may have come first
             if failed:
                 raise MemoryError("no memory for the scratch of an update")
@@ -172,6 +208,10 @@ cdef class Moments:
     cdef int check_channels(self, ndarray a, unsigned long long axes, Py_ssize_t n_channels) except -1:
         cdef int i, kept = 0
         if self.state is None:
+            if self._names is not None and kept_shape(a, axes, False) != (len(self._names),):
+                raise ValueError(f"expected {len(self._names)} channels, as there are names, got channels of shape "
+                                 f"{kept_shape(a, axes, False)} from a batch of shape {(<object> a).shape} with "
+                                 f"axis={self.axis!r}")
             return 0
         for i in range(a.ndim):
             if not axes >> i & 1:
@@ -235,7 +275,7 @@ cdef class Moments:
         ----------
         other : Moments
             With the same channels. It is left as it is. Where the batch axes or the policies differ, this object keeps
-            its own; n is told by channel where it was in either.
+            its own; n is told by channel where it was in either, and names are those of either.
 
         Returns
         -------
@@ -247,7 +287,7 @@ cdef class Moments:
         TypeError
             If `other` is no Moments.
         ValueError
-            If its channels are others.
+            If its channels are others, by shape or by name.
 
         Examples
         --------
@@ -262,16 +302,23 @@ cdef class Moments:
         if not isinstance(other, Moments):
             raise TypeError(f"expected a Moments to merge, got {type(other).__name__}; update() takes arrays")
         them = other
+        names = them._names if self._names is None else self._names
+        if them._names is not None and them._names != names:
+            raise ValueError(f"expected channels named {list(names)} as here, got {list(them._names)} in the other "
+                             "Moments")
         if them.state is None:
+            self.names = names
             self.per_channel = self.per_channel or them.per_channel
             return self
-        if self.state is not None and self.shape != them.shape:
-            raise ValueError(f"expected channels of shape {self.shape} as here, got {them.shape} in the other Moments")
+        shape = self.shape if names is None else (len(names),)
+        if shape is not None and shape != them.shape:
+            raise ValueError(f"expected channels of shape {shape} as here, got {them.shape} in the other Moments")
         if them is self:
             them = self.copy()
         part = them.state
         self.take_in(<const double *> cnp.PyArray_DATA(part), part.shape[1], them.shape)
         self.per_channel = self.per_channel or them.per_channel
+        self._names = names
         return self
 
     def __add__(self, other):
@@ -375,7 +422,34 @@ cdef class Moments:
 
     def __reduce__(self):
         state = None if self.shape is None else self.snapshot()
-        return _restore, (self.axis, self.nan_policy, self.per_channel, state)
+        return _restore, (self.axis, self.nan_policy, self.per_channel, state, self._names)
+
+    def plot(self, after=None):
+        """Draw mean and sd of every channel: `bnstream.plots.plot_moments`, which needs matplotlib.
+
+        Parameters
+        ----------
+        after : Moments or BatchNorm, optional
+            The statistics of the normalized data, drawn beside.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> bnstream.Moments().update(np.array([[1.0], [3.0]])).plot().get_suptitle()
+        'Moments: 1 channel, n = 2'
+        """
+        from bnstream.plots import plot_moments
+
+        return plot_moments(self, after)
+
+    def _repr_html_(self):
+        from bnstream._html import moments_html
+
+        return moments_html(self)
 
     def __repr__(self):
         cdef Moments now = self.copy()
@@ -389,7 +463,7 @@ cdef class Moments:
         return "\n".join(lines)
 
 
-def _restore(axis, nan_policy, per_channel, state):
+def _restore(axis, nan_policy, per_channel, state, names=None):
     """What pickle and copy call; state is a snapshot, or None."""
     cdef Moments m = Moments(axis, nan_policy=nan_policy)
     m.per_channel = per_channel
@@ -399,4 +473,5 @@ def _restore(axis, nan_policy, per_channel, state):
         m.shape = state.shape[1:]
         m.size = math.prod(m.shape)
         m.state = np.pad(state.reshape(5, m.size), ((0, 0), (0, padded(m.size) - m.size)))
+    m.names = names
     return m

@@ -92,7 +92,7 @@ def digests(n_threads=None):
         m = bnstream.Moments(axis, nan_policy="propagate")
         for part in np.array_split(x, 3, axis if isinstance(axis, int) else 0):
             m.merge(bnstream.Moments(axis, nan_policy="omit").update(part))
-        out[name] = digest(*results, *m.__reduce__()[1][-1])
+        out[name] = digest(*results, *m.__reduce__()[1][3])
     return out
 
 
