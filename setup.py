@@ -121,6 +121,7 @@ setup(
         [
             *(extension(f"_kernels.{name}") for name in ("_baseline", *LEVELS)),
             extension("_kernels._runtime"),
+            extension("_valid"),
             extension("_view"),
             extension("_result"),
             extension("_layer"),

@@ -1,27 +1,57 @@
 """Per-channel mean and variance, and batch normalization, of NumPy arrays and of streams of them, at memory speed."""
 
+from typing import TYPE_CHECKING, Any
+
 from bnstream._config import show_config
 from bnstream._kernels._runtime import get_num_threads, set_num_threads
 from bnstream.batchnorm import BatchNorm
 from bnstream.functional import batch_norm, mean_var, normalize
 from bnstream.moments import Moments
 
+if TYPE_CHECKING:
+    from bnstream.applying import apply
+    from bnstream.fitting import fit
+    from bnstream.sources import SourceError
+    from bnstream.statefile import StateError, load, save
+
 __version__: str
 __all__ = [
     "BatchNorm",
     "Moments",
+    "SourceError",
+    "StateError",
+    "apply",
     "batch_norm",
+    "fit",
     "get_num_threads",
+    "load",
     "mean_var",
     "normalize",
+    "save",
     "set_num_threads",
     "show_config",
 ]
 
+# Where the names are that are imported when first asked for, as they take longer than all the others.
+_LATER = {
+    "apply": "applying", "fit": "fitting", "SourceError": "sources", "StateError": "statefile", "load": "statefile",
+    "save": "statefile",
+}
 
-def __getattr__(name: str) -> str:
-    if name == "__version__":       # only when asked for: to import importlib.metadata takes as long as all of bnstream
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
         from importlib.metadata import version
 
-        return globals().setdefault(name, version("bnstream"))
-    raise AttributeError(f"module 'bnstream' has no attribute {name!r}")
+        value: Any = version("bnstream")
+    elif name in _LATER:
+        from importlib import import_module
+
+        value = getattr(import_module(f"bnstream.{_LATER[name]}"), name)
+    else:
+        raise AttributeError(f"module 'bnstream' has no attribute {name!r}")
+    return globals().setdefault(name, value)
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("_"))})

@@ -1,4 +1,7 @@
-"""The command ``bnstream``. It needs the extra ``demo``; without it, it says so in one line."""
+"""The command ``bnstream``. It needs the extra ``streams``, its demo ``demo``; without, it says so in one line.
+
+Exit codes: 0, done; 1, a file or its data are at fault, as one line on stderr says; 2, wrong usage; 130, interrupted.
+"""
 
 import sys
 from pathlib import Path
@@ -10,7 +13,7 @@ if TYPE_CHECKING:
     import typer
 
 PNG = "bnstream-demo.png"
-INSTALL = 'pip install "bnstream[demo]"'
+INSTALL = 'pip install "bnstream[{}]"'
 
 
 def fail(message: str) -> NoReturn:
@@ -41,10 +44,13 @@ def make_app() -> "typer.Typer":
     """The Typer app; made on demand, because the core does without Typer."""
     import typer
 
+    from bnstream.commands import COMMANDS
+
     app = typer.Typer(
         name="bnstream",
         help="Per-channel mean and variance of arrays and of streams of them, exact and at the speed of memory.",
-        epilog="Example: bnstream demo",
+        epilog="Example: bnstream fit data/*.parquet -o stats.npz && bnstream show stats.npz\n\n"
+               "Exit codes: 0 done; 1 a file or its data are at fault; 2 wrong usage; 130 interrupted.",
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode="markdown",        # wraps a paragraph as one
@@ -95,7 +101,7 @@ def make_app() -> "typer.Typer":
             if train:
                 from bnstream import demo_train
         except ModuleNotFoundError as error:
-            fail(f"the demo needs {error.name}, which is not installed; install it with: {INSTALL}")
+            fail(f"the demo needs {error.name}, which is not installed; install it with: {INSTALL.format('demo')}")
         try:
             if train:
                 demo_train.run(out or Path(PNG))
@@ -104,6 +110,8 @@ def make_app() -> "typer.Typer":
         except DataError as error:
             fail(str(error))
 
+    for command in COMMANDS:
+        app.command()(command)
     app.command()(info)
     return app
 
@@ -114,8 +122,8 @@ def main() -> None:
         app = make_app()
         import rich  # noqa: F401  (typer can do without it, the commands cannot)
     except ModuleNotFoundError as error:
-        fail(f"the command needs {error.name}, which is not installed; install it with: {INSTALL}")
+        fail(f"the command needs {error.name}, which is not installed; install it with: {INSTALL.format('streams')}")
     try:
         app()
-    except OSError as error:        # a full disk behind stdout
-        fail(str(error))
+    except (ValueError, TypeError, OSError, MemoryError, ModuleNotFoundError) as error:     # each says what to do
+        fail(str(error) or type(error).__name__)

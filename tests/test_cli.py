@@ -86,7 +86,8 @@ def test_without_the_extra_one_line_says_so(name, arguments):
     process = run_without(name, *arguments)
     assert (process.returncode, process.stdout) == (1, "")
     assert process.stderr == (
-        f'bnstream: the command needs {name}, which is not installed; install it with: pip install "bnstream[demo]"\n'
+        f"bnstream: the command needs {name}, which is not installed; install it with: "
+        'pip install "bnstream[streams]"\n'
     )
 
 

@@ -12,27 +12,29 @@ import bnstream
 
 PUBLIC = {name: getattr(bnstream, name) for name in bnstream.__all__}
 METHODS = {f"{kind.__name__}.{name}": getattr(kind, name) for kind, names in (
-    (bnstream.Moments, "update merge var std copy"),
+    (bnstream.Moments, "update merge var std copy plot"),
     (bnstream.BatchNorm, "train eval backward recalibrate fold diagnose state_dict load_state_dict copy "
-                         "reset_running_stats")) for name in names.split()}
-WITHOUT_PARAMETERS = {"get_num_threads", "Moments.copy", *(f"BatchNorm.{name}" for name in (
+                         "reset_running_stats plot")) for name in names.split()}
+WITHOUT_PARAMETERS = {"get_num_threads", "SourceError", "StateError", "Moments.copy",
+                      *(f"BatchNorm.{name}" for name in (
     "eval", "diagnose", "state_dict", "copy", "reset_running_stats"))}
 ROOT = Path(__file__).parents[1]
 
 
 def test_names():
     assert sorted(bnstream.__all__) == bnstream.__all__
-    assert {"BatchNorm", "Moments", "batch_norm", "get_num_threads", "mean_var", "normalize", "set_num_threads",
-            "show_config"} <= set(bnstream.__all__)
+    assert {"BatchNorm", "Moments", "apply", "batch_norm", "fit", "get_num_threads", "load", "mean_var", "normalize",
+            "save", "set_num_threads", "show_config"} <= set(bnstream.__all__)
     public = {name for name in dir(bnstream) if not name.startswith("_")}
     modules = {name for name in public if inspect.ismodule(getattr(bnstream, name))}
     assert public - modules == set(bnstream.__all__)
     members = {name for name in dir(bnstream.Moments) if not name.startswith("_")}
-    assert members == {"axis", "copy", "m2", "mean", "merge", "n", "nan_policy", "shape", "std", "update", "var"}
+    assert members == {"axis", "copy", "m2", "mean", "merge", "n", "names", "nan_policy", "plot", "shape", "std",
+                       "update", "var"}
     members = {name for name in dir(bnstream.BatchNorm(3)) if not name.startswith("_")}
     assert members == {name.partition(".")[2] for name in METHODS if name.startswith("BatchNorm.")} | {
         "affine", "beta", "channel_axis", "d_max", "dtype", "eps", "gamma", "grad_beta", "grad_gamma", "momentum",
-        "nan_policy", "num_batches_tracked", "num_features", "pooled", "r_max", "renorm", "running_ddof",
+        "names", "nan_policy", "num_batches_tracked", "num_features", "pooled", "r_max", "renorm", "running_ddof",
         "running_mean", "running_var", "training"}
 
 
@@ -68,4 +70,4 @@ def test_signatures():
         "channel_axis=1, out=None, running_ddof=1.0, nan_policy='raise', n_threads=None)")
     assert ", ".join(inspect.signature(bnstream.BatchNorm).parameters) == (
         "num_features, eps, momentum, affine, channel_axis, dtype, running_ddof, nan_policy, track_pooled, renorm, "
-        "r_max, d_max")
+        "r_max, d_max, names")

@@ -1,21 +1,69 @@
-"""The Python of the README runs as it stands, from top to bottom."""
+"""The code of the README runs as it stands, from top to bottom: Python, and the command."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import bnstream
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+N_ROWS = 1000
 
 
-def test_code_runs(capsys):
-    blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A folder with the files that the README speaks of."""
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rng = np.random.default_rng(0)
+    (tmp_path / "data").mkdir()
+    for month in ("january", "february"):
+        distance = rng.integers(100, 5000, N_ROWS)
+        air_time = pa.array(distance / 8, mask=rng.random(N_ROWS) < 0.1)
+        table = pa.table({"carrier": ["AA"] * N_ROWS, "distance": distance, "air_time": air_time})
+        parquet.write_table(table, tmp_path / "data" / f"{month}.parquet")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_python(capsys, data):
     names = {}
-    for block in blocks:
+    for block in blocks("python"):
         exec(block, names)
-    assert len(blocks) == 2
-    assert names["m"].n.max() == 2 * 65536
+    assert len(blocks("python")) == 3
+    assert names["m"].n == 65536
     assert names["y"].shape == (65536, 256)
     assert names["images"].dtype == "float32"
     assert names["bn"].running_mean == pytest.approx(1e6, rel=1e-6)
-    assert "effective_n" in capsys.readouterr().out
+    assert bnstream.load("layer.npz") == names["bn"]
+    out = capsys.readouterr().out
+    assert "effective_n" in out
+    assert "('distance', 'air_time')" in out
+
+
+def test_commands(data):
+    """Each line that calls bnstream, in the shell."""
+    shell = shutil.which("bash")
+    if shell is None:
+        pytest.skip("there is no bash")
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("bnstream ")]
+    assert len(lines) == 8
+    script = f'set -euo pipefail\nbnstream() {{ "{sys.executable}" -m bnstream "$@"; }}\n' + "\n".join(lines)
+    process = subprocess.run([shell, "-c", script], capture_output=True, encoding="utf-8", timeout=120, check=False)
+    assert process.returncode == 0, process.stderr
+    assert "distance" in process.stdout
+    assert bnstream.load("both.npz").n.tolist() == bnstream.load("stats.npz").n.tolist()
+    again = bnstream.fit("normalized.parquet", columns=["distance", "air_time"], nan_policy="omit")
+    assert again.mean == pytest.approx([0, 0], abs=1e-7)       # whole numbers become float32
+    assert again.std() == pytest.approx([1, 1], rel=1e-7)
+    assert np.load("scaler.npz")["n_samples_seen_"].tolist() == again.n.tolist()
+    assert Path("stats.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,80 @@
+"""How far a pass over sources is."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bnstream.moments import Moments
+from bnstream.sources import Piece, Source, SourceError
+from bnstream.statefile import read
+
+
+class Progress(NamedTuple):
+    """How far a pass over sources is."""
+
+    share: float | None
+    """From 0 to 1; None where the sources do not tell their size."""
+    n_rows: int
+    """Rows so far, or images."""
+    source: str
+    """What is being read."""
+
+
+class Place:
+    """How far a pass is, and of what: all that a checkpoint needs to go on."""
+
+    def __init__(self, sources: Sequence[Source], arguments: dict[str, Any]) -> None:
+        self.sources = sources
+        plan = {"arguments": arguments, "sources": [source.mark for source in sources]}
+        self.plan = json.loads(json.dumps(plan, default=operator.index))
+        self.sizes = [size_of(source) for source in sources]
+        self.index = self.start = 0     # the source that is read, and where its next piece starts
+        self.n_rows = 0
+
+    def take(self, index: int, piece: Piece, n_rows: int) -> bool:
+        """A piece is done; whether a pass could go on from here."""
+        self.n_rows += n_rows
+        if piece.stop is None:
+            return False
+        self.index, self.start = index, piece.stop
+        return True
+
+    def progress(self) -> Progress:
+        source = self.sources[self.index]
+        if source.extent is None and len(self.sources) == 1:
+            return Progress(None, self.n_rows, source.name)
+        part = self.start / source.extent if source.extent else 0.0
+        done = sum(self.sizes[:self.index]) + part * self.sizes[self.index]
+        return Progress(done / max(sum(self.sizes), 1), self.n_rows, source.name)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.plan, "at": [self.index, self.start], "n_rows": self.n_rows}
+
+    def resume(self, checkpoint: Path) -> Moments:
+        """To the place of a checkpoint, and its moments, once it is known that it is one of the same pass."""
+        file = read(checkpoint)
+        saved = file.metadata.get("progress")
+        if not isinstance(saved, dict) or not isinstance(file.state, Moments):
+            raise SourceError(f"{checkpoint} is no checkpoint of an unfinished fit; delete it to begin anew")
+        for key, verb in (("arguments", "was made with"), ("sources", "was made of")):
+            if saved.get(key) != self.plan[key]:
+                raise SourceError(f"{checkpoint} {verb} {difference(saved.get(key), self.plan[key])}; go on with what "
+                                  "it was made with, or delete it to begin anew")
+        (self.index, self.start), self.n_rows = saved["at"], saved["n_rows"]
+        return file.state
+
+
+def difference(saved: Any, now: Any) -> str:
+    if isinstance(saved, dict) and isinstance(now, dict):
+        return "; ".join(f"{key}={saved.get(key)!r}, now {now[key]!r}" for key in now if saved.get(key) != now[key])
+    if not isinstance(saved, list) or len(saved) != len(now):
+        return f"{len(saved) if isinstance(saved, list) else 'no'} sources, now {len(now)}"
+    return next(f"{old} (path, size, time), now {new}" for old, new in zip(saved, now, strict=True) if old != new)
+
+
+def size_of(source: Source) -> int:
+    return source.mark[1] if len(source.mark) == 3 else 1       # of a file, its bytes
