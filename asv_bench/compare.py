@@ -15,6 +15,7 @@ import error_tables
 import mean_var_tables
 import provenance
 import readme
+import stream_tables
 from benchmarks.timing import set_pages
 from measure import Run
 
@@ -28,6 +29,7 @@ TABLES = {      # by the README's block
     "batch_norm": batch_norm_tables.throughput,
     "images": batch_norm_tables.of_images,
     "small_batches": batch_norm_tables.small_batches,
+    "streams": stream_tables.throughput,
     "variance_errors": error_tables.variances,
     "batch_norm_errors": error_tables.layer,
 }

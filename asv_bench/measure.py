@@ -55,13 +55,13 @@ def repetitions(call):
     return times
 
 
-def medians(calls, rounds):
+def medians(calls, rounds, most=MOST):
     """Seconds of each call, one after the other in each round."""
     number = {name: repetitions(call) for name, call in calls.items()}
     loops = {name: lambda call=call, n=number[name]: seconds_of(call, n) for name, call in calls.items()}
     taken = {name: [] for name in calls}
     for k in range(rounds):
-        due = {name: loop for name, loop in loops.items() if k == 0 or sum(taken[name]) < MOST * rounds}
+        due = {name: loop for name, loop in loops.items() if k == 0 or sum(taken[name]) < most * rounds}
         for name, seconds in interleaved(due, 1).items():
             taken[name].append(seconds)
     found = {name: statistics.median(values) for name, values in taken.items()}

@@ -17,6 +17,9 @@ WHERE = {       # name: module, distribution
     "Bottleneck": ("bottleneck", "bottleneck"),
     "Numbagg": ("numbagg", "numbagg"),
     "ONNX Runtime": ("onnxruntime", "onnxruntime"),
+    "pyarrow": ("pyarrow", "pyarrow"),
+    "DuckDB": ("duckdb", "duckdb"),
+    "polars": ("polars", "polars"),
 }
 
 

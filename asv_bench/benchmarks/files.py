@@ -1,0 +1,124 @@
+"""Files of numbers, and the mean and variance of their columns by bnstream and its peers, as calls to be made any
+number of times. They were written just before, so that they come out of the system's cache: what is measured is the
+way through it, not the disk."""
+
+import functools
+import gzip
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+import bnstream
+
+from .data import array, need
+from .reductions import installed
+
+COLUMNS = 16
+BUFFER = 1 << 20        # bytes
+
+
+def make_npy(path, shape):
+    """float32, the same numbers again and again."""
+    x = np.lib.format.open_memmap(path, "w+", "float32", shape)
+    part = array((min(len(x), 4096), *shape[1:]), "float32")
+    for start in range(0, len(x), len(part)):
+        x[start:start + len(part)] = part[:len(x) - start]
+    x.flush()
+
+
+def table(n_rows, missing=0.0):
+    """A quarter of the columns each: of two decimals, integers, with a share of missing values, of all digits."""
+    arrow, rng = installed("pyarrow"), np.random.default_rng(0)
+    columns = {}
+    for i in range(COLUMNS):
+        x = rng.normal(1000, 1, n_rows)
+        x = (x.round(2), rng.integers(0, 1000, n_rows), x, x)[i % 4]
+        columns[f"c{i}"] = arrow.array(x, mask=rng.random(n_rows) < missing if i % 4 == 2 else None)
+    return arrow.table(columns)
+
+
+def make_parquet(path, n_rows, missing=0.0):
+    """As pyarrow writes it if it is not told otherwise."""
+    installed("pyarrow.parquet").write_table(table(n_rows, missing), path)
+    sync(path)
+
+
+def make_csv(path, n_rows):
+    """In gzip where the name says so."""
+    text = Path(path).with_suffix(".text")
+    installed("pyarrow.csv").write_csv(table(n_rows), text)
+    if Path(path).suffix == ".gz":
+        with text.open("rb") as plain, gzip.open(path, "wb", compresslevel=1) as packed:
+            shutil.copyfileobj(plain, packed, BUFFER)
+        text.unlink()
+    else:
+        text.rename(path)
+    sync(path)
+
+
+def sync(path):
+    """Now, not while something is measured."""
+    with Path(path).open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def is_parquet(path):
+    return Path(path).suffix == ".parquet"
+
+
+def plainly(path):
+    """The bytes alone, to one buffer, which stays in the cache."""
+    buffer = bytearray(BUFFER)
+
+    def call():
+        with Path(path).open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+
+    return call
+
+
+def by_bnstream(path, n_threads=2, nan_policy="raise"):
+    need("fit")
+    bnstream.set_num_threads(n_threads)
+    return functools.partial(bnstream.fit, path, nan_policy=nan_policy)
+
+
+def read_by_pyarrow(path, n_threads=2):
+    """All of it, to memory, without a mean or a variance."""
+    installed("pyarrow").set_cpu_count(n_threads)
+    if is_parquet(path):
+        return functools.partial(installed("pyarrow.parquet").read_table, path)
+    return functools.partial(installed("pyarrow.csv").read_csv, path)
+
+
+def stream_by_pyarrow(path, n_threads=2):
+    """All of it, batch by batch, without a mean or a variance."""
+    installed("pyarrow").set_cpu_count(n_threads)
+    if is_parquet(path):
+        parquet = installed("pyarrow.parquet")
+        return lambda: sum(batch.num_rows for batch in parquet.ParquetFile(path).iter_batches())
+    return lambda: sum(batch.num_rows for batch in installed("pyarrow.csv").open_csv(path))
+
+
+def by_duckdb(path, n_threads=2):
+    connection = installed("duckdb").connect(config={"threads": n_threads})
+    return lambda: connection.execute(f"SELECT avg(COLUMNS(*)), var_pop(COLUMNS(*)) FROM '{path}'").fetchall()
+
+
+def by_polars(path, n_threads=2):
+    """It asks for the number of threads when it is imported."""
+    os.environ["POLARS_MAX_THREADS"] = str(n_threads)
+    polars = installed("polars")
+    if polars.thread_pool_size() != n_threads:
+        raise NotImplementedError(f"polars was imported with {polars.thread_pool_size()} threads")
+    every = polars.all()
+    query = [every.mean().name.suffix(" mean"), every.var(ddof=0).name.suffix(" var")]
+    scan = polars.scan_parquet if is_parquet(path) else polars.scan_csv
+    return lambda: scan(path).select(query).collect()
+
+
+PEERS = {"pyarrow, reading alone": read_by_pyarrow, "pyarrow, batches alone": stream_by_pyarrow, "DuckDB": by_duckdb,
+         "polars": by_polars}

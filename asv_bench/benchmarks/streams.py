@@ -1,0 +1,99 @@
+"""fit and apply of files, beside reading them alone, and beside the peers that take mean and variance of them. All of
+them have two threads, where nothing else is said."""
+
+from functools import partial
+
+import bnstream
+
+from . import files
+from .base import Timed, named, once
+from .data import need, set_num_threads
+from .timing import optional
+
+NPY, SHAPE = "x.npy", (262144, 256)         # in the folder that asv makes for setup_cache, and removes: 256 MiB
+TABLES = {"Parquet": "x.parquet", "CSV": "x.csv"}
+POLICIES = {"Parquet": "omit", "CSV": "raise"}
+
+
+class Npy(Timed):
+    """float32."""
+
+    repeat = (3, 10, 1.0)
+
+    def setup_cache(self):
+        files.make_npy(NPY, SHAPE)
+
+
+class FitNpy(Npy):
+    params = ([1, 2],)
+    param_names = ("threads",)
+
+    @once
+    def setup(self, threads):
+        self.call = files.by_bnstream(NPY, threads)
+
+    @named("fit, .npy of 256 MiB")
+    def time_fit(self, threads):
+        self.call()
+
+
+class ReadNpy(Npy):
+    """By a buffer of 1 MiB, on one thread."""
+
+    @once
+    def setup(self):
+        self.call = files.plainly(NPY)
+
+    @named("fit, .npy of 256 MiB, plainly read")
+    def time_read(self):
+        self.call()
+
+
+class ApplyNpy(Npy):
+    """To another file of 256 MiB."""
+
+    @once
+    def setup(self):
+        need("apply")
+        self.state = files.by_bnstream(NPY)()
+
+    @named("apply, .npy of 256 MiB to .npy")
+    def time_apply(self):
+        bnstream.apply(self.state, NPY, "y.npy")
+
+
+class MemoryOfNpy(Npy):
+    params = (["imports alone", "fit"],)
+    param_names = ("call",)
+
+    def setup(self, call):
+        need("fit")
+        set_num_threads(2)
+
+    @named("peak memory, fit of .npy of 256 MiB")
+    def peakmem_fit(self, call):
+        if call == "fit":
+            bnstream.fit(NPY)
+
+
+class Tables(Timed):
+    """Of 16 columns: Parquet of a million rows, with 5 % missing in a quarter of the columns, CSV of 40 MB."""
+
+    repeat = (3, 10, 1.0)
+    params = (list(TABLES), ["bnstream", *files.PEERS])
+    param_names = ("of", "by")
+
+    def setup_cache(self):
+        if optional("pyarrow"):
+            files.make_parquet(TABLES["Parquet"], 1_000_000, missing=0.05)
+            files.make_csv(TABLES["CSV"], 200_000)
+
+    @once
+    def setup(self, of, by):
+        files.installed("pyarrow")
+        ways = {"bnstream": partial(files.by_bnstream, nan_policy=POLICIES[of])} | files.PEERS
+        self.call = ways[by](TABLES[of])
+
+    @named("fit, tables")
+    def time_table(self, of, by):
+        self.call()
