@@ -23,7 +23,7 @@ cdef Py_ssize_t gather(const element *x, const uint8_t *bits, Py_ssize_t first, 
     return kept
 
 
-def valid(element[::1] x not None, const uint8_t[::1] bits not None, Py_ssize_t first, Py_ssize_t n):
+def valid(const element[::1] x not None, const uint8_t[::1] bits not None, Py_ssize_t first, Py_ssize_t n):
     """Of x[first:first + n] those whose bit is set, the lowest of a byte first; a new array of the same dtype."""
     if first < 0 or n < 0 or first + n > x.shape[0] or first + n > 8 * bits.shape[0]:
         raise ValueError(f"{n} values from {first} on are more than {x.shape[0]} values and {8 * bits.shape[0]} bits")

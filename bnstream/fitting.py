@@ -114,7 +114,6 @@ def fit(
                               "delete it")
         if checkpoint.exists():
             total.restore(place.resume(checkpoint))
-            total.n_rows = place.n_rows
 
     def keep() -> None:
         if checkpoint is not None:

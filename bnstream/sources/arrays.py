@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from bnstream.sources._source import (
     Wanted,
     reading,
 )
+
+LARGEST_ROW = 1 << 22       # values; larger ones are cut themselves
 
 
 def is_array(source: Any) -> bool:
@@ -71,17 +74,22 @@ class Layout:
         self.axis = int(self.channel_axis == 0)     # batches are cut along the first that is not the channels'
         if 0 in shape[:self.axis] + shape[self.axis + 1:]:
             raise SourceError(f"{name} has shape {shape}: its rows have no values")
-        self.n_rows = shape[self.axis]
-        self.row_size = math.prod(shape) // max(self.n_rows, 1)
         self.batch_axes = tuple(axis for axis in range(ndim) if axis != self.channel_axis)
+        size = math.prod(shape)
+        if size > LARGEST_ROW * shape[self.axis] and not wanted.whole_rows:     # one image may be a whole file
+            fit = (axis for axis in self.batch_axes if size <= LARGEST_ROW * shape[axis])
+            self.axis = next(fit, max(self.batch_axes, key=shape.__getitem__))
+        self.n_rows = shape[self.axis]
+        self.row_size = size // max(self.n_rows, 1)
         n_channels = 1 if self.one_axis else shape[self.channel_axis]
         self.indices = indices_of(wanted.columns, n_channels, name)
         self.n_channels = n_channels if self.indices is None else len(self.indices)
         self.names = None if wanted.columns is None else tuple(map(str, wanted.columns))
 
     def rows_in(self, n_bytes: int, itemsize: int) -> int:
-        """How many rows are about so many bytes."""
-        return max(LEAST_ROWS, n_bytes // max(1, self.row_size * itemsize))
+        """How many rows are about so many bytes; of wide ones more."""
+        row_size = max(1, self.row_size)
+        return max(1, LEAST_ROWS * self.n_channels // row_size, n_bytes // (row_size * itemsize))
 
     def pieces(self, start: int, rows: int, load: Callable[[int, int], Any]) -> Iterator[Piece]:
         """Pieces of so many rows; load makes the arrays from a first row to the one after the last."""
@@ -113,7 +121,7 @@ class Array(Source):
         return self.layout.pieces(start, rows, self.load)
 
     def load(self, first: int, stop: int) -> list[NDArray[Any]]:
-        return [self.layout.chosen(self.array[first:stop] if self.layout.axis == 0 else self.array[:, first:stop])]
+        return [self.layout.chosen(self.array[(slice(None),) * self.layout.axis + (slice(first, stop),)])]
 
 
 class Iterable(Source):
@@ -190,7 +198,7 @@ class NpyStream:
             version = npy.read_magic(file)
             read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
             self.shape, self.fortran, self.dtype = read(file)
-        except (ValueError, KeyError, EOFError) as error:
+        except (ValueError, KeyError, EOFError, TokenError) as error:
             raise SourceError(f"{name} is no array of numbers in the format .npy, or is cut: {error}") from error
         require_real(self.dtype, name)
         self.start = file.tell()

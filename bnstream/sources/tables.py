@@ -30,7 +30,7 @@ from bnstream._valid import valid
 from bnstream.sources._source import FileSource, Piece, Source, SourceError, Wanted, reading
 
 SPAN_ROWS = 1 << 20         # row groups are read together up to so many rows; between these a pass may resume
-ROWS = 1 << 15              # of a column at a time: 256 KiB
+ROWS = 1 << 17              # of a column at a time: 1 MiB
 BUFFER_BYTES = 1 << 20      # of a column as it is stored, in memory
 BLOCK_BYTES = 4 << 20       # of text, parsed at once
 DELIMITERS = ",;\t|"
@@ -59,6 +59,11 @@ def chosen(name: str, schema: Any, columns: Sequence[Any] | None) -> tuple[str, 
     if not names:
         raise SourceError(f"{name} has no columns")
     return names
+
+
+def rows_of(n_columns: int) -> int:
+    """How many rows of several columns together are read at a time."""
+    return max(1 << 12, 4 * ROWS // max(1, n_columns))
 
 
 def cut(batches: Iterable[Any], chunk_rows: int | None) -> Iterator[Any]:
@@ -91,8 +96,9 @@ class ArrowStream(Source):
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         reader = self.reader
         if self.dataset is not None:
-            reader = self.dataset.scanner(columns=self.columns, batch_size=chunk_rows or ROWS, fragment_readahead=1,
-                                          batch_readahead=get_num_threads()).to_reader()
+            rows = chunk_rows or rows_of(len(self.columns))
+            reader = self.dataset.scanner(columns=self.columns, batch_size=rows, batch_readahead=get_num_threads(),
+                                          fragment_readahead=1).to_reader()
         with arrow_errors(self.name), reader:
             batches = (batch.select(self.columns) for batch in reader)
             yield from numbered(cut(batches, chunk_rows), start)
@@ -163,21 +169,32 @@ class ParquetFile(TableFile):
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         if self.whole_rows:     # a few at a time, as all columns of a span may be more than there is memory
+            rows = chunk_rows or rows_of(self.metadata.num_columns)
             with arrow_errors(self.name), self.open() as file:
-                yield from numbered(file.iter_batches(chunk_rows or ROWS), start)
+                yield from numbered(self.all_of(file.iter_batches(rows), self.metadata.num_rows), start)
             return
         for first, stop, row_groups in spans(self.metadata):
             for name in self.names if stop > start else []:
                 last = name == self.names[-1]
-                load = partial(self.load, row_groups, name, chunk_rows or ROWS)
+                load = partial(self.load, row_groups, name, chunk_rows or ROWS, stop - first)
                 yield Piece(load, stop - first if last else 0, stop if last else None, f"rows {first:,} to {stop:,}")
 
     def open(self) -> Any:
         return parquet.ParquetFile(self.path, metadata=self.metadata, pre_buffer=False, buffer_size=BUFFER_BYTES)
 
-    def load(self, row_groups: list[int], name: str, rows: int) -> Iterator[Any]:
+    def load(self, row_groups: list[int], name: str, rows: int, n_rows: int) -> Iterator[Any]:
         with arrow_errors(self.name), self.open() as file:
-            yield from file.iter_batches(rows, row_groups, [name], use_threads=False)
+            yield from self.all_of(file.iter_batches(rows, row_groups, [name], use_threads=False), n_rows)
+
+    def all_of(self, batches: Iterable[Any], n_rows: int) -> Iterator[Any]:
+        """The batches, once so many rows came of them: where pages are cut off, pyarrow may end without an error."""
+        left = n_rows
+        for batch in batches:
+            left -= batch.num_rows
+            yield batch
+        if left:
+            raise SourceError(f"{self.name} has {n_rows - left:,} rows where {n_rows:,} should be: it is cut, or was "
+                              "changed while it was read")
 
 
 def spans(metadata: Any) -> Iterator[tuple[int, int, list[int]]]:
