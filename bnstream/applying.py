@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bnstream._place import Place, Progress
 from bnstream.atomic import replacing
 from bnstream.batchnorm import BatchNorm
-from bnstream.fitting import names_of, parts_of, require_chunk_rows, require_writable
+from bnstream.fitting import names_of, parts_of, require_counts, require_no_source, require_writable
 from bnstream.functional import normalize
 from bnstream.moments import Moments
 from bnstream.sources import Piece, Source, SourceError, Wanted, open_sources
@@ -44,12 +44,14 @@ class Affine:
         if x.shape[channel_axis] != len(self.mean):
             raise ValueError(f"expected {len(self.mean)} channels as in the statistics, got {x.shape[channel_axis]} "
                              f"along axis {channel_axis} of shape {x.shape}")
-        return normalize(x, self.mean, self.var, self.gamma, self.beta, eps=self.eps, channel_axis=channel_axis)
+        return normalize(x, self.mean, self.var, self.gamma, self.beta, eps=self.eps, channel_axis=channel_axis,
+                         n_threads=1)       # the threads work on pieces
 
     def of_column(self, values: NDArray[Any], name: str) -> NDArray[Any]:
         i = slice(at := (self.names or ()).index(name), at + 1)
         gamma, beta = (None if p is None else p[i] for p in (self.gamma, self.beta))
-        return normalize(values[:, np.newaxis], self.mean[i], self.var[i], gamma, beta, eps=self.eps)[:, 0]
+        values = values if values.dtype.kind == "f" else values.astype(np.float64)
+        return normalize(values[:, np.newaxis], self.mean[i], self.var[i], gamma, beta, eps=self.eps, n_threads=1)[:, 0]
 
 
 GROUP_BYTES = 16 << 20      # of a row group
@@ -113,6 +115,9 @@ class TableWriter:
                 raise ValueError(f"a table has rows and columns, the data {batch.ndim} axes; write it to a .npy file")
             names = self.names or [str(i) for i in range(batch.shape[1])]
             batch = pa.record_batch([np.ascontiguousarray(column) for column in batch.T], names=list(names))
+        for i, field in enumerate(batch.schema):        # each batch may have another dictionary
+            if pa.types.is_dictionary(field.type):
+                batch = batch.set_column(i, field.name, batch.column(i).dictionary_decode())
         if self.writer is None:
             make = {".csv": csv.CSVWriter, ".parquet": parquet.ParquetWriter, ".arrow": ipc.new_file}[self.suffix]
             self.writer, self.schema = make(self.file, batch.schema), batch.schema
@@ -164,9 +169,10 @@ def apply(
     source: Any,
     out: str | os.PathLike[str],
     *,
-    channel_axis: int = -1,
+    channel_axis: int | None = None,
     eps: float | None = None,
     chunk_rows: int | None = None,
+    n_threads: int | None = None,
     progress: Callable[[Progress], object] | None = None,
 ) -> int:
     """Normalize a source of any size by the statistics of its channels, to a file.
@@ -182,7 +188,9 @@ def apply(
     out : path
         A .npy file (the named columns alone), or a .parquet, .arrow or .csv file. It is there when it is whole: until
         then a hidden file is beside it.
-    channel_axis, chunk_rows, progress
+    channel_axis : int, optional
+        Of arrays: where the channels are; by default where they were for `state`.
+    chunk_rows, n_threads, progress
         As for `fit`.
     eps : float, optional
         Added to the variance; by default 0, or the eps of a layer. Channels of variance 0 become 0, or beta.
@@ -208,8 +216,8 @@ def apply(
 
     Notes
     -----
-    The results have the dtype of the data if that is floating, else float32; of CSV float64. Missing values stay
-    missing.
+    The results have the dtype of the data if that is floating; else those of arrays float32, of tables float64. Missing
+    values stay missing.
 
     Examples
     --------
@@ -221,13 +229,16 @@ def apply(
     2
     [-1.0, 1.0]
     """
-    require_chunk_rows(chunk_rows)
+    require_counts(chunk_rows, n_threads)
     out = Path(out)
     if out.suffix not in (".npy", ".parquet", ".arrow", ".csv"):
         raise ValueError(f"out must end in .npy, .parquet, .arrow or .csv, got {str(out)!r}")
     require_writable(out)
-    affine = Affine(state if isinstance(state, (Moments, BatchNorm)) else load(state), eps)
-    sources = open_sources(source, Wanted(affine.names, channel_axis, whole_rows=True))
+    known = state if isinstance(state, (Moments, BatchNorm)) else load(state)
+    affine = Affine(known, eps)
+    axis = channel_axis_of(known) if channel_axis is None else channel_axis
+    sources = open_sources(source, Wanted(affine.names, axis, whole_rows=True))
+    require_no_source(out, sources)
     place = Place(sources, {})
 
     def part(source: Source, piece: Piece) -> list[Any]:
@@ -235,12 +246,12 @@ def apply(
             return [normalized(values, source, affine) for values in piece.load()]
 
     with replacing(out) as file, writing(file, out.suffix, affine.names) as writer:
-        with closing(parts_of(sources, place, chunk_rows, part)) as parts:
+        with closing(parts_of(sources, place, chunk_rows, n_threads, part)) as parts:
             for index, piece, batches in parts:
                 try:
                     for batch in batches:
                         writer.write(batch)
-                except ValueError as error:
+                except (RuntimeError, TypeError, ValueError) as error:      # pyarrow's are all of these
                     raise SourceError(f"{sources[index].name}, {piece.place}: {error}") from error
                 place.take(index, piece, sum(map(len, batches)))
                 if progress is not None:
@@ -248,6 +259,15 @@ def apply(
         if not place.n_rows:
             raise SourceError(f"{names_of(sources)}: no rows; there is nothing to normalize")
     return place.n_rows
+
+
+def channel_axis_of(state: Moments | BatchNorm) -> int:
+    """Where the channels were; -1 if behind all that was reduced over."""
+    if isinstance(state, BatchNorm):
+        return state.channel_axis
+    axes: Any = (state.axis,) if isinstance(state.axis, int) else state.axis or ()
+    left = set(range(len(axes) + 1)) - {axis % (len(axes) + 1) for axis in axes}
+    return -1 if min(left) == len(axes) else min(left)
 
 
 def normalized(values: Any, source: Source, affine: Affine) -> Any:

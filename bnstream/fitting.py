@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -16,8 +15,8 @@ from bnstream._accumulate import Accumulator, Policy
 from bnstream._kernels._runtime import get_num_threads
 from bnstream._place import Place, Progress
 from bnstream.moments import Moments
-from bnstream.sources import Piece, Source, SourceError, Wanted, open_sources
-from bnstream.sources._source import ordered_map, reading
+from bnstream.sources import Piece, Source, SourceError, Wanted, open_sources, whole
+from bnstream.sources._source import FileSource, ordered_map, reading
 from bnstream.statefile import save
 
 R = TypeVar("R")
@@ -30,6 +29,7 @@ def fit(
     columns: Sequence[Any] | None = None,
     channel_axis: int = -1,
     chunk_rows: int | None = None,
+    n_threads: int | None = None,
     nan_policy: Policy = "raise",
     checkpoint_every: float = 60.0,
     resume: bool = False,
@@ -54,6 +54,8 @@ def fit(
         Of arrays: where the channels are. All other axes are reduced. An array of one axis is one channel.
     chunk_rows : int, optional
         The most rows that are read at a time; by default some MiB of them.
+    n_threads : int, optional
+        How many threads load and sum; no bit depends on it.
     nan_policy : {"raise", "omit", "propagate"}, default "raise"
         What to do about missing values, NaN and inf: refuse the source; leave them out, and count the others of each
         channel; or let them through.
@@ -95,9 +97,11 @@ def fit(
     >>> m.n, m.mean.tolist()
     (15, [4.0, 5.0])
     """
-    require_chunk_rows(chunk_rows)
+    require_counts(chunk_rows, n_threads)
     if resume and out is None:
         raise ValueError("resume=True goes on with the checkpoint beside out, and there is no out; give it")
+    if not checkpoint_every >= 0:
+        raise ValueError(f"checkpoint_every must be seconds, 0 or more, got {checkpoint_every}")
     sources = open_sources(source, Wanted(columns, channel_axis))
     total = Accumulator(sources[0], nan_policy)
     total.result()      # refuses a policy that there is none of before anything is read
@@ -108,6 +112,7 @@ def fit(
     checkpoint = None
     if out is not None:
         require_writable(Path(out))
+        require_no_source(Path(out), sources)
         checkpoint = Path(f"{os.fspath(out)}.checkpoint")
         if checkpoint.exists() and not resume:
             raise SourceError(f"there is a checkpoint, {checkpoint}: go on with it with resume=True (--resume), or "
@@ -120,7 +125,7 @@ def fit(
             save(checkpoint, total.result(), progress=place.to_json())
 
     saved = time.monotonic()
-    with closing(parts_of(sources, place, chunk_rows, total.of_piece)) as parts:
+    with closing(parts_of(sources, place, chunk_rows, n_threads, total.of_piece)) as parts:
         for index, piece, part in parts:
             total.merge(part)
             if not place.take(index, piece, part.n_rows):
@@ -145,7 +150,11 @@ def fit(
 
 
 def parts_of(
-    sources: Sequence[Source], place: Place, chunk_rows: int | None, function: Callable[[Source, Piece], R]
+    sources: Sequence[Source],
+    place: Place,
+    chunk_rows: int | None,
+    n_threads: int | None,
+    function: Callable[[Source, Piece], R],
 ) -> Generator[tuple[int, Piece, R], None, None]:
     """function of all pieces from a place on, in order, by several threads; each with the index of its source."""
     def pieces() -> Iterator[tuple[int, Piece]]:
@@ -160,7 +169,7 @@ def parts_of(
 
     in_turn = any(source.in_turn for source in sources)
     index = place.index
-    for item in map(part, pieces()) if in_turn else ordered_map(part, pieces(), get_num_threads()):
+    for item in map(part, pieces()) if in_turn else ordered_map(part, pieces(), n_threads or get_num_threads()):
         if item[0] > index:
             require_unchanged(sources[index:item[0]])
             index = item[0]
@@ -187,9 +196,16 @@ def require_values(m: Moments, sources: Sequence[Source]) -> None:
                           "or --columns")
 
 
-def require_chunk_rows(chunk_rows: int | None) -> None:
-    if chunk_rows is not None and operator.index(chunk_rows) < 1:
-        raise ValueError(f"chunk_rows must be at least 1, got {chunk_rows}")
+def require_counts(chunk_rows: int | None, n_threads: int | None) -> None:
+    for name, value in (("chunk_rows", chunk_rows), ("n_threads", n_threads)):
+        if value is not None and whole(name, value) < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def require_no_source(out: Path, sources: Sequence[Source]) -> None:
+    for source in sources:
+        if isinstance(source, FileSource) and source.path.resolve() == out.resolve():
+            raise ValueError(f"{out} is one of the sources, and would be replaced; give another name")
 
 
 def require_writable(path: Path) -> None:

@@ -29,6 +29,7 @@ def folder(tmp_path, monkeypatch):
     for module, name in ((arrays, "PIECE_BYTES"), (arrays, "CHUNK_BYTES"), (tables, "SPAN_ROWS")):
         monkeypatch.setattr(module, name, 1)
     monkeypatch.setattr(tables, "BLOCK_BYTES", 300)
+    monkeypatch.setattr(tables, "LOOK_BYTES", 300)
     return tmp_path
 
 

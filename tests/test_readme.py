@@ -63,7 +63,7 @@ def test_commands(data):
     assert "distance" in process.stdout
     assert bnstream.load("both.npz").n.tolist() == bnstream.load("stats.npz").n.tolist()
     again = bnstream.fit("normalized.parquet", columns=["distance", "air_time"], nan_policy="omit")
-    assert again.mean == pytest.approx([0, 0], abs=1e-7)       # whole numbers become float32
-    assert again.std() == pytest.approx([1, 1], rel=1e-7)
+    assert again.mean == pytest.approx([0, 0], abs=1e-12)
+    assert again.std() == pytest.approx([1, 1], rel=1e-12)
     assert np.load("scaler.npz")["n_samples_seen_"].tolist() == again.n.tolist()
     assert Path("stats.png").read_bytes().startswith(b"\x89PNG")

@@ -171,6 +171,7 @@ TEXTS = {
 @pytest.mark.parametrize("name", TEXTS)
 def test_texts(name, block, folder, monkeypatch):
     monkeypatch.setattr(tables, "BLOCK_BYTES", block)
+    monkeypatch.setattr(tables, "LOOK_BYTES", block)
     Path("t.csv").write_bytes(TEXTS[name])
     columns = ["a", "b b"] if name == "other columns" else None
     check(fit("t.csv", columns=columns), np.array([[1, 4], [2.5, 5], [-3, 6]]), 0, ("a", "b b"))
@@ -180,6 +181,7 @@ def test_texts(name, block, folder, monkeypatch):
 @pytest.mark.parametrize("block", [1, 1 << 20])
 def test_missing_in_text(missing, block, folder, monkeypatch):
     monkeypatch.setattr(tables, "BLOCK_BYTES", block)
+    monkeypatch.setattr(tables, "LOOK_BYTES", block)
     Path("t.csv").write_text(f"a,b\n1,2\n{missing},3\n2,{missing}\n{missing},5\n")
     m = fit("t.csv", nan_policy="omit")
     assert (m.n.tolist(), m.mean.tolist()) == ([2, 3], [1.5, 10 / 3])
@@ -195,6 +197,7 @@ def test_quoted_names(folder):
 
 def test_types_differ_from_block_to_block(folder, monkeypatch):
     monkeypatch.setattr(tables, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(tables, "LOOK_BYTES", 1)
     Path("t.csv").write_text("a,b\n1,\n2.5,7\n9007199254740993,8\n,9\n99999999999999999999,1e3\n")
     x = np.array([1, 2.5, 2.0**53 + 1, 1e20])
     m = fit("t.csv", nan_policy="omit")

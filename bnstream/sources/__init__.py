@@ -2,22 +2,24 @@
 
     paths, folders, globs -> files, one source each: tables.py (CSV, Parquet, Arrow), arrays.py (.npy, .npz), images.py
     anything with __arrow_c_stream__ ----------------> tables.py
-    arrays, iterables of arrays or of record batches -> arrays.py
+    arrays ------------------------------------------> arrays.py
+    iterables of arrays, tables or record batches ---> iterables.py
 
 A source gives pieces, which are loaded (read, decompressed, decoded) by the threads that work on them, into arrays or
 record batches of pyarrow's. A source read from where a piece stops gives the pieces that would have come next.
 """
 
 import glob
+import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from bnstream.sources._source import Piece, Source, SourceError, Wanted
 
-__all__ = ["Piece", "Source", "SourceError", "Wanted", "open_sources"]
+__all__ = ["Piece", "Source", "SourceError", "Wanted", "open_sources", "whole"]
 
 # The kinds of files: their suffixes, the module that reads them, and its class.
 KINDS: dict[str, tuple[str, str]] = {
@@ -80,6 +82,12 @@ def is_path(source: Any) -> bool:
 
 def open_sources(source: Any, wanted: Wanted) -> list[Source]:
     """What `fit` and `apply` take, as sources with the same channels."""
+    if isinstance(source, Mapping):
+        raise TypeError("expected a path, an array, a table or an iterable of these, got a mapping; make a table of "
+                        "it, with pyarrow.table or pandas.DataFrame")
+    if hasattr(source, "collect") and hasattr(source, "lazy"):
+        raise TypeError(f"the {type(source).__name__} is lazy; collect() it, or give the path of its file")
+    wanted = wanted._replace(channel_axis=whole("channel_axis", wanted.channel_axis))
     if isinstance(wanted.columns, str):
         raise TypeError(f"columns must be a sequence of names, got the str {wanted.columns!r}; make it a list")
     if wanted.columns is not None:
@@ -92,18 +100,27 @@ def open_sources(source: Any, wanted: Wanted) -> list[Source]:
         sources = open_files([os.fspath(source)], wanted)
     elif isinstance(source, (list, tuple)) and source and all(is_path(entry) for entry in source):
         sources = open_files([os.fspath(entry) for entry in source], wanted)
-    elif hasattr(source, "__arrow_c_stream__") or hasattr(source, "scanner"):
+    elif (hasattr(source, "__arrow_c_stream__") and len(getattr(source, "shape", (0, 0))) == 2) or hasattr(
+            source, "scanner"):
         from bnstream.sources.tables import ArrowStream
 
         sources = [ArrowStream(source, wanted)]
     else:
-        from bnstream.sources.arrays import Array, Iterable, is_array
+        from bnstream.sources.arrays import Array, is_array
+        from bnstream.sources.iterables import Iterable
 
         sources = [(Array if is_array(source) else Iterable)(source, wanted)]
     first = sources[0]
     for other in sources[1:]:
         require_same(first, other)
     return sources
+
+
+def whole(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
 
 
 def require_same(first: Source, other: Source) -> None:

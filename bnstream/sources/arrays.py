@@ -1,4 +1,4 @@
-"""Arrays: in memory, in .npy and .npz files, and as iterables of them."""
+"""Arrays: in memory, in .npy and in .npz files."""
 
 import math
 import operator
@@ -28,6 +28,7 @@ from bnstream.sources._source import (
 )
 
 LARGEST_ROW = 1 << 22       # values; larger ones are cut themselves
+MOST_SCATTERED = 64 << 20   # bytes of an array in a zip that is read at once, as it cannot be read row by row
 
 
 def is_array(source: Any) -> bool:
@@ -55,7 +56,7 @@ def indices_of(columns: Sequence[Any] | None, n_channels: int, name: str) -> lis
                           "indices, from 0 on") from None
     for index in indices:
         if not 0 <= index < n_channels:
-            raise SourceError(f"{name} has {n_channels} channels, there is no channel {index}")
+            raise SourceError(f"{name} has {n_channels} channels, from 0 on; there is no channel {index}")
     return indices
 
 
@@ -122,57 +123,6 @@ class Array(Source):
 
     def load(self, first: int, stop: int) -> list[NDArray[Any]]:
         return [self.layout.chosen(self.array[(slice(None),) * self.layout.axis + (slice(first, stop),)])]
-
-
-class Iterable(Source):
-    """An iterable of arrays, tables or record batches. It is read where it is used, as it may reuse its buffers."""
-
-    def __init__(self, source: Any, wanted: Wanted) -> None:
-        try:
-            self.items = iter(source)
-        except TypeError:
-            raise SourceError(f"expected a path, an array, a table or an iterable of these, got {type(source).__name__}"
-                              ) from None
-        self.name = f"the {type(source).__name__}"
-        self.wanted = wanted
-        self.extent, self.in_turn = None, True      # places are counted in pieces
-        self.mark = [type(source).__name__]
-        first = self.next_item(0)
-        if first is None:
-            raise SourceError(f"{self.name} is empty: no batch came of it")
-        self.first: Source = first
-        self.names, self.batch_axes, self.rows_first = first.names, first.batch_axes, first.rows_first
-        self.n_channels = first.n_channels
-
-    def next_item(self, index: int) -> Source | None:
-        from bnstream.sources import is_path, open_sources, require_same
-
-        for item in self.items:
-            if is_path(item):
-                raise SourceError(f"item {index} of {self.name} is a path, {str(item)!r}; give a list of nothing but "
-                                  "paths")
-            try:
-                source, *others = open_sources(item, self.wanted)
-            except SourceError as error:
-                raise SourceError(f"item {index} of {self.name}: {error}") from error
-            if others:
-                raise SourceError(f"item {index} of {self.name} is a list of paths; give a list of nothing but paths")
-            source.name = f"item {index} of {self.name}"
-            if index:
-                require_same(self.first, source)
-            return source
-        return None
-
-    def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
-        index, n_pieces = 0, 0
-        item: Source | None = self.first
-        while item is not None:
-            for piece in item.pieces(0, chunk_rows):
-                n_pieces += 1
-                if n_pieces > start:
-                    yield piece._replace(stop=n_pieces, place=f"item {index}, {piece.place}")
-            index += 1
-            item = self.next_item(index)
 
 
 rooms = threading.local()
@@ -265,7 +215,7 @@ class NpzFile(FileSource):
     def __init__(self, path: Path, wanted: Wanted) -> None:
         super().__init__(path)
         with reading(f"{path} is no .npz file, or is cut"), zipfile.ZipFile(path) as archive:
-            keys = [key.removesuffix(".npy") for key in archive.namelist() if key.endswith(".npy")]
+            keys = sorted(key.removesuffix(".npy") for key in archive.namelist() if key.endswith(".npy"))
             if len(keys) < len(archive.namelist()):
                 raise SourceError(f"{path} holds more than arrays, as a state file does; give a .npz file of arrays")
             if wanted.columns is not None and (len(keys) > 1 or set(wanted.columns) <= set(keys)):
@@ -289,14 +239,21 @@ class NpzFile(FileSource):
         self.batch_axes, self.extent = self.layout.batch_axes, self.layout.n_rows
         self.rows_first = self.layout.axis == 0
         self.n_channels = max(len(keys), self.layout.n_channels)
+        self.scattered = self.layout.axis != (len(first.shape) - 1 if first.fortran else 0)
+        if self.scattered and first.n_bytes > MOST_SCATTERED:
+            raise SourceError(f"{first.name} lies in such an order that it would be decompressed anew for every chunk; "
+                              "save it in C order, rows first, or as a .npy file")
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         itemsize = sum(stream.dtype.itemsize for stream in self.streams.values())
         rows = chunk_rows or self.layout.rows_in(CHUNK_BYTES, itemsize)
+        if self.scattered:
+            rows = self.layout.n_rows
         with zipfile.ZipFile(self.path) as archive, ExitStack() as stack:
             streams = [(stack.enter_context(archive.open(f"{key}.npy")), s) for key, s in self.streams.items()]
-            for piece in self.layout.pieces(start, rows, slice):
-                cut: Any = piece.load()     # read here, one after the other
-                parts = [s.read(file, self.layout.axis, cut.start, cut.stop, fresh) for file, s in streams]
-                x = self.layout.chosen(parts[0]) if len(parts) == 1 else np.stack(parts, axis=1)
-                yield piece._replace(load=partial(list, [x]))
+            for piece in self.layout.pieces(start, rows, partial(self.load, streams)):
+                yield piece._replace(load=partial(list, piece.load()))      # read here, one after the other
+
+    def load(self, streams: list[tuple[IO[bytes], NpyStream]], first: int, stop: int) -> list[NDArray[Any]]:
+        parts = [stream.read(file, self.layout.axis, first, stop, fresh) for file, stream in streams]
+        return [self.layout.chosen(parts[0]) if len(parts) == 1 else np.stack(parts, axis=1)]

@@ -27,12 +27,13 @@ except ModuleNotFoundError as error:
 
 from bnstream._kernels._runtime import get_num_threads
 from bnstream._valid import valid
-from bnstream.sources._source import FileSource, Piece, Source, SourceError, Wanted, reading
+from bnstream.sources._source import FileSource, Piece, Source, SourceError, Wanted, mark_of, reading
 
 SPAN_ROWS = 1 << 20         # row groups are read together up to so many rows; between these a pass may resume
 ROWS = 1 << 17              # of a column at a time: 1 MiB
 BUFFER_BYTES = 1 << 20      # of a column as it is stored, in memory
 BLOCK_BYTES = 4 << 20       # of text, parsed at once
+LOOK_BYTES = 1 << 16        # of text, for the types of its columns
 DELIMITERS = ",;\t|"
 
 
@@ -44,7 +45,7 @@ def is_numeric(kind: Any) -> bool:
 def chosen(name: str, schema: Any, columns: Sequence[Any] | None) -> tuple[str, ...]:
     """The columns asked for, or all; each there, once, and of numbers."""
     index = (schema.pandas_metadata or {}).get("index_columns", [])     # to pandas that is no column
-    names = tuple([name for name in schema.names if name not in index] if columns is None else columns)
+    names = tuple([name for name in schema.names if name not in index] if columns is None else map(str, columns))
     numeric = [field.name for field in schema if is_numeric(field.type)]
     for column in names:
         if schema.names.count(column) != 1:
@@ -84,14 +85,16 @@ class ArrowStream(Source):
 
     def __init__(self, source: Any, wanted: Wanted) -> None:
         self.name = f"the {type(source).__name__}"
-        self.mark = [type(source).__name__]
         streams = hasattr(source, "__arrow_c_stream__")
         self.dataset = None if streams else source      # it reads only the columns asked for
-        with reading(f"{self.name} is no table"):
+        with reading(f"{self.name} is no table; make one of it, with names of its columns"):
             self.reader = pa.RecordBatchReader.from_stream(source) if streams else source
         self.names = chosen(self.name, self.reader.schema, wanted.columns)
         self.n_channels = len(self.names)
         self.columns = self.reader.schema.names if wanted.whole_rows else list(self.names)
+        files = [mark_of(Path(file)) for file in getattr(source, "files", ()) if Path(file).exists()]
+        types = [str(self.reader.schema.field(name).type) for name in self.names]
+        self.mark = [[self.name, list(self.names), types, files]]
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         reader = self.reader
@@ -105,11 +108,13 @@ class ArrowStream(Source):
 
 
 def numbered(batches: Iterable[Any], start: int) -> Iterator[Piece]:
-    """Record batches as pieces, from a row on where one starts."""
+    """Record batches as pieces, from a row on."""
     first = 0
     for batch in batches:
         stop = first + batch.num_rows
-        if first >= start:
+        if stop > start:
+            first = max(first, start)
+            batch = batch.slice(batch.num_rows - (stop - first))
             yield Piece(partial(list, [batch]), batch.num_rows, stop, f"rows {first:,} to {stop:,}")
         first = stop
 
@@ -211,8 +216,7 @@ def spans(metadata: Any) -> Iterator[tuple[int, int, list[int]]]:
 
 class CsvFile(TableFile):
     """A CSV file with a line of names, also in gzip or zip. Blocks of whole lines are parsed by several threads, each
-    by itself, so that a column may be whole numbers in one and not in another. As by pyarrow's default, no value may
-    hold a line break."""
+    by itself, so that a column may be whole numbers in one and not in another."""
 
     def look(self, wanted: Wanted) -> None:
         with self.open() as text:
@@ -228,7 +232,8 @@ class CsvFile(TableFile):
         if not header:
             raise SourceError(f"{self.path} is empty; a line of names was expected")
         unquoted = re.sub('"[^"]*"', "", header)
-        self.parse_options = csv.ParseOptions(delimiter=max(DELIMITERS, key=unquoted.count))
+        likely = "\t" if ".tsv" in self.path.suffixes else max(DELIMITERS, key=unquoted.count)
+        self.parse_options = csv.ParseOptions(delimiter=likely)
         names = csv.read_csv(pa.BufferReader(header.encode() + b"\n"), parse_options=self.parse_options).column_names
         self.header = names
         if all(is_number(column) for column in self.header):
@@ -237,12 +242,14 @@ class CsvFile(TableFile):
         if wanted.columns is not None:      # before the values are looked at, as others may be text
             chosen(self.name, pa.schema([(column, pa.float64()) for column in self.header]), wanted.columns)
         self.convert_options = csv.ConvertOptions(include_columns=wanted.columns)
-        _, block = next(self.blocks(self.start), (0, b""))
+        _, block = next(self.blocks(self.start, LOOK_BYTES), (0, b""))
         schema = self.parse(block).schema if block else pa.schema([(name, pa.null()) for name in self.header])
         self.names = chosen(self.name, schema, wanted.columns)
         if wanted.whole_rows:       # of one type in all blocks
-            of_text = dict.fromkeys(self.header, pa.string())
-            self.convert_options = csv.ConvertOptions(column_types=of_text | dict.fromkeys(self.names, pa.float64()))
+            kinds = dict.fromkeys(self.header, pa.string())
+            for name in self.names:
+                kinds[name] = pa.bool_() if types.is_boolean(schema.field(name).type) else pa.float64()
+            self.convert_options = csv.ConvertOptions(column_types=kinds)
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -260,18 +267,24 @@ class CsvFile(TableFile):
             with self.path.open("rb") as text:
                 yield text
 
-    def blocks(self, start: int) -> Iterator[tuple[int, bytes]]:
-        """Blocks of whole lines from a place on, each with where it ends."""
+    def blocks(self, start: int, n_bytes: int) -> Iterator[tuple[int, bytes]]:
+        """Blocks of whole lines from a place on, each with where it ends. Where quotes are open, a line goes on."""
         with self.open() as text:
             text.seek(start)
-            while block := text.read(BLOCK_BYTES):
-                block = block if block.endswith(b"\n") else block + text.readline()
-                start += len(block)
-                yield start, block
+            while block := text.read(n_bytes):
+                lines = [block] if block.endswith(b"\n") else [block, text.readline()]
+                n_quotes, size = sum(line.count(b'"') for line in lines if b'"' in line), sum(map(len, lines))
+                while n_quotes % 2 and (line := text.readline(BLOCK_BYTES)):
+                    lines.append(line)
+                    n_quotes, size = n_quotes + line.count(b'"'), size + len(line)
+                    if size > n_bytes + BLOCK_BYTES:
+                        raise SourceError(f"{self.name}: there is a quote after byte {start:,} that is not closed")
+                start += size
+                yield start, block if len(lines) == 1 else b"".join(lines)
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         start = max(start, self.start)
-        for stop, block in self.blocks(start):
+        for stop, block in self.blocks(start, BLOCK_BYTES):
             yield Piece(partial(self.load, block, chunk_rows), None, stop, f"bytes {start:,} to {stop:,}")
             start = stop
 
