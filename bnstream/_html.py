@@ -64,7 +64,7 @@ def batchnorm_html(bn: BatchNorm) -> str:
     Returns
     -------
     str
-        HTML without scripts and colors.
+        HTML without scripts and colors; names of channels are escaped.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def batchnorm_html(bn: BatchNorm) -> str:
     mode = "training" if bn.training else "inference"
     caption = (f"BatchNorm: {counted(bn.num_features)}; {mode}, {bn.num_batches_tracked:,} batches, "
                f"momentum={bn.momentum}, eps={bn.eps}, running_ddof={bn.running_ddof}, dtype={bn.dtype.name}")
-    return _table(caption, columns, (bn.num_features,), None)
+    return _table(caption, columns, (bn.num_features,), bn.names)
 
 
 def counted(n_channels: int) -> str:

@@ -64,7 +64,14 @@ class Place:
             if saved.get(key) != self.plan[key]:
                 raise SourceError(f"{checkpoint} {verb} {difference(saved.get(key), self.plan[key])}; go on with what "
                                   "it was made with, or delete it to begin anew")
-        (self.index, self.start), self.n_rows = saved["at"], saved["n_rows"]
+        match saved:
+            case {"at": [int(index), int(start)], "n_rows": int(n_rows)} if (
+                0 <= index < len(self.sources) and start >= 0 and n_rows >= 0
+            ):
+                self.index, self.start, self.n_rows = index, start, n_rows
+            case _:
+                raise SourceError(f"{checkpoint} does not say where the pass was, but at={saved.get('at')!r:.60}, "
+                                  f"n_rows={saved.get('n_rows')!r:.60}; delete it to begin anew")
         return file.state
 
 

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,12 +16,13 @@ import numpy as np
 import typer
 
 import bnstream
+from bnstream._html import channel_label, counted
+from bnstream.cli import INTERRUPTED
 
 if TYPE_CHECKING:
     from bnstream.fitting import Progress
 
-MOST_ROWS = 60          # of a table on a terminal
-INTERRUPTED = 130       # the exit code
+MOST_ROWS = 60      # of a table on a terminal
 
 Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders or globs of one kind: .npy, "
                                               ".npz, .csv, .tsv (also .gz, .zip), .parquet, .arrow, .feather, images.")]
@@ -40,6 +42,7 @@ def shown(what: str) -> Iterator[Callable[["Progress"], None]]:
     from rich.progress import Progress as Bar
 
     asked = []
+    first: tuple[int, float] | None = None      # rows, those of an interrupted pass included, and when
 
     def ask(number: int, frame: FrameType | None) -> None:
         asked.append(number)
@@ -48,16 +51,21 @@ def shown(what: str) -> Iterator[Callable[["Progress"], None]]:
     stderr = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]}"),
                TimeRemainingColumn())
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A job in the background of a script inherits that Ctrl-C is none of its business.
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         with Bar(*columns, console=stderr, disable=not stderr.is_terminal) as bar:
             task = bar.add_task(what, total=None, rows="")
 
             def show(now: "Progress") -> None:
+                nonlocal first
                 elapsed = bar.tasks[0].elapsed or 0.0
-                rate = f"{now.n_rows / elapsed:,.0f} rows/s" if elapsed else ""
+                first = first or (now.n_rows, elapsed)
+                n_rows, seconds = now.n_rows - first[0], elapsed - first[1]
+                rate = f", {n_rows / seconds:,.0f} rows/s" if seconds else ""
                 total = None if now.share is None else 1.0
-                bar.update(task, completed=now.share or 0.0, total=total, rows=f"{now.n_rows:,} rows, {rate}")
+                bar.update(task, completed=now.share or 0.0, total=total, rows=f"{now.n_rows:,} rows{rate}")
                 if asked:
                     raise KeyboardInterrupt
 
@@ -90,7 +98,8 @@ def fit(
     """Count, mean and variance of every channel of files of any size, in one pass.
 
     A checkpoint, OUT.checkpoint, is kept while it lasts. After Ctrl-C, or a crash, the same command with --resume goes
-    on: with the same result, to the last bit, as if nothing had happened.
+    on: with the same result, to the last bit, as if nothing had happened. A second Ctrl-C ends at once, with the
+    checkpoint that is there.
 
     Example: bnstream fit data/*.parquet -o stats.npz --columns distance,air_time --nan omit
     """
@@ -103,11 +112,11 @@ def fit(
                 nan_policy=nan, checkpoint_every=checkpoint_every, resume=resume, progress=show,
             )
     except KeyboardInterrupt:
-        print(f"bnstream: interrupted; {out}.checkpoint has what was read: go on with the same command and --resume",
-              file=sys.stderr)
+        kept = Path(f"{out}.checkpoint")
+        told = f"the same command with --resume goes on from {kept}" if kept.exists() else "nothing was kept"
+        print(f"bnstream: interrupted; {told}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    n_channels = int(np.size(m.mean))
-    print(f"{out}: {n_channels:,} channel{'s' * (n_channels != 1)}, n = {np.max(m.n):,}", file=sys.stderr)
+    print(f"{out}: {counted(np.size(m.mean))}, n = {np.max(m.n):,}", file=sys.stderr)
 
 
 def table_of(state: Any) -> dict[str, Sequence[Any]]:
@@ -118,11 +127,19 @@ def table_of(state: Any) -> dict[str, Sequence[Any]]:
             columns |= {"gamma": state.gamma.astype(float), "beta": state.beta.astype(float)}
         shape: tuple[int, ...] = (state.num_features,)
     else:
-        shape = state.shape or (0,)
-        n = np.broadcast_to(np.asarray(state.n, np.int64), shape)
-        columns = {"n": n, "mean": state.mean, "std": state.std(), "var": state.var()}
-    names = state.names or [",".join(map(str, index)) for index in np.ndindex(shape)]
-    return {"channel": list(names), **{title: np.ravel(values).tolist() for title, values in columns.items()}}
+        shape = (0,) if state.shape is None else state.shape
+        columns = {"n": state.n, "mean": state.mean, "std": state.std(), "var": state.var()}
+    table: dict[str, Sequence[Any]] = {
+        "channel": [channel_label(i, shape, state.names) for i in range(math.prod(shape))]
+    }
+    return table | {title: np.broadcast_to(values, shape).ravel().tolist() for title, values in columns.items()}
+
+
+def written(value: Any) -> str:
+    """A value of a table on a terminal, which a name may not control."""
+    if isinstance(value, str):
+        return value if value.isprintable() else repr(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
 def known(value: Any) -> Any:
@@ -153,20 +170,36 @@ def show(
     if as_csv:
         csv.writer(sys.stdout, lineterminator="\n").writerows([tuple(table), *rows])
         return
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
 
-    lines = Table(title=f"{state}: {file.metadata['kind']}, {file.metadata['completeness']}", title_justify="left")
-    for title in table:
-        lines.add_column(title, justify="left" if title == "channel" else "right", no_wrap=True)
-    console = Console()
+    console = Console(markup=False, emoji=False, highlight=False)       # names are no markup
     cut = console.is_terminal and len(rows) > MOST_ROWS
-    for row in rows[:MOST_ROWS] if cut else rows:
-        lines.add_row(*(value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
-                        for value in row))
+    texts = {title: [written(value) for value in (values[:MOST_ROWS] if cut else values)]
+             for title, values in table.items()}
+    names, *numbers = [max(map(cell_len, [title, *cells])) for title, cells in texts.items()]
+    # Where it is too wide, names fold, numbers never; and a pipe has no edge.
+    room = len("channel") if console.is_terminal else names
+    console.width = max(console.width, sum(numbers) + room + 3 * len(texts) + 1)
+    lines = Table()
+    for title in texts:
+        is_name = title == "channel"
+        lines.add_column(title, justify="left" if is_name else "right", no_wrap=not is_name, overflow="fold")
+    for row in zip(*texts.values(), strict=True):
+        lines.add_row(*row)
+    console.print(f"{state}: {file.metadata['kind']}, {file.metadata['completeness']}", soft_wrap=True)
     console.print(lines)
     if cut:
         console.print(f"and {len(rows) - MOST_ROWS:,} channels more; --csv and --json have all")
+
+
+def loaded(path: Path) -> tuple[Any, Sequence[str] | None]:
+    """The state in a file, and what it lacks, if it was imported from another tool."""
+    from bnstream.statefile import read
+
+    state, metadata = bnstream.load(path), read(path).metadata      # load refuses a checkpoint
+    return state, (metadata["lacks"] or ()) if metadata["completeness"] == "imported" else None
 
 
 def merge(
@@ -177,7 +210,7 @@ def merge(
 
     Example: bnstream merge part-*.npz -o stats.npz
     """
-    parts = [bnstream.load(path) for path in states]
+    parts, all_lacks = zip(*map(loaded, states), strict=True)
     for path, m in zip(states, parts, strict=True):
         if not isinstance(m, bnstream.Moments):
             raise ValueError(f"{path} holds a {type(m).__name__}; it is statistics that are merged, as fit makes them")
@@ -187,14 +220,17 @@ def merge(
             total.merge(m)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-    bnstream.save(out, total)
+    imported = [lacks for lacks in all_lacks if lacks is not None]
+    bnstream.save(out, total, lacks=list(dict.fromkeys(chain(*imported))) if imported else None)
 
 
 def apply(
     state: State,
     sources: Sources,
     out: Out,
-    channel_axis: ChannelAxis = -1,
+    channel_axis: Annotated[
+        int | None, typer.Option(help="Of arrays: the axis of the channels.", show_default="where it was for STATS")
+    ] = None,
     eps: Annotated[
         float | None, typer.Option(min=0, help="Added to the variance.", show_default="0, or the layer's")
     ] = None,
@@ -220,6 +256,24 @@ def apply(
     print(f"{out}: {n_rows:,} rows", file=sys.stderr)
 
 
+def arrays_in(path: Path, convention: str) -> dict[str, Any]:
+    """The arrays of a plain .npz file."""
+    from bnstream._archive import kind_of
+
+    with path.open("rb") as file:
+        start = file.read(4096)
+        if not start.startswith(b"PK"):
+            raise ValueError(f"{path} is {kind_of(start)}; a .npz file of arrays by the names of {convention} was "
+                             "expected")
+        file.seek(0)
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except Exception as error:      # of damaged bytes NumPy and zipfile raise almost anything
+            raise ValueError(f"{path} is damaged, or not of plain arrays: {error}; make it anew, by numpy.savez, with "
+                             "names as strings") from error
+
+
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A state file, or with --from a .npz of plain arrays.")],
     out: Out,
@@ -237,15 +291,7 @@ def convert(
     from bnstream.atomic import replacing
     from bnstream.conventions import import_arrays, to_arrays
 
-    lacks: Sequence[str] | None = None
-    if of == "bnstream":
-        state = bnstream.load(source)
-    else:
-        loaded = np.load(source, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise ValueError(f"{source} holds one array; a .npz file of arrays by the names of {of} was expected")
-        with loaded:
-            state, lacks = import_arrays(dict(loaded), of, prefix=prefix)
+    state, lacks = loaded(source) if of == "bnstream" else import_arrays(arrays_in(source, of), of, prefix=prefix)
     if to == "bnstream":
         bnstream.save(out, state, lacks=lacks)
     else:
@@ -262,9 +308,14 @@ def plot(
 
     Example: bnstream plot stats.npz -o stats.png
     """
+    from bnstream.atomic import replacing
     from bnstream.plots import plot_moments
 
-    plot_moments(bnstream.load(state), None if after is None else bnstream.load(after)).savefig(out)
+    if out.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"out must end in .png, .svg or .pdf, got {str(out)!r}")
+    figure = plot_moments(bnstream.load(state), None if after is None else bnstream.load(after))
+    with replacing(out) as file:
+        figure.savefig(file, format=out.suffix[1:].lower())
 
 
 COMMANDS = (fit, show, merge, apply, convert, plot)

@@ -54,7 +54,8 @@ class History:
     mean, var : list of ndarray
         Of each record, `running_mean` and `running_var`.
     running_ddof : float
-        That of the layer.
+    names : tuple of str or None
+        Those of the layer.
 
     See Also
     --------
@@ -77,6 +78,7 @@ class History:
         self.mean: list[Floats] = []
         self.var: list[Floats] = []
         self.running_ddof = 1.0
+        self.names: tuple[str, ...] | None = None
 
     def record(self, bn: BatchNorm) -> None:
         """Take down the running estimates of a layer; call it after each batch, or after each hundredth.
@@ -105,7 +107,7 @@ class History:
         self.num_batches.append(bn.num_batches_tracked)
         self.mean.append(bn.running_mean.copy())
         self.var.append(bn.running_var.copy())
-        self.running_ddof = bn.running_ddof
+        self.running_ddof, self.names = bn.running_ddof, bn.names
 
 
 def plot_moments(before: Moments | BatchNorm, after: Moments | BatchNorm | None = None) -> Figure:
@@ -187,7 +189,7 @@ def _side(role: str, source: Moments | BatchNorm) -> _Side:
         title = (f"BatchNorm: {counted(source.num_features)}, running estimates after {batches:,} "
                  f"batch{'es' * (batches != 1)}")
         mean, sd = known(source.running_mean), known(np.sqrt(source.running_var))
-        return _Side(title, mean, sd, mean.shape, None)
+        return _Side(title, mean, sd, mean.shape, source.names)
     if not isinstance(source, Moments):
         raise TypeError(f"expected a Moments or a BatchNorm as {role}, got {type(source).__name__}; "
                         "bnstream.Moments().update(x) makes one of an array")
@@ -278,7 +280,7 @@ def plot_running(history: History, exact: Moments) -> Figure:
     ):
         if count <= LINES:
             for i in range(count):
-                label = fitting(channel_label(i, now.shape, now.names))
+                label = fitting(channel_label(i, now.shape, now.names or history.names))
                 axes.plot(history.num_batches, values[:, i], label=f" {label}", **STYLE)    # "_name" is no label
         else:
             _draw_bands(axes, history.num_batches, values)

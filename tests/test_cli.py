@@ -55,6 +55,22 @@ def test_help_has_an_example(arguments):
     assert "Example: bnstream " in result.output
 
 
+def test_help_tells_each_command_in_full():
+    told = " ".join(invoke("--help").output.split())
+    assert "fit Count, mean and variance of every channel of files of any size, in one pass. show " in told
+    assert "..." not in told.partition("Commands:")[2]
+
+
+def test_help_imports_little():
+    """It shall be there in less than 0.4 s."""
+    code = ("import sys; from bnstream import cli; sys.argv = ['bnstream', '--help']\n"
+            "try: cli.main()\n"
+            "except SystemExit: print({name.partition('.')[0] for name in sys.modules} | sys.modules.keys())")
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout
+    assert "'numpy'" in told
+    assert not [name for name in ("rich.console", "pyarrow", "matplotlib", "markdown_it") if f"'{name}'" in told]
+
+
 def test_no_arguments_show_the_help():
     process = run()
     assert process.returncode in (0, 2)     # 2 since click 8.2
@@ -125,3 +141,47 @@ def test_training_without_its_packages_says_what_to_do(name):
 def test_core_imports_no_third_party_package():
     code = "import sys, bnstream; assert not {'typer', 'rich', 'pyarrow', 'pandas', 'sklearn'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def main_raising(monkeypatch, error):
+    """The exit code of the command where its app raises."""
+    def app():
+        raise error
+
+    monkeypatch.setattr(cli, "make_app", lambda: app)
+    with pytest.raises(SystemExit) as raised:
+        cli.main()
+    return raised.value.code
+
+
+def test_interrupt_of_the_start_is_no_traceback(monkeypatch, capsys):
+    def make_app():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "make_app", make_app)
+    with pytest.raises(SystemExit) as raised:
+        cli.main()
+    assert raised.value.code == 130
+    assert raised.value.__suppress_context__
+    assert capsys.readouterr().err == ""
+    assert main_raising(monkeypatch, KeyboardInterrupt()) == 130
+
+
+@pytest.mark.parametrize("name", ["ArrowInvalid", "ArrowNotImplementedError", "ArrowCapacityError", "ArrowKeyError"])
+def test_errors_of_pyarrow_are_one_line(monkeypatch, capsys, name):
+    error = getattr(pytest.importorskip("pyarrow").lib, name)("too much\nof it")
+    assert main_raising(monkeypatch, error) == 1
+    assert capsys.readouterr().err == "bnstream: too much of it\n"
+
+
+@pytest.mark.parametrize("pyarrow", [True, False])
+def test_faults_of_the_program_are_not_hidden(monkeypatch, pyarrow):
+    if not pyarrow:
+        monkeypatch.delitem(sys.modules, "pyarrow", raising=False)
+
+    def app():
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(cli, "make_app", lambda: app)
+    with pytest.raises(RuntimeError, match="a fault"):
+        cli.main()

@@ -11,6 +11,7 @@ import pytest
 
 import bnstream
 from bnstream.sources import arrays
+from bnstream.statefile import read
 
 pytest.importorskip("typer")
 if os.name == "nt":
@@ -94,6 +95,29 @@ def test_apply_is_killed(data, tmp_path):
             out.unlink()
     left = {path.suffix for path in tmp_path.iterdir() if path.name.startswith(".")}
     assert left <= {".part"}
+
+
+@pytest.mark.parametrize("progress", [
+    {}, {"at": [0, 128]}, {"n_rows": 128}, {"at": [0], "n_rows": 128}, {"at": 0, "n_rows": 128},
+    {"at": [1, 0], "n_rows": 128}, {"at": [-1, 0], "n_rows": 128}, {"at": [0, -1], "n_rows": 128},
+    {"at": [0, 128], "n_rows": -1}, {"at": [0, 0.5], "n_rows": 128}, {"at": [0, 128], "n_rows": "many"},
+], ids=str)
+def test_checkpoint_without_a_place_is_refused(data, tmp_path, progress):
+    checkpoint = tmp_path / "out.npz.checkpoint"
+
+    def stop(now):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bnstream.fit(data, tmp_path / "out.npz", progress=stop)
+    file = read(checkpoint)
+    plan = {key: value for key, value in file.metadata["progress"].items() if key not in ("at", "n_rows")}
+    bnstream.save(checkpoint, file.state, progress={**plan, **progress})
+    before = checkpoint.read_bytes()
+    with pytest.raises(bnstream.SourceError, match=r"checkpoint does not say where the pass was, but at=.*, n_rows=.*; "
+                                                   "delete it to begin anew"):
+        bnstream.fit(data, tmp_path / "out.npz", resume=True)
+    assert checkpoint.read_bytes() == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])

@@ -117,6 +117,8 @@ def test_batchnorm():
         "BatchNorm: 2 channels; training, 0 batches, momentum=0.1, eps=0.5, running_ddof=1, dtype=float32")
     assert found.rows == [["channel", "running mean", "running sd", "gamma", "beta"],
                           ["0", "1", "3", "3", "5"], ["1", "2", "inf", "4", "0.1"]]
+    bn.names = ["<b>", "v"]
+    assert [row[0] for row in table(batchnorm_html(bn)).rows] == ["channel", "<b>", "v"]
 
 
 def test_batchnorm_without_parameters_in_inference():

@@ -7,7 +7,7 @@ from pictures import NAMES, assert_readable, labels, many, moments, of_kind, par
 from processes import python
 
 from bnstream import BatchNorm, Moments
-from bnstream.plots import plot_moments
+from bnstream.plots import History, plot_moments, plot_running
 
 
 def band(axes):
@@ -197,6 +197,16 @@ def test_layer_shows_its_running_estimates():
     assert figure.get_suptitle() == "BatchNorm: 2 channels, running estimates after 1 batch"
     np.testing.assert_array_equal(figure.axes[0].containers[0].lines[0].get_xdata(), [5, -5])
     np.testing.assert_array_equal(figure.axes[1].lines[0].get_xdata(), [2, 3])
+
+
+def test_names_of_a_layer_are_drawn():
+    bn, history = BatchNorm(2, names=["u", "v"], track_pooled=True), History()
+    bn(rng(0).random((4, 2)))
+    assert labels(plot_moments(bn).axes[0].yaxis) == ["u", "v"]
+    history.record(bn)
+    assert bn.pooled.names is None
+    (legend,) = plot_running(history, bn.pooled).legends
+    assert [text.get_text().strip() for text in legend.get_texts()] == ["u", "v", "exact"]
 
 
 def test_moments_refuses():
