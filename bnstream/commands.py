@@ -75,15 +75,17 @@ def shown(what: str) -> Iterator[Callable[["Progress"], None]]:
             signal.signal(number, handler)
 
 
-def names_in(columns: str | None) -> list[str] | None:
-    return None if columns is None else next(csv.reader([columns]))
+def names_in(columns: list[str] | None) -> list[str] | None:
+    """Of one or more lists, in which quotes hold names with commas together."""
+    return [name for names in csv.reader(columns, skipinitialspace=True) for name in names] if columns else None
 
 
 def fit(
     sources: Sources,
     out: Out,
     columns: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="The columns, channels or arrays.", show_default="all")
+        list[str] | None, typer.Option(metavar="A,B,...", help="The columns, channels or arrays; '\"a,b\",c' for a "
+                                                               "name with a comma.", show_default="all")
     ] = None,
     channel_axis: ChannelAxis = -1,
     nan: Annotated[

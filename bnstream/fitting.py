@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -160,7 +160,7 @@ def parts_of(
     def pieces() -> Iterator[tuple[int, Piece]]:
         first = place.index
         for index, source in enumerate(sources[first:], first):
-            with reading(source.name):
+            with nullcontext() if source.in_turn else reading(source.name):      # a generator's errors are its own
                 for piece in source.pieces(place.start if index == first else 0, chunk_rows):
                     yield index, piece
 

@@ -56,6 +56,16 @@ def test_fit(folder):
     assert result.stderr == "t.npz: 2 channels, n = 100\n"
 
 
+@pytest.mark.parametrize("columns", [
+    ("--columns", "a,b"), ("--columns", "a", "--columns", "b"), ("--columns", "a, b"),
+    ("--columns", "a", "--columns", '"b"'),
+], ids=" ".join)
+def test_columns(folder, columns):
+    parquet.write_table(pa.table({name: [1.0, 2.0] for name in "abc"}), "abc.parquet")
+    done("fit", "abc.parquet", "-o", "abc.npz", *columns)
+    assert bnstream.load("abc.npz").names == ("a", "b")
+
+
 def test_fit_options(folder):
     done("fit", "x.npy", "-o", "y.npz", "--channel-axis", "0", "--chunk-rows", "2", "--checkpoint-every", "0",
          "--resume")

@@ -5,7 +5,7 @@ import pytest
 from arrays import of_dtype
 from oracle import assert_within, exact_states
 
-from bnstream import fit
+from bnstream import SourceError, fit
 
 image = pytest.importorskip("PIL.Image")
 
@@ -28,3 +28,33 @@ def test_images(mode, tmp_path, monkeypatch):
         m = fit(source, columns=None if columns == names else columns)
         assert_within(m.mean, m.var(), exact_states(x[:, :len(columns)]))
         assert (m.n, m.names) == (len(x), columns)
+
+
+def raw_png(mode, depth, pixels):
+    """A PNG that Pillow does not write."""
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], depth, mode, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("mode", "n_channels"), [(2, 3), (4, 2), (6, 4)], ids=["RGB", "LA", "RGBA"])
+def test_channels_of_16_bits(tmp_path, mode, n_channels):
+    """Pillow would cut them to 8 without a word."""
+    pixels = np.arange(4 * 5 * n_channels, dtype=">u2").reshape(4, 5, n_channels) * 256
+    (tmp_path / "x.png").write_bytes(raw_png(mode, 16, pixels))
+    with pytest.raises(SourceError, match=r"x\.png has several channels of 16 bits, of which Pillow reads 8"):
+        fit(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "webp", "png"])
+def test_frames(tmp_path, suffix):
+    first, *others = (image.new("RGB", (8, 10), (level, 0, 0)) for level in (0, 100, 200))
+    first.save(tmp_path / f"x.{suffix}", save_all=True, append_images=others)
+    with pytest.raises(SourceError, match=r"x\.\w+ holds 3 frames; save each in a file of its own"):
+        fit(tmp_path)

@@ -162,6 +162,17 @@ def test_what_is_no_source(source, message):
         fit(source)
 
 
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, KeyError])
+def test_errors_of_a_generator_are_its_own(error):
+    def broken():
+        yield np.ones((3, 2))
+        raise error("broken")
+
+    with pytest.raises(error, match="broken") as caught:
+        fit(broken())
+    assert caught.type is error
+
+
 def test_lazy_frame():
     polars = pytest.importorskip("polars")
     with pytest.raises(TypeError, match=r"LazyFrame is lazy; collect\(\) it"):

@@ -65,9 +65,19 @@ class Images(Source):
 
     def open(self, path: Path) -> Any:
         try:
-            return Image.open(path)
+            image: Any = Image.open(path)
         except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
             raise SourceError(f"{path} cannot be read as an image: {error}") from error
+        # What Pillow would leave out without a word; an MPO is a photo with its thumbnails.
+        left_out = ""
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            left_out = f"holds {image.n_frames} frames; save each in a file of its own"
+        elif not image.mode.startswith("I") and any(";16" in str(tile) for tile in image.tile):
+            left_out = "has several channels of 16 bits, of which Pillow reads 8; save it as a .npy file"
+        if left_out:
+            image.close()
+            raise SourceError(f"{path} {left_out}")
+        return image
 
     def decode(self, index: int) -> NDArray[Any]:
         path = self.paths[index]
