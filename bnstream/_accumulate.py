@@ -19,7 +19,7 @@ class Accumulator:
     def __init__(self, source: Source, nan_policy: Policy) -> None:
         self.source, self.nan_policy = source, nan_policy
         self.parts: dict[str, Moments] = {}     # by column, as these come; of arrays one alone
-        self.n_rows = 0
+        self.n_rows = 0         # of a piece
 
     def part(self, name: str) -> Moments:
         if name not in self.parts:
@@ -58,7 +58,6 @@ class Accumulator:
     def merge(self, other: Accumulator) -> None:
         for name, part in other.parts.items():
             self.part(name).merge(part)
-        self.n_rows += other.n_rows
 
     def result(self) -> Moments:
         if self.source.batch_axes is not None:

@@ -31,7 +31,7 @@ class Place:
         self.sources = sources
         plan = {"arguments": arguments, "sources": [source.mark for source in sources]}
         self.plan = json.loads(json.dumps(plan, default=operator.index))
-        self.sizes = [size_of(source) for source in sources]
+        self.sizes = [source.size for source in sources]
         self.index = self.start = 0     # the source that is read, and where its next piece starts
         self.n_rows = 0
 
@@ -81,7 +81,3 @@ def difference(saved: Any, now: Any) -> str:
     if not isinstance(saved, list) or len(saved) != len(now):
         return f"{len(saved) if isinstance(saved, list) else 'no'} sources, now {len(now)}"
     return next(f"{old} (path, size, time), now {new}" for old, new in zip(saved, now, strict=True) if old != new)
-
-
-def size_of(source: Source) -> int:
-    return source.mark[1] if len(source.mark) == 3 else 1       # of a file, its bytes

@@ -198,10 +198,10 @@ def show(
 
 def loaded(path: Path) -> tuple[Any, Sequence[str] | None]:
     """The state in a file, and what it lacks, if it was imported from another tool."""
-    from bnstream.statefile import read
+    from bnstream.statefile import complete
 
-    state, metadata = bnstream.load(path), read(path).metadata      # load refuses a checkpoint
-    return state, (metadata["lacks"] or ()) if metadata["completeness"] == "imported" else None
+    file = complete(path)
+    return file.state, (file.metadata["lacks"] or ()) if file.metadata["completeness"] == "imported" else None
 
 
 def merge(

@@ -140,11 +140,16 @@ def load(path: str | os.PathLike[str]) -> Any:
     ...     bnstream.load(f"{folder}/bn.npz") == bn
     True
     """
+    return complete(path).state
+
+
+def complete(path: str | os.PathLike[str]) -> StateFile:
+    """As `read`, but for checkpoints, which are refused."""
     file = read(path)
     if file.metadata["completeness"] == "partial":
         raise ValueError(f"{path} is a checkpoint, of a pass over sources that has not ended; bnstream fit ... "
                          "--resume goes on with it")
-    return file.state
+    return file
 
 
 def read(path: str | os.PathLike[str]) -> StateFile:

@@ -69,6 +69,8 @@ class Source:
     """Whether an array's first axis is that of rows; else it is one row, or the channels come first."""
     in_turn: bool
     """Whether each piece must be done with before the next one is asked for, as they may share a buffer."""
+    size: int = 1
+    """How long it takes, as against others of its kind: of a file, its bytes."""
     mark: list[Any]
     """By which a resumed pass knows that it reads the same."""
 
@@ -87,6 +89,7 @@ class FileSource(Source):
 
     def __init__(self, path: Path) -> None:
         self.name, self.path, self.mark = str(path), path, mark_of(path)
+        self.size = self.mark[1]
 
     def require_unchanged(self) -> None:
         if mark_of(self.path) != self.mark:
