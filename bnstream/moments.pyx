@@ -78,7 +78,7 @@ cdef class Moments:
     A new object is the identity of `merge`: ``sum(parts, Moments())`` holds what one object would that saw all the
     batches. Mean and m2 are each carried as a pair of doubles, so that updates and merges cost no digits [1]_ [2]_:
     however the data was cut, the mean is within 8 eps of ``max(|mean|, sd)`` and the variance within a relative
-    ``16 eps log2(n)``.
+    ``16 eps log2(n)``. Of integers n, mean and m2 are the same in every bit, where they differ by less than 2**53.
 
     A call that raises leaves the state as it was. One object may be updated by several threads at once. It pickles, and
     two objects are equal where they hold the same shape, n, mean and m2 (NaN equal to NaN).

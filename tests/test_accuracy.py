@@ -200,6 +200,25 @@ def test_large_integers(dtype):
         assert_within(*WAYS[name](x), states)
 
 
+@pytest.mark.parametrize(("dtype", "low", "high"), [
+    ("?", 0, 1), ("i1", -128, 127), ("u2", 0, 65535), ("i4", -1000, 10**6), ("i4", -2**31, 2**31 - 1),
+    ("u4", 0, 2**32 - 1), ("i8", -10**6, 10**6), ("i8", -2**52, 2**52), ("i8", 2**60, 2**60 + 2**52),
+    ("u8", 2**63, 2**63 + 2**52),
+])
+@pytest.mark.parametrize("shape", [(4001, 3), (611, 70), (9000, 1)])
+def test_integers_to_the_last_bit(shape, dtype, low, high):
+    """However they are cut and ordered, mean and m2 are the doubles nearest to the exact ones."""
+    x = rng(15).integers(low, high, shape, dtype=dtype, endpoint=True)
+    states = exact_states(x)
+    mean, m2 = ([float(value) for value in values] for values in zip(*((s.mean, s.m2) for s in states), strict=True))
+    for way in (x, np.asfortranarray(x)):
+        for rows in (1, 7, 500, len(x)):
+            parts = [way[i:i + rows] for i in range(0, len(x), rows)]
+            rng(rows).shuffle(parts)
+            m = state(*parts)
+            assert (m.mean.tolist(), m.m2.tolist()) == (mean, m2)
+
+
 def test_ends_of_int64():
     x = np.array([[-2**63, 2**63 - 1], [2**63 - 1, 2**63 - 2], [-1, 2**63 - 1]], np.int64)
     assert_within(*mean_var(x), exact_states(x))

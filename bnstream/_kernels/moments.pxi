@@ -199,6 +199,51 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
     for c in range(b.n_channels, n_states):
         w.n[c] = w.s[c] = w.q[c] = w.shift[c] = 0
     finish(w.n, w.shift, w.s, w.q, state, pitch, n_states)
+    if whole:
+        for c in range(b.n_channels):
+            if w.q[c] >= 9007199254740992.0:        # 2**53: up to there sums of squares are exact
+                exact_states(b, w.shift, state, pitch)
+                break
+
+
+cdef void exact_states(const Block *b, const double *shift, double *state, Py_ssize_t pitch) noexcept nogil:
+    """The states of a tile of integers, summed once more, in pairs: what rounding leaves of a sum would depend on how the
+    data is cut. Exact for deviations up to 2**53."""
+    cdef const double *x = <const double *> b.layout[0].data
+    cdef Py_ssize_t c
+    if b.by_channel:
+        for c in range(b.n_channels):
+            exact_columns(x + c * b.n, b.n, LANES, 1, 1, shift + c, state + c, pitch)
+    else:
+        exact_columns(x, b.n * b.n_channels, b.fold, b.n_channels, b.inner, shift, state, pitch)
+
+
+cdef void exact_columns(const double *x, Py_ssize_t n, Py_ssize_t fold, Py_ssize_t channels, Py_ssize_t inner,
+                        const double *shift, double *state, Py_ssize_t pitch) noexcept nogil:
+    """Of n elements in rows of columns (fold, channels, inner)."""
+    cdef double shifts[NARROW]
+    cdef double sums[4 * NARROW]
+    cdef Py_ssize_t c, i, j, width = fold * channels * inner
+    cdef pair mean, m2, s, q
+    spread(shift, fold, channels, inner, shifts)
+    memset(sums, 0, sizeof(sums))
+    while n > 0:
+        exact_row(x, min(n, width), shifts, sums, sums + NARROW, sums + 2 * NARROW, sums + 3 * NARROW)
+        x += width
+        n -= width
+    for c in range(channels):
+        s.hi = s.lo = q.hi = q.lo = 0
+        for i in range(fold):
+            for j in range((i * channels + c) * inner, (i * channels + c + 1) * inner):
+                s = add(s, fast_two_sum(sums[j], sums[NARROW + j]))
+                q = add(q, fast_two_sum(sums[2 * NARROW + j], sums[3 * NARROW + j]))
+        mean = add_double(quotient(s.hi, state[c]), s.lo / state[c])
+        m2 = add(q, negative(multiply(s, mean)))
+        mean = add_double(mean, shift[c])
+        state[pitch + c] = mean.hi
+        state[2 * pitch + c] = mean.lo
+        state[3 * pitch + c] = m2.hi
+        state[4 * pitch + c] = m2.lo
 
 
 cdef int segment_state(const View *view, const Plan *p, const Segment *t, bint omit, Work *w,

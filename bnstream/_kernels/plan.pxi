@@ -35,7 +35,7 @@ ctypedef struct Plan:
     bint by_runs                # else by columns
     bint tiled                  # through scratch ...
     bint anchored               # ... less an anchor of each channel: 64-bit integers
-    bint whole                  # bytes and 16-bit integers, which add up exactly
+    bint whole                  # integers, which add up exactly
     Py_ssize_t n_slabs          # channel dims but the last, flattened
     Py_ssize_t chunk            # channels of a task, of the last channel dim
     Py_ssize_t n_chunks
@@ -172,7 +172,7 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
 
     p.n_slabs = div(view.n_channels, channel.n)
     p.anchored = view.operand[0].element in (INT64, UINT64)
-    p.whole = view.operand[0].element in (UINT8, INT8, UINT16, INT16)
+    p.whole = view.operand[0].element not in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16)
     p.tiled = not view.in_place
     p.by_runs = False
     p.fold = p.inner = p.run = p.pieces = 1

@@ -126,6 +126,23 @@ cdef void columns_omit(const number *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_
             q[j] += d * d
 
 
+cdef inline void exact_row(const double *x, Py_ssize_t width, const double *shift, f64_out s, f64_out s_lo, f64_out q,
+                           f64_out q_lo) noexcept nogil:
+    """Add a row of columns to sums in pairs, not normalized, of which the lower halves add up exactly."""
+    cdef Py_ssize_t j
+    cdef double d
+    cdef pair sum, square
+    for j in range(width):
+        d = x[j] - shift[j]
+        sum = two_sum(s[j], d)
+        s[j] = sum.hi
+        s_lo[j] += sum.lo
+        square = two_product(d, d)
+        sum = two_sum(q[j], square.hi)
+        q[j] = sum.hi
+        q_lo[j] += sum.lo + square.lo
+
+
 cdef inline int16_t bias(const byte *x) noexcept nogil:
     """The shift of bytes: within -128 to 127, two squares fit 16 bits."""
     return 128 if byte is uint8_t else 0
