@@ -1,6 +1,6 @@
 """``python -m bnstream``: the command `bnstream`."""
 
-from bnstream.cli import main
+from bnstream.cli import run
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -1,16 +1,22 @@
-"""How far a pass over sources is."""
+"""A pass over sources: its pieces, how far it is, and what fit and apply ask of it before it begins."""
 
 from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from bnstream._kernels._runtime import get_num_threads
 from bnstream.moments import Moments
-from bnstream.sources import Piece, Source, SourceError
+from bnstream.sources import Piece, Source, SourceError, whole
+from bnstream.sources._source import FileSource, ordered_map, reading
 from bnstream.statefile import read
+
+R = TypeVar("R")
 
 
 class Progress(NamedTuple):
@@ -81,3 +87,63 @@ def difference(saved: Any, now: Any) -> str:
     if not isinstance(saved, list) or len(saved) != len(now):
         return f"{len(saved) if isinstance(saved, list) else 'no'} sources, now {len(now)}"
     return next(f"{old} (path, size, time), now {new}" for old, new in zip(saved, now, strict=True) if old != new)
+
+
+def parts_of(
+    sources: Sequence[Source],
+    place: Place,
+    chunk_rows: int | None,
+    n_threads: int | None,
+    function: Callable[[Source, Piece], R],
+) -> Generator[tuple[int, Piece, R], None, None]:
+    """function of all pieces from a place on, in order, by several threads; each with the index of its source."""
+    def pieces() -> Iterator[tuple[int, Piece]]:
+        first = place.index
+        for index, source in enumerate(sources[first:], first):
+            with nullcontext() if source.in_turn else reading(source.name):      # a generator's errors are its own
+                for piece in source.pieces(place.start if index == first else 0, chunk_rows):
+                    yield index, piece
+
+    def part(item: tuple[int, Piece]) -> tuple[int, Piece, R]:
+        return *item, function(sources[item[0]], item[1])
+
+    in_turn = any(source.in_turn for source in sources)
+    index = place.index
+    for item in map(part, pieces()) if in_turn else ordered_map(part, pieces(), n_threads or get_num_threads()):
+        if item[0] > index:
+            require_unchanged(sources[index:item[0]])
+            index = item[0]
+        yield item
+    require_unchanged(sources[index:])
+
+
+def require_unchanged(sources: Sequence[Source]) -> None:
+    for source in sources:
+        with reading(source.name):
+            source.require_unchanged()
+
+
+def names_of(sources: Sequence[Source]) -> str:
+    return sources[0].name if len(sources) == 1 else f"{sources[0].name} to {sources[-1].name}, {len(sources)} files"
+
+
+def require_counts(chunk_rows: int | None, n_threads: int | None) -> None:
+    for name, value in (("chunk_rows", chunk_rows), ("n_threads", n_threads)):
+        if value is not None and whole(name, value) < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def require_no_source(out: Path, sources: Sequence[Source]) -> None:
+    for source in sources:
+        if isinstance(source, FileSource) and source.path.resolve() == out.resolve():
+            raise ValueError(f"{out} is one of the sources, and would be replaced; give another name")
+
+
+def require_writable(path: Path) -> None:
+    """Find out before the pass, not after it."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"cannot write {path}: the folder {path.parent} is read-only")

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from bnstream._place import Place, Progress
+from bnstream._place import Place, Progress, names_of, parts_of, require_counts, require_no_source, require_writable
 from bnstream.atomic import replacing
 from bnstream.batchnorm import BatchNorm
-from bnstream.fitting import names_of, parts_of, require_counts, require_no_source, require_writable
 from bnstream.functional import normalize
 from bnstream.moments import Moments
 from bnstream.sources import Piece, Source, SourceError, Wanted, open_sources

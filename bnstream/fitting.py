@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from bnstream._accumulate import Accumulator, Policy
-from bnstream._kernels._runtime import get_num_threads
-from bnstream._place import Place, Progress
+from bnstream._place import Place, Progress, names_of, parts_of, require_counts, require_no_source, require_writable
 from bnstream.moments import Moments
-from bnstream.sources import Piece, Source, SourceError, Wanted, open_sources, whole
-from bnstream.sources._source import FileSource, ordered_map, reading
+from bnstream.sources import Source, SourceError, Wanted, open_sources
 from bnstream.statefile import save
-
-R = TypeVar("R")
 
 
 def fit(
@@ -149,44 +145,6 @@ def fit(
     return result
 
 
-def parts_of(
-    sources: Sequence[Source],
-    place: Place,
-    chunk_rows: int | None,
-    n_threads: int | None,
-    function: Callable[[Source, Piece], R],
-) -> Generator[tuple[int, Piece, R], None, None]:
-    """function of all pieces from a place on, in order, by several threads; each with the index of its source."""
-    def pieces() -> Iterator[tuple[int, Piece]]:
-        first = place.index
-        for index, source in enumerate(sources[first:], first):
-            with nullcontext() if source.in_turn else reading(source.name):      # a generator's errors are its own
-                for piece in source.pieces(place.start if index == first else 0, chunk_rows):
-                    yield index, piece
-
-    def part(item: tuple[int, Piece]) -> tuple[int, Piece, R]:
-        return *item, function(sources[item[0]], item[1])
-
-    in_turn = any(source.in_turn for source in sources)
-    index = place.index
-    for item in map(part, pieces()) if in_turn else ordered_map(part, pieces(), n_threads or get_num_threads()):
-        if item[0] > index:
-            require_unchanged(sources[index:item[0]])
-            index = item[0]
-        yield item
-    require_unchanged(sources[index:])
-
-
-def require_unchanged(sources: Sequence[Source]) -> None:
-    for source in sources:
-        with reading(source.name):
-            source.require_unchanged()
-
-
-def names_of(sources: Sequence[Source]) -> str:
-    return sources[0].name if len(sources) == 1 else f"{sources[0].name} to {sources[-1].name}, {len(sources)} files"
-
-
 def require_values(m: Moments, sources: Sequence[Source]) -> None:
     """That each channel has a value: under `omit` all may have been missing."""
     empty = np.flatnonzero(np.atleast_1d(m.n) == 0)
@@ -194,25 +152,3 @@ def require_values(m: Moments, sources: Sequence[Source]) -> None:
         which = ", ".join(repr(m.names[i]) if m.names else str(i) for i in empty[:10])
         raise SourceError(f"{names_of(sources)}: every value is missing in column {which}; choose others with columns= "
                           "or --columns")
-
-
-def require_counts(chunk_rows: int | None, n_threads: int | None) -> None:
-    for name, value in (("chunk_rows", chunk_rows), ("n_threads", n_threads)):
-        if value is not None and whole(name, value) < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-
-
-def require_no_source(out: Path, sources: Sequence[Source]) -> None:
-    for source in sources:
-        if isinstance(source, FileSource) and source.path.resolve() == out.resolve():
-            raise ValueError(f"{out} is one of the sources, and would be replaced; give another name")
-
-
-def require_writable(path: Path) -> None:
-    """Find out before the pass, not after it."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write {path}: it is a folder")
-    if not os.access(path.parent, os.W_OK):
-        raise PermissionError(f"cannot write {path}: the folder {path.parent} is read-only")
