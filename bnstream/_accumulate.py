@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bnstream.moments import Moments, _restore
+from bnstream.moments import Moments, _restore, _state_of
 from bnstream.sources import Piece, Source
 from bnstream.sources._source import reading
 
@@ -63,7 +63,7 @@ class Accumulator:
         if self.source.batch_axes is not None:
             return self.part("").copy()
         names = self.source.names or ()
-        states = [state_of(self.part(name)) for name in names]
+        states = [_state_of(self.part(name)) for name in names]
         state = np.stack([np.zeros(5) if state is None else state for state in states], axis=1)
         return _restore(0, self.nan_policy, self.nan_policy == "omit", state, names)
 
@@ -72,16 +72,10 @@ class Accumulator:
         if self.source.batch_axes is not None:
             self.parts = {"": moments.copy()}
         else:
-            state = state_of(moments)
+            state = _state_of(moments)
             if state is None:
                 return
             self.parts = {
                 name: _restore(0, self.nan_policy, self.nan_policy == "omit", column.copy())
                 for name, column in zip(self.source.names or (), state.T, strict=True)
             }
-
-
-def state_of(moments: Moments) -> Any:
-    """n, mean, mean_lo, m2, m2_lo; None of an empty one."""
-    arguments: Any = moments.__reduce__()[1]
-    return arguments[3]

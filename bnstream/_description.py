@@ -14,9 +14,10 @@ from bnstream.moments import Moments, _restore
 Arrays = dict[str, NDArray[Any]]
 
 MOMENTS_ROWS = ("n", "mean", "mean_lo", "m2", "m2_lo")
+WEIGHTED_ROWS = (*MOMENTS_ROWS, "n_lo", "sum_of_squared_weights")
 RUNNING_ROWS = ("running_mean", "running_var", "running_spread", "initial_weight", "batch_mean", "batch_var")
 MOMENTS_CONVENTIONS = {
-    "n": "count of values",
+    "n": "count of values; beside sum_of_squared_weights, n + n_lo is the sum of weights",
     "mean": "mean + mean_lo is the mean, in twice the digits of a double",
     "m2": "m2 + m2_lo is the sum of squared deviations from the mean; m2 / (n - ddof) is the variance",
     "axis": "the batch axes, those reduced over; null: all of them",
@@ -93,8 +94,9 @@ def describe_moments(m: Moments, prefix: str = "") -> tuple[dict[str, Any], Arra
     }
     if rows is None:
         return told, {}
-    arrays: Arrays = {prefix + name: rows[i] for i, name in enumerate(MOMENTS_ROWS)}
-    arrays[prefix + "n"] = rows[0].astype(np.int64)
+    arrays: Arrays = {prefix + name: row for name, row in zip(WEIGHTED_ROWS, rows, strict=False)}
+    if len(rows) == len(MOMENTS_ROWS):
+        arrays[prefix + "n"] = rows[0].astype(np.int64)
     return told, arrays
 
 
@@ -103,7 +105,10 @@ def restore_moments(fields: Fields, arrays: Arrays, prefix: str = "") -> Moments
     policy, per_channel = fields.one_of("nan_policy", "raise", "omit", "propagate"), fields.get("per_channel", bool)
     shape, state = fields.all_of("shape", int), None
     if shape is not None:
-        rows = [taken(arrays, prefix + name, shape, np.int64 if name == "n" else np.float64) for name in MOMENTS_ROWS]
+        weighted = prefix + WEIGHTED_ROWS[-1] in arrays
+        names = WEIGHTED_ROWS if weighted else MOMENTS_ROWS
+        kinds = {"n": np.float64 if weighted else np.int64}
+        rows = [taken(arrays, prefix + name, shape, kinds.get(name, np.float64)) for name in names]
         state = np.stack(rows, dtype=np.float64)
         require_possible(state, per_channel, prefix)
     return _restore(fields.axis(), policy, per_channel, state, fields.all_of("names", str))
@@ -111,11 +116,14 @@ def restore_moments(fields: Fields, arrays: Arrays, prefix: str = "") -> Moments
 
 def require_possible(state: NDArray[np.float64], per_channel: bool, prefix: str) -> None:
     """That this is a state which data can leave."""
-    n, _, _, m2, _ = state
-    if n.min() < 0:
-        raise ValueError(f"{prefix}n must not be negative, got {n.min():.0f}")
+    n, _, _, m2, _, *weights = state
+    if not 0 <= n.min() <= n.max() < np.inf:
+        raise ValueError(f"{prefix}n must not be negative, got {n.min():.16g} to {n.max():.16g}")
     if n.min() != n.max() and not per_channel:
-        raise ValueError(f"{prefix}n must be the same for all channels, got {n.min():.0f} to {n.max():.0f}")
+        raise ValueError(f"{prefix}n must be the same for all channels, got {n.min():.16g} to {n.max():.16g}")
+    if weights and not ((np.abs(weights[0]) <= n) & ((weights[1] > 0) == (n > 0))).all():
+        raise ValueError(f"{prefix}n_lo must be what rounding left of {prefix}n, and {prefix}{WEIGHTED_ROWS[-1]} "
+                         f"greater than 0 where {prefix}n is")
     if (m2 < 0).any():
         raise ValueError(f"{prefix}m2, a sum of squares, must not be negative, got {m2.min()}")
     if ((state[1:] != 0) & (n == 0)).any():

@@ -5,6 +5,7 @@ from bnstream._view cimport Policy
 
 cdef class Forward:
     cdef readonly ndarray x             # None where the result has taken its place
+    cdef ndarray where                  # which batch positions count; None: all
     cdef readonly bint training
     cdef public object ratio            # of Batch Renormalization: r and d
     cdef double *rows                   # of the `Layer` of the kernels
@@ -21,6 +22,7 @@ cdef class Forward:
     cdef int threads(self, object n_threads) except -1
     cdef int fill(self, int i, double value) except -1
     cdef int set_row(self, int i, object values, str name) except -1
+    cdef int set_where(self, object where) except -1
     cdef int set_statistics(self, object mean, object var, str prefix) except -1
     cdef int view_of(self, View *view, ndarray x, ndarray y=*, ndarray dx=*) except -1
     cdef int start_inference(self) except -1

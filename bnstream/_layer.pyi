@@ -22,6 +22,7 @@ def infer(
     eps: float,
     channel_axis: SupportsIndex,
     out: NDArray[Any] | None,
+    where: ArrayLike | None = None,
 ) -> tuple[NDArray[Any], Forward]: ...
 def standardize(
     x: ArrayLike,
@@ -32,6 +33,7 @@ def standardize(
     channel_axis: SupportsIndex,
     out: NDArray[Any] | None,
     nan_policy: str,
+    where: ArrayLike | None = None,
 ) -> tuple[NDArray[Any], Forward]: ...
 def batch_statistics(
     x: ArrayLike,
@@ -41,5 +43,6 @@ def batch_statistics(
     eps: float,
     channel_axis: SupportsIndex,
     nan_policy: str,
+    where: ArrayLike | None = None,
 ) -> Forward: ...
 def move(forward: Forward, running: NDArray[np.float64], momentum: float | None, ddof: float) -> None: ...

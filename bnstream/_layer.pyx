@@ -16,7 +16,7 @@ from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport SMALL, Kernels, Layer, Sink, View, padded
 from bnstream._result cimport overlap, result_like, same_shape
 from bnstream._view cimport (
-    OMIT, PROPAGATE, Policy, as_array, batch_axes, kept_shape, make_view, policy_of, require_finite,
+    OMIT, PROPAGATE, Policy, as_array, batch_axes, kept_shape, make_view, mask_of, policy_of, require_finite,
 )
 
 from bnstream._kernels import capsule
@@ -77,7 +77,7 @@ cdef class Forward:
         return fields
 
     cdef int view_of(self, View *view, ndarray x, ndarray y=None, ndarray dx=None) except -1:
-        make_view(view, self.axes, x, y, dx)
+        make_view(view, self.axes, x, y, dx, self.where)
         if view.n_channels != self.n_channels:
             raise ValueError(f"x has another shape now than in the call, {(<object> x).shape}; reshape it to a new array")
         return 0
@@ -124,6 +124,10 @@ cdef class Forward:
     cdef bint one_channel_axis(self) noexcept:
         cdef unsigned long long kept = ~self.axes & ~0ULL >> (64 - self.x.ndim)
         return kept != 0 and kept & (kept - 1) == 0
+
+    cdef int set_where(self, object where) except -1:
+        self.where = mask_of(where, self.x, self.axes)
+        return 0
 
     cdef int set_statistics(self, object mean, object var, str prefix) except -1:
         """Normalize by a given mean and variance."""
@@ -175,11 +179,12 @@ cdef class Forward:
         cdef const double *m2 = self.row(M2)
         cdef double sum_of_all = 0
         cdef Py_ssize_t c
-        if policy == OMIT:
+        if policy == OMIT or self.where is not None:
             for c in range(self.n_channels):
                 if n[c] < 2:
-                    raise ValueError(f"training needs at least 2 finite values in each channel, got {int(n[c])} in channel "
-                                     f"{c}; leave the batch out, or use inference mode")
+                    raise ValueError(f"training needs at least 2 values in each channel, got {int(n[c])} in channel {c}, "
+                                     "without those that where or nan_policy='omit' leave out; leave the batch out, or "
+                                     "use inference mode")
         if policy == PROPAGATE:
             return 0
         for c in range(self.n_channels):
@@ -216,7 +221,7 @@ cdef class Forward:
         cdef Layer fields = self.layer()
         cdef int failed, threads
         cdef View view
-        if replaced and policy != PROPAGATE:
+        if replaced and (policy != PROPAGATE or self.where is not None):
             # A batch that is refused must not be lost: look at it all before anything is written.
             self.accumulate(nan_policy, n_threads)
             return self.apply_to(y, n_threads)
@@ -356,24 +361,27 @@ cdef Forward layer_forward(object x, ndarray running, object gamma, object beta,
     return new_forward(a, channel_axis, 2, gamma, beta, eps)
 
 
-def infer(x, ndarray running, gamma, beta, double eps, channel_axis, out):
+def infer(x, ndarray running, gamma, beta, double eps, channel_axis, out, where=None):
     """(y, forward) in inference, by running estimates."""
     cdef Forward f = layer_forward(x, running, gamma, beta, eps, channel_axis)
+    f.set_where(where)
     memcpy(f.row(MEAN), cnp.PyArray_DATA(running), f.n_channels * sizeof(double))
     memcpy(f.row(M2), <double *> cnp.PyArray_DATA(running) + f.n_channels, f.n_channels * sizeof(double))
     f.start_inference()
     return f.apply_to(out, None), f
 
 
-def standardize(x, ndarray running, gamma, beta, double eps, channel_axis, out, nan_policy):
+def standardize(x, ndarray running, gamma, beta, double eps, channel_axis, out, nan_policy, where=None):
     """(y, forward) in training, by the statistics of the batch."""
     cdef Forward f = layer_forward(x, running, gamma, beta, eps, channel_axis)
+    f.set_where(where)
     return f.train(out, nan_policy, None), f
 
 
-def batch_statistics(x, ndarray running, gamma, beta, double eps, channel_axis, nan_policy):
+def batch_statistics(x, ndarray running, gamma, beta, double eps, channel_axis, nan_policy, where=None):
     """A forward in training, not yet applied."""
     cdef Forward f = layer_forward(x, running, gamma, beta, eps, channel_axis)
+    f.set_where(where)
     f.accumulate(nan_policy, None)
     return f
 

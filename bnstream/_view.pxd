@@ -11,4 +11,6 @@ cdef ndarray as_array(object x)
 cdef unsigned long long batch_axes(object axis, int ndim) except? 0
 cdef int element_of(ndarray a) except -1
 cdef tuple kept_shape(ndarray a, unsigned long long axes, bint keepdims)
-cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=*, ndarray dx=*) except -1
+cdef ndarray mask_of(object where, ndarray x, unsigned long long axes)
+cdef ndarray weights_of(object weights, object where, ndarray x, unsigned long long axes)
+cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=*, ndarray dx=*, ndarray weights=*) except -1

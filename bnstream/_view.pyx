@@ -14,8 +14,8 @@ from cpython.pyport cimport PY_SSIZE_T_MAX
 from numpy cimport ndarray
 
 from bnstream._kernels._table cimport (
-    BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, MAX_OPERANDS, UINT8, UINT16, UINT32, UINT64, Dim,
-    Element, Operand, View,
+    BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, MAX_OPERANDS, UINT8, UINT16, UINT32, UINT64,
+    WEIGHTS, Dim, Element, Operand, View,
 )
 
 cnp.import_array()
@@ -140,6 +140,8 @@ cdef inline bint joins(const View *view, const Dim *outer, const Dim *inner) noe
     for k in range(view.n_operands):
         if outer.stride[k] != inner.stride[k] * inner.n:
             return False
+    if view.weighted and outer.stride[WEIGHTS] != inner.stride[WEIGHTS] * inner.n:
+        return False
     return outer.place == inner.place * inner.n
 
 
@@ -168,6 +170,57 @@ cdef int merge_neighbours(const View *view, Dim *dims, int n) noexcept nogil:
     return last + 1 if n else 0
 
 
+cdef ndarray positions(object values, str name, ndarray x, unsigned long long axes):
+    """Values of the batch positions of x, as an array of its axes, with 1 for those of the channels."""
+    cdef ndarray a = as_array(values)
+    shape = (<object> x).shape
+    batch = tuple([n for i, n in enumerate(shape) if axes >> i & 1])
+    wanted = tuple([n if axes >> i & 1 else 1 for i, n in enumerate(shape)])
+    given = (<object> a).shape
+    if given == batch and cnp.PyArray_ISCARRAY_RO(a):
+        return (<object> a).reshape(wanted)
+    if len(given) != len(wanted) and len(given) == len(batch):
+        left = list(given)
+        given = tuple([left.pop(0) if axes >> i & 1 else 1 for i in range(len(shape))])
+    if len(given) != len(wanted) or any([n not in (1, m) for n, m in zip(given, wanted)]):
+        raise ValueError(f"{name} must have the shape of the batch positions, {batch}, or 1 in place of any of these, for "
+                         f"a batch of shape {shape}; got {(<object> a).shape}")
+    return np.ascontiguousarray(np.broadcast_to((<object> a).reshape(given), wanted))
+
+
+cdef ndarray mask_of(object where, ndarray x, unsigned long long axes):
+    """Which batch positions count; None where all do."""
+    cdef ndarray mask
+    if where is None:
+        return None
+    mask = positions(where, "where", x, axes)
+    if mask.dtype != np.bool_:
+        raise TypeError(f"where must be a mask of bool, True for what counts, got dtype {mask.dtype}; compare, or convert "
+                        "it with .astype(bool)")
+    return mask
+
+
+cdef ndarray weights_of(object weights, object where, ndarray x, unsigned long long axes):
+    """The weight of each batch position, 0 where a mask leaves it out; or the mask alone, or None."""
+    cdef ndarray mask = mask_of(where, x, axes), w
+    if weights is None:
+        return mask
+    w = positions(weights, "weights", x, axes)
+    if w.dtype.kind not in "fiub" and w.dtype.name != "bfloat16":
+        raise TypeError(f"weights must be of real numbers, got dtype {w.dtype}")
+    w = w.astype(np.float64, copy=False)
+    if w.size and not (w.min() >= 0 and w.sum() < np.inf):
+        raise ValueError(f"weights must be finite and not negative, got {w.min()} to {w.max()}; leave rows out with weight "
+                         "0, or with where=")
+    return w if mask is None else np.where(mask, w, 0.0)
+
+
+cdef int set_weights(View *view, ndarray weights) except -1:
+    view.operand[WEIGHTS].element = <Element> element_of(weights)
+    view.operand[WEIGHTS].data = <char *> cnp.PyArray_DATA(weights)
+    return 0
+
+
 cdef int add_operand(View *view, ndarray a) except -1:
     cdef Operand *operand = &view.operand[view.n_operands]
     operand.element = <Element> element_of(a)
@@ -179,15 +232,17 @@ cdef int add_operand(View *view, ndarray a) except -1:
     return 0
 
 
-cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=None, ndarray dx=None) except -1:
+cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=None, ndarray dx=None,
+                   ndarray weights=None) except -1:
     """Fill in a view of x and of others of its shape, which all must outlive it. Bit i of axes says that axis i is reduced
-    over. Given dx, y is read too, else written."""
+    over. Given dx, y is read too, else written. Weights are of `positions`, of bool or float64."""
     cdef Dim dim
     cdef int i, k
     cdef Element result
     cdef Py_ssize_t place = 1
     cdef const Py_ssize_t *strides[MAX_OPERANDS]
     view.in_place = True
+    view.weighted = weights is not None
     view.n_operands = 0
     view.n_read = 1 if dx is None else 2
     add_operand(view, x)
@@ -202,6 +257,9 @@ cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=Non
     if y is not None:       # there are loops for these alone
         result = FLOAT64 if view.operand[0].element == FLOAT64 else FLOAT32
         view.in_place = view.in_place and view.operand[view.n_operands - 1].element == result
+    if weights is not None:
+        set_weights(view, weights)
+        strides[WEIGHTS] = <const Py_ssize_t *> cnp.PyArray_STRIDES(weights)
     view.n_batch = view.n_kept = 0
     view.n_rows = view.n_channels = 1
     for i in range(cnp.PyArray_NDIM(x) - 1, -1, -1):
@@ -210,6 +268,8 @@ cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=Non
         for k in range(view.n_operands):
             dim.stride[k] = strides[k][i]
             view.in_place = view.in_place and not dim.stride[k] & (view.operand[k].itemsize - 1)
+        if weights is not None:
+            dim.stride[WEIGHTS] = strides[WEIGHTS][i] if axes >> i & 1 else 0
         if axes >> i & 1:
             view.n_rows *= dim.n
             if dim.n == 1:
@@ -218,6 +278,9 @@ cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=Non
                 for k in range(view.n_operands):
                     view.operand[k].data += (dim.n - 1) * dim.stride[k]
                     dim.stride[k] = -dim.stride[k]
+                if weights is not None:
+                    view.operand[WEIGHTS].data += (dim.n - 1) * dim.stride[WEIGHTS]
+                    dim.stride[WEIGHTS] = -dim.stride[WEIGHTS]
             view.n_batch = insert(view.batch, view.n_batch, &dim)
         else:
             dim.place = place

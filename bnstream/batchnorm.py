@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bnstream import _layer
 from bnstream.diagnosis import Diagnosis
-from bnstream.moments import Moments, _restore
+from bnstream.moments import Moments, _restore, _state_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -322,7 +322,9 @@ class BatchNorm:
         """
         return self.train(False)
 
-    def __call__(self, x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    def __call__(
+        self, x: ArrayLike, out: NDArray[Any] | None = None, *, where: ArrayLike | None = None
+    ) -> NDArray[Any]:
         """Normalize x: in training by its own statistics, which then move the running estimates, else by these.
 
         Parameters
@@ -333,6 +335,10 @@ class BatchNorm:
         out : ndarray, optional
             Where the result goes: of the shape of `x` and the dtype of the result. It may be `x` itself; then there is
             no backward.
+        where : array_like of bool, optional
+            Which batch positions count, as True: of the shape of `x` without the channel axis, as (N, L) for sequences
+            (N, channels, L), or with 1 for any axis. The others, padding, may hold anything; their result is 0, and in
+            `backward` their gradient.
 
         Returns
         -------
@@ -342,10 +348,11 @@ class BatchNorm:
         Raises
         ------
         TypeError
-            If `x` is not of real numbers, or `out` is no plain array.
+            If `x` is not of real numbers, `where` not of bool, or `out` is no plain array.
         ValueError
-            If `x` has other channels, or `out` another shape or dtype, is read-only or overlaps `x` in part; in
-            training, if there are not two values in each channel, or NaN or inf under ``nan_policy="raise"``.
+            If `x` has other channels, `where` another shape, or `out` another shape or dtype, is read-only or overlaps
+            `x` in part; in training, if there are not two values in each channel, or NaN or inf under
+            ``nan_policy="raise"``.
 
         Examples
         --------
@@ -356,14 +363,14 @@ class BatchNorm:
         self._forward = None
         if not self.training:
             y, self._forward = _layer.infer(
-                x, self._running, self._gamma, self._beta, self._eps, self.channel_axis, out
+                x, self._running, self._gamma, self._beta, self._eps, self.channel_axis, out, where
             )
             return y
         if self.renorm:
-            y, forward = self._renormalize(x, out)
+            y, forward = self._renormalize(x, out, where)
         else:
             y, forward = _layer.standardize(
-                x, self._running, self._gamma, self._beta, self._eps, self.channel_axis, out, self.nan_policy
+                x, self._running, self._gamma, self._beta, self._eps, self.channel_axis, out, self.nan_policy, where
             )
         if self.pooled is not None:
             self._pool(self.pooled, forward)
@@ -372,10 +379,12 @@ class BatchNorm:
         self._forward = forward
         return y
 
-    def _renormalize(self, x: ArrayLike, out: NDArray[Any] | None) -> tuple[NDArray[Any], _layer.Forward]:
+    def _renormalize(
+        self, x: ArrayLike, out: NDArray[Any] | None, where: ArrayLike | None
+    ) -> tuple[NDArray[Any], _layer.Forward]:
         """Batch Renormalization: xhat * r + d, where r and d are constants in backward."""
         forward = _layer.batch_statistics(
-            x, self._running, self._gamma, self._beta, self._eps, self.channel_axis, self.nan_policy
+            x, self._running, self._gamma, self._beta, self._eps, self.channel_axis, self.nan_policy, where
         )
         n, mean, _, m2, _, gamma, beta = forward.statistics()
         sd = np.sqrt(self._running[1] + self._eps)
@@ -666,8 +675,8 @@ class BatchNorm:
         state["running_mean"], state["running_var"] = self._running[0].copy(), self._running[1].copy()
         state["num_batches_tracked"] = np.array(self.num_batches_tracked, np.int64)
         if self.pooled is not None:
-            rows: Any = self.pooled.__reduce__()[1][3]
-            state["pooled"] = np.zeros((5, self.num_features)) if rows is None else np.asarray(rows)
+            rows = _state_of(self.pooled)
+            state["pooled"] = np.zeros((5, self.num_features)) if rows is None else rows
         return state
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:

@@ -255,7 +255,7 @@ def to_scaler(state: Moments | BatchNorm) -> Arrays:
                          "the Moments")
     require_channels(m)
     var = m.var()
-    n = np.asarray(m.n, np.int64)
+    n = np.asarray(m.n)
     arrays: Arrays = {"mean_": m.mean, "var_": var, "scale_": np.where(var == 0, 1.0, np.sqrt(var)),
               "n_samples_seen_": n.flat[:1].reshape(()) if (n == n.flat[0]).all() else n}
     names = state.names or m.names

@@ -13,6 +13,7 @@ def mean_var(
     dtype: DTypeLike | None = None,
     keepdims: Literal[True],
     nan_policy: Literal["propagate", "raise", "omit"] = "propagate",
+    where: ArrayLike | None = None,
     n_threads: SupportsIndex | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]: ...
 @overload
@@ -24,6 +25,7 @@ def mean_var(
     dtype: DTypeLike | None = None,
     keepdims: bool = False,
     nan_policy: Literal["propagate", "raise", "omit"] = "propagate",
+    where: ArrayLike | None = None,
     n_threads: SupportsIndex | None = None,
 ) -> tuple[Any, Any]: ...
 def normalize(
@@ -52,5 +54,6 @@ def batch_norm(
     out: NDArray[Any] | None = None,
     running_ddof: float = 1.0,
     nan_policy: Literal["propagate", "raise", "omit"] = "raise",
+    where: ArrayLike | None = None,
     n_threads: SupportsIndex | None = None,
 ) -> NDArray[Any]: ...

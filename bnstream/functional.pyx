@@ -10,7 +10,7 @@ from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport BFLOAT16, FLOAT16, FLOAT32, FLOAT64, MAX_DIMS, Element, Kernels, Sink, View
 from bnstream._layer cimport Forward, new_forward
 from bnstream._view cimport (
-    OMIT, RAISE, Policy, as_array, batch_axes, element_of, kept_shape, make_view, policy_of, require_finite,
+    OMIT, RAISE, Policy, as_array, batch_axes, element_of, kept_shape, make_view, mask_of, policy_of, require_finite,
 )
 
 from bnstream._kernels import capsule
@@ -49,7 +49,7 @@ cdef ndarray empty_result(ndarray a, unsigned long long axes, bint keepdims, Ele
                              (cnp.NPY_FLOAT if element == FLOAT32 else cnp.NPY_FLOAT16), 0)
 
 
-def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="propagate", n_threads=None):
+def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="propagate", where=None, n_threads=None):
     """Mean and variance of every channel, over the batch axes.
 
     Parameters
@@ -68,6 +68,9 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     nan_policy : {"propagate", "raise", "omit"}, default "propagate"
         What to do about NaN and inf: let them through, as NumPy does; raise a ValueError; or leave these elements out,
         and count the others of each channel.
+    where : array_like of bool, optional
+        Which batch positions count, as True: of the shape of `x` along the batch axes, or with 1 for any of them. The
+        others may hold anything.
     n_threads : int, optional
         How many threads at most, instead of `get_num_threads`.
 
@@ -79,9 +82,11 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     Raises
     ------
     TypeError
-        If `x` is complex, of objects, strings, records or dates, or a masked array; if `dtype` is not floating.
+        If `x` is complex, of objects, strings, records or dates, or a masked array; if `dtype` is not floating, or
+        `where` not of bool.
     ValueError
-        If an axis is out of range or given twice, `x` is 0-d or ragged, or holds NaN or inf under ``"raise"``.
+        If an axis is out of range or given twice, `x` is 0-d or ragged, or holds NaN or inf under ``"raise"``, or
+        `where` has another shape.
 
     See Also
     --------
@@ -112,14 +117,15 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     cdef unsigned long long axes = batch_axes(axis, a.ndim)
     cdef View view
     cdef Sink sink
-    cdef ndarray mean, var
+    cdef ndarray mean, var, mask
     cdef Policy policy = policy_of(nan_policy)
     cdef bint omit = policy == OMIT
     cdef int threads = threads_for(cnp.PyArray_NBYTES(a), n_threads)
     cdef int failed = 0
     sink.state = NULL
     sink.ddof = ddof            # runs Python where ddof is no float: before there are pointers
-    make_view(&view, axes, a)
+    mask = mask_of(where, a, axes)
+    make_view(&view, axes, a, None, None, mask)
     if dtype is not None:
         sink.element = <Element> asked_element(dtype)
     else:
@@ -138,8 +144,9 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
         raise MemoryError("no memory for the scratch of mean_var")
     if policy == RAISE and view.n_rows and not np.isfinite(mean).all():
         # Too large for the dtype is no fault of the data.
-        wide, _ = mean_var(a, axis, dtype=np.float64, keepdims=keepdims, n_threads=n_threads)
-        require_finite(np.asarray(wide))
+        wide, _ = mean_var(a, axis, dtype=np.float64, keepdims=keepdims, where=where, n_threads=n_threads)
+        if mask is None or np.any(where):
+            require_finite(np.asarray(wide))
     return (mean, var) if mean.ndim else (mean[()], var[()])
 
 
@@ -217,7 +224,8 @@ cdef ndarray running_row(object values, str name, Py_ssize_t n_channels):
 
 
 def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint training=False, double momentum=0.1,
-               double eps=1e-5, channel_axis=1, out=None, double running_ddof=1, nan_policy="raise", n_threads=None):
+               double eps=1e-5, channel_axis=1, out=None, double running_ddof=1, nan_policy="raise", where=None,
+               n_threads=None):
     """Batch normalization of x, without a state: by the running estimates, or, in training, by the batch itself.
 
     Parameters
@@ -244,6 +252,9 @@ def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint trai
     nan_policy : {"raise", "omit", "propagate"}, default "raise"
         What training does about NaN and inf: refuse the batch; leave these elements out of the statistics; or let them
         through, into the running estimates, too.
+    where : array_like of bool, optional
+        Which batch positions count, as True: of the shape of `x` without the channel axis, as (N, L) for sequences
+        (N, channels, L), or with 1 for any axis. The others may hold anything; their result is 0.
     n_threads : int, optional
         How many threads at most, instead of `get_num_threads`.
 
@@ -257,8 +268,9 @@ def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint trai
     TypeError
         If `x` or a parameter is not of real numbers, or `out` or a running estimate to be updated is no array.
     ValueError
-        As `normalize`; in training also if there are not two values in each channel, or there is NaN or inf under
-        ``nan_policy="raise"``. The running estimates are then as they were, and so is `x` where it is `out`.
+        As `normalize`, or if `where` has another shape; in training also if there are not two values in each channel, or
+        there is NaN or inf under ``nan_policy="raise"``. The running estimates are then as they were, and so is `x` where
+        it is `out`.
 
     See Also
     --------
@@ -288,6 +300,7 @@ def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint trai
     if isinstance(channel_axis, (tuple, list)):
         raise TypeError(f"channel_axis must be an int, got {channel_axis!r}; normalize takes several")
     forward = new_forward(x, channel_axis, 2, gamma, beta, eps)
+    forward.set_where(where)
     if not training:
         if running_mean is None or running_var is None:
             raise TypeError("inference needs running_mean and running_var; pass them, or training=True")

@@ -8,6 +8,7 @@ import numpy as np
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.pyport cimport PY_SSIZE_T_MAX
+from libc.math cimport NAN
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from numpy cimport ndarray
@@ -15,7 +16,7 @@ from numpy cimport ndarray
 from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport SMALL, Kernels, Sink, View, padded
 from bnstream._view cimport (
-    OMIT, RAISE, Policy, as_array, batch_axes, kept_shape, make_view, policy_of, require_finite,
+    OMIT, RAISE, Policy, as_array, batch_axes, kept_shape, make_view, policy_of, require_finite, weights_of,
 )
 
 from bnstream._kernels import capsule
@@ -23,6 +24,11 @@ from bnstream._kernels import capsule
 cnp.import_array()
 
 cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
+cdef enum:
+    ROWS = 5                    # of a state as the kernels have it: n, mean, mean_lo, m2, m2_lo
+    REST = 5                    # with weights: what rounding left of their sum, n ...
+    SQUARES = 6                 # ... and the sum of their squares
+    ALL_ROWS = 7
 
 
 cdef tuple require_names(object names):
@@ -57,7 +63,9 @@ cdef class Moments:
     ----------
     n : int or ndarray of int64
         Values per channel so far; under ``nan_policy="omit"``, and after a merge with such an object, an array of the
-        shape of the channels.
+        shape of the channels. Once there were weights their sum, in float64.
+    effective_n : float or ndarray of float64
+        How many values of equal weight would tell as much: ``n**2 / sum(weights**2)`` [3]_; n without weights.
     mean, m2 : ndarray of float64
         Mean and sum of squared deviations, of the shape of the channels; new arrays. The mean of nothing is NaN.
     shape : tuple of int or None
@@ -87,6 +95,7 @@ cdef class Moments:
     ----------
     .. [1] T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for computing the sample variance", 1983.
     .. [2] E. Schubert, M. Gertz, "Numerically stable parallel computation of (co-)variance", 2018.
+    .. [3] L. Kish, "Survey Sampling", 1965.
 
     Examples
     --------
@@ -103,9 +112,10 @@ cdef class Moments:
     cdef readonly tuple shape
     cdef tuple _names
     cdef Py_ssize_t size        # channels
-    cdef ndarray state          # (5, padded channels): n, mean, mean_lo, m2, m2_lo
+    cdef ndarray state          # (ALL_ROWS, padded channels)
     cdef Policy policy
     cdef bint per_channel       # n may differ from channel to channel
+    cdef bint weighted          # the rows after the first five hold something
 
     def __init__(self, axis=0, *, nan_policy="raise", names=None):
         batch_axes(axis, 64)
@@ -132,7 +142,7 @@ cdef class Moments:
                 raise ValueError(f"{len(names)} names do not fit channels of shape {self.shape}")
         self._names = names
 
-    def update(self, batch, *, n_threads=None):
+    def update(self, batch, *, weights=None, where=None, n_threads=None):
         """Take in a batch.
 
         Parameters
@@ -140,6 +150,11 @@ cdef class Moments:
         batch : array_like
             Numbers, as for `mean_var`, with the same channels as the batches before. It is read in place. An empty
             batch changes nothing.
+        weights : array_like, optional
+            How much each batch position, a row of all channels, counts: finite, at least 0, of the shape of `batch`
+            along the batch axes, or with 1 for any of them. Only their ratios tell in mean and variance.
+        where : array_like of bool, optional
+            Which batch positions count at all, as True; of the same shape. The others may hold anything.
         n_threads : int, optional
             As for `mean_var`.
 
@@ -151,36 +166,41 @@ cdef class Moments:
         Raises
         ------
         TypeError
-            If the batch is complex, of objects, strings, records or dates, or a masked array.
+            If the batch is complex, of objects, strings, records or dates, or a masked array; if `where` is not of
+            bool, or weights are no numbers.
         ValueError
             If its channels are not those of the batches before, an axis is out of range, or it holds NaN or inf under
-            ``nan_policy="raise"``.
+            ``nan_policy="raise"``; if weights or `where` have another shape, or a weight is negative or not finite.
 
         Examples
         --------
         >>> import numpy as np, bnstream
         >>> bnstream.Moments().update(np.array([[1.0], [3.0]])).mean.tolist()
         [2.0]
+        >>> bnstream.Moments().update(np.array([[1.0], [3.0]]), weights=[3, 1]).mean.tolist()
+        [1.5]
         """
         cdef ndarray a = as_array(batch)
         cdef unsigned long long axes = batch_axes(self.axis, a.ndim)
+        cdef ndarray given = None if weights is where is None else weights_of(weights, where, a, axes)
         cdef View view
         cdef Sink sink
         cdef Py_ssize_t n_bytes = cnp.PyArray_NBYTES(a)
         cdef Py_ssize_t c
         cdef int threads = threads_for(n_bytes, n_threads)
         cdef int failed, i
-        cdef double small[5 * 64]
+        cdef double small[(ROWS + 1) * 64]
         cdef double *part = small
-        make_view(&view, axes, a)
+        cdef double *squares = NULL
+        make_view(&view, axes, a, None, None, given)
         if view.n_rows == 0 or view.n_channels == 0:
             return self
         self.check_channels(a, axes, view.n_channels)
         sink.pitch = padded(view.n_channels)
         if sink.pitch > 64:
             part = NULL
-            if sink.pitch <= PY_SSIZE_T_MAX // <Py_ssize_t> (5 * sizeof(double)):
-                part = <double *> malloc(5 * sink.pitch * sizeof(double))
+            if sink.pitch <= PY_SSIZE_T_MAX // <Py_ssize_t> ((ROWS + 1) * sizeof(double)):
+                part = <double *> malloc((ROWS + 1) * sink.pitch * sizeof(double))
             if part == NULL:
                 raise MemoryError(f"no memory for the state of {view.n_channels} channels")
         sink.state = part
@@ -195,15 +215,45 @@ cdef class Moments:
                 raise MemoryError("no memory for the scratch of an update")
             if self.policy == RAISE:
                 self.require_finite_part(a, axes, &sink, view.n_channels)
-            for i in range(5):          # the kernels fill the padding only of whole states
+            if weights is not None:
+                squares = part + ROWS * sink.pitch
+                self.square(a, axes, given, part, squares, threads)
+            for i in range(ROWS + (squares != NULL)):   # the kernels fill the padding only of whole states
                 for c in range(view.n_channels, sink.pitch):
                     part[i * sink.pitch + c] = 0
             shape = self.shape
-            self.take_in(part, sink.pitch, kept_shape(a, axes, False) if shape is None else shape)
+            self.take_in(part, sink.pitch, kept_shape(a, axes, False) if shape is None else shape, NULL, squares)
         finally:
             if part != small:
                 free(part)
         return self
+
+    cdef int square(self, ndarray a, unsigned long long axes, ndarray weights, const double *n, double *squares,
+                    int threads) except -1:
+        """The sums of squared weights of each channel: of all of them, or, where some have no value, summed as n is."""
+        cdef ndarray part, squared
+        cdef View view
+        cdef Sink sink
+        cdef double total = weights.sum(), least = total, of_all = np.einsum("i,i", weights.ravel(), weights.ravel())
+        cdef int failed
+        cdef Py_ssize_t c
+        make_view(&view, axes, a)
+        for c in range(view.n_channels):
+            least = min(least, n[c])
+            squares[c] = of_all
+        if self.policy != OMIT or least > total * (1 - 2.0**-40):
+            return 0
+        squared = np.square(weights)
+        make_view(&view, axes, a, None, None, squared)
+        sink.pitch = padded(view.n_channels)
+        part = np.empty((ROWS, sink.pitch))
+        sink.state = <double *> cnp.PyArray_DATA(part)
+        with nogil:
+            failed = kernels.accumulate(&view, &sink, True, threads)
+        if failed:
+            raise MemoryError("no memory for the scratch of an update")
+        memcpy(squares, sink.state, view.n_channels * sizeof(double))
+        return 0
 
     cdef int check_channels(self, ndarray a, unsigned long long axes, Py_ssize_t n_channels) except -1:
         cdef int i, kept = 0
@@ -236,12 +286,14 @@ cdef class Moments:
                 return require_finite(mean)
         return 0
 
-    cdef int take_in(self, const double *part, Py_ssize_t pitch, tuple shape) except -1:
+    cdef int take_in(self, const double *part, Py_ssize_t pitch, tuple shape, const double *rest,
+                     const double *squares) except -1:
         """Merge a part into the state. This keeps the GIL, and so no thread sees, or loses, half of it."""
         cdef ndarray fresh
-        cdef Py_ssize_t size
+        cdef double *state
+        cdef Py_ssize_t size, c
         if self.state is None:
-            fresh = np.zeros((5, pitch))
+            fresh = np.zeros((ALL_ROWS, pitch))
             size = math.prod(shape)
             if self.state is None:      # allocating may have let another thread come first; from here on nothing can
                 self.state = fresh
@@ -249,13 +301,21 @@ cdef class Moments:
                 self.size = size
         if self.shape is not shape and self.shape != shape:
             raise ValueError(f"expected channels of shape {self.shape} as here, got {shape}")
-        kernels.merge(<double *> cnp.PyArray_DATA(self.state), pitch, part, pitch, pitch)
+        state = <double *> cnp.PyArray_DATA(self.state)
+        if squares != NULL and not self.weighted:
+            memcpy(state + SQUARES * pitch, state, pitch * sizeof(double))
+            self.weighted = True
+        if self.weighted:
+            for c in range(pitch):
+                state[REST * pitch + c] += rest[c] if rest != NULL else 0
+                state[SQUARES * pitch + c] += squares[c] if squares != NULL else part[c]
+        kernels.merge(state, pitch, state + REST * pitch if self.weighted else NULL, part, pitch, pitch)
         return 0
 
     cdef ndarray snapshot(self):
-        """The state of one moment, (5, *shape), copied under the GIL, which NumPy's own copy would let go."""
+        """The state of one moment, (ALL_ROWS, *shape), copied under the GIL, which NumPy's own copy would let go."""
         cdef tuple shape = () if self.shape is None else self.shape
-        cdef ndarray rows = np.zeros((5, *shape))
+        cdef ndarray rows = np.zeros((ALL_ROWS, *shape))
         cdef Py_ssize_t i, size = self.size, n_bytes = size * sizeof(double)
         cdef char *out = <char *> cnp.PyArray_DATA(rows)
         cdef const char *state
@@ -264,8 +324,10 @@ cdef class Moments:
         if self.shape is not shape:     # a first batch has come while rows was made
             return self.snapshot()
         state = <const char *> cnp.PyArray_DATA(self.state)
-        for i in range(5):
+        for i in range(ALL_ROWS):
             memcpy(out + i * n_bytes, state + i * cnp.PyArray_STRIDE(self.state, 0), n_bytes)
+        if not self.weighted:
+            memcpy(out + SQUARES * n_bytes, state, n_bytes)
         return rows
 
     def merge(self, other):
@@ -298,7 +360,8 @@ cdef class Moments:
         [3.0]
         """
         cdef Moments them
-        cdef ndarray part
+        cdef const double *part
+        cdef Py_ssize_t pitch
         if not isinstance(other, Moments):
             raise TypeError(f"expected a Moments to merge, got {type(other).__name__}; update() takes arrays")
         them = other
@@ -315,8 +378,10 @@ cdef class Moments:
             raise ValueError(f"expected channels of shape {shape} as here, got {them.shape} in the other Moments")
         if them is self:
             them = self.copy()
-        part = them.state
-        self.take_in(<const double *> cnp.PyArray_DATA(part), part.shape[1], them.shape)
+        part = <const double *> cnp.PyArray_DATA(them.state)
+        pitch = them.state.shape[1]
+        self.take_in(part, pitch, them.shape, part + REST * pitch if them.weighted else NULL,
+                     part + SQUARES * pitch if them.weighted else NULL)
         self.per_channel = self.per_channel or them.per_channel
         self._names = names
         return self
@@ -331,27 +396,57 @@ cdef class Moments:
 
     @property
     def n(self):
-        cdef ndarray rows = self.snapshot()
+        return self.count(self.snapshot()[0], np.float64 if self.weighted else np.int64)
+
+    @property
+    def effective_n(self):
+        rows = self.snapshot()
+        squares = np.where(rows[SQUARES] > 0, rows[SQUARES], 1)
+        return self.count(rows[0] / squares * rows[0], np.float64)
+
+    cdef object count(self, row, dtype):
+        """A count of each channel, or one where all have the same."""
+        row = np.asarray(row, dtype)
         if self.per_channel:
-            return rows[0].astype(np.int64)[()]
-        return int(rows[0].flat[0]) if rows.size else 0
+            return row[()]
+        return row.flat[0].item() if row.size else dtype(0).item()
 
     @property
     def mean(self):
-        rows = self.snapshot()
-        return np.where(rows[0] > 0, rows[1], np.nan)[()]
+        return self.values(False, 0)
+
+    cdef object values(self, bint variance, double ddof):
+        """Mean or variance of each channel, of one moment, as no Python runs in the loop; NaN where there are too few."""
+        cdef tuple shape = self.shape
+        cdef ndarray out = np.empty(() if shape is None else shape)
+        cdef double *to = <double *> cnp.PyArray_DATA(out)
+        cdef const double *state
+        cdef Py_ssize_t c, pitch
+        cdef double n, lost
+        if shape is None:
+            return np.float64(NAN)
+        state = <const double *> cnp.PyArray_DATA(self.state)
+        pitch = self.state.shape[1]
+        for c in range(self.size):
+            n = state[c]
+            if variance:
+                lost = ddof * (state[SQUARES * pitch + c] / n if self.weighted and n > 0 else 1)
+                to[c] = state[3 * pitch + c] / (n - lost) if n > lost and n > 0 else NAN
+            else:
+                to[c] = state[pitch + c] if n > 0 else NAN
+        return out if out.ndim else out[()]
 
     @property
     def m2(self):
         return self.snapshot()[3]
 
     def var(self, double ddof=0):
-        """The variance of every channel: ``m2 / (n - ddof)``.
+        """The variance of every channel: ``m2 / (n - ddof)``; with weights ``m2 / (n - ddof * n / effective_n)``.
 
         Parameters
         ----------
         ddof : float, default 0
-            1 for the unbiased estimate.
+            1 for the unbiased estimate; weights tell of how reliable values are, as `aweights` of ``numpy.cov``.
 
         Returns
         -------
@@ -364,9 +459,7 @@ cdef class Moments:
         >>> bnstream.Moments().update(np.array([[1.0], [3.0]])).var(ddof=1).tolist()
         [2.0]
         """
-        rows = self.snapshot()
-        n = rows[0]
-        return (rows[3] / np.where((n > ddof) & (n > 0), n - ddof, np.nan))[()]
+        return self.values(True, ddof)
 
     def std(self, double ddof=0):
         """The standard deviation of every channel: the square root of `var`.
@@ -421,7 +514,7 @@ cdef class Moments:
     __hash__ = None
 
     def __reduce__(self):
-        state = None if self.shape is None else self.snapshot()
+        state = None if self.shape is None else self.snapshot()[:ALL_ROWS if self.weighted else ROWS]
         return _restore, (self.axis, self.nan_policy, self.per_channel, state, self._names)
 
     def plot(self, after=None):
@@ -463,15 +556,23 @@ cdef class Moments:
         return "\n".join(lines)
 
 
+def _state_of(Moments m):
+    """Rows of float64, of the shape of the channels: n, mean, mean_lo, m2, m2_lo, and with weights n_lo and the sums of
+    squared weights; None of an empty object. With `_restore` the way to all that is not public."""
+    return m.__reduce__()[1][3]
+
+
 def _restore(axis, nan_policy, per_channel, state, names=None):
-    """What pickle and copy call; state is a snapshot, or None."""
+    """What pickle and copy call; state is that of `_state_of`."""
     cdef Moments m = Moments(axis, nan_policy=nan_policy)
     m.per_channel = per_channel
     if state is not None:
-        if state.dtype != np.float64 or len(state) != 5:
-            raise ValueError(f"expected a state of 5 rows of float64, got shape {state.shape} of {state.dtype}")
+        if state.dtype != np.float64 or len(state) not in (ROWS, ALL_ROWS):
+            raise ValueError(f"expected a state of 5 or 7 rows of float64, got shape {state.shape} of {state.dtype}")
         m.shape = state.shape[1:]
         m.size = math.prod(m.shape)
-        m.state = np.pad(state.reshape(5, m.size), ((0, 0), (0, padded(m.size) - m.size)))
+        m.weighted = len(state) == ALL_ROWS
+        m.state = np.zeros((ALL_ROWS, padded(m.size)))
+        m.state[:len(state), :m.size] = state.reshape(len(state), m.size)
     m.names = names
     return m

@@ -63,6 +63,14 @@ def digest(*arrays):
     return h.hexdigest()[:16]
 
 
+def weights_of(x, axis):
+    """A mask and weights of the batch positions."""
+    axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    generator = np.random.default_rng(x.size)
+    weights = generator.random([x.shape[i] for i in axes])
+    return generator.random(weights.shape) < (0.8 if weights.size > 10 else 1), weights
+
+
 def normalized(x, axis):
     """Forward and backward of a layer: in training under two policies, in inference."""
     axes = axis if isinstance(axis, tuple) else (axis,)
@@ -70,9 +78,11 @@ def normalized(x, axis):
     bn = bnstream.BatchNorm(x.shape[channel_axis], channel_axis=channel_axis, nan_policy="omit", dtype="f8")
     bn.gamma, bn.beta = bn.gamma + np.arange(len(bn.gamma)) % 3, bn.beta - np.arange(len(bn.beta)) % 2
     results = []
-    for policy, training in (("omit", True), ("omit", False), ("propagate", True)):
+    mask = weights_of(x, axis)[0]
+    for policy, training, where in (("omit", True, None), ("omit", False, None), ("propagate", True, None),
+                                    ("omit", True, mask), ("propagate", True, mask)):
         bn.nan_policy = policy
-        y = bn.train(training)(x)
+        y = bn.train(training)(x, where=where)
         dy = y[::-1].copy()
         dx = bn.backward(dy)
         results += [y, dx, bn.grad_gamma, bn.grad_beta, bn.running_mean, bn.running_var]
@@ -89,6 +99,11 @@ def digests(n_threads=None):
     for name, x, axis in cases():
         results = [*bnstream.mean_var(x, axis, dtype="f8", n_threads=n_threads)]
         results += bnstream.mean_var(x, axis, dtype="f8", nan_policy="omit", n_threads=n_threads)
+        mask, weights = weights_of(x, axis)
+        results += bnstream.mean_var(x, axis, dtype="f8", where=mask, n_threads=n_threads)
+        for policy in ("omit", "propagate"):
+            m = bnstream.Moments(axis, nan_policy=policy).update(x, weights=weights, where=mask, n_threads=n_threads)
+            results += [*m.__reduce__()[1][3]]
         m = bnstream.Moments(axis, nan_policy="propagate")
         for part in np.array_split(x, 3, axis if isinstance(axis, int) else 0):
             m.merge(bnstream.Moments(axis, nan_policy="omit").update(part))

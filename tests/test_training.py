@@ -231,7 +231,7 @@ def test_batch_that_is_too_small(shape, got, policy, renorm):
 def test_omit_needs_two_finite_values():
     x = np.ones((4, 3))
     x[:3, 2] = np.nan
-    message = "training needs at least 2 finite values in each channel, got 1 in channel 2; leave the batch out"
+    message = "training needs at least 2 values in each channel, got 1 in channel 2, without those that"
     for renorm in (False, True):
         bn = trained(nan_policy="omit", renorm=renorm)
         refused(bn, x, message)

@@ -6,7 +6,8 @@ A `View` goes in, a `Sink` says where the answer goes, `Kernels` is the table of
 
 cdef enum:
     MAX_DIMS = 64               # NumPy's own limit (NPY_MAXDIMS)
-    MAX_OPERANDS = 3
+    MAX_OPERANDS = 4
+    WEIGHTS = 3                 # the operand that holds the weights, if there are any
     GRANULE = 8                 # doubles of the longest vector
     SMALL = 65536               # bytes; below, letting go of the GIL costs more than it gives
 
@@ -31,9 +32,10 @@ ctypedef struct Dim:
     Py_ssize_t stride[MAX_OPERANDS]     # bytes from one entry to the next
 
 ctypedef struct View:           # any arrays and batch axes as (batch dims, channel dims), neighbours merged
-    Operand operand[MAX_OPERANDS]       # x; x, y; x, dy, dx
-    int n_operands
+    Operand operand[MAX_OPERANDS]       # x; x, y; x, dy, dx; and weights
+    int n_operands              # without the weights
     int n_read                  # the first of them are read; the last one may be written
+    bint weighted               # each batch position has a weight, 0 where it is left out
     bint in_place               # they can be as they lie: native elements and byte order, strides of whole elements
     int n_batch
     int n_kept
@@ -64,5 +66,6 @@ ctypedef struct Kernels:
     # operands x, dy: grads <- the gradients of beta and of gamma, two rows; and operand dx: that of x, too
     int (*gradients)(const View *view, const Layer *layer, double *grads, bint omit, int n_threads) noexcept nogil
     int (*backward)(const View *view, const Layer *layer, double *grads, bint omit, int n_threads) noexcept nogil
-    # a <- a merged with b; each is a state with its pitch
-    void (*merge)(double *a, Py_ssize_t a_pitch, const double *b, Py_ssize_t b_pitch, Py_ssize_t n) noexcept nogil
+    # a <- a merged with b; each is a state with its pitch. `rest`, or NULL, is what rounding left of a's sums of weights
+    void (*merge)(double *a, Py_ssize_t a_pitch, double *rest, const double *b, Py_ssize_t b_pitch,
+                  Py_ssize_t n) noexcept nogil

@@ -7,10 +7,6 @@
 #
 # As in the sums, the loops run across columns; a run of one channel is one row, with scalars instead.
 
-ctypedef fused result:          # written in place
-    y32
-    y64
-
 ctypedef struct Coefficients:   # what an affine task needs of each channel, then of each column: rows of numbers
     double *room
     double *mean
@@ -67,13 +63,19 @@ cdef inline void affine_tables(const native *x, result y, const Block *b, const 
     """Table by table; a table of one channel is one long row."""
     cdef const Layout *from_ = &b.layout[0]
     cdef const Layout *to = &b.layout[1]
+    cdef const double *weights = b.weights
     cdef Py_ssize_t i, c
     for i in range(b.n_tables):
         if b.by_channel:
             for c in range(b.n_channels):
                 affine_rows(x + c * from_.channel_pitch, y + c * to.channel_pitch, from_, to, 1, b.width, w, c, True)
+                if weights != NULL:
+                    blank(y + c * to.channel_pitch, 0, 1, b.width, weights, True)
+            weights += b.width if weights != NULL else 0
         else:
             affine_rows(x, y, from_, to, b.n_rows, b.width, w, 0, False)
+            if weights != NULL:
+                blank(y, to.pitch, b.n_rows, b.width, weights, False)
             affine_rows(x + b.n_rows * from_.pitch, y + b.n_rows * to.pitch, from_, to, b.tail > 0, b.tail, w, 0, False)
         x += from_.table_pitch
         y += to.table_pitch
@@ -149,9 +151,7 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef Py_ssize_t i, c
     cdef Coefficients w
     cdef Block b
-    if p.tiled:
-        tile = make_tile(job.view, p)
-    if not make_rows(&w, p, 0, stack) or p.tiled and tile == NULL:
+    if not make_rows(&w, p, 0, stack) or not make_tile(job.view, p, &tile):
         give_back(w.room, stack)
         free(tile)
         return -1
@@ -164,8 +164,7 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, w.anchor, tile)
         affine_block(&b, &w)
-        if p.tiled:
-            write_block(job.view, p, &t, i, tile)
+        write_block(job.view, p, &t, i, &b)
     give_back(w.room, stack)
     free(tile)
     return 0

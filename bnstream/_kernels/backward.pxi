@@ -7,75 +7,91 @@
 # In the loops mean is its upper half; what mean_lo adds is made up for once a channel.
 #
 # The sums read x and dy once, 6 operations an element; dx reads both again, from the cache where a task's channels fit in
-# it, 5 operations. Sums of a block are doubles, from block to block pairs of doubles. Under `omit` an element x that is NaN
-# or inf has no part in the sums, and its dx is 0.
+# it, 5 operations. Sums of a block are doubles, from block to block pairs of doubles. An element x without weight, or NaN or
+# inf under `omit`, has no part in the sums, and its dx is 0.
 
-cdef inline double taken(double x, double value, bint omit) noexcept nogil:
+cdef inline double taken(double x, double value, double weight, bint omit) noexcept nogil:
     """value, or 0 where x is left out."""
-    return value if not omit or finite(x) else 0.0
+    return value if weight != 0 and (not omit or finite(x)) else 0.0
 
 
-cdef inline double centred(const number *x, Py_ssize_t at, double mean, bint omit) noexcept nogil:
-    return taken(x[at], x[at] - mean, omit)
+cdef inline double centred(const number *x, Py_ssize_t at, double mean, double weight, bint omit) noexcept nogil:
+    return taken(x[at], x[at] - mean, weight, omit)
 
 
 cdef inline void gradient_rows(const number *x, const number *dy, Py_ssize_t x_pitch, Py_ssize_t y_pitch, Py_ssize_t first,
-                               Py_ssize_t width, const Coefficients *w, Py_ssize_t channel, bint one, bint omit,
-                               f64_out s, f64_out q) noexcept nogil:
+                               Py_ssize_t width, const Coefficients *w, Py_ssize_t channel, const double *weights, bint one,
+                               bint weighted, bint omit, f64_out s, f64_out q) noexcept nogil:
     """Add eight rows of `width` columns from `first` on to s = sum of dy, q = sum of dy * (x - mean)."""
-    cdef Py_ssize_t j
+    cdef Py_ssize_t j, i, step = LANES if one else 1
     cdef double a, b, c, d, e, f, g, h, k, mean = w.mean[channel]
+    cdef double va = 1, vb = 1, vc = 1, vd = 1, ve = 1, vf = 1, vg = 1, vh = 1
     for j in range(first, first + width):
         k = mean if one else w.mean[j]
-        a = taken(x[j], dy[j], omit)
-        b = taken(x[j + x_pitch], dy[j + y_pitch], omit)
-        c = taken(x[j + 2 * x_pitch], dy[j + 2 * y_pitch], omit)
-        d = taken(x[j + 3 * x_pitch], dy[j + 3 * y_pitch], omit)
-        e = taken(x[j + 4 * x_pitch], dy[j + 4 * y_pitch], omit)
-        f = taken(x[j + 5 * x_pitch], dy[j + 5 * y_pitch], omit)
-        g = taken(x[j + 6 * x_pitch], dy[j + 6 * y_pitch], omit)
-        h = taken(x[j + 7 * x_pitch], dy[j + 7 * y_pitch], omit)
+        if weighted:
+            i = j if one else 0
+            va = weights[i]
+            vb = weights[i + step]
+            vc = weights[i + 2 * step]
+            vd = weights[i + 3 * step]
+            ve = weights[i + 4 * step]
+            vf = weights[i + 5 * step]
+            vg = weights[i + 6 * step]
+            vh = weights[i + 7 * step]
+        a = taken(x[j], dy[j], va, omit)
+        b = taken(x[j + x_pitch], dy[j + y_pitch], vb, omit)
+        c = taken(x[j + 2 * x_pitch], dy[j + 2 * y_pitch], vc, omit)
+        d = taken(x[j + 3 * x_pitch], dy[j + 3 * y_pitch], vd, omit)
+        e = taken(x[j + 4 * x_pitch], dy[j + 4 * y_pitch], ve, omit)
+        f = taken(x[j + 5 * x_pitch], dy[j + 5 * y_pitch], vf, omit)
+        g = taken(x[j + 6 * x_pitch], dy[j + 6 * y_pitch], vg, omit)
+        h = taken(x[j + 7 * x_pitch], dy[j + 7 * y_pitch], vh, omit)
         s[j] += tree(a, b, c, d, e, f, g, h)
-        q[j] += tree(a * centred(x, j, k, omit), b * centred(x, j + x_pitch, k, omit),
-                     c * centred(x, j + 2 * x_pitch, k, omit), d * centred(x, j + 3 * x_pitch, k, omit),
-                     e * centred(x, j + 4 * x_pitch, k, omit), f * centred(x, j + 5 * x_pitch, k, omit),
-                     g * centred(x, j + 6 * x_pitch, k, omit), h * centred(x, j + 7 * x_pitch, k, omit))
+        q[j] += tree(a * centred(x, j, k, va, omit), b * centred(x, j + x_pitch, k, vb, omit),
+                     c * centred(x, j + 2 * x_pitch, k, vc, omit), d * centred(x, j + 3 * x_pitch, k, vd, omit),
+                     e * centred(x, j + 4 * x_pitch, k, ve, omit), f * centred(x, j + 5 * x_pitch, k, vf, omit),
+                     g * centred(x, j + 6 * x_pitch, k, vg, omit), h * centred(x, j + 7 * x_pitch, k, vh, omit))
 
 
 cdef inline void gradient_row(const number *x, const number *dy, Py_ssize_t first, Py_ssize_t width,
-                              const Coefficients *w, Py_ssize_t channel, bint one, bint omit, f64_out s,
-                              f64_out q) noexcept nogil:
+                              const Coefficients *w, Py_ssize_t channel, const double *weights, bint one, bint weighted,
+                              bint omit, f64_out s, f64_out q) noexcept nogil:
     cdef Py_ssize_t j
-    cdef double d, e, mean = w.mean[channel]
+    cdef double d, e, weight = 1, mean = w.mean[channel]
     for j in range(width):
-        d = taken(x[j], dy[j], omit)
-        e = d * centred(x, j, mean if one else w.mean[j], omit)
+        if weighted:
+            weight = weights[j if one else 0]
+        d = taken(x[j], dy[j], weight, omit)
+        e = d * centred(x, j, mean if one else w.mean[j], weight, omit)
         s[j] += d if j >= first else 0.0
         q[j] += e if j >= first else 0.0
 
 
 cdef inline void gradient_columns(const number *x, const number *dy, const Layout *of_x, const Layout *of_y,
-                                  Py_ssize_t n_rows, Py_ssize_t width, const Coefficients *w, bint omit,
-                                  f64_out s, f64_out q) noexcept nogil:
+                                  Py_ssize_t n_rows, Py_ssize_t width, const Coefficients *w, const double *weights,
+                                  bint weighted, bint omit, f64_out s, f64_out q) noexcept nogil:
     cdef Py_ssize_t r, i, j, strip = strip_of(x), n_strips = width // strip
     for r in range(0, n_rows - 7, 8):
         for j in range(n_strips):
             for i in range(8):
                 prefetch(x + i * of_x.pitch + j * strip + of_x.ahead, strip * sizeof(number))
                 prefetch(dy + i * of_y.pitch + j * strip + of_y.ahead, strip * sizeof(number))
-            gradient_rows(x, dy, of_x.pitch, of_y.pitch, j * strip, strip, w, 0, False, omit, s, q)
+            gradient_rows(x, dy, of_x.pitch, of_y.pitch, j * strip, strip, w, 0, weights, False, weighted, omit, s, q)
         j = n_strips * strip
-        gradient_rows(x, dy, of_x.pitch, of_y.pitch, j, width - j, w, 0, False, omit, s, q)
+        gradient_rows(x, dy, of_x.pitch, of_y.pitch, j, width - j, w, 0, weights, False, weighted, omit, s, q)
         x += 8 * of_x.pitch
         dy += 8 * of_y.pitch
+        weights += 8 if weighted else 0
     for r in range(n_rows & 7):
-        gradient_row(x, dy, 0, width, w, 0, False, omit, s, q)
+        gradient_row(x, dy, 0, width, w, 0, weights, False, weighted, omit, s, q)
         x += of_x.pitch
         dy += of_y.pitch
+        weights += 1 if weighted else 0
 
 
 cdef inline void gradient_part(const number *x, const number *dy, Py_ssize_t n, Py_ssize_t x_ahead, Py_ssize_t y_ahead,
-                               const Coefficients *w, Py_ssize_t channel, bint omit, double *s, double *q) noexcept nogil:
+                               const Coefficients *w, Py_ssize_t channel, const double *weights, bint weighted, bint omit,
+                               double *s, double *q) noexcept nogil:
     """Of n elements of one channel, as `part_sums` takes them."""
     cdef double lane_s[LANES]
     cdef double lane_q[LANES]
@@ -85,64 +101,77 @@ cdef inline void gradient_part(const number *x, const number *dy, Py_ssize_t n, 
     for i in range(n_rows // 8):
         prefetch(x + x_ahead, 8 * LANES * sizeof(number))
         prefetch(dy + y_ahead, 8 * LANES * sizeof(number))
-        gradient_rows(x, dy, LANES, LANES, 0, LANES, w, channel, True, omit, lane_s, lane_q)
+        gradient_rows(x, dy, LANES, LANES, 0, LANES, w, channel, weights, True, weighted, omit, lane_s, lane_q)
         x += 8 * LANES
         dy += 8 * LANES
+        weights += 8 * LANES if weighted else 0
     prefetch(x + x_ahead, n % (8 * LANES) * sizeof(number))
     prefetch(dy + y_ahead, n % (8 * LANES) * sizeof(number))
     for i in range(n_rows % 8):
-        gradient_row(x, dy, 0, LANES, w, channel, True, omit, lane_s, lane_q)
+        gradient_row(x, dy, 0, LANES, w, channel, weights, True, weighted, omit, lane_s, lane_q)
         x += LANES
         dy += LANES
+        weights += LANES if weighted else 0
     if n > LANES and tail > 0:
-        gradient_row(x + tail - LANES, dy + tail - LANES, LANES - tail, LANES, w, channel, True, omit, lane_s, lane_q)
+        weights += tail - LANES if weighted else 0
+        gradient_row(x + tail - LANES, dy + tail - LANES, LANES - tail, LANES, w, channel, weights, True, weighted, omit,
+                     lane_s, lane_q)
     elif tail > 0:
-        gradient_row(x, dy, 0, tail, w, channel, True, omit, lane_s, lane_q)
+        gradient_row(x, dy, 0, tail, w, channel, weights, True, weighted, omit, lane_s, lane_q)
     s[0] += sum_of(lane_s, LANES)
     q[0] += sum_of(lane_q, LANES)
 
 
 cdef inline void gradient_run(const number *x, const number *dy, Py_ssize_t n, Py_ssize_t x_ahead, Py_ssize_t y_ahead,
-                              const Coefficients *w, Py_ssize_t channel, bint omit, double *s, double *q) noexcept nogil:
+                              const Coefficients *w, Py_ssize_t channel, const double *weights, bint weighted, bint omit,
+                              double *s, double *q) noexcept nogil:
     """Of a whole run, as `run_sums`."""
     cdef Py_ssize_t i
-    for i in range(n // PART):
-        gradient_part(x + i * PART, dy + i * PART, PART, x_ahead, y_ahead, w, channel, omit, s, q)
-    i = n // PART * PART
-    if n > i:
-        gradient_part(x + i, dy + i, n - i, x_ahead, y_ahead, w, channel, omit, s, q)
+    for i in range(0, n, 8192):         # PART: Cython wants the number
+        gradient_part(x + i, dy + i, min(n - i, <Py_ssize_t> PART), x_ahead, y_ahead, w, channel,
+                      weights + (i if weighted else 0), weighted, omit, s, q)
 
 
-cdef inline void gradient_tables(const number *x, const number *dy, const Block *b, const Coefficients *w, bint omit,
-                                 double *s, double *q) noexcept nogil:
+cdef inline void gradient_tables(const number *x, const number *dy, const Block *b, const Coefficients *w, bint weighted,
+                                 bint omit, double *s, double *q) noexcept nogil:
     """Table by table, in the order of memory where channels are runs: each is summed in lanes, and these added up."""
     cdef const Layout *of_x = &b.layout[0]
     cdef const Layout *of_y = &b.layout[1]
+    cdef const double *weights = b.weights
     cdef Py_ssize_t i, c
     for i in range(b.n_tables):
         if b.by_channel:
             for c in range(b.n_channels):
                 gradient_run(x + c * of_x.channel_pitch, dy + c * of_y.channel_pitch, b.width, of_x.ahead, of_y.ahead, w, c,
-                             omit, s + c, q + c)
+                             weights, weighted, omit, s + c, q + c)
+            weights += b.width if weighted else 0
         else:
-            gradient_columns(x, dy, of_x, of_y, b.n_rows, b.width, w, omit, s, q)
-            gradient_columns(x + b.n_rows * of_x.pitch, dy + b.n_rows * of_y.pitch, of_x, of_y, b.tail > 0, b.tail, w, omit,
-                             s, q)
+            gradient_columns(x, dy, of_x, of_y, b.n_rows, b.width, w, weights, weighted, omit, s, q)
+            gradient_columns(x + b.n_rows * of_x.pitch, dy + b.n_rows * of_y.pitch, of_x, of_y, b.tail > 0, b.tail, w,
+                             weights, weighted, omit, s, q)
         x += of_x.table_pitch
         dy += of_y.table_pitch
+
+
+cdef inline void gradient_floats(const number *x, const number *dy, const Block *b, const Coefficients *w, bint omit,
+                                 double *s, double *q) noexcept nogil:
+    if b.weights != NULL and omit:
+        gradient_tables(x, dy, b, w, True, True, s, q)
+    elif b.weights != NULL:
+        gradient_tables(x, dy, b, w, True, False, s, q)
+    elif omit:
+        gradient_tables(x, dy, b, w, False, True, s, q)
+    else:
+        gradient_tables(x, dy, b, w, False, False, s, q)
 
 
 cdef void gradient_block(const Block *b, const Coefficients *w, bint omit, double *s, double *q) noexcept nogil:
     cdef const char *x = b.layout[0].data
     cdef const char *dy = b.layout[1].data
-    if b.element == FLOAT32 and omit:
-        gradient_tables(<const f32 *> x, <const f32 *> dy, b, w, True, s, q)
-    elif b.element == FLOAT32:
-        gradient_tables(<const f32 *> x, <const f32 *> dy, b, w, False, s, q)
-    elif omit:
-        gradient_tables(<const f64 *> x, <const f64 *> dy, b, w, True, s, q)
+    if b.element == FLOAT32:
+        gradient_floats(<const f32 *> x, <const f32 *> dy, b, w, omit, s, q)
     else:
-        gradient_tables(<const f64 *> x, <const f64 *> dy, b, w, False, s, q)
+        gradient_floats(<const f64 *> x, <const f64 *> dy, b, w, omit, s, q)
 
 
 cdef inline void slope_columns(const number *x, const number *dy, result dx, Py_ssize_t first, Py_ssize_t width,
@@ -152,9 +181,9 @@ cdef inline void slope_columns(const number *x, const number *dy, result dx, Py_
     cdef double mean = w.mean[channel], scale = w.scale[channel], beta = w.beta[channel], slope = w.slope[channel]
     for j in range(first, first + width):
         if one:
-            dx[j] = taken(x[j], (dy[j] - beta) * scale - (x[j] - mean) * slope, omit)
+            dx[j] = taken(x[j], (dy[j] - beta) * scale - (x[j] - mean) * slope, 1, omit)
         else:
-            dx[j] = taken(x[j], (dy[j] - w.beta[j]) * w.scale[j] - (x[j] - w.mean[j]) * w.slope[j], omit)
+            dx[j] = taken(x[j], (dy[j] - w.beta[j]) * w.scale[j] - (x[j] - w.mean[j]) * w.slope[j], 1, omit)
 
 
 cdef inline void slope_rows(const number *x, const number *dy, result dx, const Block *b, Py_ssize_t n_rows,
@@ -175,14 +204,20 @@ cdef inline void slope_rows(const number *x, const number *dy, result dx, const 
 
 cdef inline void slope_tables(const number *x, const number *dy, result dx, const Block *b, const Coefficients *w,
                               bint omit) noexcept nogil:
+    cdef const double *weights = b.weights
     cdef Py_ssize_t i, c
     for i in range(b.n_tables):
         if b.by_channel:
             for c in range(b.n_channels):
                 slope_rows(x + c * b.layout[0].channel_pitch, dy + c * b.layout[1].channel_pitch,
                            dx + c * b.layout[2].channel_pitch, b, 1, b.width, w, c, True, omit)
+                if weights != NULL:
+                    blank(dx + c * b.layout[2].channel_pitch, 0, 1, b.width, weights, True)
+            weights += b.width if weights != NULL else 0
         else:
             slope_rows(x, dy, dx, b, b.n_rows, b.width, w, 0, False, omit)
+            if weights != NULL:
+                blank(dx, b.layout[2].pitch, b.n_rows, b.width, weights, False)
             slope_rows(x + b.n_rows * b.layout[0].pitch, dy + b.n_rows * b.layout[1].pitch,
                        dx + b.n_rows * b.layout[2].pitch, b, b.tail > 0, b.tail, w, 0, False, omit)
         x += b.layout[0].table_pitch
@@ -229,9 +264,7 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef double *sums
     cdef Coefficients w
     cdef Block b
-    if p.tiled:
-        tile = make_tile(job.view, p)
-    if not make_rows(&w, p, 6, stack) or p.tiled and tile == NULL:
+    if not make_rows(&w, p, 6, stack) or not make_tile(job.view, p, &tile):
         give_back(w.room, stack)
         free(tile)
         return -1
@@ -301,9 +334,7 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef Py_ssize_t c, i
     cdef Coefficients w
     cdef Block b
-    if p.tiled:
-        tile = make_tile(job.view, p)
-    if not make_rows(&w, p, 0, stack) or p.tiled and tile == NULL:
+    if not make_rows(&w, p, 0, stack) or not make_tile(job.view, p, &tile):
         give_back(w.room, stack)
         free(tile)
         return -1
@@ -321,8 +352,7 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, w.anchor, tile)
         slope_block(&b, &w, job.omit)
-        if p.tiled:
-            write_block(job.view, p, &t, i, tile)
+        write_block(job.view, p, &t, i, &b)
     give_back(w.room, stack)
     free(tile)
     return 0

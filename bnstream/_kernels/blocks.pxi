@@ -11,6 +11,8 @@ ctypedef struct Layout:         # how a block of one operand lies; lengths in el
 ctypedef struct Block:          # some channels, some rows, as tables of columns: those of all channels, or of one each
     Element element             # of the first operand
     Layout layout[MAX_OPERANDS]
+    double *weights             # of each of them, or NULL; of columns, of each row
+    bint masked                 # they are 0 and 1
     Py_ssize_t n                # values per channel
     Py_ssize_t n_samples        # of each channel at hand for a guess
     Py_ssize_t sample_pitch     # elements from one of them to the next
@@ -33,10 +35,37 @@ cdef inline void give_back(double *room, double *stack) noexcept nogil:
         free(room)
 
 
-cdef double *make_tile(const View *view, const Plan *p) noexcept nogil:
-    """Room for a block of each operand that is read."""
-    cdef Py_ssize_t whole = p.unit.n * p.chunk * (1 if p.by_runs else p.inner)
-    return <double *> malloc(((view.n_read - 1) * TILE + min(<Py_ssize_t> TILE, whole)) * sizeof(double))
+cdef bint make_tile(const View *view, const Plan *p, double **tile) noexcept nogil:
+    """Whether there is memory: for the weights of a block, PART doubles, and for a block of each operand that is read."""
+    cdef Py_ssize_t n = 0, whole = p.unit.n * p.chunk * (1 if p.by_runs else p.inner)
+    if p.tiled:
+        n = (view.n_read - 1) * TILE + min(<Py_ssize_t> TILE, whole)
+    if view.weighted:
+        n += PART
+    tile[0] = <double *> malloc(n * sizeof(double)) if n > 0 else NULL
+    return n == 0 or tile[0] != NULL
+
+
+cdef void load_weights(const View *view, Py_ssize_t first, Py_ssize_t n, double *out) noexcept nogil:
+    """Those of n batch positions, in the order of the batch dims."""
+    cdef const Operand *o = &view.operand[WEIGHTS]
+    cdef const char *data
+    cdef Py_ssize_t at, stride = 0, left = n
+    cdef uint64_t nothing = 0
+    cdef int i
+    while n > 0:
+        data = o.data
+        at = first
+        for i in range(view.n_batch - 1, -1, -1):
+            data += at % view.batch[i].n * view.batch[i].stride[WEIGHTS]
+            at //= view.batch[i].n
+        if view.n_batch > 0:
+            stride = view.batch[view.n_batch - 1].stride[WEIGHTS]
+            left = min(n, view.batch[view.n_batch - 1].n - first % view.batch[view.n_batch - 1].n)
+        load(data, stride, left, o.element, False, &nothing, 0, out)
+        out += left
+        first += left
+        n -= left
 
 
 cdef void set_anchors(const View *view, const Segment *t, uint64_t *anchor) noexcept nogil:
@@ -49,11 +78,11 @@ cdef void set_anchors(const View *view, const Segment *t, uint64_t *anchor) noex
 cdef Block make_block(const View *view, const Plan *p, const Segment *t, Py_ssize_t index, const uint64_t *anchor,
                       double *tile) noexcept nogil:
     """Block number `index` of a segment's channels: where it lies, or, tiled, its copy in `tile`, TILE doubles for each
-    operand. What is written takes the place of the copy of x."""
+    operand, after the weights. What is written takes the place of the copy of x."""
     cdef Block b
     cdef Layout *layout
     cdef Py_ssize_t group = div(index, p.pieces), first = group * p.block_units, n = min(p.block_units, p.unit.n - first)
-    cdef Py_ssize_t skip = (index - group * p.pieces) * RUN, run = n if p.tiled else min(<Py_ssize_t> RUN, p.run - skip)
+    cdef Py_ssize_t skip = (index - group * p.pieces) * p.piece, run = n if p.tiled else min(p.piece, p.run - skip)
     cdef int k
     b.element = FLOAT64 if p.tiled else view.operand[0].element
     b.by_channel = p.by_runs
@@ -75,6 +104,12 @@ cdef Block make_block(const View *view, const Plan *p, const Segment *t, Py_ssiz
         b.tail = (n - b.n_rows * p.fold) * t.channels * p.inner
         b.n_samples = n
         b.sample_pitch = t.channels * p.inner
+    b.weights = NULL
+    if view.weighted:
+        b.weights = tile
+        b.masked = view.operand[WEIGHTS].element == BOOL
+        load_weights(view, first * p.run + skip, b.n, tile)
+        tile += PART
     for k in range(view.n_operands):
         layout = &b.layout[k]
         layout.pitch = b.width
@@ -105,10 +140,25 @@ cdef Block make_block(const View *view, const Plan *p, const Segment *t, Py_ssiz
     return b
 
 
-cdef void write_block(const View *view, const Plan *p, const Segment *t, Py_ssize_t index, double *tile) noexcept nogil:
-    """The last operand of a block from its tile to where it belongs."""
+cdef void write_block(const View *view, const Plan *p, const Segment *t, Py_ssize_t index, const Block *b) noexcept nogil:
+    """The last operand of a block from its tile, if it is there, to where it belongs."""
+    cdef int last = view.n_operands - 1
     cdef Py_ssize_t first = index * p.block_units
-    move_tile(view, p, view.n_operands - 1, t, first, min(p.block_units, p.unit.n - first), NULL, tile, True)
+    if p.tiled:
+        move_tile(view, p, last, t, first, min(p.block_units, p.unit.n - first), NULL,
+                  <double *> b.layout[last].data, True)
+
+
+cdef inline void blank(result y, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, const double *weights,
+                       bint one) noexcept nogil:
+    """0 where there is no weight: of rows, or of the elements of `one` channel."""
+    cdef Py_ssize_t r, j
+    for r in range(n_rows):
+        if one:
+            for j in range(width):
+                y[j] = y[j] if weights[j] != 0 else 0
+        elif weights[r] == 0:
+            memset(y + r * pitch, 0, width * sizeof(y[0]))
 
 
 cdef char *slab_data(const View *view, int operand, Py_ssize_t slab, Py_ssize_t first_channel) noexcept nogil:

@@ -96,7 +96,7 @@ cdef void emit_states(const Job *job) noexcept nogil:
         part = job.parts + i * n * PART_ROWS * pitch
         t = make_segment(job.view, &job.plan, i * n)
         for k in range(1, n):
-            merge(part, pitch, part + k * PART_ROWS * pitch, pitch, round_up(t.channels, job.plan.granule))
+            merge(part, pitch, NULL, part + k * PART_ROWS * pitch, pitch, round_up(t.channels, job.plan.granule))
         emit(part, pitch, t.channels, job.sink, t.place, t.step)
 
 

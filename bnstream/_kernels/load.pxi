@@ -81,7 +81,10 @@ cdef void load(const char *source, Py_ssize_t stride, Py_ssize_t n, Element elem
                const uint64_t *anchor, Py_ssize_t anchor_step, double *out) noexcept nogil:
     """n elements, `stride` bytes apart, to out. Naming the element makes each of these a loop of its own."""
     cdef Py_ssize_t i
-    if element == BOOL:
+    if element == BOOL and stride == 1:
+        for i in range(n):
+            out[i] = source[i] != 0
+    elif element == BOOL:
         for i in range(n):
             out[i] = source[i * stride] != 0
     elif element == UINT8:

@@ -21,12 +21,13 @@ ctypedef struct Work:           # of one task: rows of numbers, of its channels 
     double *n                   # of each column, then of each channel
     double *s
     double *q
+    double *rest                # what rounding left of sums of weights
     double *block               # states
     double *segment             # where the sink holds none
 
 cdef bint make_work(Work *w, const Plan *p, double *stack) noexcept nogil:
     """Whether there is memory: that of the stack where it is enough."""
-    w.room = make_room(4 * p.pitch + 13 * p.state_pitch, stack)
+    w.room = make_room(4 * p.pitch + 14 * p.state_pitch, stack)
     w.spread = w.room
     w.n = w.spread + p.pitch
     w.s = w.n + p.pitch
@@ -34,16 +35,17 @@ cdef bint make_work(Work *w, const Plan *p, double *stack) noexcept nogil:
     w.anchor = <uint64_t *> (w.q + p.pitch)
     w.shift = <double *> w.anchor + p.state_pitch
     w.moved = w.shift + p.state_pitch
-    w.block = w.moved + p.state_pitch
+    w.rest = w.moved + p.state_pitch
+    w.block = w.rest + p.state_pitch
     w.segment = w.block + 5 * p.state_pitch
     return w.room != NULL
 
 
-cdef inline void number_table(const number *x, const Block *b, bint omit, Work *w) noexcept nogil:
+cdef inline void number_table(const number *x, const Block *b, Count count, Work *w) noexcept nogil:
     cdef const Layout *layout = &b.layout[0]
-    if omit:
-        columns_omit(x, layout.pitch, b.n_rows, b.width, w.spread, w.n, w.s, w.q)
-        columns_omit(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, w.spread, w.n, w.s, w.q)
+    if count != ALL:
+        columns_some(x, layout.pitch, b.n_rows, b.width, layout.ahead, w.spread, b.weights, count, w.n, w.s, w.q)
+        columns_some(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, 0, w.spread, b.weights, count, w.n, w.s, w.q)
     else:
         columns(x, layout.pitch, b.n_rows, b.width, layout.ahead, w.spread, w.s, w.q)
         columns(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, 0, w.spread, w.s, w.q)
@@ -55,22 +57,25 @@ cdef inline void byte_table(const byte *x, const Block *b, Work *w) noexcept nog
     byte_columns(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, 0, w.s, w.q)
 
 
-cdef inline void sum_numbers(const number *x, const Block *b, bint omit, Work *w) noexcept nogil:
+cdef inline void sum_numbers(const number *x, const Block *b, Count count, Work *w) noexcept nogil:
     """Table by table, and so in the order of memory where channels are runs."""
     cdef const Layout *layout = &b.layout[0]
+    cdef const double *weights = b.weights
     cdef Py_ssize_t i, c
     for i in range(b.n_tables):
         if b.by_channel:
             for c in range(b.n_channels):
                 if w.moved[c] == 0:
                     continue
-                if omit:
-                    run_sums_omit(x + c * layout.channel_pitch, b.width, w.shift[c], w.n + c, w.s + c, w.q + c)
+                if count != ALL:
+                    run_sums_some(x + c * layout.channel_pitch, b.width, layout.ahead, w.shift[c], weights, count, w.n + c,
+                                  w.s + c, w.q + c)
                 else:
                     run_sums(x + c * layout.channel_pitch, b.width, layout.ahead, w.shift[c], w.s + c, w.q + c)
         else:
-            number_table(x, b, omit, w)
+            number_table(x, b, count, w)
         x += layout.table_pitch
+        weights += b.width if count not in (ALL, FINITE) else 0
 
 
 cdef inline void sum_bytes(const byte *x, const Block *b, Work *w) noexcept nogil:
@@ -85,20 +90,33 @@ cdef inline void sum_bytes(const byte *x, const Block *b, Work *w) noexcept nogi
         x += layout.table_pitch
 
 
+cdef inline void sum_floats(const number *x, const Block *b, bint omit, Work *w) noexcept nogil:
+    if b.weights != NULL and omit:
+        sum_numbers(x, b, FINITE_WEIGHTS, w)
+    elif b.weights != NULL and b.masked:
+        sum_numbers(x, b, MASKED, w)
+    elif b.weights != NULL:
+        sum_numbers(x, b, WEIGHTED, w)
+    elif omit:
+        sum_numbers(x, b, FINITE, w)
+    else:
+        sum_numbers(x, b, ALL, w)
+
+
 cdef void sum_block(const Block *b, bint omit, Work *w) noexcept nogil:
     """s, q (and n) of a block: of every column, or by channel."""
     if b.element == FLOAT32:
-        sum_numbers(<const f32 *> b.layout[0].data, b, omit, w)
+        sum_floats(<const f32 *> b.layout[0].data, b, omit, w)
     elif b.element == FLOAT64:
-        sum_numbers(<const f64 *> b.layout[0].data, b, omit, w)
+        sum_floats(<const f64 *> b.layout[0].data, b, omit, w)
     elif b.element == UINT8:
         sum_bytes(<const uint8_t *> b.layout[0].data, b, w)
     elif b.element == INT8:
         sum_bytes(<const int8_t *> b.layout[0].data, b, w)
     elif b.element == UINT16:
-        sum_numbers(<const u16 *> b.layout[0].data, b, False, w)
+        sum_numbers(<const u16 *> b.layout[0].data, b, ALL, w)
     else:
-        sum_numbers(<const i16 *> b.layout[0].data, b, False, w)
+        sum_numbers(<const i16 *> b.layout[0].data, b, ALL, w)
 
 
 cdef void guess_shift(const Block *b, bint whole, double *shift) noexcept nogil:
@@ -173,6 +191,7 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
                       Py_ssize_t n_states) noexcept nogil:
     """The n_states, at least as many as the block has channels, of a block, about shifts that may be moved."""
     cdef Py_ssize_t c, attempt, n = b.n_channels if b.by_channel else b.width
+    cdef double total = b.n if b.weights == NULL else sum_of_weights(b.weights, b.n)
     for c in range(b.n_channels):
         w.moved[c] = 1
     for attempt in range(3):
@@ -193,7 +212,7 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
                 add_up(w.n, b.fold, b.n_channels, b.inner)
         if not omit:
             for c in range(b.n_channels):
-                w.n[c] = b.n
+                w.n[c] = total
         if whole or attempt == 2 or not move_shift(w, b.n_channels):
             break
     for c in range(b.n_channels, n_states):
@@ -254,10 +273,9 @@ cdef int segment_state(const View *view, const Plan *p, const Segment *t, bint o
     cdef double *tile = NULL
     cdef pair mean
     cdef Block b
-    if p.tiled:
-        tile = make_tile(view, p)
-        if tile == NULL:
-            return -1
+    if not make_tile(view, p, &tile):
+        return -1
+    memset(w.rest, 0, p.state_pitch * sizeof(double))
     if p.anchored:
         set_anchors(view, t, w.anchor)
     for i in range(t.start, t.stop):
@@ -270,7 +288,7 @@ cdef int segment_state(const View *view, const Plan *p, const Segment *t, bint o
             memcpy(w.shift, state + pitch if i == t.start + 1 else w.block + p.state_pitch, t.channels * sizeof(double))
             prepare_shift(w.shift, t.channels, p.whole)
         block_state(&b, p.whole, omit and not p.whole, w, w.block, p.state_pitch, n_states)
-        merge(state, pitch, w.block, p.state_pitch, n_states)
+        merge(state, pitch, w.rest if view.weighted else NULL, w.block, p.state_pitch, n_states)
     if p.anchored:
         for c in range(t.channels):
             mean.hi = state[pitch + c]

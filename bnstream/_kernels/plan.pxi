@@ -18,6 +18,7 @@ cdef enum:
     PART = 8192             # ... of as many additions to each lane ...
     UNITS = 16              # ... and runs at the most
     FEW = 2048              # elements worth a block
+    SPARSE = 16             # channels, too few for a weight of each row
     ROOM = 8320             # doubles of a task's numbers on its stack: 16 rows of NARROW columns, padded
     TILE = 32768            # doubles of scratch for what cannot be read in place
     TASKS = 32              # at least so many, where there is enough to do ...
@@ -35,7 +36,7 @@ ctypedef struct Plan:
     bint by_runs                # else by columns
     bint tiled                  # through scratch ...
     bint anchored               # ... less an anchor of each channel: 64-bit integers
-    bint whole                  # integers, which add up exactly
+    bint whole                  # integers without weights, which add up exactly
     Py_ssize_t n_slabs          # channel dims but the last, flattened
     Py_ssize_t chunk            # channels of a task, of the last channel dim
     Py_ssize_t n_chunks
@@ -44,6 +45,7 @@ ctypedef struct Plan:
     Py_ssize_t run              # by runs: elements of one
     Dim unit                    # what blocks divide: rows, or runs
     Py_ssize_t block_units
+    Py_ssize_t piece            # elements of a block of runs, of one channel
     Py_ssize_t pieces           # blocks that a long run is cut into
     Py_ssize_t n_blocks
     Py_ssize_t n_segments
@@ -142,13 +144,16 @@ cdef Py_ssize_t widest_chunk(const View *view, const Plan *p, Purpose purpose) n
     """How many channels a task is to have at the most."""
     cdef Py_ssize_t widest, tasks, fitting, each = 0, itemsize = view.operand[0].itemsize
     cdef Py_ssize_t n_bytes = view.n_rows * view.n_channels * itemsize
+    cdef Dim channel = last_kept(view)
     cdef int k
     if p.by_runs and p.tiled:
+        if view.weighted and apart(view, &channel, 1):
+            return SPARSE
         return max(1, min(<Py_ssize_t> NARROW, div(TILE, view.n_rows)))
     widest = WIDTH if n_bytes >= <Py_ssize_t> PAST and not p.tiled else NARROW
     if not p.by_runs:
         widest = div(widest, p.inner)
-    elif n_bytes < <Py_ssize_t> PAST or p.unit.n * ceil_div(p.run, RUN) < TASKS:        # tasks of channels, not of images
+    elif n_bytes < <Py_ssize_t> PAST or p.unit.n * ceil_div(p.run, p.piece) < TASKS:      # tasks of channels, not of images
         tasks = max(1, min(<Py_ssize_t> TASKS, n_bytes // <Py_ssize_t> LEAST))
         widest = min(widest, ceil_div(view.n_channels, tasks))
         if p.unit.n > 1:
@@ -167,21 +172,26 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
     cdef int last = view.n_batch - 1
     cdef Dim channel, fastest
     cdef Py_ssize_t tasks, widest, itemsize = view.operand[0].itemsize
+    cdef bint integers
     channel = last_kept(view)
     fastest = view.batch[last] if view.n_batch > 0 else no_dim(view)
 
     p.n_slabs = div(view.n_channels, channel.n)
     p.anchored = view.operand[0].element in (INT64, UINT64)
-    p.whole = view.operand[0].element not in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16)
-    p.tiled = not view.in_place
+    integers = view.operand[0].element not in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16)
+    p.whole = integers and not view.weighted
+    p.tiled = not view.in_place or view.weighted and integers and purpose != MAP
+    p.piece = PART if view.weighted else RUN        # whose weights stay in the cache
     p.by_runs = False
     p.fold = p.inner = p.run = p.pieces = 1
     p.unit = fastest
     if view.n_batch <= 1 and apart(view, &channel, 1) and (view.n_kept > 0 or view.n_batch == 0):
-        pass                                                        # columns: a table, channels last
+        if view.weighted and channel.n < SPARSE:                    # few channels of rows with weights: gathered into runs
+            p.tiled = p.by_runs = True                              # else columns: a table, channels last
     elif 1 <= view.n_batch <= 2 and apart(view, &fastest, 1):
         p.unit = view.batch[0] if view.n_batch == 2 else no_dim(view)
-        if apart(view, &channel, fastest.n) and fastest.n <= longest_columns(p.unit.n, itemsize, purpose) and not p.anchored:
+        if (apart(view, &channel, fastest.n) and fastest.n <= longest_columns(p.unit.n, itemsize, purpose)
+                and not p.anchored and not view.weighted):
             p.inner = fastest.n                                     # columns: short runs beside each other
         else:
             p.by_runs = True                                        # long runs
@@ -200,15 +210,15 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
         p.block_units = min(div(TILE, p.chunk), <Py_ssize_t> PART)
         p.pitch = p.chunk
     elif p.by_runs:
-        p.pieces = ceil_div(p.run, RUN)
+        p.pieces = ceil_div(p.run, p.piece)
         p.block_units = max(div(p.unit.n, TASKS), div(FEW, p.run))
-        p.block_units = max(1, min(p.block_units, min(div(RUN, p.run), UNITS)))
+        p.block_units = max(1, min(p.block_units, min(div(p.piece, p.run), UNITS)))
         p.pitch = p.chunk
     else:
         if p.inner == 1 and p.chunk < channel.n:
             p.chunk = min(widest, round_up(p.chunk, 16))
             p.n_chunks = ceil_div(channel.n, p.chunk)
-        if p.chunk == channel.n and (p.tiled or apart(view, &p.unit, channel.n * p.inner)):
+        if p.chunk == channel.n and (p.tiled or apart(view, &p.unit, channel.n * p.inner)) and not view.weighted:
             p.fold = fold_of(p.chunk * p.inner, p.unit.n)
         p.pitch = p.fold * p.chunk * p.inner
         if p.tiled:

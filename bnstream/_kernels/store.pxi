@@ -1,5 +1,10 @@
 # The way back: a run of doubles from scratch to elements of any floating type, each rounded once.
 
+ctypedef fused result:          # written in place
+    y32
+    y64
+
+
 cdef inline void store64(const double *source, Py_ssize_t stride, Py_ssize_t n, bint swapped, char *out) noexcept nogil:
     cdef uint64_t bits
     cdef Py_ssize_t i

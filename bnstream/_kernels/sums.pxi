@@ -23,6 +23,14 @@ ctypedef fused byte:    # added up in 32 bits, exactly
     int8_t
 
 
+ctypedef enum Count:            # which elements count
+    ALL
+    MASKED                      # those with a weight of 1, others having 0
+    WEIGHTED                    # each by its weight
+    FINITE                      # those not NaN or inf
+    FINITE_WEIGHTS              # both
+
+
 cdef inline Py_ssize_t strip_of(const native *x) noexcept nogil:
     """How many elements to go on before the next prefetch."""
     return max(<Py_ssize_t> STRIP, <Py_ssize_t> (LINE // sizeof(native)))
@@ -84,46 +92,99 @@ cdef void columns(const number *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize
         one_row(x + r * pitch, 0, width, shift, False, s, q)
 
 
-cdef inline double there(double x) noexcept nogil:
-    return 1.0 if finite(x) else 0.0
+cdef inline double counted(double x, double weight) noexcept nogil:
+    return weight if finite(x) else 0.0
 
 
-cdef inline double deviation(double x, double shift) noexcept nogil:
-    return x - shift if finite(x) else 0.0
+cdef inline double deviation(double x, double shift, double weight, bint omit) noexcept nogil:
+    return x - shift if (finite(x) if omit else weight != 0) else 0.0
 
 
-cdef inline void eight_rows_omit(const number *x, Py_ssize_t pitch, Py_ssize_t width, const double *shift,
-                                 f64_out n, f64_out s, f64_out q) noexcept nogil:
-    cdef Py_ssize_t j
-    cdef double a, b, c, d, e, f, g, h
+cdef inline void eight_rows_some(const number *x, Py_ssize_t pitch, Py_ssize_t width, const double *shift,
+                                 const double *weights, bint one, Count count, f64_out n, f64_out s,
+                                 f64_out q) noexcept nogil:
+    """The same of those that count: with a weight of each row, or of `one` channel of each element."""
+    cdef Py_ssize_t j, k, step = pitch if one else 1
+    cdef bint omit = count in (FINITE, FINITE_WEIGHTS), weighted = count in (WEIGHTED, FINITE_WEIGHTS)
+    cdef double a, b, c, d, e, f, g, h, z
+    cdef double va = 1, vb = 1, vc = 1, vd = 1, ve = 1, vf = 1, vg = 1, vh = 1
     for j in range(width):
-        n[j] += tree(there(x[j]), there(x[j + pitch]), there(x[j + 2 * pitch]), there(x[j + 3 * pitch]),
-                     there(x[j + 4 * pitch]), there(x[j + 5 * pitch]), there(x[j + 6 * pitch]), there(x[j + 7 * pitch]))
-        a = deviation(x[j], shift[j])
-        b = deviation(x[j + pitch], shift[j])
-        c = deviation(x[j + 2 * pitch], shift[j])
-        d = deviation(x[j + 3 * pitch], shift[j])
-        e = deviation(x[j + 4 * pitch], shift[j])
-        f = deviation(x[j + 5 * pitch], shift[j])
-        g = deviation(x[j + 6 * pitch], shift[j])
-        h = deviation(x[j + 7 * pitch], shift[j])
-        s[j] += tree(a, b, c, d, e, f, g, h)
-        q[j] += tree(a * a, b * b, c * c, d * d, e * e, f * f, g * g, h * h)
+        z = shift[0 if one else j]
+        if count != FINITE:
+            k = j if one else 0
+            va = weights[k]
+            vb = weights[k + step]
+            vc = weights[k + 2 * step]
+            vd = weights[k + 3 * step]
+            ve = weights[k + 4 * step]
+            vf = weights[k + 5 * step]
+            vg = weights[k + 6 * step]
+            vh = weights[k + 7 * step]
+        if omit:
+            va = counted(x[j], va if weighted else 1.0)
+            vb = counted(x[j + pitch], vb if weighted else 1.0)
+            vc = counted(x[j + 2 * pitch], vc if weighted else 1.0)
+            vd = counted(x[j + 3 * pitch], vd if weighted else 1.0)
+            ve = counted(x[j + 4 * pitch], ve if weighted else 1.0)
+            vf = counted(x[j + 5 * pitch], vf if weighted else 1.0)
+            vg = counted(x[j + 6 * pitch], vg if weighted else 1.0)
+            vh = counted(x[j + 7 * pitch], vh if weighted else 1.0)
+            n[j] += tree(va, vb, vc, vd, ve, vf, vg, vh)
+        a = deviation(x[j], z, va, omit)
+        b = deviation(x[j + pitch], z, vb, omit)
+        c = deviation(x[j + 2 * pitch], z, vc, omit)
+        d = deviation(x[j + 3 * pitch], z, vd, omit)
+        e = deviation(x[j + 4 * pitch], z, ve, omit)
+        f = deviation(x[j + 5 * pitch], z, vf, omit)
+        g = deviation(x[j + 6 * pitch], z, vg, omit)
+        h = deviation(x[j + 7 * pitch], z, vh, omit)
+        if weighted:
+            va *= a
+            vb *= b
+            vc *= c
+            vd *= d
+            ve *= e
+            vf *= f
+            vg *= g
+            vh *= h
+            s[j] += tree(va, vb, vc, vd, ve, vf, vg, vh)
+            q[j] += tree(va * a, vb * b, vc * c, vd * d, ve * e, vf * f, vg * g, vh * h)
+        else:
+            s[j] += tree(a, b, c, d, e, f, g, h)
+            q[j] += tree(a * a, b * b, c * c, d * d, e * e, f * f, g * g, h * h)
 
 
-cdef void columns_omit(const number *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, const double *shift,
-                       f64_out n, f64_out s, f64_out q) noexcept nogil:
-    """The same, without the elements that are NaN or inf; n counts the others."""
-    cdef Py_ssize_t r, j
-    cdef double d
+cdef inline void one_row_some(const number *x, Py_ssize_t width, const double *shift, const double *weights, bint one,
+                              Count count, f64_out n, f64_out s, f64_out q) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef bint omit = count in (FINITE, FINITE_WEIGHTS)
+    cdef double d, weight
+    for j in range(width):
+        weight = weights[j if one else 0] if count != FINITE else 1.0
+        if omit:
+            weight = counted(x[j], weight)
+            n[j] += weight
+        d = deviation(x[j], shift[0 if one else j], weight, omit)
+        s[j] += weight * d
+        q[j] += weight * d * d
+
+
+cdef inline void columns_some(const number *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, Py_ssize_t ahead,
+                              const double *shift, const double *weights, Count count, f64_out n, f64_out s,
+                              f64_out q) noexcept nogil:
+    cdef Py_ssize_t r, i, j, strip = strip_of(x), n_strips = width // strip
+    cdef const number *row
     for r in range(0, n_rows - 7, 8):
-        eight_rows_omit(x + r * pitch, pitch, width, shift, n, s, q)
+        row = x + r * pitch
+        for j in range(n_strips):
+            for i in range(8):
+                prefetch(row + j * strip + ahead + i * pitch, strip * sizeof(number))
+            eight_rows_some(row + j * strip, pitch, strip, shift + j * strip, weights + r, False, count,
+                            n + j * strip, s + j * strip, q + j * strip)
+        j = n_strips * strip
+        eight_rows_some(row + j, pitch, width - j, shift + j, weights + r, False, count, n + j, s + j, q + j)
     for r in range(n_rows & -8, n_rows):
-        for j in range(width):
-            n[j] += there(x[r * pitch + j])
-            d = deviation(x[r * pitch + j], shift[j])
-            s[j] += d
-            q[j] += d * d
+        one_row_some(x + r * pitch, width, shift, weights + r, False, count, n, s, q)
 
 
 cdef inline void exact_row(const double *x, Py_ssize_t width, const double *shift, f64_out s, f64_out s_lo, f64_out q,
@@ -213,6 +274,16 @@ cdef inline void eight_means(const number *x, const Py_ssize_t *at, Py_ssize_t c
                         eighth(x[at[4] + i]), eighth(x[at[5] + i]), eighth(x[at[6] + i]), eighth(x[at[7] + i]))
 
 
+cdef inline Py_ssize_t weighty(const Block *b, Py_ssize_t first) noexcept nogil:
+    """Where a batch position lies that has a weight, the next one or else the one before."""
+    cdef Py_ssize_t i = first
+    while i < b.n - 1 and b.weights[i] == 0:
+        i += 1
+    while i > 0 and b.weights[i] == 0:
+        i -= 1
+    return i // b.width * b.layout[0].table_pitch + i % b.width if b.by_channel else i * b.layout[0].pitch
+
+
 cdef inline void guess(const number *x, const Block *b, f64_out shift) noexcept nogil:
     """A first shift near the data of each channel: the mean of eight of its elements, of the last one several times where
     there are fewer. Eight, so that the mean of equal numbers is that number, and their variance 0.
@@ -220,7 +291,10 @@ cdef inline void guess(const number *x, const Block *b, f64_out shift) noexcept 
     cdef Py_ssize_t at[8]
     cdef Py_ssize_t r, c, n_bad = 0, channel_pitch = b.layout[0].channel_pitch
     for r in range(8):
-        at[r] = min(r, b.n_samples - 1) * b.sample_pitch + (0 if b.by_channel else r * b.inner // 8)
+        if b.weights != NULL:
+            at[r] = weighty(b, r * b.n // 8)
+        else:
+            at[r] = min(r, b.n_samples - 1) * b.sample_pitch + (0 if b.by_channel else r * b.inner // 8)
     if channel_pitch == 1:
         eight_means(x, at, 1, b.n_channels, shift)
     else:
