@@ -1,0 +1,42 @@
+"""Moments over the ranks of MPI, by mpi4py. They need the extra ``mpi``.
+
+`MERGE` is an operation for the methods of communicators that take Python objects, in lower case:
+``comm.allreduce(m, op=MERGE)``, ``reduce``, ``scan``, ``exscan``. It merges `Moments`, or `RunningMeanStd`, and leaves
+those of each rank as they are. The order is that of the ranks, and the tree of merges depends on their number alone:
+the bits are the same in every run, and those of ``allreduce`` on every rank.
+
+>>> import numpy as np
+>>> from mpi4py import MPI
+>>> from bnstream import Moments
+>>> from bnstream.mpi import MERGE
+>>> m = Moments().update(np.array([[1.0], [3.0]]))
+>>> MPI.COMM_SELF.allreduce(m, op=MERGE).mean.tolist()
+[2.0]
+"""
+
+from __future__ import annotations
+
+from bnstream.moments import Moments
+from bnstream.runningmeanstd import RunningMeanStd
+
+try:
+    from mpi4py import MPI  # type: ignore[import-not-found,unused-ignore]
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        'MERGE needs mpi4py, which is not installed; install it with: pip install "bnstream[mpi]"', name=error.name
+    ) from error
+
+__all__ = ["MERGE"]
+
+
+def merge(a: object, b: object, datatype: object = None) -> Moments | RunningMeanStd:
+    if isinstance(a, Moments) and isinstance(b, Moments):
+        return a + b
+    if isinstance(a, RunningMeanStd) and isinstance(b, RunningMeanStd):
+        return a + b
+    raise TypeError("MERGE takes a Moments of every rank, or a RunningMeanStd of every rank, got "
+                    f"{type(a).__name__} and {type(b).__name__}")
+
+
+# Not commutative: b + a may differ in the last bits.
+MERGE = MPI.Op.Create(merge, commute=False)
