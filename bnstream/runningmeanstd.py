@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -64,37 +64,32 @@ class RunningMeanStd:
         self._dtype = np.dtype(dtype)
         if self._dtype.kind != "f":
             raise TypeError(f"dtype must be floating, as means are, got {self._dtype}")
-        self._start = np.stack([np.zeros(shape), np.zeros(shape), np.ones(shape)])      # while there is no sample
-        self._put(Moments())
+        self._start = start_of(np.zeros(shape), np.ones(shape))
+        self._moments = Moments()
+        # mean and variance as they are told, computed but once between two updates. Each update puts a new list here,
+        # and so what another thread computes meanwhile goes into the old one.
+        self._told: list[Any] = []
 
-    def _put(self, moments: Moments) -> None:
-        self._moments = moments
-        self._forget()
-
-    def _forget(self) -> None:
-        self._told: list[Any] = []      # a new list: what another thread reads meanwhile goes into the old one
-
-    def _exact(self) -> NDArray[np.float64]:
-        """count, mean and variance, along the first axis."""
+    def _exact(self) -> Any:
+        """count, mean and variance, as rows 0, 1 and 3."""
         rows: Any = self._moments.__reduce__()[1][3]        # of one moment, whatever other threads do
         if rows is None:
             return self._start
-        rows[2] = rows[3] / rows[0]
-        return cast(NDArray[np.float64], rows[:3])
+        rows[3] /= rows[0]
+        return rows
 
     def _rounded(self) -> list[Any]:
-        """mean and variance as they are told, computed but once between two updates."""
         told = self._told
         if not told:
-            rows = self._exact().astype(self._dtype)
-            rows.flags.writeable = False
-            told[:] = rows[1], rows[2]
+            rows = self._exact().astype(self._dtype, copy=False)
+            rows.setflags(write=False)
+            told[:] = rows[1], rows[3]
         return told
 
     def _assign(self, count: float, mean: ArrayLike, var: ArrayLike) -> None:
-        moments = moments_of(mean, var, count)
-        self._start = np.stack(np.broadcast_arrays(0.0, mean, var))     # until the count is set, too
-        self._put(moments)
+        self._moments = moments_of(mean, var, count)
+        self._start = start_of(mean, var)       # until the count is set, too
+        self._told = []
 
     @property
     def mean(self) -> Any:
@@ -102,7 +97,7 @@ class RunningMeanStd:
 
     @mean.setter
     def mean(self, mean: ArrayLike) -> None:
-        self._assign(self.count, mean, self._exact()[2])
+        self._assign(self.count, mean, self._exact()[3])
 
     @property
     def var(self) -> Any:
@@ -118,7 +113,8 @@ class RunningMeanStd:
 
     @count.setter
     def count(self, count: float) -> None:
-        self._assign(count, *self._exact()[1:])
+        _, mean, _, var, *_ = self._exact()
+        self._assign(count, mean, var)
 
     @property
     def moments(self) -> Moments:
@@ -153,7 +149,7 @@ class RunningMeanStd:
         if self._moments.shape is None:
             self._require_shape(np.shape(x)[1:])
         self._moments.update(x)
-        self._forget()
+        self._told = []
         return self
 
     def update_from_moments(self, batch_mean: ArrayLike, batch_var: ArrayLike, batch_count: float) -> Self:
@@ -254,13 +250,18 @@ class RunningMeanStd:
         if self._moments.shape is None and moments.shape is not None:
             self._require_shape(moments.shape)
         self._moments.merge(moments)
-        self._forget()
+        self._told = []
         return self
 
     def _require_shape(self, shape: tuple[int, ...]) -> None:
         expected = self._start.shape[1:]
         if expected not in ((), shape):
             raise ValueError(f"expected samples of shape {expected}, as it was made with, got {shape}")
+
+
+def start_of(mean: ArrayLike, var: ArrayLike) -> NDArray[np.float64]:
+    """What is told while there is no sample, in the rows of a state."""
+    return np.stack(np.broadcast_arrays(0.0, mean, 0.0, var))
 
 
 def moments_of(mean: ArrayLike, var: ArrayLike, count: float) -> Moments:
