@@ -247,7 +247,7 @@ class RunningMeanStd:
         return f"RunningMeanStd of {self._moments!r}"
 
     def _take(self, moments: Moments) -> Self:
-        if self._moments.shape is None and moments.shape is not None:
+        if moments.shape is not None:
             self._require_shape(moments.shape)
         self._moments.merge(moments)
         self._told = []

@@ -178,6 +178,15 @@ def test_statistics_at_rest(make):
     np.testing.assert_allclose(observations, (raw - rms.mean) / np.sqrt(rms.var + EPSILON), rtol=1e-6, atol=1e-6)
 
 
+def test_statistics_at_rest_from_the_start_change_nothing():
+    """But for epsilon."""
+    env, envs = NormalizeObservation(cartpole()), VectorNormalizeObservation(cartpoles())
+    for wrapper in (env, envs):
+        wrapper.update_running_mean = False
+        assert wrapper.obs_rms.mean.shape == (4,)
+        np.testing.assert_allclose(run(wrapper)[0], run(wrapper.env)[0], rtol=1e-7)
+
+
 def test_environments_may_share_statistics():
     train, test = NormalizeObservation(cartpole()), NormalizeObservation(cartpole())
     run(train)
@@ -204,11 +213,13 @@ def test_their_statistics_may_be_put_in():
 ])
 def test_spaces(space, dtype):
     raw = np.random.default_rng(0).integers(0, 9, (30, *space.shape)).astype(dtype)
+    raw = raw / raw.dtype.type(3) if raw.dtype.kind == "f" else raw
     env = NormalizeObservation(Recorded(list(raw), space))
+    assert env.obs_rms.mean.shape == space.shape
     observations = [env.reset()[0], *(env.step(0)[0] for _ in raw[1:])]
     assert {np.asarray(y).dtype for y in observations} == {np.dtype("f4")}
     np.testing.assert_allclose(observations, standardized(raw[:, None])[:, 0], rtol=1e-6, atol=1e-6)
-    assert env.obs_rms.mean.shape == space.shape
+    assert_within(env.obs_rms.mean, env.obs_rms.var, exact_states(raw))
 
 
 def test_nan_is_refused_and_not_in_the_statistics():
