@@ -110,6 +110,14 @@ def test_merging_leaves_the_accumulators_alone():
     assert pickle.loads(pickle.dumps(parts)) == parts
 
 
+def test_a_worker_is_one_thread():
+    class Accumulator:
+        def update(self, batch, *, n_threads):
+            return n_threads
+
+    assert MomentsFn().add_input(Accumulator(), X) == 1
+
+
 def test_what_is_wrong_is_refused_at_once():
     with pytest.raises(ValueError, match="nan_policy must be"):
         MomentsFn(nan_policy="drop")
