@@ -18,6 +18,8 @@ from bnstream._kernels._table cimport (
     WEIGHTS, Dim, Element, Operand, View,
 )
 
+from bnstream._dlpack import as_numpy
+
 cnp.import_array()
 
 cdef str ACCEPTED = "float16, bfloat16, float32, float64, bool, or integers of 8 to 64 bits"
@@ -52,7 +54,7 @@ cdef ndarray as_array(object x):
     if cnp.PyArray_CheckExact(x):
         return x
     try:
-        a = np.asanyarray(x)
+        a = as_numpy(x)
         if isinstance(a, np.ma.MaskedArray):
             raise TypeError("got a masked array; pass x.astype(float).filled(np.nan) with nan_policy='omit' to leave the "
                             "masked elements out")

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from frameworks import require
 
 import bnstream
 
@@ -15,6 +16,8 @@ METHODS = {f"{kind.__name__}.{name}": getattr(kind, name) for kind, names in (
     (bnstream.Moments, "update merge var std copy plot"),
     (bnstream.BatchNorm, "train eval backward recalibrate fold diagnose state_dict load_state_dict copy "
                          "reset_running_stats plot")) for name in names.split()}
+FRAMEWORKS = {f"BatchNorm.{way}_{name}": name for name in ("torch", "keras", "flax", "onnx") for way in ("from", "to")}
+METHODS |= {name: getattr(bnstream.BatchNorm, name.partition(".")[2]) for name in FRAMEWORKS}
 WITHOUT_PARAMETERS = {"get_num_threads", "SourceError", "StateError", "Moments.copy",
                       *(f"BatchNorm.{name}" for name in (
     "eval", "diagnose", "state_dict", "copy", "reset_running_stats"))}
@@ -41,6 +44,8 @@ def test_names():
 @pytest.mark.parametrize("name", [*PUBLIC, *METHODS])
 def test_docstring(name):
     """numpydoc, with an example that runs."""
+    if name in FRAMEWORKS:
+        require(FRAMEWORKS[name])
     text = {**PUBLIC, **METHODS}[name].__doc__
     test = doctest.DocTestParser().get_doctest(inspect.cleandoc(text), {}, name, None, None)
     assert test.examples

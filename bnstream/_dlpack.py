@@ -1,0 +1,42 @@
+"""Arrays of other libraries, read where they lie: DLPack says where, ml_dtypes knows the bfloat16 that NumPy lacks."""
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+HOST = {1, 3, 11, 13}       # DLPack's kDLCPU, and what a GPU shares with it: kDLCUDAHost, kDLROCMHost, kDLCUDAManaged
+DEVICES = {2: "CUDA", 8: "Metal", 10: "ROCm", 14: "oneAPI"}
+
+
+def as_numpy(x: Any) -> NDArray[Any]:
+    """x as an ndarray of the same memory, where x is an array of the CPU's; else what NumPy makes of it."""
+    if not hasattr(x, "__dlpack_device__"):
+        return np.asanyarray(x)
+    kind = type(x).__name__
+    try:
+        device = int(x.__dlpack_device__()[0])
+        if device in HOST and not hasattr(x, "__array__"):
+            return np.from_dlpack(x)
+    except (BufferError, RuntimeError, ValueError) as error:
+        raise TypeError(f"expected an array that NumPy can read where it lies, got {kind}: {error}; copy it into a "
+                        "NumPy array first") from error
+    if device not in HOST:
+        raise TypeError(f"expected an array in the memory of the CPU, got {kind} on a device of "
+                        f"{DEVICES.get(device, f'DLPack type {device}')}; copy it there first, by x.cpu() in PyTorch, "
+                        "jax.device_get(x) in JAX, x.get() in CuPy")
+    if getattr(x, "requires_grad", False):
+        raise TypeError(f"got a {kind} that requires a gradient, which does not pass through here; give x.detach()")
+    if str(getattr(x, "dtype", None)) == "torch.bfloat16":
+        return np.asarray(x.view(import_module("torch").int16)).view(bfloat16())
+    return np.asanyarray(x)
+
+
+def bfloat16() -> Any:
+    try:
+        import ml_dtypes
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("a tensor of bfloat16 is read with ml_dtypes, which is not installed; install it "
+                                  "with: pip install ml_dtypes", name=error.name) from error
+    return ml_dtypes.bfloat16

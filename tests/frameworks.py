@@ -1,0 +1,90 @@
+"""Frameworks for the tests of the bridges, and what their single precision may cost."""
+
+import os
+
+import numpy as np
+import pytest
+
+from bnstream import BatchNorm
+
+U = 2.0**-24
+
+
+def require(name):
+    """A framework; where it is not there, the tests are skipped. Keras runs on PyTorch, or on what KERAS_BACKEND says."""
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    return pytest.importorskip(name)
+
+
+def a_batch(shape, channel_axis, seed=0):
+    """float32, each channel with a mean and a scale of its own."""
+    r = np.random.default_rng(seed)
+    along = [shape[channel_axis] if axis == channel_axis % len(shape) else 1 for axis in range(len(shape))]
+    x = r.standard_normal(shape) * r.uniform(0.5, 2, along) + r.uniform(-2, 2, along)
+    return x.astype(np.float32)
+
+
+def a_layer(num_features, channel_axis, momentum=0.1, dtype="float32", **settings):
+    """One that has seen something; its arrays are numbers of its dtype, so that a framework can hold them."""
+    bn = BatchNorm(num_features, channel_axis=channel_axis, momentum=momentum, dtype=dtype, **settings)
+    if bn.affine:
+        bn.gamma, bn.beta = np.linspace(-1, 2.5, num_features), np.linspace(1, -3, num_features)
+    bn.running_mean = np.linspace(-2, 1, num_features).astype(dtype)
+    bn.running_var = np.linspace(0.5, 4, num_features).astype(dtype)
+    bn.num_batches_tracked = 1
+    return bn
+
+
+class Bounds:
+    """How far single precision may lead a framework from us, whatever the order of its sums.
+
+    A sum of n terms errs by n u of their magnitudes. With a the largest |x| of a channel the mean of a batch errs by
+    n u a, its variance, E[x**2] - E[x]**2 at worst, by 3 n u a**2; in inference they are given. Then xhat errs by the
+    error of the mean in sd and by itself times d, the relative error of the variance, as |(1 + d)**-0.5 - 1| < |d| for
+    |d| < 1/2. mean, var, eps, scale and shift are rounded, and each operation is: 8 u of the terms of y, s |x|, s |mean|
+    and |beta| for s = |gamma| / sd. Our own half an ulp is one of the eight. A batch is in the running estimates with
+    its weight; that they are kept in single precision costs 4 u.
+    """
+
+    def __init__(self, bn, x):
+        """Before the call of the layer."""
+        axis = bn.channel_axis % x.ndim
+        self.axes = tuple(i for i in range(x.ndim) if i != axis)
+        wide = x.astype(np.float64)
+        a = np.abs(wide).max(self.axes)
+        mean, var = (wide.mean(self.axes), wide.var(self.axes)) if bn.training else (bn.running_mean, bn.running_var)
+        n_u = x.size // x.shape[axis] * U if bn.training else 0.0
+        of_mean, of_var = n_u * a, 3 * n_u * a**2
+        assert (of_var < var / 2).all()
+        gamma, beta = (np.abs(bn.gamma), np.abs(bn.beta)) if bn.affine else (1.0, 0.0)
+        scale = gamma / np.sqrt(var + bn.eps)
+        farthest = np.abs(wide - np.expand_dims(mean, self.axes)).max(self.axes)
+        y = scale * of_mean + scale * farthest * of_var / var + 8 * U * (scale * (a + np.abs(mean)) + beta)
+        self.y = np.expand_dims(y, self.axes)
+        self.running_mean = bn.momentum * of_mean + 4 * U * (np.abs(bn.running_mean) + a)
+        self.running_var = bn.momentum * of_var + 4 * U * (bn.running_var + a**2)
+
+
+def assert_within(ours, theirs, bound):
+    share = (np.abs(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)) / bound).max()
+    assert share <= 1, f"they differ by {share:.3g} of the bound"
+
+
+def compare(bn, x, call):
+    """One batch in both, in the mode that bn is in; `call(x)` answers y and the running estimates of the other."""
+    bounds = Bounds(bn, x)
+    y, running_mean, running_var = call(x)
+    assert_within(bn(x), y, bounds.y)
+    assert_within(bn.running_mean, running_mean, bounds.running_mean)
+    assert_within(bn.running_var, running_var, bounds.running_var)
+
+
+def assert_bounds_break(bn, x, new_call):
+    """By a setting or a parameter that is wrong."""
+    spoils = {"eps": bn.eps + 2e-3, "gamma": bn.gamma[::-1], "momentum": 1 - bn.momentum,
+              "running_ddof": 1 - bn.running_ddof}
+    for name, value in spoils.items():
+        wrong = bn.copy().train()
+        setattr(wrong, name, value)
+        with pytest.raises(AssertionError, match="of the bound"):
+            compare(wrong, x, new_call(bn))
