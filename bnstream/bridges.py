@@ -82,7 +82,8 @@ def to_keras(bn: BatchNorm, ndim: int, settings: dict[str, Any]) -> Any:
 def from_flax(layer: Any, variables: Mapping[str, Any] | None, settings: dict[str, Any]) -> BatchNorm:
     linen, nnx = framework("flax").linen, import_module("flax.nnx")
     require_kind(layer, (linen.BatchNorm, nnx.BatchNorm), "a flax.nnx.BatchNorm or a flax.linen.BatchNorm")
-    arrays = members(layer, "flax")
+    used = {"scale": layer.use_scale, "bias": layer.use_bias}      # what is not used is a Param of None in Flax 0.10
+    arrays = {name: values for name, values in members(layer, "flax").items() if used.get(name, True)}
     if isinstance(layer, linen.BatchNorm):
         if variables is None and layer.scope is None:
             raise ValueError("a flax.linen.BatchNorm has no arrays of its own; pass its variables, as of layer.init")

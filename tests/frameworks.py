@@ -11,7 +11,7 @@ U = 2.0**-24
 
 
 def require(name):
-    """A framework; where it is not there, the tests are skipped. Keras runs on PyTorch, or on what KERAS_BACKEND says."""
+    """A framework; without it the tests are skipped. Keras runs on PyTorch, or on what KERAS_BACKEND says."""
     os.environ.setdefault("KERAS_BACKEND", "torch")
     return pytest.importorskip(name)
 
@@ -41,9 +41,9 @@ class Bounds:
     A sum of n terms errs by n u of their magnitudes. With a the largest |x| of a channel the mean of a batch errs by
     n u a, its variance, E[x**2] - E[x]**2 at worst, by 3 n u a**2; in inference they are given. Then xhat errs by the
     error of the mean in sd and by itself times d, the relative error of the variance, as |(1 + d)**-0.5 - 1| < |d| for
-    |d| < 1/2. mean, var, eps, scale and shift are rounded, and each operation is: 8 u of the terms of y, s |x|, s |mean|
-    and |beta| for s = |gamma| / sd. Our own half an ulp is one of the eight. A batch is in the running estimates with
-    its weight; that they are kept in single precision costs 4 u.
+    |d| < 1/2. mean, var, eps, scale and shift are rounded, and each operation is: 8 u of the terms of y, s |x|,
+    s |mean| and |beta| for s = |gamma| / sd. Our own half an ulp is one of the eight. A batch is in the running
+    estimates with its weight; that they are kept in single precision costs 4 u.
     """
 
     def __init__(self, bn, x):

@@ -27,7 +27,7 @@ def test_a_backend_that_is_missing(tmp_path, monkeypatch):
     (tmp_path / "keras.py").write_text("import a_backend_that_is_missing", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "keras", raising=False)
-    with pytest.raises(ModuleNotFoundError, match="^No module named 'a_backend_that_is_missing'$"):
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'a_backend_that_is_missing'$"):
         BatchNorm(3).to_keras()
 
 

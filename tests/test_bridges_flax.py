@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from frameworks import a_batch, a_layer, assert_bounds_break, compare, require
+from frameworks import a_batch, a_layer, assert_bounds_break, compare
 
 from bnstream import BatchNorm
 
-require("flax")
+pytest.importorskip("flax")
 import jax
 import jax.numpy as jnp
 from flax import linen, nnx
@@ -106,6 +106,7 @@ def test_round_trip(dtype, affine, training, kind):
         return made if kind == "linen" else (made,)
 
     layer = there(bn)
+    assert layer[0].param_dtype == jnp.dtype(dtype)
     assert layer[0].use_running_average == (not training if kind == "nnx" else None)     # Linen takes it with each call
     again = BatchNorm.from_flax(*layer, **({} if affine else {"dtype": dtype}))
     assert again == bn
@@ -150,7 +151,7 @@ def test_a_layer_within_a_network():
     bn = BatchNorm.from_flax(network.bind(variables).bn)
     assert not bn.training
     assert bn.num_features == 5
-    with pytest.raises(ValueError, match=r"expected the variables of this layer alone, .* got \{.*'batch_stats': \['bn'\]"):
+    with pytest.raises(ValueError, match=r"the variables of this layer alone, .* got \{.*'batch_stats': \['bn'\]"):
         BatchNorm.from_flax(linen.BatchNorm(), variables)
     with pytest.raises(ValueError, match=r"got \{'scale': '\w+'\}; of a network take those under its name"):
         BatchNorm.from_flax(linen.BatchNorm(), {"scale": jnp.ones(3)})

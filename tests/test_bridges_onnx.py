@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from frameworks import Bounds, a_batch, a_layer, assert_within, require
+from frameworks import Bounds, a_batch, a_layer, assert_within
 
 from bnstream import BatchNorm
 
-onnx = require("onnx")
+pytest.importorskip("onnx")
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 SHAPES = [(16, 5), (8, 5, 6), (4, 5, 6, 7), (2, 5, 3, 4, 3)]
@@ -14,8 +15,9 @@ INPUTS = ("scale", "B", "input_mean", "input_var")
 
 
 def run(model, x):
-    runtime = require("onnxruntime")
-    return runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"X": x})[0]
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"X": x})[0]
 
 
 def a_model(nodes=("bn1", "bn2"), constants=False, training_mode=None, **attributes):
@@ -27,7 +29,7 @@ def a_model(nodes=("bn1", "bn2"), constants=False, training_mode=None, **attribu
         keys = [f"{i}.{key}" for key in INPUTS]
         tensors = [numpy_helper.from_array(np.full(5, 1.0 + i + j, np.float32), key) for j, key in enumerate(keys)]
         if constants:
-            made += [helper.make_node("Constant", [], [key], value=tensor) for key, tensor in zip(keys, tensors, strict=True)]
+            made += [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in tensors]
         else:
             initializers += tensors
         outputs = [f"Y{i}", *([f"mean{i}", f"var{i}"] if training_mode else [])]
@@ -157,7 +159,7 @@ def test_no_such_node(model, node, message):
 def test_computed_arrays():
     model = a_model(nodes=("bn",))
     model.graph.node[0].input[3] = "X"
-    with pytest.raises(ValueError, match=r"expected input_mean of the node to be an initializer or a Constant, got 'X'"):
+    with pytest.raises(ValueError, match=r"expected input_mean of the node to be an initializer .*, got 'X'"):
         BatchNorm.from_onnx(model)
 
 

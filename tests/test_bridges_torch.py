@@ -1,12 +1,14 @@
 """Layers of PyTorch in and out: the same inference and training, the same bits on a round trip."""
 
+import sys
+
 import numpy as np
 import pytest
-from frameworks import require
 
 from bnstream import BatchNorm, Moments
 
-torch = require("torch")
+pytest.importorskip("torch")
+import torch
 from test_torch_parity import SHAPES, Bounds, assert_close, compare, data, pair
 
 KINDS = {2: torch.nn.BatchNorm1d, 3: torch.nn.BatchNorm1d, 4: torch.nn.BatchNorm2d, 5: torch.nn.BatchNorm3d}
@@ -113,6 +115,21 @@ def test_a_layer_without_bias():
     assert bn.beta.tolist() == [0] * 5
 
 
+def test_parameters_of_another_dtype():
+    """Theirs is the layer's, as running estimates are float64 in any."""
+    layer = theirs((16, 5))
+    layer.weight, layer.bias = (torch.nn.Parameter(p.detach().half()) for p in (layer.weight, layer.bias))
+    bn = BatchNorm.from_torch(layer)
+    assert bn.dtype == np.float16
+    assert bn.running_var.tolist() == layer.running_var.tolist()
+
+
+def test_bfloat16_without_ml_dtypes(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(ModuleNotFoundError, match="the layer has dtype bfloat16, which needs ml_dtypes; install it with"):
+        BatchNorm.from_torch(torch.nn.BatchNorm1d(3, dtype=torch.bfloat16))
+
+
 def test_settings_come_first():
     bn = BatchNorm.from_torch(theirs((16, 5)), channel_axis=-1, names=list("abcde"), nan_policy="omit", momentum=0.5)
     assert (bn.channel_axis, bn.names, bn.nan_policy, bn.momentum) == (-1, tuple("abcde"), "omit", 0.5)
@@ -162,7 +179,7 @@ def test_from_torch_refuses(layer, error, message):
 
 
 def test_to_torch_refuses():
-    with pytest.raises(ValueError, match=r"axis 1 in PyTorch, and axis -1 in this layer; .* set channel_axis = 1 on a copy"):
+    with pytest.raises(ValueError, match=r"axis 1 in PyTorch, and axis -1 in this layer; .* set channel_axis = 1 on"):
         BatchNorm(3, channel_axis=-1).to_torch()
     with pytest.raises(ValueError, match=r"PyTorch has no such Batch Renormalization; set renorm = False on a copy"):
         BatchNorm(3, renorm=True).to_torch()
