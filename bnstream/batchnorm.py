@@ -759,15 +759,15 @@ class BatchNorm:
 
         Notes
         -----
-        Inference is the same, and training, but for ``momentum=None``: PyTorch then averages the means and variances of
-        batches, here they are of all values together. The next batch in training starts them anew, and the count too.
+        With ``momentum=None`` PyTorch averages the means and variances of batches, and here they are of all values
+        together: such averages serve inference; the next batch in training starts anew, the count of batches, too.
 
         Examples
         --------
         >>> import bnstream, torch
-        >>> bnstream.BatchNorm.from_torch(torch.nn.BatchNorm2d(3, momentum=0.2).eval())
-        BatchNorm(3, eps=1e-05, momentum=0.2, affine=True, channel_axis=1, dtype='float32', running_ddof=1, \
-nan_policy='raise', renorm=False, r_max=3.0, d_max=5.0): inference, 0 batches
+        >>> bn = bnstream.BatchNorm.from_torch(torch.nn.BatchNorm2d(3, momentum=0.2).eval())
+        >>> bn.momentum, bn.training
+        (0.2, False)
         """
         from bnstream.bridges import from_torch
 
