@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from bnstream.moments import Moments, _restore
+from bnstream.moments import Moments, _restore, _state_of
 
 
 class RunningMeanStd:
@@ -72,7 +72,7 @@ class RunningMeanStd:
 
     def _exact(self) -> Any:
         """count, mean and variance, as rows 0, 1 and 3."""
-        rows: Any = self._moments.__reduce__()[1][3]        # of one moment, whatever other threads do
+        rows: Any = _state_of(self._moments)        # of one moment, whatever other threads do
         if rows is None:
             return self._start
         rows[3] /= rows[0]

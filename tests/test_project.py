@@ -32,8 +32,8 @@ def test_names():
     modules = {name for name in public if inspect.ismodule(getattr(bnstream, name))}
     assert public - modules == set(bnstream.__all__)
     members = {name for name in dir(bnstream.Moments) if not name.startswith("_")}
-    assert members == {"axis", "copy", "m2", "mean", "merge", "n", "names", "nan_policy", "plot", "shape", "std",
-                       "update", "var"}
+    assert members == {"axis", "copy", "effective_n", "m2", "mean", "merge", "n", "names", "nan_policy", "plot", "shape",
+                       "std", "update", "var"}
     members = {name for name in dir(bnstream.BatchNorm(3)) if not name.startswith("_")}
     assert members == {name.partition(".")[2] for name in METHODS if name.startswith("BatchNorm.")} | {
         "affine", "beta", "channel_axis", "d_max", "dtype", "eps", "gamma", "grad_beta", "grad_gamma", "momentum",
@@ -66,13 +66,13 @@ def test_version():
 
 def test_signatures():
     assert str(inspect.signature(bnstream.mean_var)).replace("bint ", "") == (
-        "(x, axis=0, *, ddof=0, dtype=None, keepdims=False, nan_policy='propagate', n_threads=None)")
+        "(x, axis=0, *, ddof=0, dtype=None, keepdims=False, nan_policy='propagate', where=None, n_threads=None)")
     assert str(inspect.signature(bnstream.normalize)).replace("double ", "") == (
         "(x, mean, var, gamma=None, beta=None, *, eps=0.0, channel_axis=-1, out=None, n_threads=None)")
     plain = re.sub("double |bint ", "", str(inspect.signature(bnstream.batch_norm)))
     assert plain == (
         "(x, running_mean, running_var, gamma=None, beta=None, *, training=False, momentum=0.1, eps=1e-05, "
-        "channel_axis=1, out=None, running_ddof=1.0, nan_policy='raise', n_threads=None)")
+        "channel_axis=1, out=None, running_ddof=1.0, nan_policy='raise', where=None, n_threads=None)")
     assert ", ".join(inspect.signature(bnstream.BatchNorm).parameters) == (
         "num_features, eps, momentum, affine, channel_axis, dtype, running_ddof, nan_policy, track_pooled, renorm, "
         "r_max, d_max, names")
