@@ -32,8 +32,8 @@ def test_names():
     modules = {name for name in public if inspect.ismodule(getattr(bnstream, name))}
     assert public - modules == set(bnstream.__all__)
     members = {name for name in dir(bnstream.Moments) if not name.startswith("_")}
-    assert members == {"axis", "copy", "effective_n", "m2", "mean", "merge", "n", "names", "nan_policy", "plot", "shape",
-                       "std", "update", "var"}
+    assert members == {"axis", "copy", "effective_n", "m2", "mean", "merge", "n", "names", "nan_policy", "plot",
+                       "shape", "std", "update", "var"}
     members = {name for name in dir(bnstream.BatchNorm(3)) if not name.startswith("_")}
     assert members == {name.partition(".")[2] for name in METHODS if name.startswith("BatchNorm.")} | {
         "affine", "beta", "channel_axis", "d_max", "dtype", "eps", "gamma", "grad_beta", "grad_gamma", "momentum",

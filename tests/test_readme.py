@@ -8,11 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from frameworks import require
 
 import bnstream
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 N_ROWS = 1000
+SHOWN = {       # what the blocks must have made
+    "sklearn": ["assert scaler.n_samples_seen_ == 65536", "assert abs(scaler.mean_ - 1e6).max() < 1",
+                "assert scaler.mean_.tolist() == StandardScaler().fit(x).mean_.tolist()"],
+    "dask": ["assert stats.compute().n == 100_000", "assert abs(scaled.compute().std() - 1) < 1e-9"],
+    "torch": ["assert abs(bn(z) - net[1](z).detach().numpy()).max() < 1e-5"],
+    "keras": ["assert layer.name == 'normalize'", "assert (bn.channel_axis, bn.momentum) == (-1, 0.01)"],
+    "flax": ["assert variables['batch_stats']['mean'].shape == layer.mean.shape == (256,)"],
+    "onnx": ["assert bn.num_features == 256"],
+    "gymnasium": ["assert rms.count > 100", "assert abs(observations).max() < 10"],
+    "mpi4py": ["assert m == bnstream.Moments().update(x)"],
+}
 
 
 def blocks(language):
@@ -35,12 +47,25 @@ def data(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.parametrize("package", re.findall(r"^```python needs (\w+)$", README, re.MULTILINE))
+def test_adapters(package, tmp_path, monkeypatch):
+    """Each with its package alone, beside what stands above."""
+    require(package)
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).normal(1e6, 1.0, (65536, 256)).astype(np.float32)
+    names = {"np": np, "bnstream": bnstream, "x": x}
+    (block,) = blocks(f"python needs {package}")
+    exec(block, names)
+    exec("\n".join(SHOWN.get(package, [])), names)
+
+
 def test_python(capsys, data):
     names = {}
     for block in blocks("python"):
         exec(block, names)
     assert len(blocks("python")) == 3
     assert names["m"].n == 65536
+    assert not names["z"][~names["mask"]].any()
     assert names["y"].shape == (65536, 256)
     assert names["images"].dtype == "float32"
     assert names["bn"].running_mean == pytest.approx(1e6, rel=1e-6)
