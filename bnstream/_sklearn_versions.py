@@ -1,0 +1,30 @@
+"""What scikit-learn calls otherwise, or has not got, in some of its versions from 1.4 on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+try:
+    from sklearn.utils.validation import validate_data  # type: ignore[import-untyped]
+
+    ANY_VALUES = {"ensure_all_finite": False}
+except ImportError:         # 1.4 and 1.5
+    ANY_VALUES = {"force_all_finite": False}
+
+    def validate_data(scaler: Any, X: Any, **options: Any) -> Any:
+        return scaler._validate_data(X, **options)
+
+
+@contextmanager
+def fit_task(scaler: Any, X: Any, y: Any, sample_weight: Any) -> Iterator[None]:
+    """Tells callbacks of a fit; they came with 1.9."""
+    if not hasattr(scaler, "_init_callback_context"):
+        yield
+        return
+    told = {"estimator": scaler, "X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
+    context = scaler._init_callback_context()
+    context.call_on_fit_task_begin(**told)
+    yield
+    context.call_on_fit_task_end(**told, reconstruction_attributes={})
