@@ -93,18 +93,19 @@ def column_moments(x: Any, weights: Array | None) -> Moments:
     return _restore(0, "omit", True, stored).merge(_restore(0, "omit", True, zeros))
 
 
-def table_state(values: Array, w: Array | None) -> Array:
+def table_state(values: Array, w: Array | None) -> Any:
     """The state of each column of a table. `Moments` takes weights of rows; where each element has its own, each is
     the state of one value, and these are merged by halves."""
     if w is None or values.shape[1] == 1:
         rows = None if w is None else w[:, 0]
-        return _state_of(Moments(nan_policy="omit").update(values, weights=rows, n_threads=1))     # too few for two
+        return _state_of(Moments(nan_policy="omit").update(values, weights=rows, n_threads=1))      # too few for two
     n = np.where(np.isnan(values), 0, w)
-    states = np.stack([n, np.where(n, values, 0), *np.zeros((4, *n.shape)), n * n])
-    while states.shape[1] > 1:
-        a, b = (_restore(0, "omit", True, half.reshape(7, -1)) for half in np.split(states, 2, axis=1))
-        states = _state_of(a.merge(b)).reshape(7, -1, n.shape[1])
-    return states[:, 0]
+    state: Any = np.stack([n, np.where(n, values, 0), *np.zeros((4, *n.shape)), n * n])
+    while state.shape[1] > 1:
+        a, b = (_restore(0, "omit", True, half.reshape(7, -1)) for half in np.split(state, 2, axis=1))
+        state = _state_of(a.merge(b))
+        state = state.reshape(7, -1, n.shape[1])
+    return state[:, 0]
 
 
 def pair_sum(w: Array) -> tuple[Array, Array]:
