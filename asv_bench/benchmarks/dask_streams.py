@@ -1,0 +1,63 @@
+"""Moments and normalization of dask arrays by two threads of one process, beside dask's own mean and variance, and
+beside one call of bnstream on the whole. 256 MiB of float32 in 64 chunks, in memory."""
+
+import bnstream
+
+from .base import Timed, named, once
+from .data import array
+from .timing import optional
+
+CHUNKS, ROWS, CHANNELS = 64, 1024, 1024
+
+
+def dask_array():
+    """An array, and the same as a dask array whose chunks are views of it; dask's own from_array copies it first."""
+    da = optional("dask.array")
+    if da is None or optional("bnstream.dask") is None:
+        raise NotImplementedError("this needs dask, and a bnstream that knows of it")
+    x = array((CHUNKS * ROWS, CHANNELS), "float32")
+    views = {("x", i, 0): x[i * ROWS:(i + 1) * ROWS] for i in range(CHUNKS)}
+    return x, da.Array(views, "x", ((ROWS,) * CHUNKS, (CHANNELS,)), dtype=x.dtype)
+
+
+def in_memory(x, _):
+    return lambda: bnstream.mean_var(x, n_threads=2)
+
+
+def by_bnstream(_, x):
+    from bnstream.dask import moments
+
+    return lambda: moments(x).compute(scheduler="threads", num_workers=2)
+
+
+def by_dask(_, x):
+    import dask
+
+    return lambda: dask.compute(x.mean(axis=0), x.var(axis=0), scheduler="threads", num_workers=2)
+
+
+def normalized(_, x):
+    from bnstream.dask import moments, normalize
+
+    y = normalize(x, moments(x))[::ROWS]        # the results of all chunks are made, and few of their rows kept
+    return lambda: y.compute(scheduler="threads", num_workers=2)
+
+
+WAYS = {"mean_var of the whole": in_memory, "bnstream.dask.moments": by_bnstream, "dask mean and var": by_dask,
+        "bnstream.dask.normalize": normalized}
+
+
+class Dask(Timed):
+    """float32."""
+
+    repeat = (3, 10, 1.0)
+    params = (list(WAYS),)
+    param_names = ("way",)
+
+    @once
+    def setup(self, way):
+        self.call = WAYS[way](*dask_array())
+
+    @named("dask, 64 chunks of 4 MiB on 2 threads")
+    def time_dask(self, way):
+        self.call()
