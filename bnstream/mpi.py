@@ -39,4 +39,4 @@ def merge(a: object, b: object, datatype: object = None) -> Moments | RunningMea
 
 
 # Not commutative: b + a may differ in the last bits.
-MERGE = MPI.Op.Create(merge, commute=False)
+MERGE = MPI.Op.Create(merge, commute=False)  # type: ignore[arg-type,unused-ignore]
