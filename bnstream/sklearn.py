@@ -305,11 +305,12 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
             if getattr(other, name) != getattr(self, name):
                 raise ValueError(f"expected a scaler with {name}={getattr(self, name)} as here, got "
                                  f"{getattr(other, name)}")
-        names, others = (getattr(scaler, "feature_names_in_", None) for scaler in (self, other))
-        if ours is not None and ours.shape != theirs.shape:
-            raise ValueError(f"expected a scaler of {ours.shape[0]} features as here, got one of {theirs.shape[0]}")
-        if ours is not None and names is not None and others is not None and list(names) != list(others):
-            raise ValueError(f"expected a scaler of the features {list(names)} as here, got {list(others)}")
+        if ours is not None:
+            if ours.shape != theirs.shape:
+                raise ValueError(f"expected a scaler of {ours.shape[0]} features as here, got one of {theirs.shape[0]}")
+            names, others = (getattr(scaler, "feature_names_in_", None) for scaler in (self, other))
+            if names is not None and others is not None and list(names) != list(others):
+                raise ValueError(f"expected a scaler of the features {list(names)} as here, got {list(others)}")
         self._take_in(theirs)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(other, name):

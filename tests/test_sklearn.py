@@ -283,6 +283,10 @@ def test_merge_goes_by_names(unchanged):
     assert a.merge(of(X)).feature_names_in_.tolist() == list("abc")
     assert of(X).merge(a).feature_names_in_.tolist() == list("abc")
     assert (StandardScaler() + a).get_feature_names_out().tolist() == list("abc")
+    refused = StandardScaler()
+    with pytest.raises(ValueError, match="Input X contains infinity"):
+        refused.fit(pd.DataFrame({"x": [np.inf]}))
+    assert refused.merge(a).feature_names_in_.tolist() == list("abc")
 
 
 def test_fit_forgets():

@@ -5,12 +5,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from arrays import HARD, rng, with_gaps
-from oracle import EPS, Exact, assert_within, exact, exact_states
+from oracle import EPS, Exact, assert_within, exact_states
+
+from bnstream import Moments
 
 sklearn = pytest.importorskip("sklearn")
 preprocessing = pytest.importorskip("sklearn.preprocessing")
 sparse = pytest.importorskip("scipy.sparse")
 StandardScaler = pytest.importorskip("bnstream.sklearn").StandardScaler
+sparse_moments = pytest.importorskip("bnstream._sparse").sparse_moments
 
 MAKERS = {"dense": np.asarray, "csr": sparse.csr_array, "csc": sparse.csc_array}
 X = rng().standard_normal((60, 3)) + 5
@@ -45,9 +48,11 @@ def test_whole_weights_repeat(make, name):
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("share", [0.02, 1.0])
-def test_any_weights(make, share):
+@pytest.mark.parametrize("name", ["offset 1e8", "offset 1e15"])
+def test_any_weights(make, share, name, monkeypatch):
     """Of columns that are mostly zero, stored in full, or not at all; NaN has no weight."""
-    x = with_gaps(np.insert(HARD["offset 1e8"][:1000], 1, 0, axis=1))
+    monkeypatch.setattr("bnstream._sparse.BLOCK", 1500)
+    x = with_gaps(np.insert(HARD[name][:1000], 1, 0, axis=1))
     x[np.isinf(x)] = np.nan
     x[rng(3).random(x.shape) > share] = 0
     x[:, 1] = 0
@@ -60,16 +65,39 @@ def test_any_weights(make, share):
 
 @pytest.mark.parametrize("make", ["csr", "csc"])
 @pytest.mark.parametrize("n_stored", [3, 40, 6000])
-def test_few_zeros_weigh_much(make, n_stored, monkeypatch):
+@pytest.mark.parametrize(("name", "least"), [("offset 1e8", 1e-9), ("offset 1e15", 0)])
+def test_few_zeros_weigh_much(make, n_stored, name, least, monkeypatch):
     """Far from zero, they make the variance of a column, and their weight is what is left of that of all."""
-    x = HARD["offset 1e8"][:n_stored + 1].copy()
+    x = HARD[name][:n_stored + 1].copy()
     x[-1] = 0
     w = rng(6).uniform(0, 1, len(x))
-    w[-1] = 1e-9
+    w[-1] = least
     for long in (16, 8192):
         monkeypatch.setattr("bnstream._sparse.LONG", long)
         scaler = of(MAKERS[make], x, w)
         assert_within(scaler.mean_, scaler.var_, [weighted(column, w) for column in x.T])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_zeros_weigh_nothing(seed):
+    """A column without zeros, or with one of weight 0, has none, though of weights this far apart sums err at 1e-32."""
+    w = 10 ** rng(seed).uniform(-10, 10, 701)
+    w[-1] = 0
+    x = HARD["offset 1e15"][:701].copy()
+    x[-1, 0] = 0
+    scaler = of(sparse.csc_array, x, w)
+    assert_within(scaler.mean_, scaler.var_, [weighted(column, w) for column in x.T])
+    w[-1] = 1
+    scaler = of(sparse.csc_array, x[:, 1:], w)
+    assert_within(scaler.mean_, scaler.var_, [weighted(column, w) for column in x[:, 1:].T])
+
+
+@pytest.mark.parametrize("make", ["csr", "csc"])
+def test_effective_n(make):
+    """The state itself knows how many samples of equal weight these are worth."""
+    x, w = np.where(rng(8).random((500, 4)) < [0, 0.1, 0.7, 1], 1.0, 0.0), rng(9).uniform(0, 1, 500)
+    got, wanted = sparse_moments(MAKERS[make](x), w), Moments().update(x, weights=w)
+    np.testing.assert_allclose(got.effective_n, np.broadcast_to(wanted.effective_n, 4), rtol=1e-13)
 
 
 def test_weight_zero_is_absence():
@@ -137,4 +165,3 @@ def test_as_scikit_learn():
     ours, theirs = StandardScaler().fit(X, sample_weight=w), preprocessing.StandardScaler().fit(X, sample_weight=w)
     for name in ("mean_", "var_", "scale_", "n_samples_seen_"):
         np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-12)
-    assert exact(X[:, 0]).n == 60
