@@ -126,7 +126,8 @@ cdef class Forward:
         return kept != 0 and kept & (kept - 1) == 0
 
     cdef int set_where(self, object where) except -1:
-        self.where = mask_of(where, self.x, self.axes)
+        cdef ndarray mask = mask_of(where, self.x, self.axes)
+        self.where = None if mask is None else mask.copy()      # kept for backward
         return 0
 
     cdef int set_statistics(self, object mean, object var, str prefix) except -1:

@@ -210,11 +210,14 @@ cdef ndarray weights_of(object weights, object where, ndarray x, unsigned long l
     w = positions(weights, "weights", x, axes)
     if w.dtype.kind not in "fiub" and w.dtype.name != "bfloat16":
         raise TypeError(f"weights must be of real numbers, got dtype {w.dtype}")
-    w = w.astype(np.float64, copy=False)
-    if w.size and not (w.min() >= 0 and w.sum() < np.inf):
-        raise ValueError(f"weights must be finite and not negative, got {w.min()} to {w.max()}; leave rows out with weight "
-                         "0, or with where=")
-    return w if mask is None else np.where(mask, w, 0.0)
+    w = w.astype(np.float64, copy=False) if mask is None else np.where(mask, w, 0.0)
+    least = w.min(initial=np.inf)
+    if least == 0:
+        least = w.min(initial=np.inf, where=w != 0)
+    if not (least >= 1e-100 and w.max(initial=0) <= 1e100):       # their squares are added up, too
+        raise ValueError(f"weights must be finite and not negative, 0 or from 1e-100 to 1e100, got {w.min()} to {w.max()}; "
+                         "scale them, or leave rows out with weight 0, or with where=")
+    return w
 
 
 cdef int set_weights(View *view, ndarray weights) except -1:

@@ -417,9 +417,9 @@ class BatchNorm(Exchange):
         if self.nan_policy != "propagate" and not np.isfinite(moments.mean + moments.m2).all():
             raise ValueError("there is NaN or inf in the statistics; leave such data out, or make the layer with "
                              "nan_policy='propagate'")
-        n = np.broadcast_to(np.asarray(moments.n, np.float64), self.num_features)
+        n = np.broadcast_to(moments.effective_n, self.num_features)
         if n.min() <= self.running_ddof:
-            raise ValueError(f"the variance of a channel with {int(n.min())} values is not known; give more data")
+            raise ValueError(f"the variance of a channel with {n.min():g} values is not known; give more data")
         self._running[:4] = moments.mean, moments.var(self.running_ddof), 1 / n, np.zeros(self.num_features)
 
     def backward(self, dy: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:

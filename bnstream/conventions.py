@@ -213,8 +213,9 @@ def require_channels(m: Moments) -> int:
 
 
 def known_var(m: Moments, ddof: int) -> NDArray[np.float64]:
-    if np.min(m.n) <= ddof:
-        raise ValueError(f"a channel has {np.min(m.n)} values, too few for the variance with ddof {ddof} that is the "
+    least = np.min(m.effective_n)
+    if least <= ddof:
+        raise ValueError(f"a channel has {least:g} values, too few for the variance with ddof {ddof} that is the "
                          "convention here; give more data")
     return m.var(ddof)
 
@@ -269,13 +270,15 @@ def from_scaler(given: Arrays) -> Moments:
     if mean.ndim != 1 or var.shape != mean.shape or n.shape not in ((), mean.shape):
         raise ValueError("expected mean_ and var_ of one shape (features,) and n_samples_seen_ of this shape or (), "
                          f"got {told(given)}")
-    if not ((n >= 0) & (n < 2**53) & (n == np.rint(n))).all():
-        raise ValueError(f"n_samples_seen_ must be whole numbers, of a fit without sample_weight, got {n}")
+    if not ((n >= 0) & (n < 2**53)).all():
+        raise ValueError(f"n_samples_seen_ must be numbers from 0 to 2**53, got {n}")
     if (var < 0).any():
         raise ValueError(f"var_ must not be negative, got {var.min()}")
     counts = np.broadcast_to(n, mean.shape)
     state = np.stack([counts, mean, np.zeros_like(mean), var * counts, np.zeros_like(mean)])
     state[1:, counts == 0] = 0
+    if (n != np.rint(n)).any():     # of a fit with sample_weight, whose squares nobody knows: as if they were 1
+        state = np.concatenate([state, [np.zeros_like(mean), counts]])
     if not np.isfinite(state).all():
         raise ValueError(f"mean_ and var_ must be finite where n_samples_seen_ is not 0, got mean_ {mean}, var_ {var}")
     names = given.get("feature_names_in_")

@@ -144,8 +144,8 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
         raise MemoryError("no memory for the scratch of mean_var")
     if policy == RAISE and view.n_rows and not np.isfinite(mean).all():
         # Too large for the dtype is no fault of the data.
-        wide, _ = mean_var(a, axis, dtype=np.float64, keepdims=keepdims, where=where, n_threads=n_threads)
-        if mask is None or np.any(where):
+        wide, _ = mean_var(a, axis, dtype=np.float64, keepdims=keepdims, where=mask, n_threads=n_threads)
+        if mask is None or mask.any():
             require_finite(np.asarray(wide))
     return (mean, var) if mean.ndim else (mean[()], var[()])
 

@@ -86,10 +86,10 @@ cdef class Moments:
     A new object is the identity of `merge`: ``sum(parts, Moments())`` holds what one object would that saw all the
     batches. Mean and m2 are each carried as a pair of doubles, so that updates and merges cost no digits [1]_ [2]_:
     however the data was cut, the mean is within 8 eps of ``max(|mean|, sd)`` and the variance within a relative
-    ``16 eps log2(n)``. Of integers n, mean and m2 are the same in every bit, where they differ by less than 2**53.
+    ``16 eps log2(n)``. Of integers n, mean and m2 are the same in every bit, where they differ by less than 2**52.
 
     A call that raises leaves the state as it was. One object may be updated by several threads at once. It pickles, and
-    two objects are equal where they hold the same shape, n, mean and m2 (NaN equal to NaN).
+    two objects are equal where they hold the same shape, n, mean and m2, to the last digit kept (NaN equal to NaN).
 
     References
     ----------
@@ -151,8 +151,8 @@ cdef class Moments:
             Numbers, as for `mean_var`, with the same channels as the batches before. It is read in place. An empty
             batch changes nothing.
         weights : array_like, optional
-            How much each batch position, a row of all channels, counts: finite, at least 0, of the shape of `batch`
-            along the batch axes, or with 1 for any of them. Only their ratios tell in mean and variance.
+            How much each batch position, a row of all channels, counts: 0, or from 1e-100 to 1e100, of the shape of
+            `batch` along the batch axes, or with 1 for any of them. Only their ratios tell in mean and variance.
         where : array_like of bool, optional
             Which batch positions count at all, as True; of the same shape. The others may hold anything.
         n_threads : int, optional
@@ -170,7 +170,7 @@ cdef class Moments:
             bool, or weights are no numbers.
         ValueError
             If its channels are not those of the batches before, an axis is out of range, or it holds NaN or inf under
-            ``nan_policy="raise"``; if weights or `where` have another shape, or a weight is negative or not finite.
+            ``nan_policy="raise"``; if weights or `where` have another shape, or a weight is out of range.
 
         Examples
         --------
@@ -196,6 +196,7 @@ cdef class Moments:
         if view.n_rows == 0 or view.n_channels == 0:
             return self
         self.check_channels(a, axes, view.n_channels)
+        shape = self.shape              # for `take_in`, should another thread come first
         sink.pitch = padded(view.n_channels)
         if sink.pitch > 64:
             part = NULL
@@ -210,18 +211,16 @@ cdef class Moments:
             else:
                 with nogil:
                     failed = kernels.accumulate(&view, &sink, self.policy == OMIT, threads)
-                self.check_channels(a, axes, view.n_channels)   # another thread may have come first
             if failed:
                 raise MemoryError("no memory for the scratch of an update")
             if self.policy == RAISE:
                 self.require_finite_part(a, axes, &sink, view.n_channels)
             if weights is not None:
                 squares = part + ROWS * sink.pitch
-                self.square(a, axes, given, part, squares, threads)
+                self.square(a, axes, given, part, squares, view.n_channels, threads)
             for i in range(ROWS + (squares != NULL)):   # the kernels fill the padding only of whole states
                 for c in range(view.n_channels, sink.pitch):
                     part[i * sink.pitch + c] = 0
-            shape = self.shape
             self.take_in(part, sink.pitch, kept_shape(a, axes, False) if shape is None else shape, NULL, squares)
         finally:
             if part != small:
@@ -229,7 +228,7 @@ cdef class Moments:
         return self
 
     cdef int square(self, ndarray a, unsigned long long axes, ndarray weights, const double *n, double *squares,
-                    int threads) except -1:
+                    Py_ssize_t n_channels, int threads) except -1:
         """The sums of squared weights of each channel: of all of them, or, where some have no value, summed as n is."""
         cdef ndarray part, squared
         cdef View view
@@ -237,22 +236,21 @@ cdef class Moments:
         cdef double total = weights.sum(), least = total, of_all = np.einsum("i,i", weights.ravel(), weights.ravel())
         cdef int failed
         cdef Py_ssize_t c
-        make_view(&view, axes, a)
-        for c in range(view.n_channels):
+        for c in range(n_channels):
             least = min(least, n[c])
             squares[c] = of_all
         if self.policy != OMIT or least > total * (1 - 2.0**-40):
             return 0
         squared = np.square(weights)
         make_view(&view, axes, a, None, None, squared)
-        sink.pitch = padded(view.n_channels)
+        sink.pitch = padded(n_channels)
         part = np.empty((ROWS, sink.pitch))
         sink.state = <double *> cnp.PyArray_DATA(part)
         with nogil:
             failed = kernels.accumulate(&view, &sink, True, threads)
         if failed:
             raise MemoryError("no memory for the scratch of an update")
-        memcpy(squares, sink.state, view.n_channels * sizeof(double))
+        memcpy(squares, sink.state, n_channels * sizeof(double))
         return 0
 
     cdef int check_channels(self, ndarray a, unsigned long long axes, Py_ssize_t n_channels) except -1:

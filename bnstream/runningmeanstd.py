@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from bnstream._dlpack import as_numpy
 from bnstream.moments import Moments, _restore, _state_of
 
 
@@ -147,7 +148,7 @@ class RunningMeanStd:
         2.0
         """
         if self._moments.shape is None:
-            self._require_shape(np.shape(x)[1:])
+            self._require_shape(as_numpy(x).shape[1:])
         self._moments.update(x)
         self._told = []
         return self
@@ -276,6 +277,7 @@ def moments_of(mean: ArrayLike, var: ArrayLike, count: float) -> Moments:
         raise ValueError(f"the count of samples must be finite and not negative, got {count}")
     if count == 0:
         return Moments()
-    state = np.zeros((5, *means.shape))
+    state = np.zeros((5 if float(count).is_integer() else 7, *means.shape))       # a part of a sample is a weight
     state[0], state[1], state[3] = count, means, variances * count
+    state[6:] = count
     return _restore(0, "raise", False, state)

@@ -78,7 +78,7 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
     -----
     Methods, errors, dtypes, and what is done about NaN (missing), inf (refused) and sparse matrices are scikit-learn's.
     Beyond it `merge` and ``+`` join what several scalers have seen, and mean and variance are exact to the last digits
-    however the data was cut [1]_. A `partial_fit` or `merge` that raises leaves the scaler as it was.
+    however the data was cut [1]_. A `partial_fit` or `merge` that raises leaves the statistics as they were.
 
     Attributes may be set, as with scikit-learn's: what is set is the state, with which `transform`, `partial_fit` and
     `merge` go on.

@@ -275,9 +275,9 @@ SCALER = {"mean_": np.zeros(2), "var_": np.ones(2), "n_samples_seen_": np.array(
     ({"var_": np.ones(3)}, r"expected mean_ and var_ of one shape \(features,\) and n_samples_seen_ of this shape or "
                            r"\(\), got mean_ float64 \(2,\), var_ float64 \(3,\)"),
     ({"n_samples_seen_": [5, 5, 5]}, "of this shape"), ({"mean_": 1.0, "var_": 1.0}, "of one shape"),
-    ({"n_samples_seen_": 2.5}, "n_samples_seen_ must be whole numbers, of a fit without sample_weight, got 2.5"),
-    ({"n_samples_seen_": -1}, "whole numbers"), ({"n_samples_seen_": [5.0, np.nan]}, "whole numbers"),
-    ({"n_samples_seen_": 2.0**53}, "whole numbers"), ({"var_": [1.0, -1.0]}, "var_ must not be negative, got -1.0"),
+    ({"n_samples_seen_": np.inf}, "n_samples_seen_ must be numbers from 0 to 2\\*\\*53, got inf"),
+    ({"n_samples_seen_": -1}, "must be numbers from 0"), ({"n_samples_seen_": [5.0, np.nan]}, "must be numbers from 0"),
+    ({"n_samples_seen_": 2.0**53}, "must be numbers from 0"), ({"var_": [1.0, -1.0]}, "must not be negative, got -1.0"),
     ({"mean_": [0.0, np.nan]}, "mean_ and var_ must be finite where n_samples_seen_ is not 0"),
     ({"var_": [1.0, np.inf]}, "must be finite"), ({"mean_": ["a", "b"]}, "mean_ must be of real numbers"),
     ({"feature_names_in_": ["a"]}, r"1 names do not fit channels of shape \(2,\)"),

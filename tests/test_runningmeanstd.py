@@ -12,6 +12,7 @@ from arrays import of_dtype
 from oracle import assert_within, exact_states
 from processes import python
 
+import bnstream
 from bnstream import Moments, normalize, runningmeanstd
 from bnstream.runningmeanstd import RunningMeanStd
 
@@ -285,3 +286,13 @@ def test_without_gymnasium_the_error_says_what_to_install():
     assert done.stderr.rstrip().endswith(
         'ModuleNotFoundError: the wrappers need gymnasium, which is not installed; install it with: pip install '
         '"bnstream[gymnasium]"; bnstream.runningmeanstd does without')
+
+
+def test_part_of_a_sample(tmp_path):
+    """gymnasium's own counts have one, of the sample that it makes up."""
+    rms = RunningMeanStd().update_from_moments(np.array([1.0, 2.0]), np.array([1.0, 4.0]), 100.5)
+    bnstream.save(tmp_path / "rms.npz", rms.moments)
+    m = bnstream.load(tmp_path / "rms.npz")
+    assert m == rms.moments
+    assert m.n == rms.count == 100.5
+    assert m.var().tolist() == [1.0, 4.0]

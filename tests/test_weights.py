@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from fractions import Fraction
 
 import ml_dtypes
 import numpy as np
@@ -11,6 +12,7 @@ from oracle import assert_within, exact_states
 
 import bnstream
 from bnstream import BatchNorm, Moments, batch_norm, mean_var
+from bnstream.conventions import from_arrays, to_arrays
 
 LAYOUTS = {
     "table": ((300, 40), 0), "fold": ((400, 3), 0), "wide": ((40, 700), 0), "one channel": ((5000,), 0),
@@ -44,19 +46,22 @@ def sample(layout, way, seed=0):
     generator = rng(seed)
     x = WAYS[way](generator.normal(30, 10, shape))
     weights = generator.integers(0, 4, [shape[i] for i in axes_of(x, axis)])
-    return x, axis, np.where(generator.random(weights.shape) < 0.2, 0, weights)
+    weights[generator.random(weights.shape) < 0.2] = 0
+    weights.flat[0] = 0         # what a first guess might look at
+    return x, axis, weights
 
 
 def poisoned(x, axis, present):
     """The same with what must not be looked at in the other positions."""
     x = x.copy()
-    if x.dtype.kind != "f" and x.dtype.name != "bfloat16":
-        return x
     axes = axes_of(x, axis)
     shape = [n if i in axes else 1 for i, n in enumerate(x.shape)]
     absent = np.broadcast_to(~present.reshape(shape), x.shape)
+    poison = [np.nan, np.inf, -np.inf, 1e300]
+    if x.dtype.kind in "iu":
+        poison = [np.iinfo(x.dtype).min, np.iinfo(x.dtype).max]
     with np.errstate(over="ignore"):
-        x[absent] = rng(1).choice([np.nan, np.inf, -np.inf, 1e300], absent.sum())
+        x[absent] = rng(1).choice(np.array(poison, None if x.dtype.kind == "f" else x.dtype), absent.sum())
     return x
 
 
@@ -145,6 +150,66 @@ def test_sums_of_weights_do_not_drift():
     assert many.n == pytest.approx(math.fsum([0.1] * 1_000_000), rel=2**-51)
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("unit", [1.0, 1e-90, 1e90])
+def test_weights_of_any_size(unit, backwards):
+    """As those of a decay, down to 1e-100 and up to 1e100: their ratios alone tell, however they are cut."""
+    x = np.rint(rng(9).normal(50, 10, (600, 3)) * 1024) / 1024
+    decay = 2.0 ** -(np.arange(600) // 20)
+    times = exactly(decay / decay.min())        # far too many to repeat rows
+    n, sums = times.sum(), (times[:, None] * exactly(x)).sum(0)
+    m2 = (times[:, None] * exactly(x) ** 2).sum(0) - sums**2 / n
+    parts = [slice(i, i + 50) for i in range(0, 600, 50)]
+    one, many = Moments().update(x, weights=decay * unit), Moments()
+    for part in parts[::-1] if backwards else parts:
+        many.update(x[part], weights=decay[part] * unit)
+    for m in (one, many):
+        np.testing.assert_allclose(m.mean, (sums / n).astype(float), rtol=8e-15)
+        np.testing.assert_allclose(m.var(), (m2 / n).astype(float), rtol=8e-15)
+        assert m.effective_n == pytest.approx(float(n**2 / sum(times**2)), rel=1e-14)
+
+
+def exactly(x):
+    return np.frompyfunc(Fraction, 1, 1)(x)
+
+
+def test_a_mask_may_change_after_the_call():
+    x, dy, mask = rng(10).normal(size=(30, 4)), rng(11).normal(size=(30, 4)), rng(12).random(30) < 0.6
+    bn = BatchNorm(4)
+    given = mask.copy()
+    bn(x, where=given)
+    given[:] = True
+    assert not bn.backward(dy)[~mask].any()
+
+
+def test_counts_of_weights():
+    """What asks for the number of values asks for that of equal weights: with weights of 1/4, or 100, too."""
+    x = rng(13).normal(size=(50, 3))
+    few, one = Moments().update(x, weights=np.full(50, 0.01)), Moments().update(x[:1], weights=[100])
+    bn = BatchNorm(3)
+    bn.recalibrate([x])
+    assert to_arrays(few, "pytorch")["running_var"] == pytest.approx(bn.running_var)
+    with pytest.raises(ValueError, match="a channel has 1 values, too few for the variance with ddof 1"):
+        to_arrays(one, "pytorch")
+    back = from_arrays(to_arrays(few, "scikit-learn"), "scikit-learn")
+    assert back.n == few.n == pytest.approx(0.5)
+    np.testing.assert_allclose(back.var(), few.var(), rtol=1e-15)
+
+
+def test_another_thread_comes_first(monkeypatch):
+    """With other channels, while the weights are summed up: one of the two is refused, and nothing is spoiled."""
+    m, einsum = Moments(), np.einsum
+
+    def slow(*arguments):
+        m.update(np.ones((5, 3000)))
+        return einsum(*arguments)
+
+    monkeypatch.setattr(np, "einsum", slow)
+    with pytest.raises(ValueError, match=r"expected channels of shape \(3000,\) as here, got \(2,\)"):
+        m.update(np.ones((4, 2)), weights=np.ones(4))
+    assert (m.n, m.shape) == (5, (3000,))
+
+
 def test_with_and_without_weights():
     """A row without one has weight 1."""
     x, _, weights = sample("table", "float64")
@@ -184,9 +249,11 @@ def test_nothing_counts():
     ([1, 2], None, ValueError, r"weights must have the shape of the batch positions, \(4,\), or 1 in place of any of "
                                r"these, for a batch of shape \(4, 2\); got \(2,\)"),
     (np.ones((4, 2)), None, ValueError, r"weights must have the shape of the batch positions, \(4,\).*got \(4, 2\)"),
-    ([1, -1, 1, 1], None, ValueError, "weights must be finite and not negative, got -1.0 to 1.0; leave rows out with"),
+    ([1, -1, 1, 1], None, ValueError, "weights must be finite and not negative, 0 or from 1e-100 to 1e100, got -1"),
     ([1, np.nan, 1, 1], None, ValueError, "weights must be finite and not negative"),
-    ([1, np.inf, 1, 1], None, ValueError, "weights must be finite and not negative, got 1.0 to inf"),
+    ([1, np.inf, 1, 1], None, ValueError, "0 or from 1e-100 to 1e100, got 1.0 to inf; scale them, or leave rows out"),
+    ([1, 1e-101, 0, 1], None, ValueError, "0 or from 1e-100 to 1e100, got 0.0 to 1.0"),
+    ([1, 1e101, 0, 1], None, ValueError, "0 or from 1e-100 to 1e100"),
     (["a"] * 4, None, TypeError, "weights must be of real numbers, got dtype <U1"),
     (np.ones(4, complex), None, TypeError, "weights must be of real numbers, got dtype complex128"),
     (None, [1, 0, 1, 1], TypeError, "where must be a mask of bool, True for what counts, got dtype int64; compare"),

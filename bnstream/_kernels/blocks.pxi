@@ -69,10 +69,20 @@ cdef void load_weights(const View *view, Py_ssize_t first, Py_ssize_t n, double 
 
 
 cdef void set_anchors(const View *view, const Segment *t, uint64_t *anchor) noexcept nogil:
-    """The first element of each channel."""
-    cdef Py_ssize_t c
+    """The first element of each channel, of those with a weight."""
+    cdef Py_ssize_t c, position = 0, offset = 0
+    cdef double weight = 1
+    cdef int i
+    if view.weighted:
+        load_weights(view, 0, 1, &weight)
+        while weight == 0 and position < view.n_rows - 1:
+            position += 1
+            load_weights(view, position, 1, &weight)
+    for i in range(view.n_batch - 1, -1, -1):
+        offset += position % view.batch[i].n * view.batch[i].stride[0]
+        position //= view.batch[i].n
     for c in range(t.channels):
-        anchor[c] = anchor_of(slab_data(view, 0, t.slab, t.first + c), view.operand[0].swapped)
+        anchor[c] = anchor_of(slab_data(view, 0, t.slab, t.first + c) + offset, view.operand[0].swapped)
 
 
 cdef Block make_block(const View *view, const Plan *p, const Segment *t, Py_ssize_t index, const uint64_t *anchor,

@@ -34,10 +34,11 @@ cdef inline pair two_product(double a, double b) noexcept nogil:
 
 
 cdef inline pair quotient(double a, double n) noexcept nogil:
-    """a / n, for a count n: the rest a - q*n is exact, and divided in single precision, in a third of the time, for some
-    77 bits in all. n / n is 1, so that an empty state changes no bit of another."""
+    """a / n: the rest a - q*n is exact, and divided in single precision, in a third of the time, for some 77 bits in all;
+    or, for sums of weights too small for that, left away. n / n is 1, so that an empty state changes no bit of another."""
     cdef double q = a / n
-    return fast_two_sum(q, fma(-q, n, a) * (<float> 1 / <float> n))
+    cdef float inverse = <float> 1 / <float> n
+    return fast_two_sum(q, fma(-q, n, a) * (inverse if inverse < 1e38 else 0))
 
 
 cdef inline pair negative(pair a) noexcept nogil:
