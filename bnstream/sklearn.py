@@ -220,14 +220,10 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         check_is_fitted(self)
         copy = self.copy if copy is None else copy
         checked = validate_data(self, X, reset=False, **self._options(X, copy))
+        gamma = 1 / self.scale_ if self.with_std else None
         if issparse(checked):
-            self._refuse_centering("center")
-            refuse_inf(checked)
-            if self.with_std:
-                inplace_column_scale(checked, 1 / self.scale_)
-            return checked
-        return scaled(checked, X, copy, mean=self.mean_ if self.with_mean else 0,
-                      gamma=1 / self.scale_ if self.with_std else None)
+            return self._scaled_sparse(checked, gamma, "center")
+        return scaled(checked, X, copy, mean=self.mean_ if self.with_mean else 0, gamma=gamma)
 
     def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
         """Undo `transform`.
@@ -258,14 +254,10 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         check_is_fitted(self)
         copy = self.copy if copy is None else copy
         checked = check_array(X, **self._options(X, copy))
+        gamma = self.scale_ if self.with_std else None
         if issparse(checked):
-            self._refuse_centering("uncenter")
-            refuse_inf(checked)
-            if self.with_std:
-                inplace_column_scale(checked, self.scale_)
-            return checked
-        return scaled(checked, X, copy, mean=0, gamma=self.scale_ if self.with_std else None,
-                      beta=self.mean_ if self.with_mean else None)
+            return self._scaled_sparse(checked, gamma, "uncenter")
+        return scaled(checked, X, copy, mean=0, gamma=gamma, beta=self.mean_ if self.with_mean else None)
 
     def merge(self, other: Any) -> StandardScaler:
         """Take in what another scaler has seen.
@@ -349,6 +341,14 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
     def _options(self, X: Any, copy: bool) -> dict[str, Any]:
         """Of a validation that leaves it to `scaled` to copy an array."""
         return {"accept_sparse": "csr", "dtype": FLOATS, "copy": copy and not isinstance(X, np.ndarray), **ANY_VALUES}
+
+    def _scaled_sparse(self, checked: Any, gamma: NDArray[np.float64] | None, center: str) -> Any:
+        """In place, as the validation has copied it where it is to be kept."""
+        self._refuse_centering(center)
+        refuse_inf(checked)
+        if gamma is not None:
+            inplace_column_scale(checked, gamma)
+        return checked
 
     def _refuse_centering(self, center: str) -> None:
         if self.with_mean:
