@@ -1,11 +1,10 @@
 """Dask arrays: exact in any chunks, the same bits by every scheduler, lazy, with errors that say where."""
 
-import doctest
-import inspect
 
 import numpy as np
 import pytest
 from arrays import DTYPES, HARD, LAYOUTS, of_dtype, random_cuts, rng, with_gaps
+from examples import run_examples
 from oracle import assert_within, exact_states
 from processes import python
 
@@ -354,10 +353,7 @@ def test_errors(call, error, message):
 
 @pytest.mark.parametrize("function", [moments, normalize])
 def test_docstring(function):
-    test = doctest.DocTestParser().get_doctest(inspect.cleandoc(function.__doc__), {}, function.__name__, None, None)
-    assert test.examples
-    report = []
-    assert doctest.DocTestRunner().run(test, out=report.append).failed == 0, "".join(report)
+    run_examples(function.__doc__, function.__name__)
 
 
 def test_without_dask_the_error_says_what_to_install():

@@ -1,12 +1,12 @@
 """The public face: names, docstrings, their examples."""
 
-import doctest
 import inspect
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
+from examples import run_examples
 from frameworks import require
 
 import bnstream
@@ -47,11 +47,7 @@ def test_docstring(name):
     if name in FRAMEWORKS:
         require(FRAMEWORKS[name])
     text = {**PUBLIC, **METHODS}[name].__doc__
-    test = doctest.DocTestParser().get_doctest(inspect.cleandoc(text), {}, name, None, None)
-    assert test.examples
-    report = []
-    result = doctest.DocTestRunner().run(test, out=report.append)
-    assert result.failed == 0, "".join(report)
+    run_examples(text, name)
     assert re.search(r"\n *Examples\n *-{8}\n", text)
     if name not in WITHOUT_PARAMETERS:
         assert re.search(r"\n *Parameters\n *-{10}\n", text)

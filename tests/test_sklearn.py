@@ -1,7 +1,6 @@
 """bnstream.sklearn.StandardScaler: exact, as scikit-learn's in all else, and mergeable."""
 
 import copy
-import doctest
 import inspect
 import pickle
 import re
@@ -9,6 +8,7 @@ import re
 import numpy as np
 import pytest
 from arrays import CANCEL, HARD, LAYOUTS, of_dtype, random_cuts, rng, with_gaps
+from examples import run_examples
 from oracle import assert_within, errors, exact, exact_states, sum_of_squares
 from processes import python
 
@@ -60,18 +60,11 @@ def test_docstring(name):
     method = getattr(StandardScaler, name)
     headings = re.findall(r"^(\w+)\n-+$", inspect.getdoc(method), re.MULTILINE)
     assert headings == ["Parameters", "Returns", "Raises", "Examples"]
-    run_examples(method)
+    run_examples(method.__doc__, method.__name__)
 
 
 def test_docstring_of_the_class():
-    run_examples(StandardScaler)
-
-
-def run_examples(named):
-    test = doctest.DocTestParser().get_doctest(inspect.getdoc(named), {}, named.__name__, None, None)
-    report = []
-    assert test.examples
-    assert doctest.DocTestRunner().run(test, out=report.append).failed == 0, "".join(report)
+    run_examples(StandardScaler.__doc__, "StandardScaler")
 
 
 def test_without_scikit_learn():
