@@ -1,6 +1,6 @@
 """``python -m bnstream``: the command `bnstream`."""
 
-from bnstream.cli import run
+from bnstream.cli import main
 
 if __name__ == "__main__":
-    run()
+    main()

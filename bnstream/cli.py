@@ -3,7 +3,6 @@
 Exit codes: 0, done; 1, a file or its data are at fault, as one line on stderr says; 2, wrong usage; 130, interrupted.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -121,19 +120,6 @@ def errors() -> tuple[type[Exception], ...]:
     ours = (ValueError, TypeError, OSError, MemoryError, ModuleNotFoundError)
     pyarrow: Any = sys.modules.get("pyarrow")
     return (*ours, pyarrow.ArrowException) if pyarrow else ours
-
-
-def run() -> NoReturn:
-    """The command as a process of its own."""
-    try:
-        main()
-    except SystemExit as leaving:
-        if leaving.code == 1:       # threads of a CSV reader that has refused a file would now and then abort the exit
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(1)
-        raise
-    raise SystemExit(0)
 
 
 def main() -> None:

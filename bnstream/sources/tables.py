@@ -234,7 +234,7 @@ class CsvFile(TableFile):
         unquoted = re.sub('"[^"]*"', "", header)
         likely = "\t" if ".tsv" in self.path.suffixes else max(DELIMITERS, key=unquoted.count)
         self.parse_options = csv.ParseOptions(delimiter=likely)
-        names = csv.read_csv(pa.BufferReader(header.encode() + b"\n"), parse_options=self.parse_options).column_names
+        names = csv.read_csv(native(header.encode() + b"\n"), parse_options=self.parse_options).column_names
         self.header = names
         if all(is_number(column) for column in self.header):
             raise SourceError(f"{self.path} begins with numbers, {header[:40]!r}; put a line with the names of the "
@@ -294,7 +294,15 @@ class CsvFile(TableFile):
     def parse(self, block: bytes) -> Any:
         """A block of lines, each column of the type that its values there have."""
         read_options = csv.ReadOptions(column_names=self.header, use_threads=False, block_size=len(block) + 1)
-        return csv.read_csv(pa.BufferReader(block), read_options, self.parse_options, self.convert_options)
+        return csv.read_csv(native(block), read_options, self.parse_options, self.convert_options)
+
+
+def native(text: bytes) -> Any:
+    """Text for pyarrow's CSV reader, in memory of Arrow's own. A thread of the reader may let go of it while Python
+    ends; were it an object of Python's, that would abort the process."""
+    memory = pa.allocate_buffer(len(text))
+    pa.FixedSizeBufferWriter(memory).write(text)
+    return pa.BufferReader(memory)
 
 
 def is_number(text: str) -> bool:
