@@ -63,19 +63,19 @@ cdef inline void affine_tables(const native *x, result y, const Block *b, const 
     """Table by table; a table of one channel is one long row."""
     cdef const Layout *from_ = &b.layout[0]
     cdef const Layout *to = &b.layout[1]
-    cdef const double *weights = b.weights
+    cdef const flag *mask = <const flag *> b.weights
     cdef Py_ssize_t i, c
     for i in range(b.n_tables):
         if b.by_channel:
             for c in range(b.n_channels):
                 affine_rows(x + c * from_.channel_pitch, y + c * to.channel_pitch, from_, to, 1, b.width, w, c, True)
-                if weights != NULL:
-                    blank(y + c * to.channel_pitch, 0, 1, b.width, weights, True)
-            weights += b.width if weights != NULL else 0
+                if mask != NULL:
+                    blank(y + c * to.channel_pitch, 0, 1, b.width, mask, True)
+            mask += b.width if mask != NULL else 0
         else:
             affine_rows(x, y, from_, to, b.n_rows, b.width, w, 0, False)
-            if weights != NULL:
-                blank(y, to.pitch, b.n_rows, b.width, weights, False)
+            if mask != NULL:
+                blank(y, to.pitch, b.n_rows, b.width, mask, False)
             affine_rows(x + b.n_rows * from_.pitch, y + b.n_rows * to.pitch, from_, to, b.tail > 0, b.tail, w, 0, False)
         x += from_.table_pitch
         y += to.table_pitch

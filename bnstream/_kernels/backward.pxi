@@ -10,159 +10,173 @@
 # it, 5 operations. Sums of a block are doubles, from block to block pairs of doubles. An element x without weight, or NaN or
 # inf under `omit`, has no part in the sums, and its dx is 0.
 
-cdef inline double taken(double x, double value, double weight, bint omit) noexcept nogil:
+cdef inline double taken(double x, double value, double weight, Count count) noexcept nogil:
     """value, or 0 where x is left out."""
-    return value if weight != 0 and (not omit or finite(x)) else 0.0
+    return value if weight != 0 and (finite(x) or not count & FINITE) else 0.0
 
 
-cdef inline double centred(const number *x, Py_ssize_t at, double mean, double weight, bint omit) noexcept nogil:
-    return taken(x[at], x[at] - mean, weight, omit)
+cdef inline Sums gradients_of(const number *x, const number *dy, double mean, double weight, Count count) noexcept nogil:
+    """What an element adds to s = sum of dy, q = sum of dy * (x - mean)."""
+    cdef Sums sums
+    cdef double d = x[0]
+    if count & FINITE:
+        weight = counted(d, weight)
+    d = d - mean if weight != 0 else 0.0
+    sums.n = 0
+    sums.s = dy[0] if weight != 0 else 0.0
+    sums.q = sums.s * d
+    return sums
+
+
+cdef inline Sums two_gradients(const number *x, const number *dy, Py_ssize_t x_pitch, Py_ssize_t y_pitch, double mean,
+                               const double *weights, Py_ssize_t step, Count count) noexcept nogil:
+    cdef Sums a = gradients_of(x, dy, mean, weight_of(weights, 0, count), count)
+    cdef Sums b = gradients_of(x + x_pitch, dy + y_pitch, mean, weight_of(weights, step, count), count)
+    return plus(a, b)
 
 
 cdef inline void gradient_rows(const number *x, const number *dy, Py_ssize_t x_pitch, Py_ssize_t y_pitch, Py_ssize_t first,
                                Py_ssize_t width, const Coefficients *w, Py_ssize_t channel, const double *weights, bint one,
-                               bint weighted, bint omit, f64_out s, f64_out q) noexcept nogil:
-    """Add eight rows of `width` columns from `first` on to s = sum of dy, q = sum of dy * (x - mean)."""
-    cdef Py_ssize_t j, i, step = LANES if one else 1
-    cdef double a, b, c, d, e, f, g, h, k, mean = w.mean[channel]
-    cdef double va = 1, vb = 1, vc = 1, vd = 1, ve = 1, vf = 1, vg = 1, vh = 1
+                               Count count, f64_out s, f64_out q) noexcept nogil:
+    """Add eight rows of `width` columns from `first` on, two by two."""
+    cdef Py_ssize_t j, step = LANES if one else 1
+    cdef const double *weight
+    cdef double mean, mean_of_all = w.mean[channel]
+    cdef Sums sums, more, rest
     for j in range(first, first + width):
-        k = mean if one else w.mean[j]
-        if weighted:
-            i = j if one else 0
-            va = weights[i]
-            vb = weights[i + step]
-            vc = weights[i + 2 * step]
-            vd = weights[i + 3 * step]
-            ve = weights[i + 4 * step]
-            vf = weights[i + 5 * step]
-            vg = weights[i + 6 * step]
-            vh = weights[i + 7 * step]
-        a = taken(x[j], dy[j], va, omit)
-        b = taken(x[j + x_pitch], dy[j + y_pitch], vb, omit)
-        c = taken(x[j + 2 * x_pitch], dy[j + 2 * y_pitch], vc, omit)
-        d = taken(x[j + 3 * x_pitch], dy[j + 3 * y_pitch], vd, omit)
-        e = taken(x[j + 4 * x_pitch], dy[j + 4 * y_pitch], ve, omit)
-        f = taken(x[j + 5 * x_pitch], dy[j + 5 * y_pitch], vf, omit)
-        g = taken(x[j + 6 * x_pitch], dy[j + 6 * y_pitch], vg, omit)
-        h = taken(x[j + 7 * x_pitch], dy[j + 7 * y_pitch], vh, omit)
-        s[j] += tree(a, b, c, d, e, f, g, h)
-        q[j] += tree(a * centred(x, j, k, va, omit), b * centred(x, j + x_pitch, k, vb, omit),
-                     c * centred(x, j + 2 * x_pitch, k, vc, omit), d * centred(x, j + 3 * x_pitch, k, vd, omit),
-                     e * centred(x, j + 4 * x_pitch, k, ve, omit), f * centred(x, j + 5 * x_pitch, k, vf, omit),
-                     g * centred(x, j + 6 * x_pitch, k, vg, omit), h * centred(x, j + 7 * x_pitch, k, vh, omit))
+        weight = weights + (j if one else 0)
+        mean = mean_of_all if one else w.mean[j]
+        sums = two_gradients(x + j, dy + j, x_pitch, y_pitch, mean, weight, step, count)
+        more = two_gradients(x + j + 2 * x_pitch, dy + j + 2 * y_pitch, x_pitch, y_pitch, mean, weight + 2 * step, step,
+                             count)
+        sums = plus(sums, more)
+        more = two_gradients(x + j + 4 * x_pitch, dy + j + 4 * y_pitch, x_pitch, y_pitch, mean, weight + 4 * step, step,
+                             count)
+        rest = two_gradients(x + j + 6 * x_pitch, dy + j + 6 * y_pitch, x_pitch, y_pitch, mean, weight + 6 * step, step,
+                             count)
+        sums = plus(sums, plus(more, rest))
+        s[j] += sums.s
+        q[j] += sums.q
 
 
 cdef inline void gradient_row(const number *x, const number *dy, Py_ssize_t first, Py_ssize_t width,
-                              const Coefficients *w, Py_ssize_t channel, const double *weights, bint one, bint weighted,
-                              bint omit, f64_out s, f64_out q) noexcept nogil:
+                              const Coefficients *w, Py_ssize_t channel, const double *weights, bint one, Count count,
+                              f64_out s, f64_out q) noexcept nogil:
     cdef Py_ssize_t j
-    cdef double d, e, weight = 1, mean = w.mean[channel]
+    cdef double mean = w.mean[channel]
+    cdef Sums sums
     for j in range(width):
-        if weighted:
-            weight = weights[j if one else 0]
-        d = taken(x[j], dy[j], weight, omit)
-        e = d * centred(x, j, mean if one else w.mean[j], weight, omit)
-        s[j] += d if j >= first else 0.0
-        q[j] += e if j >= first else 0.0
+        sums = gradients_of(x + j, dy + j, mean if one else w.mean[j], weight_of(weights, j if one else 0, count), count)
+        s[j] += sums.s if j >= first else 0.0
+        q[j] += sums.q if j >= first else 0.0
 
 
 cdef inline void gradient_columns(const number *x, const number *dy, const Layout *of_x, const Layout *of_y,
-                                  Py_ssize_t n_rows, Py_ssize_t width, const Coefficients *w, const double *weights,
-                                  bint weighted, bint omit, f64_out s, f64_out q) noexcept nogil:
+                                  Py_ssize_t n_rows, Py_ssize_t width, const Coefficients *w, const char *weights,
+                                  Count count, f64_out s, f64_out q) noexcept nogil:
     cdef Py_ssize_t r, i, j, strip = strip_of(x), n_strips = width // strip
+    cdef const double *each
+    cdef double room[8]
     for r in range(0, n_rows - 7, 8):
+        each = doubles(weights, 8, count, room)
         for j in range(n_strips):
             for i in range(8):
                 prefetch(x + i * of_x.pitch + j * strip + of_x.ahead, strip * sizeof(number))
                 prefetch(dy + i * of_y.pitch + j * strip + of_y.ahead, strip * sizeof(number))
-            gradient_rows(x, dy, of_x.pitch, of_y.pitch, j * strip, strip, w, 0, weights, False, weighted, omit, s, q)
+            gradient_rows(x, dy, of_x.pitch, of_y.pitch, j * strip, strip, w, 0, each, False, count, s, q)
         j = n_strips * strip
-        gradient_rows(x, dy, of_x.pitch, of_y.pitch, j, width - j, w, 0, weights, False, weighted, omit, s, q)
+        gradient_rows(x, dy, of_x.pitch, of_y.pitch, j, width - j, w, 0, each, False, count, s, q)
         x += 8 * of_x.pitch
         dy += 8 * of_y.pitch
-        weights += 8 if weighted else 0
+        weights += bytes_of(8, count)
     for r in range(n_rows & 7):
-        gradient_row(x, dy, 0, width, w, 0, weights, False, weighted, omit, s, q)
+        each = doubles(weights, 1, count, room)
+        gradient_row(x, dy, 0, width, w, 0, each, False, count, s, q)
         x += of_x.pitch
         dy += of_y.pitch
-        weights += 1 if weighted else 0
+        weights += bytes_of(1, count)
 
 
 cdef inline void gradient_part(const number *x, const number *dy, Py_ssize_t n, Py_ssize_t x_ahead, Py_ssize_t y_ahead,
-                               const Coefficients *w, Py_ssize_t channel, const double *weights, bint weighted, bint omit,
+                               const Coefficients *w, Py_ssize_t channel, const char *weights, Count count,
                                double *s, double *q) noexcept nogil:
     """Of n elements of one channel, as `part_sums` takes them."""
     cdef double lane_s[LANES]
     cdef double lane_q[LANES]
+    cdef double room[8 * LANES]
+    cdef const double *each
     cdef Py_ssize_t i, n_rows = n // LANES, tail = n % LANES
     for i in range(LANES):
         lane_s[i] = lane_q[i] = 0
     for i in range(n_rows // 8):
+        each = doubles(weights, 8 * LANES, count, room)
         prefetch(x + x_ahead, 8 * LANES * sizeof(number))
         prefetch(dy + y_ahead, 8 * LANES * sizeof(number))
-        gradient_rows(x, dy, LANES, LANES, 0, LANES, w, channel, weights, True, weighted, omit, lane_s, lane_q)
+        gradient_rows(x, dy, LANES, LANES, 0, LANES, w, channel, each, True, count, lane_s, lane_q)
         x += 8 * LANES
         dy += 8 * LANES
-        weights += 8 * LANES if weighted else 0
+        weights += bytes_of(8 * LANES, count)
+    each = doubles(weights, n % (8 * LANES), count, room)
     prefetch(x + x_ahead, n % (8 * LANES) * sizeof(number))
     prefetch(dy + y_ahead, n % (8 * LANES) * sizeof(number))
     for i in range(n_rows % 8):
-        gradient_row(x, dy, 0, LANES, w, channel, weights, True, weighted, omit, lane_s, lane_q)
+        gradient_row(x, dy, 0, LANES, w, channel, each, True, count, lane_s, lane_q)
         x += LANES
         dy += LANES
-        weights += LANES if weighted else 0
+        each += LANES if count & MASKED else 0
     if n > LANES and tail > 0:
-        weights += tail - LANES if weighted else 0
-        gradient_row(x + tail - LANES, dy + tail - LANES, LANES - tail, LANES, w, channel, weights, True, weighted, omit,
-                     lane_s, lane_q)
+        x += tail - LANES
+        dy += tail - LANES
+        each = doubles(weights + bytes_of(n % (8 * LANES) - LANES, count), LANES, count, room)
+        gradient_row(x, dy, LANES - tail, LANES, w, channel, each, True, count, lane_s, lane_q)
     elif tail > 0:
-        gradient_row(x, dy, 0, tail, w, channel, weights, True, weighted, omit, lane_s, lane_q)
+        gradient_row(x, dy, 0, tail, w, channel, each, True, count, lane_s, lane_q)
     s[0] += sum_of(lane_s, LANES)
     q[0] += sum_of(lane_q, LANES)
 
 
 cdef inline void gradient_run(const number *x, const number *dy, Py_ssize_t n, Py_ssize_t x_ahead, Py_ssize_t y_ahead,
-                              const Coefficients *w, Py_ssize_t channel, const double *weights, bint weighted, bint omit,
+                              const Coefficients *w, Py_ssize_t channel, const char *weights, Count count,
                               double *s, double *q) noexcept nogil:
     """Of a whole run, as `run_sums`."""
     cdef Py_ssize_t i
     for i in range(0, n, 8192):         # PART: Cython wants the number
         gradient_part(x + i, dy + i, min(n - i, <Py_ssize_t> PART), x_ahead, y_ahead, w, channel,
-                      weights + (i if weighted else 0), weighted, omit, s, q)
+                      weights + bytes_of(i, count), count, s, q)
 
 
-cdef inline void gradient_tables(const number *x, const number *dy, const Block *b, const Coefficients *w, bint weighted,
-                                 bint omit, double *s, double *q) noexcept nogil:
+cdef inline void gradient_tables(const number *x, const number *dy, const Block *b, const Coefficients *w, Count count,
+                                 double *s, double *q) noexcept nogil:
     """Table by table, in the order of memory where channels are runs: each is summed in lanes, and these added up."""
     cdef const Layout *of_x = &b.layout[0]
     cdef const Layout *of_y = &b.layout[1]
-    cdef const double *weights = b.weights
+    cdef const char *weights = b.weights
     cdef Py_ssize_t i, c
     for i in range(b.n_tables):
         if b.by_channel:
             for c in range(b.n_channels):
                 gradient_run(x + c * of_x.channel_pitch, dy + c * of_y.channel_pitch, b.width, of_x.ahead, of_y.ahead, w, c,
-                             weights, weighted, omit, s + c, q + c)
-            weights += b.width if weighted else 0
+                             weights, count, s + c, q + c)
+            weights += bytes_of(b.width, count)
         else:
-            gradient_columns(x, dy, of_x, of_y, b.n_rows, b.width, w, weights, weighted, omit, s, q)
+            gradient_columns(x, dy, of_x, of_y, b.n_rows, b.width, w, weights, count, s, q)
             gradient_columns(x + b.n_rows * of_x.pitch, dy + b.n_rows * of_y.pitch, of_x, of_y, b.tail > 0, b.tail, w,
-                             weights, weighted, omit, s, q)
+                             weights, count, s, q)
         x += of_x.table_pitch
         dy += of_y.table_pitch
 
 
 cdef inline void gradient_floats(const number *x, const number *dy, const Block *b, const Coefficients *w, bint omit,
                                  double *s, double *q) noexcept nogil:
-    if b.weights != NULL and omit:
-        gradient_tables(x, dy, b, w, True, True, s, q)
-    elif b.weights != NULL:
-        gradient_tables(x, dy, b, w, True, False, s, q)
-    elif omit:
-        gradient_tables(x, dy, b, w, False, True, s, q)
+    cdef int count = b.count | FINITE if omit else b.count
+    if count == FINITE_MASKED:
+        gradient_tables(x, dy, b, w, FINITE_MASKED, s, q)
+    elif count == MASKED:
+        gradient_tables(x, dy, b, w, MASKED, s, q)
+    elif count == FINITE:
+        gradient_tables(x, dy, b, w, FINITE, s, q)
     else:
-        gradient_tables(x, dy, b, w, False, False, s, q)
+        gradient_tables(x, dy, b, w, ALL, s, q)
 
 
 cdef void gradient_block(const Block *b, const Coefficients *w, bint omit, double *s, double *q) noexcept nogil:
@@ -175,51 +189,51 @@ cdef void gradient_block(const Block *b, const Coefficients *w, bint omit, doubl
 
 
 cdef inline void slope_columns(const number *x, const number *dy, result dx, Py_ssize_t first, Py_ssize_t width,
-                               const Coefficients *w, Py_ssize_t channel, bint one, bint omit) noexcept nogil:
+                               const Coefficients *w, Py_ssize_t channel, bint one, Count count) noexcept nogil:
     """w.beta holds grad_beta / n less what mean_lo makes of it."""
     cdef Py_ssize_t j
     cdef double mean = w.mean[channel], scale = w.scale[channel], beta = w.beta[channel], slope = w.slope[channel]
     for j in range(first, first + width):
         if one:
-            dx[j] = taken(x[j], (dy[j] - beta) * scale - (x[j] - mean) * slope, 1, omit)
+            dx[j] = taken(x[j], (dy[j] - beta) * scale - (x[j] - mean) * slope, 1, count)
         else:
-            dx[j] = taken(x[j], (dy[j] - w.beta[j]) * w.scale[j] - (x[j] - w.mean[j]) * w.slope[j], 1, omit)
+            dx[j] = taken(x[j], (dy[j] - w.beta[j]) * w.scale[j] - (x[j] - w.mean[j]) * w.slope[j], 1, count)
 
 
 cdef inline void slope_rows(const number *x, const number *dy, result dx, const Block *b, Py_ssize_t n_rows,
                             Py_ssize_t width, const Coefficients *w, Py_ssize_t channel, bint one,
-                            bint omit) noexcept nogil:
+                            Count count) noexcept nogil:
     cdef Py_ssize_t r, j, strip = strip_of(x), n_strips = width // strip
     for r in range(n_rows):
         for j in range(n_strips):
             prefetch(x + j * strip + b.layout[0].ahead, strip * sizeof(number))
             prefetch(dy + j * strip + b.layout[1].ahead, strip * sizeof(number))
             prefetch(dx + j * strip + b.layout[2].ahead, strip * sizeof(number))
-            slope_columns(x, dy, dx, j * strip, strip, w, channel, one, omit)
-        slope_columns(x, dy, dx, n_strips * strip, width - n_strips * strip, w, channel, one, omit)
+            slope_columns(x, dy, dx, j * strip, strip, w, channel, one, count)
+        slope_columns(x, dy, dx, n_strips * strip, width - n_strips * strip, w, channel, one, count)
         x += b.layout[0].pitch
         dy += b.layout[1].pitch
         dx += b.layout[2].pitch
 
 
 cdef inline void slope_tables(const number *x, const number *dy, result dx, const Block *b, const Coefficients *w,
-                              bint omit) noexcept nogil:
-    cdef const double *weights = b.weights
+                              Count count) noexcept nogil:
+    cdef const flag *mask = <const flag *> b.weights
     cdef Py_ssize_t i, c
     for i in range(b.n_tables):
         if b.by_channel:
             for c in range(b.n_channels):
                 slope_rows(x + c * b.layout[0].channel_pitch, dy + c * b.layout[1].channel_pitch,
-                           dx + c * b.layout[2].channel_pitch, b, 1, b.width, w, c, True, omit)
-                if weights != NULL:
-                    blank(dx + c * b.layout[2].channel_pitch, 0, 1, b.width, weights, True)
-            weights += b.width if weights != NULL else 0
+                           dx + c * b.layout[2].channel_pitch, b, 1, b.width, w, c, True, count)
+                if mask != NULL:
+                    blank(dx + c * b.layout[2].channel_pitch, 0, 1, b.width, mask, True)
+            mask += b.width if mask != NULL else 0
         else:
-            slope_rows(x, dy, dx, b, b.n_rows, b.width, w, 0, False, omit)
-            if weights != NULL:
-                blank(dx, b.layout[2].pitch, b.n_rows, b.width, weights, False)
+            slope_rows(x, dy, dx, b, b.n_rows, b.width, w, 0, False, count)
+            if mask != NULL:
+                blank(dx, b.layout[2].pitch, b.n_rows, b.width, mask, False)
             slope_rows(x + b.n_rows * b.layout[0].pitch, dy + b.n_rows * b.layout[1].pitch,
-                       dx + b.n_rows * b.layout[2].pitch, b, b.tail > 0, b.tail, w, 0, False, omit)
+                       dx + b.n_rows * b.layout[2].pitch, b, b.tail > 0, b.tail, w, 0, False, count)
         x += b.layout[0].table_pitch
         dy += b.layout[1].table_pitch
         dx += b.layout[2].table_pitch
@@ -230,13 +244,13 @@ cdef void slope_block(const Block *b, const Coefficients *w, bint omit) noexcept
     cdef const char *dy = b.layout[1].data
     cdef char *dx = b.layout[2].data
     if b.element == FLOAT32 and omit:
-        slope_tables(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, True)
+        slope_tables(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, FINITE)
     elif b.element == FLOAT32:
-        slope_tables(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, False)
+        slope_tables(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, ALL)
     elif omit:
-        slope_tables(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, True)
+        slope_tables(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, FINITE)
     else:
-        slope_tables(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, False)
+        slope_tables(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, ALL)
 
 
 cdef void add_sums(const double *s, Py_ssize_t n, double *sums, Py_ssize_t pitch) noexcept nogil:

@@ -11,8 +11,8 @@ ctypedef struct Layout:         # how a block of one operand lies; lengths in el
 ctypedef struct Block:          # some channels, some rows, as tables of columns: those of all channels, or of one each
     Element element             # of the first operand
     Layout layout[MAX_OPERANDS]
-    double *weights             # of each of them, or NULL; of columns, of each row
-    bint masked                 # they are 0 and 1
+    Count count
+    char *weights               # of each element, or NULL: flags or doubles; of columns, of each row
     Py_ssize_t n                # values per channel
     Py_ssize_t n_samples        # of each channel at hand for a guess
     Py_ssize_t sample_pitch     # elements from one of them to the next
@@ -36,48 +36,26 @@ cdef inline void give_back(double *room, double *stack) noexcept nogil:
 
 
 cdef bint make_tile(const View *view, const Plan *p, double **tile) noexcept nogil:
-    """Whether there is memory: for the weights of a block, PART doubles, and for a block of each operand that is read."""
-    cdef Py_ssize_t n = 0, whole = p.unit.n * p.chunk * (1 if p.by_runs else p.inner)
+    """Whether there is memory: for the weights of a block, and for a block of each operand that is read."""
+    cdef Py_ssize_t n = weights_room(count_of(view)), whole = p.unit.n * p.chunk * (1 if p.by_runs else p.inner)
     if p.tiled:
-        n = (view.n_read - 1) * TILE + min(<Py_ssize_t> TILE, whole)
-    if view.weighted:
-        n += PART
+        n += (view.n_read - 1) * TILE + min(<Py_ssize_t> TILE, whole)
     tile[0] = <double *> malloc(n * sizeof(double)) if n > 0 else NULL
     return n == 0 or tile[0] != NULL
-
-
-cdef void load_weights(const View *view, Py_ssize_t first, Py_ssize_t n, double *out) noexcept nogil:
-    """Those of n batch positions, in the order of the batch dims."""
-    cdef const Operand *o = &view.operand[WEIGHTS]
-    cdef const char *data
-    cdef Py_ssize_t at, stride = 0, left = n
-    cdef uint64_t nothing = 0
-    cdef int i
-    while n > 0:
-        data = o.data
-        at = first
-        for i in range(view.n_batch - 1, -1, -1):
-            data += at % view.batch[i].n * view.batch[i].stride[WEIGHTS]
-            at //= view.batch[i].n
-        if view.n_batch > 0:
-            stride = view.batch[view.n_batch - 1].stride[WEIGHTS]
-            left = min(n, view.batch[view.n_batch - 1].n - first % view.batch[view.n_batch - 1].n)
-        load(data, stride, left, o.element, False, &nothing, 0, out)
-        out += left
-        first += left
-        n -= left
 
 
 cdef void set_anchors(const View *view, const Segment *t, uint64_t *anchor) noexcept nogil:
     """The first element of each channel, of those with a weight."""
     cdef Py_ssize_t c, position = 0, offset = 0
-    cdef double weight = 1
+    cdef Count count = count_of(view)
+    cdef double room
+    cdef char *weight = <char *> &room
     cdef int i
-    if view.weighted:
-        load_weights(view, 0, 1, &weight)
-        while weight == 0 and position < view.n_rows - 1:
+    if count != ALL:
+        load_weights(view, 0, 1, weight)
+        while not counts(weight, 0, count) and position < view.n_rows - 1:
             position += 1
-            load_weights(view, position, 1, &weight)
+            load_weights(view, position, 1, weight)
     for i in range(view.n_batch - 1, -1, -1):
         offset += position % view.batch[i].n * view.batch[i].stride[0]
         position //= view.batch[i].n
@@ -114,12 +92,12 @@ cdef Block make_block(const View *view, const Plan *p, const Segment *t, Py_ssiz
         b.tail = (n - b.n_rows * p.fold) * t.channels * p.inner
         b.n_samples = n
         b.sample_pitch = t.channels * p.inner
+    b.count = count_of(view)
     b.weights = NULL
-    if view.weighted:
-        b.weights = tile
-        b.masked = view.operand[WEIGHTS].element == BOOL
-        load_weights(view, first * p.run + skip, b.n, tile)
-        tile += PART
+    if b.count != ALL:
+        b.weights = <char *> tile
+        load_weights(view, first * p.run + skip, b.n, b.weights)
+        tile += weights_room(b.count)
     for k in range(view.n_operands):
         layout = &b.layout[k]
         layout.pitch = b.width
@@ -159,15 +137,15 @@ cdef void write_block(const View *view, const Plan *p, const Segment *t, Py_ssiz
                   <double *> b.layout[last].data, True)
 
 
-cdef inline void blank(result y, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, const double *weights,
+cdef inline void blank(result y, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, const flag *mask,
                        bint one) noexcept nogil:
-    """0 where there is no weight: of rows, or of the elements of `one` channel."""
+    """0 where the flag is: of rows, or of the elements of `one` channel."""
     cdef Py_ssize_t r, j
     for r in range(n_rows):
         if one:
             for j in range(width):
-                y[j] = y[j] if weights[j] != 0 else 0
-        elif weights[r] == 0:
+                y[j] = y[j] if mask[j] != 0 else 0
+        elif mask[r] == 0:
             memset(y + r * pitch, 0, width * sizeof(y[0]))
 
 

@@ -60,7 +60,7 @@ cdef inline void byte_table(const byte *x, const Block *b, Work *w) noexcept nog
 cdef inline void sum_numbers(const number *x, const Block *b, Count count, Work *w) noexcept nogil:
     """Table by table, and so in the order of memory where channels are runs."""
     cdef const Layout *layout = &b.layout[0]
-    cdef const double *weights = b.weights
+    cdef const char *weights = b.weights
     cdef Py_ssize_t i, c
     for i in range(b.n_tables):
         if b.by_channel:
@@ -75,7 +75,7 @@ cdef inline void sum_numbers(const number *x, const Block *b, Count count, Work 
         else:
             number_table(x, b, count, w)
         x += layout.table_pitch
-        weights += b.width if count not in (ALL, FINITE) else 0
+        weights += bytes_of(b.width, count)
 
 
 cdef inline void sum_bytes(const byte *x, const Block *b, Work *w) noexcept nogil:
@@ -91,13 +91,17 @@ cdef inline void sum_bytes(const byte *x, const Block *b, Work *w) noexcept nogi
 
 
 cdef inline void sum_floats(const number *x, const Block *b, bint omit, Work *w) noexcept nogil:
-    if b.weights != NULL and omit:
-        sum_numbers(x, b, FINITE_WEIGHTS, w)
-    elif b.weights != NULL and b.masked:
-        sum_numbers(x, b, MASKED, w)
-    elif b.weights != NULL:
+    """Naming the count makes each of these a loop of its own."""
+    cdef int count = b.count | FINITE if omit else b.count
+    if count == FINITE_WEIGHTED:
+        sum_numbers(x, b, FINITE_WEIGHTED, w)
+    elif count == FINITE_MASKED:
+        sum_numbers(x, b, FINITE_MASKED, w)
+    elif count == WEIGHTED:
         sum_numbers(x, b, WEIGHTED, w)
-    elif omit:
+    elif count == MASKED:
+        sum_numbers(x, b, MASKED, w)
+    elif count == FINITE:
         sum_numbers(x, b, FINITE, w)
     else:
         sum_numbers(x, b, ALL, w)
@@ -191,7 +195,7 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
                       Py_ssize_t n_states) noexcept nogil:
     """The n_states, at least as many as the block has channels, of a block, about shifts that may be moved."""
     cdef Py_ssize_t c, attempt, n = b.n_channels if b.by_channel else b.width
-    cdef double total = b.n if b.weights == NULL else sum_of_weights(b.weights, b.n)
+    cdef double total = b.n if b.count == ALL else sum_of_weights(b.weights, b.n, b.count)
     for c in range(b.n_channels):
         w.moved[c] = 1
     for attempt in range(3):

@@ -46,12 +46,14 @@ cdef inline void run_sums(const number *x, Py_ssize_t n, Py_ssize_t ahead, doubl
         part_sums(x + n // PART * PART, n % PART, ahead, shift, s, q)
 
 
-cdef inline void run_sums_some(const number *x, Py_ssize_t n, Py_ssize_t ahead, double shift, const double *weights,
+cdef inline void run_sums_some(const number *x, Py_ssize_t n, Py_ssize_t ahead, double shift, const char *weights,
                                Count count, double *total, double *s, double *q) noexcept nogil:
     """The same of the elements that count; total is their sum of weights, where it differs from channel to channel."""
     cdef double lane_n[LANES]
     cdef double lane_s[LANES]
     cdef double lane_q[LANES]
+    cdef double room[8 * LANES]
+    cdef const double *each
     cdef Py_ssize_t i, part
     while n > 0:
         part = min(n, PART)
@@ -60,14 +62,17 @@ cdef inline void run_sums_some(const number *x, Py_ssize_t n, Py_ssize_t ahead, 
             lane_n[i] = lane_s[i] = lane_q[i] = 0
         while part >= 8 * LANES:
             prefetch(x + ahead, 8 * LANES * sizeof(number))
-            eight_rows_some(x, LANES, LANES, &shift, weights, True, count, lane_n, lane_s, lane_q)
+            each = doubles(weights, 8 * LANES, count, room)
+            eight_rows_some(x, LANES, LANES, &shift, each, True, count, lane_n, lane_s, lane_q)
             x += 8 * LANES
-            weights += 8 * LANES if count != FINITE else 0
+            weights += bytes_of(8 * LANES, count)
             part -= 8 * LANES
+        each = doubles(weights, part, count, room)
+        weights += bytes_of(part, count)
         while part > 0:
-            one_row_some(x, min(part, LANES), &shift, weights, True, count, lane_n, lane_s, lane_q)
+            one_row_some(x, min(part, LANES), &shift, each, True, count, lane_n, lane_s, lane_q)
             x += min(part, LANES)
-            weights += min(part, LANES) if count != FINITE else 0
+            each += min(part, LANES) if count != FINITE else 0
             part -= LANES
         total[0] += sum_of(lane_n, LANES)
         s[0] += sum_of(lane_s, LANES)
@@ -84,15 +89,3 @@ cdef inline void byte_run_sums(const byte *x, Py_ssize_t n, Py_ssize_t ahead, do
     byte_columns(x + rows * BYTE_LANES, 0, n > rows * BYTE_LANES, n - rows * BYTE_LANES, 0, lane_s, lane_q)
     s[0] += sum_of(lane_s, BYTE_LANES)
     q[0] += sum_of(lane_q, BYTE_LANES)
-
-
-cdef double sum_of_weights(const double *weights, Py_ssize_t n) noexcept nogil:
-    cdef double lanes[LANES]
-    cdef Py_ssize_t i, j
-    memset(lanes, 0, sizeof(lanes))
-    for i in range(0, n - LANES + 1, 32):       # LANES: Cython wants the number
-        for j in range(LANES):
-            lanes[j] += weights[i + j]
-    for i in range(n & -LANES, n):
-        lanes[i % LANES] += weights[i]
-    return sum_of(lanes, LANES)

@@ -23,14 +23,6 @@ ctypedef fused byte:    # added up in 32 bits, exactly
     int8_t
 
 
-ctypedef enum Count:            # which elements count
-    ALL
-    MASKED                      # those with a weight of 1, others having 0
-    WEIGHTED                    # each by its weight
-    FINITE                      # those not NaN or inf
-    FINITE_WEIGHTS              # both
-
-
 cdef inline Py_ssize_t strip_of(const native *x) noexcept nogil:
     """How many elements to go on before the next prefetch."""
     return max(<Py_ssize_t> STRIP, <Py_ssize_t> (LINE // sizeof(native)))
@@ -92,99 +84,106 @@ cdef void columns(const number *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize
         one_row(x + r * pitch, 0, width, shift, False, s, q)
 
 
+ctypedef struct Sums:           # of some elements: their weights, deviations and squares of these
+    double n, s, q
+
+
 cdef inline double counted(double x, double weight) noexcept nogil:
-    return weight if finite(x) else 0.0
+    """0 for NaN and inf: a product, as GCC 12 makes no vectors of two such conditions."""
+    return weight * finite(x)
 
 
-cdef inline double deviation(double x, double shift, double weight, bint omit) noexcept nogil:
-    return x - shift if (finite(x) if omit else weight != 0) else 0.0
+cdef inline double deviation(double x, double shift, double weight) noexcept nogil:
+    return x - shift if weight != 0 else 0.0
+
+
+cdef inline Sums two_of(const number *x, Py_ssize_t pitch, double shift, const double *weights, Py_ssize_t step,
+                        Count count) noexcept nogil:
+    """What two elements, and two weights, add."""
+    cdef double v = weight_of(weights, 0, count), w = weight_of(weights, step, count), a, b
+    cdef Sums sums
+    if count & FINITE:
+        v = counted(x[0], v)
+        w = counted(x[pitch], w)
+    a = deviation(x[0], shift, v)
+    b = deviation(x[pitch], shift, w)
+    sums.n = v + w
+    if count & WEIGHTED:
+        v *= a
+        w *= b
+        sums.s = v + w
+        sums.q = v * a + w * b
+    else:
+        sums.s = a + b
+        sums.q = a * a + b * b
+    return sums
+
+
+cdef inline Sums plus(Sums a, Sums b) noexcept nogil:
+    a.n += b.n
+    a.s += b.s
+    a.q += b.q
+    return a
 
 
 cdef inline void eight_rows_some(const number *x, Py_ssize_t pitch, Py_ssize_t width, const double *shift,
                                  const double *weights, bint one, Count count, f64_out n, f64_out s,
                                  f64_out q) noexcept nogil:
-    """The same of those that count: with a weight of each row, or of `one` channel of each element."""
-    cdef Py_ssize_t j, k, step = pitch if one else 1
-    cdef bint omit = count in (FINITE, FINITE_WEIGHTS), weighted = count in (WEIGHTED, FINITE_WEIGHTS)
-    cdef double a, b, c, d, e, f, g, h, z
-    cdef double va = 1, vb = 1, vc = 1, vd = 1, ve = 1, vf = 1, vg = 1, vh = 1
+    """The same of those that count: with a weight of each row, or of `one` channel of each element. Two by two, as the
+    elements and weights of eight rows are more than there are registers."""
+    cdef Py_ssize_t j, step = pitch if one else 1
+    cdef const double *weight
+    cdef double z
+    cdef Sums sums, more, rest
     for j in range(width):
+        weight = weights + (j if one else 0)
         z = shift[0 if one else j]
-        if count != FINITE:
-            k = j if one else 0
-            va = weights[k]
-            vb = weights[k + step]
-            vc = weights[k + 2 * step]
-            vd = weights[k + 3 * step]
-            ve = weights[k + 4 * step]
-            vf = weights[k + 5 * step]
-            vg = weights[k + 6 * step]
-            vh = weights[k + 7 * step]
-        if omit:
-            va = counted(x[j], va if weighted else 1.0)
-            vb = counted(x[j + pitch], vb if weighted else 1.0)
-            vc = counted(x[j + 2 * pitch], vc if weighted else 1.0)
-            vd = counted(x[j + 3 * pitch], vd if weighted else 1.0)
-            ve = counted(x[j + 4 * pitch], ve if weighted else 1.0)
-            vf = counted(x[j + 5 * pitch], vf if weighted else 1.0)
-            vg = counted(x[j + 6 * pitch], vg if weighted else 1.0)
-            vh = counted(x[j + 7 * pitch], vh if weighted else 1.0)
-            n[j] += tree(va, vb, vc, vd, ve, vf, vg, vh)
-        a = deviation(x[j], z, va, omit)
-        b = deviation(x[j + pitch], z, vb, omit)
-        c = deviation(x[j + 2 * pitch], z, vc, omit)
-        d = deviation(x[j + 3 * pitch], z, vd, omit)
-        e = deviation(x[j + 4 * pitch], z, ve, omit)
-        f = deviation(x[j + 5 * pitch], z, vf, omit)
-        g = deviation(x[j + 6 * pitch], z, vg, omit)
-        h = deviation(x[j + 7 * pitch], z, vh, omit)
-        if weighted:
-            va *= a
-            vb *= b
-            vc *= c
-            vd *= d
-            ve *= e
-            vf *= f
-            vg *= g
-            vh *= h
-            s[j] += tree(va, vb, vc, vd, ve, vf, vg, vh)
-            q[j] += tree(va * a, vb * b, vc * c, vd * d, ve * e, vf * f, vg * g, vh * h)
-        else:
-            s[j] += tree(a, b, c, d, e, f, g, h)
-            q[j] += tree(a * a, b * b, c * c, d * d, e * e, f * f, g * g, h * h)
+        sums = two_of(x + j, pitch, z, weight, step, count)
+        more = two_of(x + j + 2 * pitch, pitch, z, weight + 2 * step, step, count)
+        sums = plus(sums, more)
+        more = two_of(x + j + 4 * pitch, pitch, z, weight + 4 * step, step, count)
+        rest = two_of(x + j + 6 * pitch, pitch, z, weight + 6 * step, step, count)
+        sums = plus(sums, plus(more, rest))
+        if count & FINITE:
+            n[j] += sums.n
+        s[j] += sums.s
+        q[j] += sums.q
 
 
 cdef inline void one_row_some(const number *x, Py_ssize_t width, const double *shift, const double *weights, bint one,
                               Count count, f64_out n, f64_out s, f64_out q) noexcept nogil:
     cdef Py_ssize_t j
-    cdef bint omit = count in (FINITE, FINITE_WEIGHTS)
     cdef double d, weight
     for j in range(width):
-        weight = weights[j if one else 0] if count != FINITE else 1.0
-        if omit:
+        weight = weight_of(weights, j if one else 0, count)
+        if count & FINITE:
             weight = counted(x[j], weight)
             n[j] += weight
-        d = deviation(x[j], shift[0 if one else j], weight, omit)
+        d = deviation(x[j], shift[0 if one else j], weight)
         s[j] += weight * d
         q[j] += weight * d * d
 
 
 cdef inline void columns_some(const number *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, Py_ssize_t ahead,
-                              const double *shift, const double *weights, Count count, f64_out n, f64_out s,
+                              const double *shift, const char *weights, Count count, f64_out n, f64_out s,
                               f64_out q) noexcept nogil:
     cdef Py_ssize_t r, i, j, strip = strip_of(x), n_strips = width // strip
     cdef const number *row
+    cdef const double *each
+    cdef double room[8]
     for r in range(0, n_rows - 7, 8):
         row = x + r * pitch
+        each = doubles(weights + bytes_of(r, count), 8, count, room)
         for j in range(n_strips):
             for i in range(8):
                 prefetch(row + j * strip + ahead + i * pitch, strip * sizeof(number))
-            eight_rows_some(row + j * strip, pitch, strip, shift + j * strip, weights + r, False, count,
-                            n + j * strip, s + j * strip, q + j * strip)
+            eight_rows_some(row + j * strip, pitch, strip, shift + j * strip, each, False, count, n + j * strip,
+                            s + j * strip, q + j * strip)
         j = n_strips * strip
-        eight_rows_some(row + j, pitch, width - j, shift + j, weights + r, False, count, n + j, s + j, q + j)
+        eight_rows_some(row + j, pitch, width - j, shift + j, each, False, count, n + j, s + j, q + j)
     for r in range(n_rows & -8, n_rows):
-        one_row_some(x + r * pitch, width, shift, weights + r, False, count, n, s, q)
+        each = doubles(weights + bytes_of(r, count), 1, count, room)
+        one_row_some(x + r * pitch, width, shift, each, False, count, n, s, q)
 
 
 cdef inline void exact_row(const double *x, Py_ssize_t width, const double *shift, f64_out s, f64_out s_lo, f64_out q,
@@ -277,9 +276,9 @@ cdef inline void eight_means(const number *x, const Py_ssize_t *at, Py_ssize_t c
 cdef inline Py_ssize_t weighty(const Block *b, Py_ssize_t first) noexcept nogil:
     """Where a batch position lies that has a weight, the next one or else the one before."""
     cdef Py_ssize_t i = first
-    while i < b.n - 1 and b.weights[i] == 0:
+    while i < b.n - 1 and not counts(b.weights, i, b.count):
         i += 1
-    while i > 0 and b.weights[i] == 0:
+    while i > 0 and not counts(b.weights, i, b.count):
         i -= 1
     return i // b.width * b.layout[0].table_pitch + i % b.width if b.by_channel else i * b.layout[0].pitch
 
@@ -291,7 +290,7 @@ cdef inline void guess(const number *x, const Block *b, f64_out shift) noexcept 
     cdef Py_ssize_t at[8]
     cdef Py_ssize_t r, c, n_bad = 0, channel_pitch = b.layout[0].channel_pitch
     for r in range(8):
-        if b.weights != NULL:
+        if b.count != ALL:
             at[r] = weighty(b, r * b.n // 8)
         else:
             at[r] = min(r, b.n_samples - 1) * b.sample_pitch + (0 if b.by_channel else r * b.inner // 8)

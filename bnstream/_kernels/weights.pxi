@@ -1,0 +1,104 @@
+# Which elements count, and how much. The weights of a block of batch positions lie in scratch, one after the other: doubles,
+# or the flags of a mask, bytes, which with x stay in the L1 cache. The loops widen a few flags at a time: GCC 12 makes poor
+# vectors of bytes beside doubles.
+
+ctypedef uint8_t flag           # of a mask: 1 or 0
+
+ctypedef enum Count:            # which elements count, and how much
+    ALL = 0
+    FINITE = 1                  # those not NaN or inf
+    MASKED = 2                  # those whose flag is 1
+    WEIGHTED = 4                # each by its weight
+    FINITE_MASKED = 3
+    FINITE_WEIGHTED = 5
+
+
+cdef inline Count count_of(const View *view) noexcept nogil:
+    if not view.weighted:
+        return ALL
+    return MASKED if view.operand[WEIGHTS].element == BOOL else WEIGHTED
+
+
+cdef inline Py_ssize_t bytes_of(Py_ssize_t n, Count count) noexcept nogil:
+    """Of n weights."""
+    cdef Py_ssize_t size = sizeof(flag) if count & MASKED else (sizeof(double) if count & WEIGHTED else 0)
+    return n * size
+
+
+cdef inline const double *doubles(const char *weights, Py_ssize_t n, Count count, double *room) noexcept nogil:
+    """n weights as the loops take them: flags in `room`."""
+    cdef Py_ssize_t i
+    if not count & MASKED:
+        return <const double *> weights
+    for i in range(n):
+        room[i] = (<const flag *> weights)[i]
+    return room
+
+
+cdef inline double weight_of(const double *weights, Py_ssize_t i, Count count) noexcept nogil:
+    return weights[i] if count & (MASKED | WEIGHTED) else 1.0
+
+
+cdef inline bint counts(const char *weights, Py_ssize_t i, Count count) noexcept nogil:
+    """Whether a weight is not 0."""
+    cdef double room
+    return doubles(weights + bytes_of(i, count), 1, count, &room)[0] != 0
+
+
+cdef inline Py_ssize_t weights_room(Count count) noexcept nogil:
+    """In doubles, for the weights of a block, of which there are PART at the most."""
+    return bytes_of(PART, count) // <Py_ssize_t> sizeof(double)
+
+
+cdef inline void load_flags(const char *source, Py_ssize_t stride, Py_ssize_t n, flag *out) noexcept nogil:
+    cdef Py_ssize_t i
+    if stride == 1:
+        for i in range(n):
+            out[i] = source[i] != 0
+    else:
+        for i in range(n):
+            out[i] = source[i * stride] != 0
+
+
+cdef void load_weights(const View *view, Py_ssize_t first, Py_ssize_t n, char *out) noexcept nogil:
+    """Those of n batch positions, in the order of the batch dims."""
+    cdef Count count = count_of(view)
+    cdef const Operand *o = &view.operand[WEIGHTS]
+    cdef const char *data
+    cdef Py_ssize_t at, stride = 0, left = n
+    cdef uint64_t nothing = 0
+    cdef int i
+    while n > 0:
+        data = o.data
+        at = first
+        for i in range(view.n_batch - 1, -1, -1):
+            data += at % view.batch[i].n * view.batch[i].stride[WEIGHTS]
+            at //= view.batch[i].n
+        if view.n_batch > 0:
+            stride = view.batch[view.n_batch - 1].stride[WEIGHTS]
+            left = min(n, view.batch[view.n_batch - 1].n - first % view.batch[view.n_batch - 1].n)
+        if count == MASKED:
+            load_flags(data, stride, left, <flag *> out)
+        else:
+            load(data, stride, left, o.element, False, &nothing, 0, <double *> out)
+        out += bytes_of(left, count)
+        first += left
+        n -= left
+
+
+cdef double sum_of_weights(const char *weights, Py_ssize_t n, Count count) noexcept nogil:
+    cdef const flag *mask = <const flag *> weights
+    cdef const double *each = <const double *> weights
+    cdef double lanes[LANES]
+    cdef Py_ssize_t i, j, n_true = 0
+    if count == MASKED:
+        for i in range(n):
+            n_true += mask[i]
+        return n_true
+    memset(lanes, 0, sizeof(lanes))
+    for i in range(0, n - LANES + 1, 32):       # LANES: Cython wants the number
+        for j in range(LANES):
+            lanes[j] += each[i + j]
+    for i in range(n & -LANES, n):
+        lanes[i % LANES] += each[i]
+    return sum_of(lanes, LANES)
