@@ -29,7 +29,7 @@ cdef class Forward:
     cdef int accumulate(self, object nan_policy, object n_threads) except -1
     cdef int start_training(self, const View *view, Policy policy) except -1
     cdef int check_state(self, Policy policy) except -1
-    cdef ndarray apply_to(self, object out, object n_threads)
+    cdef ndarray apply_to(self, object out, object n_threads, bint *has_inf=*)
     cdef ndarray train(self, object out, object nan_policy, object n_threads)
     cdef int blend(self, double *mean, double *var, double momentum, double ddof) except -1
     cdef int weigh(self, double *spread, double momentum) except -1

@@ -36,7 +36,7 @@ cdef unsigned long long batch_axes_of(object channel_axis, int ndim) except? 0:
 
 
 cdef inline int check(int failed) except -1:
-    if failed:
+    if failed < 0:
         raise MemoryError("no memory for the scratch of a normalization")
     return 0
 
@@ -74,6 +74,7 @@ cdef class Forward:
         fields.rows = self.rows
         fields.pitch = self.pitch
         fields.eps = self.eps
+        fields.look = False
         return fields
 
     cdef int view_of(self, View *view, ndarray x, ndarray y=None, ndarray dx=None) except -1:
@@ -195,13 +196,14 @@ cdef class Forward:
             require_finite((rows[MEAN] + rows[M2]).reshape(kept_shape(self.x, self.axes, False)))
         return 0
 
-    cdef ndarray apply_to(self, object out, object n_threads):
-        """x, normalized; from then on x is gone if that has taken its place."""
+    cdef ndarray apply_to(self, object out, object n_threads, bint *has_inf=NULL):
+        """x, normalized; from then on x is gone if that has taken its place. Whether it held inf, if that is asked."""
         cdef bint replaced
         cdef ndarray y = result_like(self.x, out, &replaced)
         cdef Layer fields = self.layer()
-        cdef int failed, threads = self.threads(n_threads)
+        cdef int failed = 0, threads = self.threads(n_threads)
         cdef View view
+        fields.look = has_inf != NULL
         self.view_of(&view, self.x, y)
         if view.n_rows and view.n_channels:
             if self.small():
@@ -210,6 +212,8 @@ cdef class Forward:
                 with nogil:
                     failed = kernels.affine(&view, &fields, threads)
             check(failed)
+        if has_inf != NULL:
+            has_inf[0] = failed == 1
         if replaced:
             self.x = None
         return y
@@ -316,6 +320,14 @@ cdef class Forward:
                     failed = kernels.affine(&view, &fields, threads)
                 check(failed)
         return dx, grads[:, :self.n_channels]
+
+
+def normalize_and_look(x, mean, gamma, beta):
+    """`normalize` by a variance of 1; and whether x holds inf, as a look of its own takes a quarter of the time."""
+    cdef bint has_inf
+    cdef Forward forward = new_forward(x, -1, 1, gamma, beta, 0)
+    forward.set_statistics(mean, 1, "")
+    return forward.apply_to(None, None, &has_inf), has_inf
 
 
 cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps):

@@ -29,7 +29,8 @@ except ModuleNotFoundError as error:
 
 from scipy.sparse import issparse  # type: ignore[import-untyped]
 
-from bnstream._dense import dense_moments, refuse_inf
+from bnstream._dense import dense_moments, look_for_inf, refuse_inf
+from bnstream._layer import normalize_and_look
 from bnstream._scaler_state import STATE, Fitted, Statistics, moments_of
 from bnstream._sklearn_versions import ANY_VALUES, fit_task, validate_data
 from bnstream._sparse import sparse_moments
@@ -370,7 +371,11 @@ def require_weights(weights: NDArray[np.float64]) -> None:
 
 def scaled(checked: NDArray[Any], X: Any, copy: bool, mean: Any, gamma: Any, beta: Any = None) -> NDArray[Any]:
     """``(checked - mean) * gamma + beta``: in its own place, where that is a copy of X or may be written over."""
-    refuse_inf(checked)
     kept = copy and isinstance(X, np.ndarray) and np.may_share_memory(checked, X)
-    out = checked if checked.flags.writeable and not kept else None
-    return normalize(checked, mean, 1, gamma, beta, out=out)
+    if checked.flags.writeable and not kept:
+        refuse_inf(checked)
+        return normalize(checked, mean, 1, gamma, beta, out=checked)
+    y, has_inf = normalize_and_look(checked, mean, gamma, beta)
+    if has_inf:
+        look_for_inf(checked)
+    return y

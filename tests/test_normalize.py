@@ -10,6 +10,7 @@ from arrays import BFLOAT16, DTYPES, LAYOUTS, every_other, normal, of_dtype, pad
 from batchnorm_oracle import EPS, affine, assert_within, batch_axes, folded, inverse_sd, normalized, pair, worst_share
 
 from bnstream import BatchNorm, batch_norm, normalize
+from bnstream._layer import normalize_and_look
 
 SHAPES = {
     "table": ((300, 5), -1), "wide": ((9, 1300), 1), "one channel": ((700, 1), 1), "rows": ((4, 310), 0),
@@ -322,3 +323,20 @@ def test_64_bit_integers_about_their_mean():
     np.testing.assert_array_equal(normalize(z, -(2.0**62), 4.0), y)
     exact = affine(x, pair(np.full(2, 2.0**63)), inverse_sd(np.full(2, 4.0), 0), np.ones(2), np.zeros(2), (0,))[0]
     np.testing.assert_array_equal(exact[0], y)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", BFLOAT16, "i4"])
+@pytest.mark.parametrize("shape", [(300, 17), (9, 1300), (700, 1), (5000, 3), (1, 1)])
+def test_a_look_for_inf_on_the_way(layout, dtype, shape):
+    """It finds inf wherever it lies, NaN is none, and the result is that of normalize."""
+    x = LAYOUTS[layout](of_dtype(dtype, shape))
+    places = [0, x.size - 1, *rng(4).integers(x.size, size=6)] if x.dtype.kind != "i" else []
+    y, has_inf = normalize_and_look(x, 3.0, None, None)
+    assert not has_inf
+    np.testing.assert_array_equal(y, normalize(x, 3.0, 1.0))
+    for place in places:
+        for value, found in ((np.nan, False), (np.inf, True), (-np.inf, True)):
+            bad = x.copy(order="K")
+            bad[np.unravel_index(place, x.shape)] = value
+            assert normalize_and_look(LAYOUTS[layout](bad), 3.0, None, None)[1] is found

@@ -56,9 +56,10 @@ ctypedef struct Layer:          # what becomes of each channel: (x - mean) / sqr
     double *rows                # seven: those of a state, gamma, beta
     Py_ssize_t pitch
     double eps
+    bint look                   # for inf in x
 
 ctypedef struct Kernels:
-    # Each answers 0, or -1 where memory ran out.
+    # Each answers 0, or -1 where memory ran out; affine that is to look, 1 where there was inf.
     int (*accumulate)(const View *view, const Sink *sink, bint omit, int n_threads) noexcept nogil
     # operands x, y: y <- x as the layer says; `standardize` makes the layer's state that of x before
     int (*affine)(const View *view, const Layer *layer, int n_threads) noexcept nogil

@@ -34,68 +34,84 @@ cdef bint make_rows(Coefficients *w, const Plan *p, Py_ssize_t n_more, double *s
     return w.room != NULL
 
 
-cdef inline void affine_columns(const native *x, result y, Py_ssize_t first, Py_ssize_t width, const Coefficients *w,
-                                Py_ssize_t channel, bint one) noexcept nogil:
-    """`width` columns from `first` on: of one channel, or with coefficients of their own."""
+cdef inline int64_t affine_columns(const native *x, result y, Py_ssize_t first, Py_ssize_t width, const Coefficients *w,
+                                   Py_ssize_t channel, bint one, bint look) noexcept nogil:
+    """`width` columns from `first` on: of one channel, or with coefficients of their own. Who is to `look` counts inf."""
     cdef Py_ssize_t j
+    cdef int64_t n_inf = 0
     cdef double mean = w.mean[channel], scale = w.scale[channel], beta = w.beta[channel]
     for j in range(first, first + width):
+        if look:
+            n_inf += fabs(x[j]) == INFINITY
         if one:
             y[j] = (x[j] - mean) * scale + beta
         else:
             y[j] = (x[j] - w.mean[j]) * w.scale[j] + w.beta[j]
+    return n_inf
 
 
-cdef inline void affine_rows(const native *x, result y, const Layout *from_, const Layout *to, Py_ssize_t n_rows,
-                             Py_ssize_t width, const Coefficients *w, Py_ssize_t channel, bint one) noexcept nogil:
+cdef inline int64_t affine_rows(const native *x, result y, const Layout *from_, const Layout *to, Py_ssize_t n_rows,
+                                Py_ssize_t width, const Coefficients *w, Py_ssize_t channel, bint one,
+                                bint look) noexcept nogil:
     cdef Py_ssize_t r, j, strip = strip_of(x), n_strips = width // strip
+    cdef int64_t n_inf = 0
     for r in range(n_rows):
         for j in range(n_strips):
             prefetch(x + j * strip + from_.ahead, strip * sizeof(native))
             prefetch(y + j * strip + to.ahead, strip * sizeof(y[0]))
-            affine_columns(x, y, j * strip, strip, w, channel, one)
-        affine_columns(x, y, n_strips * strip, width - n_strips * strip, w, channel, one)
+            n_inf += affine_columns(x, y, j * strip, strip, w, channel, one, look)
+        n_inf += affine_columns(x, y, n_strips * strip, width - n_strips * strip, w, channel, one, look)
         x += from_.pitch
         y += to.pitch
+    return n_inf
 
 
-cdef inline void affine_tables(const native *x, result y, const Block *b, const Coefficients *w) noexcept nogil:
+cdef inline int64_t affine_tables(const native *x, result y, const Block *b, const Coefficients *w,
+                                  bint look) noexcept nogil:
     """Table by table; a table of one channel is one long row."""
     cdef const Layout *from_ = &b.layout[0]
     cdef const Layout *to = &b.layout[1]
     cdef const flag *mask = <const flag *> b.weights
     cdef Py_ssize_t i, c
+    cdef int64_t n_inf = 0
     for i in range(b.n_tables):
         if b.by_channel:
             for c in range(b.n_channels):
-                affine_rows(x + c * from_.channel_pitch, y + c * to.channel_pitch, from_, to, 1, b.width, w, c, True)
+                n_inf += affine_rows(x + c * from_.channel_pitch, y + c * to.channel_pitch, from_, to, 1, b.width, w, c,
+                                     True, look)
                 if mask != NULL:
                     blank(y + c * to.channel_pitch, 0, 1, b.width, mask, True)
             mask += b.width if mask != NULL else 0
         else:
-            affine_rows(x, y, from_, to, b.n_rows, b.width, w, 0, False)
+            n_inf += affine_rows(x, y, from_, to, b.n_rows, b.width, w, 0, False, look)
             if mask != NULL:
                 blank(y, to.pitch, b.n_rows, b.width, mask, False)
-            affine_rows(x + b.n_rows * from_.pitch, y + b.n_rows * to.pitch, from_, to, b.tail > 0, b.tail, w, 0, False)
+            n_inf += affine_rows(x + b.n_rows * from_.pitch, y + b.n_rows * to.pitch, from_, to, b.tail > 0, b.tail, w, 0,
+                                 False, look)
         x += from_.table_pitch
         y += to.table_pitch
+    return n_inf
 
 
-cdef void affine_block(const Block *b, const Coefficients *w) noexcept nogil:
+cdef int64_t affine_block(const Block *b, const Coefficients *w, bint look) noexcept nogil:
+    """How many of x were inf, if it is to look."""
     cdef const char *x = b.layout[0].data
     cdef char *y = b.layout[1].data
+    if b.element == FLOAT32 and look:
+        return affine_tables(<const f32 *> x, <y32> y, b, w, True)
     if b.element == FLOAT32:
-        affine_tables(<const f32 *> x, <y32> y, b, w)
-    elif b.element == FLOAT64:
-        affine_tables(<const f64 *> x, <y64> y, b, w)
-    elif b.element == UINT8:
-        affine_tables(<const uint8_t *> x, <y32> y, b, w)
-    elif b.element == INT8:
-        affine_tables(<const int8_t *> x, <y32> y, b, w)
-    elif b.element == UINT16:
-        affine_tables(<const u16 *> x, <y32> y, b, w)
-    else:
-        affine_tables(<const i16 *> x, <y32> y, b, w)
+        return affine_tables(<const f32 *> x, <y32> y, b, w, False)
+    if b.element == FLOAT64 and look:
+        return affine_tables(<const f64 *> x, <y64> y, b, w, True)
+    if b.element == FLOAT64:
+        return affine_tables(<const f64 *> x, <y64> y, b, w, False)
+    if b.element == UINT8:
+        return affine_tables(<const uint8_t *> x, <y32> y, b, w, False)
+    if b.element == INT8:
+        return affine_tables(<const int8_t *> x, <y32> y, b, w, False)
+    if b.element == UINT16:
+        return affine_tables(<const u16 *> x, <y32> y, b, w, False)
+    return affine_tables(<const i16 *> x, <y32> y, b, w, False)
 
 
 cdef inline void fetch(const double *row, const Segment *t, f64_out values) noexcept nogil:
@@ -149,6 +165,7 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef double stack[ROOM]
     cdef double *tile = NULL
     cdef Py_ssize_t i, c
+    cdef int64_t n_inf = 0
     cdef Coefficients w
     cdef Block b
     if not make_rows(&w, p, 0, stack) or not make_tile(job.view, p, &tile):
@@ -163,8 +180,8 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     to_columns(p, &t, &w, w.beta)
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, w.anchor, tile)
-        affine_block(&b, &w)
+        n_inf += affine_block(&b, &w, job.layer.look)
         write_block(job.view, p, &t, i, &b)
     give_back(w.room, stack)
     free(tile)
-    return 0
+    return n_inf != 0
