@@ -174,7 +174,11 @@ cdef int merge_neighbours(const View *view, Dim *dims, int n) noexcept nogil:
 
 cdef ndarray positions(object values, str name, ndarray x, unsigned long long axes):
     """Values of the batch positions of x, as an array of its axes, with 1 for those of the channels."""
-    cdef ndarray a = as_array(values)
+    cdef ndarray a
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a plain array, got a masked array; {name}.filled(0) leaves the masked positions "
+                        "out")
+    a = as_array(values)
     shape = (<object> x).shape
     batch = tuple([n for i, n in enumerate(shape) if axes >> i & 1])
     wanted = tuple([n if axes >> i & 1 else 1 for i, n in enumerate(shape)])

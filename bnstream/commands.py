@@ -131,6 +131,8 @@ def table_of(state: Any) -> dict[str, Sequence[Any]]:
     else:
         shape = (0,) if state.shape is None else state.shape
         columns = {"n": state.n, "mean": state.mean, "std": state.std(), "var": state.var()}
+        if np.any(state.effective_n != state.n):        # of weights
+            columns["effective_n"] = state.effective_n
     table: dict[str, Sequence[Any]] = {
         "channel": [channel_label(i, shape, state.names) for i in range(math.prod(shape))]
     }

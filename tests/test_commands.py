@@ -131,6 +131,12 @@ def test_show_as_json(folder):
     ]
 
 
+def test_show_of_weights(folder):
+    bnstream.save("weights.npz", bnstream.Moments().update([1.0, 2.0, 4.0], weights=[1.0, 0.5, 0.5]))
+    shown = json.loads(done("show", "weights.npz", "--json").stdout)["channels"]
+    assert shown == [{"channel": "0", "n": 2.0, "mean": 2.0, "std": 1.5**0.5, "var": 1.5, "effective_n": 4 / 1.5}]
+
+
 @pytest.mark.parametrize("affine", [True, False])
 def test_show_of_a_layer(folder, affine):
     bn = bnstream.BatchNorm(2, affine=affine, names=["u", "v"])

@@ -256,6 +256,8 @@ def test_nothing_counts():
     ([1, 1e101, 0, 1], None, ValueError, "0 or from 1e-100 to 1e100"),
     (["a"] * 4, None, TypeError, "weights must be of real numbers, got dtype <U1"),
     (np.ones(4, complex), None, TypeError, "weights must be of real numbers, got dtype complex128"),
+    (np.ma.array(np.ones(4)), None, TypeError, r"weights must be .* masked array; weights\.filled\(0\)"),
+    (None, np.ma.array([True] * 4), TypeError, r"where must be .* masked array; where\.filled\(0\)"),
     (None, [1, 0, 1, 1], TypeError, "where must be a mask of bool, True for what counts, got dtype int64; compare"),
     (None, np.ones(3, bool), ValueError, r"where must have the shape of the batch positions, \(4,\).*got \(3,\)"),
 ])
