@@ -74,7 +74,6 @@ cdef class Forward:
         fields.rows = self.rows
         fields.pitch = self.pitch
         fields.eps = self.eps
-        fields.look = False
         return fields
 
     cdef int view_of(self, View *view, ndarray x, ndarray y=None, ndarray dx=None) except -1:
@@ -203,14 +202,13 @@ cdef class Forward:
         cdef Layer fields = self.layer()
         cdef int failed = 0, threads = self.threads(n_threads)
         cdef View view
-        fields.look = has_inf != NULL
         self.view_of(&view, self.x, y)
         if view.n_rows and view.n_channels:
             if self.small():
-                failed = kernels.affine(&view, &fields, threads)
+                failed = kernels.affine(&view, &fields, has_inf != NULL, threads)
             else:
                 with nogil:
-                    failed = kernels.affine(&view, &fields, threads)
+                    failed = kernels.affine(&view, &fields, has_inf != NULL, threads)
             check(failed)
         if has_inf != NULL:
             has_inf[0] = failed == 1
@@ -317,7 +315,7 @@ cdef class Forward:
                     memcpy(fields.rows + i * self.pitch, self.row(i), self.pitch * sizeof(double))
                 self.view_of(&view, a, dx)
                 with nogil:
-                    failed = kernels.affine(&view, &fields, threads)
+                    failed = kernels.affine(&view, &fields, False, threads)
                 check(failed)
         return dx, grads[:, :self.n_channels]
 

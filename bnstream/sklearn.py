@@ -373,9 +373,9 @@ def scaled(checked: NDArray[Any], X: Any, copy: bool, mean: Any, gamma: Any, bet
     """``(checked - mean) * gamma + beta``: in its own place, where that is a copy of X or may be written over."""
     kept = copy and isinstance(X, np.ndarray) and np.may_share_memory(checked, X)
     if checked.flags.writeable and not kept:
-        refuse_inf(checked)
+        refuse_inf(checked)         # first, as X is to be left as it was
         return normalize(checked, mean, 1, gamma, beta, out=checked)
     y, has_inf = normalize_and_look(checked, mean, gamma, beta)
-    if has_inf:
+    if has_inf and not get_config()["assume_finite"]:
         look_for_inf(checked)
     return y

@@ -10,7 +10,9 @@ from .base import Timed, named, once
 from .data import array
 
 SHAPES = {(65536, 256): 0, (256, 65536): 1, (64, 256, 512): (0, 2)}
-SEQUENCES = {"N, L, channels": 2, "N, channels, L": 1}
+BATCHES = {
+    "N, L, channels": ((64, 512, 256), 2), "N, channels, L": ((64, 256, 512), 1), "images": ((32, 64, 56, 56), 1),
+}
 
 
 def need_weights():
@@ -43,26 +45,33 @@ class Update(Timed):
         self.call()
 
 
-class Sequences(Timed):
-    """A batch of 64 sequences of up to 512 steps, 256 channels, float32."""
+class Batches(Timed):
+    """Sequences of a quarter to the whole of the longest; images, of which so many lines count. float32."""
 
-    params = (list(SEQUENCES), ["all", "where"])
-    param_names = ("layout", "steps")
+    params = (list(BATCHES), ["all", "where"])
+    param_names = ("batch", "positions")
 
     @once
-    def setup(self, layout, steps):
+    def setup(self, batch, positions):
         need_weights()
-        self.bn = bnstream.BatchNorm(256, channel_axis=SEQUENCES[layout])
-        self.x, self.dy = (array((64, 512, 256) if self.bn.channel_axis == 2 else (64, 256, 512), "float32", seed)
-                           for seed in (0, 1))
+        shape, channel_axis = BATCHES[batch]
+        n_channels = shape[channel_axis]
+        self.bn = bnstream.BatchNorm(n_channels, channel_axis=channel_axis)
+        self.inference = bnstream.BatchNorm(n_channels, channel_axis=channel_axis).eval()
+        self.x, self.dy = (array(shape, "float32", seed) for seed in (0, 1))
         self.y, self.dx = np.empty_like(self.x), np.empty_like(self.x)
-        self.where = {} if steps == "all" else {"where": padded(64, 512)}
-        self.time_training(layout, steps)
+        mask = padded(shape[0], 512 if batch != "images" else 56)
+        self.where = {} if positions == "all" else {"where": mask if batch != "images" else mask[:, :, None]}
+        self.time_training(batch, positions)
 
-    @named("BatchNorm, sequences, training")
-    def time_training(self, layout, steps):
+    @named("BatchNorm with a mask, training")
+    def time_training(self, batch, positions):
         self.bn(self.x, self.y, **self.where)
 
-    @named("BatchNorm, sequences, backward")
-    def time_backward(self, layout, steps):
+    @named("BatchNorm with a mask, backward")
+    def time_backward(self, batch, positions):
         self.bn.backward(self.dy, self.dx)
+
+    @named("BatchNorm with a mask, inference")
+    def time_inference(self, batch, positions):
+        self.inference(self.x, self.y, **self.where)

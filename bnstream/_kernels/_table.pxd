@@ -56,13 +56,13 @@ ctypedef struct Layer:          # what becomes of each channel: (x - mean) / sqr
     double *rows                # seven: those of a state, gamma, beta
     Py_ssize_t pitch
     double eps
-    bint look                   # for inf in x
 
 ctypedef struct Kernels:
-    # Each answers 0, or -1 where memory ran out; affine that is to look, 1 where there was inf.
+    # Each answers 0, or -1 where memory ran out.
     int (*accumulate)(const View *view, const Sink *sink, bint omit, int n_threads) noexcept nogil
-    # operands x, y: y <- x as the layer says; `standardize` makes the layer's state that of x before
-    int (*affine)(const View *view, const Layer *layer, int n_threads) noexcept nogil
+    # operands x, y: y <- x as the layer says; `standardize` makes the layer's state that of x before. Who is to `look` for
+    # inf in x answers 1 if there is any.
+    int (*affine)(const View *view, const Layer *layer, bint look, int n_threads) noexcept nogil
     int (*standardize)(const View *view, const Layer *layer, bint omit, int n_threads) noexcept nogil
     # operands x, dy: grads <- the gradients of beta and of gamma, two rows; and operand dx: that of x, too
     int (*gradients)(const View *view, const Layer *layer, double *grads, bint omit, int n_threads) noexcept nogil

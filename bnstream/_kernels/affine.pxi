@@ -39,14 +39,15 @@ cdef inline int64_t affine_columns(const native *x, result y, Py_ssize_t first, 
     """`width` columns from `first` on: of one channel, or with coefficients of their own. Who is to `look` counts inf."""
     cdef Py_ssize_t j
     cdef int64_t n_inf = 0
-    cdef double mean = w.mean[channel], scale = w.scale[channel], beta = w.beta[channel]
+    cdef double value, mean = w.mean[channel], scale = w.scale[channel], beta = w.beta[channel]
     for j in range(first, first + width):
+        value = x[j]            # once, as y may take its place
         if look:
-            n_inf += fabs(x[j]) == INFINITY
+            n_inf += fabs(value) == INFINITY
         if one:
-            y[j] = (x[j] - mean) * scale + beta
+            y[j] = (value - mean) * scale + beta
         else:
-            y[j] = (x[j] - w.mean[j]) * w.scale[j] + w.beta[j]
+            y[j] = (value - w.mean[j]) * w.scale[j] + w.beta[j]
     return n_inf
 
 
@@ -71,7 +72,7 @@ cdef inline int64_t affine_tables(const native *x, result y, const Block *b, con
     """Table by table; a table of one channel is one long row."""
     cdef const Layout *from_ = &b.layout[0]
     cdef const Layout *to = &b.layout[1]
-    cdef const flag *mask = <const flag *> b.weights
+    cdef const flag *mask = <const flag *> b.weights        # of a layer there are no others
     cdef Py_ssize_t i, c
     cdef int64_t n_inf = 0
     for i in range(b.n_tables):
@@ -180,7 +181,7 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     to_columns(p, &t, &w, w.beta)
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, w.anchor, tile)
-        n_inf += affine_block(&b, &w, job.layer.look)
+        n_inf += affine_block(&b, &w, job.look)
         write_block(job.view, p, &t, i, &b)
     give_back(w.room, stack)
     free(tile)

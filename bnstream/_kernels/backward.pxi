@@ -10,21 +10,14 @@
 # it, 5 operations. Sums of a block are doubles, from block to block pairs of doubles. An element x without weight, or NaN or
 # inf under `omit`, has no part in the sums, and its dx is 0.
 
-cdef inline double taken(double x, double value, double weight, Count count) noexcept nogil:
-    """value, or 0 where x is left out."""
-    return value if weight != 0 and (finite(x) or not count & FINITE) else 0.0
-
-
 cdef inline Sums gradients_of(const number *x, const number *dy, double mean, double weight, Count count) noexcept nogil:
     """What an element adds to s = sum of dy, q = sum of dy * (x - mean)."""
     cdef Sums sums
-    cdef double d = x[0]
     if count & FINITE:
-        weight = counted(d, weight)
-    d = d - mean if weight != 0 else 0.0
+        weight = counted(x[0], weight)
     sums.n = 0
     sums.s = dy[0] if weight != 0 else 0.0
-    sums.q = sums.s * d
+    sums.q = sums.s * deviation(x[0], mean, weight)
     return sums
 
 
@@ -44,7 +37,7 @@ cdef inline void gradient_rows(const number *x, const number *dy, Py_ssize_t x_p
     cdef double mean, mean_of_all = w.mean[channel]
     cdef Sums sums, more, rest
     for j in range(first, first + width):
-        weight = weights + (j if one else 0)
+        weight = weights + step_of(j if one else 0, count)
         mean = mean_of_all if one else w.mean[j]
         sums = two_gradients(x + j, dy + j, x_pitch, y_pitch, mean, weight, step, count)
         more = two_gradients(x + j + 2 * x_pitch, dy + j + 2 * y_pitch, x_pitch, y_pitch, mean, weight + 2 * step, step,
@@ -123,7 +116,7 @@ cdef inline void gradient_part(const number *x, const number *dy, Py_ssize_t n, 
         gradient_row(x, dy, 0, LANES, w, channel, each, True, count, lane_s, lane_q)
         x += LANES
         dy += LANES
-        each += LANES if count & MASKED else 0
+        each += step_of(LANES, count)
     if n > LANES and tail > 0:
         x += tail - LANES
         dy += tail - LANES
@@ -168,7 +161,7 @@ cdef inline void gradient_tables(const number *x, const number *dy, const Block 
 
 cdef inline void gradient_floats(const number *x, const number *dy, const Block *b, const Coefficients *w, bint omit,
                                  double *s, double *q) noexcept nogil:
-    cdef int count = b.count | FINITE if omit else b.count
+    cdef int count = count_in(b, omit)
     if count == FINITE_MASKED:
         gradient_tables(x, dy, b, w, FINITE_MASKED, s, q)
     elif count == MASKED:
@@ -188,52 +181,57 @@ cdef void gradient_block(const Block *b, const Coefficients *w, bint omit, doubl
         gradient_floats(<const f64 *> x, <const f64 *> dy, b, w, omit, s, q)
 
 
+cdef inline double kept(double x, double value, bint omit) noexcept nogil:
+    """value, or 0 where x is left out."""
+    return value if not omit or finite(x) else 0.0
+
+
 cdef inline void slope_columns(const number *x, const number *dy, result dx, Py_ssize_t first, Py_ssize_t width,
-                               const Coefficients *w, Py_ssize_t channel, bint one, Count count) noexcept nogil:
+                               const Coefficients *w, Py_ssize_t channel, bint one, bint omit) noexcept nogil:
     """w.beta holds grad_beta / n less what mean_lo makes of it."""
     cdef Py_ssize_t j
     cdef double mean = w.mean[channel], scale = w.scale[channel], beta = w.beta[channel], slope = w.slope[channel]
     for j in range(first, first + width):
         if one:
-            dx[j] = taken(x[j], (dy[j] - beta) * scale - (x[j] - mean) * slope, 1, count)
+            dx[j] = kept(x[j], (dy[j] - beta) * scale - (x[j] - mean) * slope, omit)
         else:
-            dx[j] = taken(x[j], (dy[j] - w.beta[j]) * w.scale[j] - (x[j] - w.mean[j]) * w.slope[j], 1, count)
+            dx[j] = kept(x[j], (dy[j] - w.beta[j]) * w.scale[j] - (x[j] - w.mean[j]) * w.slope[j], omit)
 
 
 cdef inline void slope_rows(const number *x, const number *dy, result dx, const Block *b, Py_ssize_t n_rows,
                             Py_ssize_t width, const Coefficients *w, Py_ssize_t channel, bint one,
-                            Count count) noexcept nogil:
+                            bint omit) noexcept nogil:
     cdef Py_ssize_t r, j, strip = strip_of(x), n_strips = width // strip
     for r in range(n_rows):
         for j in range(n_strips):
             prefetch(x + j * strip + b.layout[0].ahead, strip * sizeof(number))
             prefetch(dy + j * strip + b.layout[1].ahead, strip * sizeof(number))
             prefetch(dx + j * strip + b.layout[2].ahead, strip * sizeof(number))
-            slope_columns(x, dy, dx, j * strip, strip, w, channel, one, count)
-        slope_columns(x, dy, dx, n_strips * strip, width - n_strips * strip, w, channel, one, count)
+            slope_columns(x, dy, dx, j * strip, strip, w, channel, one, omit)
+        slope_columns(x, dy, dx, n_strips * strip, width - n_strips * strip, w, channel, one, omit)
         x += b.layout[0].pitch
         dy += b.layout[1].pitch
         dx += b.layout[2].pitch
 
 
 cdef inline void slope_tables(const number *x, const number *dy, result dx, const Block *b, const Coefficients *w,
-                              Count count) noexcept nogil:
-    cdef const flag *mask = <const flag *> b.weights
+                              bint omit) noexcept nogil:
+    cdef const flag *mask = <const flag *> b.weights        # of a layer there are no others
     cdef Py_ssize_t i, c
     for i in range(b.n_tables):
         if b.by_channel:
             for c in range(b.n_channels):
                 slope_rows(x + c * b.layout[0].channel_pitch, dy + c * b.layout[1].channel_pitch,
-                           dx + c * b.layout[2].channel_pitch, b, 1, b.width, w, c, True, count)
+                           dx + c * b.layout[2].channel_pitch, b, 1, b.width, w, c, True, omit)
                 if mask != NULL:
                     blank(dx + c * b.layout[2].channel_pitch, 0, 1, b.width, mask, True)
             mask += b.width if mask != NULL else 0
         else:
-            slope_rows(x, dy, dx, b, b.n_rows, b.width, w, 0, False, count)
+            slope_rows(x, dy, dx, b, b.n_rows, b.width, w, 0, False, omit)
             if mask != NULL:
                 blank(dx, b.layout[2].pitch, b.n_rows, b.width, mask, False)
             slope_rows(x + b.n_rows * b.layout[0].pitch, dy + b.n_rows * b.layout[1].pitch,
-                       dx + b.n_rows * b.layout[2].pitch, b, b.tail > 0, b.tail, w, 0, False, count)
+                       dx + b.n_rows * b.layout[2].pitch, b, b.tail > 0, b.tail, w, 0, False, omit)
         x += b.layout[0].table_pitch
         dy += b.layout[1].table_pitch
         dx += b.layout[2].table_pitch
@@ -244,13 +242,13 @@ cdef void slope_block(const Block *b, const Coefficients *w, bint omit) noexcept
     cdef const char *dy = b.layout[1].data
     cdef char *dx = b.layout[2].data
     if b.element == FLOAT32 and omit:
-        slope_tables(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, FINITE)
+        slope_tables(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, True)
     elif b.element == FLOAT32:
-        slope_tables(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, ALL)
+        slope_tables(<const f32 *> x, <const f32 *> dy, <y32> dx, b, w, False)
     elif omit:
-        slope_tables(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, FINITE)
+        slope_tables(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, True)
     else:
-        slope_tables(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, ALL)
+        slope_tables(<const f64 *> x, <const f64 *> dy, <y64> dx, b, w, False)
 
 
 cdef void add_sums(const double *s, Py_ssize_t n, double *sums, Py_ssize_t pitch) noexcept nogil:

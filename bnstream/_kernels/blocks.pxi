@@ -11,7 +11,7 @@ ctypedef struct Layout:         # how a block of one operand lies; lengths in el
 ctypedef struct Block:          # some channels, some rows, as tables of columns: those of all channels, or of one each
     Element element             # of the first operand
     Layout layout[MAX_OPERANDS]
-    Count count
+    Count count                 # without FINITE, which is what the caller wants
     char *weights               # of each element, or NULL: flags or doubles; of columns, of each row
     Py_ssize_t n                # values per channel
     Py_ssize_t n_samples        # of each channel at hand for a guess
@@ -42,6 +42,10 @@ cdef bint make_tile(const View *view, const Plan *p, double **tile) noexcept nog
         n += (view.n_read - 1) * TILE + min(<Py_ssize_t> TILE, whole)
     tile[0] = <double *> malloc(n * sizeof(double)) if n > 0 else NULL
     return n == 0 or tile[0] != NULL
+
+
+cdef inline int count_in(const Block *b, bint omit) noexcept nogil:
+    return b.count | FINITE if omit else b.count
 
 
 cdef void set_anchors(const View *view, const Segment *t, uint64_t *anchor) noexcept nogil:
@@ -139,7 +143,7 @@ cdef void write_block(const View *view, const Plan *p, const Segment *t, Py_ssiz
 
 cdef inline void blank(result y, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, const flag *mask,
                        bint one) noexcept nogil:
-    """0 where the flag is: of rows, or of the elements of `one` channel."""
+    """0 where the flag is 0: of rows, or of the elements of `one` channel."""
     cdef Py_ssize_t r, j
     for r in range(n_rows):
         if one:

@@ -15,6 +15,7 @@ ctypedef struct Job:
     double *grads
     double *parts
     bint omit
+    bint look
     int n_threads
     Plan plan
 
@@ -29,6 +30,7 @@ cdef Job make_job(const View *view, const Sink *sink, const Layer *layer, bint o
     job.layer = layer
     job.grads = job.parts = NULL
     job.omit = omit
+    job.look = False
     job.n_threads = n_threads
     job.plan = make_plan(view, purpose)
     return job
@@ -121,8 +123,9 @@ cdef int accumulate(const View *view, const Sink *sink, bint omit, int n_threads
     return run_moments(&job)
 
 
-cdef int affine(const View *view, const Layer *layer, int n_threads) noexcept nogil:
+cdef int affine(const View *view, const Layer *layer, bint look, int n_threads) noexcept nogil:
     cdef Job job = make_job(view, NULL, layer, False, n_threads, MAP)
+    job.look = look
     return run_affine(&job)
 
 

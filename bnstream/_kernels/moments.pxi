@@ -92,7 +92,7 @@ cdef inline void sum_bytes(const byte *x, const Block *b, Work *w) noexcept nogi
 
 cdef inline void sum_floats(const number *x, const Block *b, bint omit, Work *w) noexcept nogil:
     """Naming the count makes each of these a loop of its own."""
-    cdef int count = b.count | FINITE if omit else b.count
+    cdef int count = count_in(b, omit)
     if count == FINITE_WEIGHTED:
         sum_numbers(x, b, FINITE_WEIGHTED, w)
     elif count == FINITE_MASKED:

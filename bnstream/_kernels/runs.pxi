@@ -72,9 +72,10 @@ cdef inline void run_sums_some(const number *x, Py_ssize_t n, Py_ssize_t ahead, 
         while part > 0:
             one_row_some(x, min(part, LANES), &shift, each, True, count, lane_n, lane_s, lane_q)
             x += min(part, LANES)
-            each += min(part, LANES) if count != FINITE else 0
+            each += step_of(min(part, LANES), count)
             part -= LANES
-        total[0] += sum_of(lane_n, LANES)
+        if count & FINITE:
+            total[0] += sum_of(lane_n, LANES)
         s[0] += sum_of(lane_s, LANES)
         q[0] += sum_of(lane_q, LANES)
 

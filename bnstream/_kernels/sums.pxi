@@ -84,7 +84,7 @@ cdef void columns(const number *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize
         one_row(x + r * pitch, 0, width, shift, False, s, q)
 
 
-ctypedef struct Sums:           # of some elements: their weights, deviations and squares of these
+ctypedef struct Sums:           # of some elements: weights, deviations and their squares; backward: dy, and times x - mean
     double n, s, q
 
 
@@ -136,7 +136,7 @@ cdef inline void eight_rows_some(const number *x, Py_ssize_t pitch, Py_ssize_t w
     cdef double z
     cdef Sums sums, more, rest
     for j in range(width):
-        weight = weights + (j if one else 0)
+        weight = weights + step_of(j if one else 0, count)
         z = shift[0 if one else j]
         sums = two_of(x + j, pitch, z, weight, step, count)
         more = two_of(x + j + 2 * pitch, pitch, z, weight + 2 * step, step, count)

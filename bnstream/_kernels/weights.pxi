@@ -35,14 +35,18 @@ cdef inline const double *doubles(const char *weights, Py_ssize_t n, Count count
     return room
 
 
+cdef inline Py_ssize_t step_of(Py_ssize_t n, Count count) noexcept nogil:
+    """Over n weights, if there are any."""
+    return n if count & (MASKED | WEIGHTED) else 0
+
+
 cdef inline double weight_of(const double *weights, Py_ssize_t i, Count count) noexcept nogil:
     return weights[i] if count & (MASKED | WEIGHTED) else 1.0
 
 
 cdef inline bint counts(const char *weights, Py_ssize_t i, Count count) noexcept nogil:
     """Whether a weight is not 0."""
-    cdef double room
-    return doubles(weights + bytes_of(i, count), 1, count, &room)[0] != 0
+    return (<const flag *> weights)[i] != 0 if count & MASKED else (<const double *> weights)[i] != 0
 
 
 cdef inline Py_ssize_t weights_room(Count count) noexcept nogil:
