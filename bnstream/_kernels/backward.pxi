@@ -17,7 +17,7 @@ cdef inline Sums gradients_of(const number *x, const number *dy, double mean, do
         weight = counted(x[0], weight)
     sums.n = 0
     sums.s = dy[0] if weight != 0 else 0.0
-    sums.q = sums.s * deviation(x[0], mean, weight)
+    sums.q = sums.s * (x[0] - mean if weight != 0 else 0.0)
     return sums
 
 

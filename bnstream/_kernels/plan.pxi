@@ -18,7 +18,7 @@ cdef enum:
     PART = 8192             # ... of as many additions to each lane ...
     UNITS = 16              # ... and runs at the most
     FEW = 2048              # elements worth a block
-    SPARSE = 16             # channels, too few for a weight of each row
+    FEWEST_COLUMNS = 16     # channels, to be columns of rows with weights
     ROOM = 8320             # doubles of a task's numbers on its stack: 16 rows of NARROW columns, padded
     TILE = 32768            # doubles of scratch for what cannot be read in place
     TASKS = 32              # at least so many, where there is enough to do ...
@@ -148,7 +148,7 @@ cdef Py_ssize_t widest_chunk(const View *view, const Plan *p, Purpose purpose) n
     cdef int k
     if p.by_runs and p.tiled:
         if view.weighted and apart(view, &channel, 1):
-            return SPARSE
+            return FEWEST_COLUMNS
         return max(1, min(<Py_ssize_t> NARROW, div(TILE, view.n_rows)))
     widest = WIDTH if n_bytes >= <Py_ssize_t> PAST and not p.tiled else NARROW
     if not p.by_runs:
@@ -186,7 +186,7 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
     p.fold = p.inner = p.run = p.pieces = 1
     p.unit = fastest
     if view.n_batch <= 1 and apart(view, &channel, 1) and (view.n_kept > 0 or view.n_batch == 0):
-        if view.weighted and channel.n < SPARSE:                    # few channels of rows with weights: gathered into runs
+        if view.weighted and channel.n < FEWEST_COLUMNS:            # gathered into runs
             p.tiled = p.by_runs = True                              # else columns: a table, channels last
     elif 1 <= view.n_batch <= 2 and apart(view, &fastest, 1):
         p.unit = view.batch[0] if view.n_batch == 2 else no_dim(view)

@@ -63,7 +63,7 @@ cdef inline void run_sums_some(const number *x, Py_ssize_t n, Py_ssize_t ahead, 
         while part >= 8 * LANES:
             prefetch(x + ahead, 8 * LANES * sizeof(number))
             each = doubles(weights, 8 * LANES, count, room)
-            eight_rows_some(x, LANES, LANES, &shift, each, True, count, lane_n, lane_s, lane_q)
+            some_rows(x, LANES, LANES, &shift, each, True, count, lane_n, lane_s, lane_q)
             x += 8 * LANES
             weights += bytes_of(8 * LANES, count)
             part -= 8 * LANES

@@ -89,12 +89,11 @@ ctypedef struct Sums:           # of some elements: weights, deviations and thei
 
 
 cdef inline double counted(double x, double weight) noexcept nogil:
-    """0 for NaN and inf: a product, as GCC 12 makes no vectors of two such conditions."""
-    return weight * finite(x)
+    return weight if finite(x) else 0.0
 
 
-cdef inline double deviation(double x, double shift, double weight) noexcept nogil:
-    return x - shift if weight != 0 else 0.0
+cdef inline double deviation(double x, double shift, double weight, Count count) noexcept nogil:
+    return x - shift if (finite(x) if count == FINITE else weight != 0) else 0.0
 
 
 cdef inline Sums two_of(const number *x, Py_ssize_t pitch, double shift, const double *weights, Py_ssize_t step,
@@ -103,19 +102,15 @@ cdef inline Sums two_of(const number *x, Py_ssize_t pitch, double shift, const d
     cdef double v = weight_of(weights, 0, count), w = weight_of(weights, step, count), a, b
     cdef Sums sums
     if count & FINITE:
-        v = counted(x[0], v)
-        w = counted(x[pitch], w)
-    a = deviation(x[0], shift, v)
-    b = deviation(x[pitch], shift, w)
+        v *= finite(x[0])           # products: of two conditions GCC 12 makes no vectors
+        w *= finite(x[pitch])
+    a = deviation(x[0], shift, v, count)
+    b = deviation(x[pitch], shift, w, count)
     sums.n = v + w
-    if count & WEIGHTED:
-        v *= a
-        w *= b
-        sums.s = v + w
-        sums.q = v * a + w * b
-    else:
-        sums.s = a + b
-        sums.q = a * a + b * b
+    v *= a
+    w *= b
+    sums.s = v + w
+    sums.q = v * a + w * b
     return sums
 
 
@@ -126,11 +121,10 @@ cdef inline Sums plus(Sums a, Sums b) noexcept nogil:
     return a
 
 
-cdef inline void eight_rows_some(const number *x, Py_ssize_t pitch, Py_ssize_t width, const double *shift,
-                                 const double *weights, bint one, Count count, f64_out n, f64_out s,
-                                 f64_out q) noexcept nogil:
-    """The same of those that count: with a weight of each row, or of `one` channel of each element. Two by two, as the
-    elements and weights of eight rows are more than there are registers."""
+cdef inline void eight_rows_weighted(const number *x, Py_ssize_t pitch, Py_ssize_t width, const double *shift,
+                                     const double *weights, bint one, Count count, f64_out n, f64_out s,
+                                     f64_out q) noexcept nogil:
+    """The same by weights, two by two: the elements and weights of eight rows are more than there are registers."""
     cdef Py_ssize_t j, step = pitch if one else 1
     cdef const double *weight
     cdef double z
@@ -150,6 +144,53 @@ cdef inline void eight_rows_some(const number *x, Py_ssize_t pitch, Py_ssize_t w
         q[j] += sums.q
 
 
+cdef inline void eight_rows_some(const number *x, Py_ssize_t pitch, Py_ssize_t width, const double *shift,
+                                 const double *weights, bint one, Count count, f64_out n, f64_out s,
+                                 f64_out q) noexcept nogil:
+    """The same of those that count, by flags of rows, or of the elements of `one` channel."""
+    cdef Py_ssize_t j, k, step = pitch if one else 1
+    cdef double a, b, c, d, e, f, g, h, z, va, vb, vc, vd, ve, vf, vg, vh
+    for j in range(width):
+        z = shift[0 if one else j]
+        k = j if one else 0
+        va = weight_of(weights, k, count)
+        vb = weight_of(weights, k + step, count)
+        vc = weight_of(weights, k + 2 * step, count)
+        vd = weight_of(weights, k + 3 * step, count)
+        ve = weight_of(weights, k + 4 * step, count)
+        vf = weight_of(weights, k + 5 * step, count)
+        vg = weight_of(weights, k + 6 * step, count)
+        vh = weight_of(weights, k + 7 * step, count)
+        if count & FINITE:
+            va = counted(x[j], va)
+            vb = counted(x[j + pitch], vb)
+            vc = counted(x[j + 2 * pitch], vc)
+            vd = counted(x[j + 3 * pitch], vd)
+            ve = counted(x[j + 4 * pitch], ve)
+            vf = counted(x[j + 5 * pitch], vf)
+            vg = counted(x[j + 6 * pitch], vg)
+            vh = counted(x[j + 7 * pitch], vh)
+            n[j] += tree(va, vb, vc, vd, ve, vf, vg, vh)
+        a = deviation(x[j], z, va, count)
+        b = deviation(x[j + pitch], z, vb, count)
+        c = deviation(x[j + 2 * pitch], z, vc, count)
+        d = deviation(x[j + 3 * pitch], z, vd, count)
+        e = deviation(x[j + 4 * pitch], z, ve, count)
+        f = deviation(x[j + 5 * pitch], z, vf, count)
+        g = deviation(x[j + 6 * pitch], z, vg, count)
+        h = deviation(x[j + 7 * pitch], z, vh, count)
+        s[j] += tree(a, b, c, d, e, f, g, h)
+        q[j] += tree(a * a, b * b, c * c, d * d, e * e, f * f, g * g, h * h)
+
+
+cdef inline void some_rows(const number *x, Py_ssize_t pitch, Py_ssize_t width, const double *shift, const double *weights,
+                           bint one, Count count, f64_out n, f64_out s, f64_out q) noexcept nogil:
+    if count & WEIGHTED:
+        eight_rows_weighted(x, pitch, width, shift, weights, one, count, n, s, q)
+    else:
+        eight_rows_some(x, pitch, width, shift, weights, one, count, n, s, q)
+
+
 cdef inline void one_row_some(const number *x, Py_ssize_t width, const double *shift, const double *weights, bint one,
                               Count count, f64_out n, f64_out s, f64_out q) noexcept nogil:
     cdef Py_ssize_t j
@@ -159,7 +200,7 @@ cdef inline void one_row_some(const number *x, Py_ssize_t width, const double *s
         if count & FINITE:
             weight = counted(x[j], weight)
             n[j] += weight
-        d = deviation(x[j], shift[0 if one else j], weight)
+        d = deviation(x[j], shift[0 if one else j], weight, count)
         s[j] += weight * d
         q[j] += weight * d * d
 
@@ -177,10 +218,10 @@ cdef inline void columns_some(const number *x, Py_ssize_t pitch, Py_ssize_t n_ro
         for j in range(n_strips):
             for i in range(8):
                 prefetch(row + j * strip + ahead + i * pitch, strip * sizeof(number))
-            eight_rows_some(row + j * strip, pitch, strip, shift + j * strip, each, False, count, n + j * strip,
-                            s + j * strip, q + j * strip)
+            some_rows(row + j * strip, pitch, strip, shift + j * strip, each, False, count, n + j * strip, s + j * strip,
+                      q + j * strip)
         j = n_strips * strip
-        eight_rows_some(row + j, pitch, width - j, shift + j, each, False, count, n + j, s + j, q + j)
+        some_rows(row + j, pitch, width - j, shift + j, each, False, count, n + j, s + j, q + j)
     for r in range(n_rows & -8, n_rows):
         each = doubles(weights + bytes_of(r, count), 1, count, room)
         one_row_some(x + r * pitch, width, shift, each, False, count, n, s, q)
