@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bnstream._dlpack import bfloat16
 from bnstream.batchnorm import BatchNorm
 from bnstream.moments import Moments, _restore
 
@@ -165,7 +166,7 @@ def restore_batchnorm(fields: Fields, arrays: Arrays) -> BatchNorm:
             raise ValueError(f"{RUNNING_ROWS[row]} must be from 0 to {most}, got {running[row].min()} to "
                              f"{running[row].max()}")
     if settings.values["dtype"] == "bfloat16":
-        import_bfloat16()
+        bfloat16("the layer")
     pooled = fields.get("pooled", dict, NoneType)
     if pooled is None and settings.values["momentum"] is None:
         raise ValueError("a layer with momentum null has pooled statistics, and here are none")
@@ -190,11 +191,3 @@ def taken(arrays: Arrays, name: str, shape: tuple[int, ...], dtype: Any) -> NDAr
     if array.shape != shape or array.dtype != dtype:
         raise ValueError(f"{name} must be {np.dtype(dtype)} of shape {shape}, got {array.dtype} of {array.shape}")
     return array
-
-
-def import_bfloat16() -> None:
-    try:
-        import ml_dtypes  # noqa: F401  (NumPy knows the name from then on)
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("the layer has dtype bfloat16, which needs ml_dtypes; install it with: pip install "
-                                  "ml_dtypes", name="ml_dtypes") from None

@@ -29,14 +29,15 @@ def as_numpy(x: Any) -> NDArray[Any]:
     if getattr(x, "requires_grad", False):
         raise TypeError(f"got a {kind} that requires a gradient, which does not pass through here; give x.detach()")
     if str(getattr(x, "dtype", None)) == "torch.bfloat16":
-        return np.asarray(x.view(import_module("torch").int16)).view(bfloat16())
+        return np.asarray(x.view(import_module("torch").int16)).view(bfloat16(f"the {kind}"))
     return np.asanyarray(x)
 
 
-def bfloat16() -> Any:
+def bfloat16(of: str) -> Any:
+    """The dtype, of something that needs it."""
     try:
         import ml_dtypes
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("a tensor of bfloat16 is read with ml_dtypes, which is not installed; install it "
-                                  "with: pip install ml_dtypes", name=error.name) from error
+        raise ModuleNotFoundError(f"{of} has dtype bfloat16, which needs ml_dtypes; install it with: pip install "
+                                  "ml_dtypes", name=error.name) from error
     return ml_dtypes.bfloat16

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bnstream._description import import_bfloat16
+from bnstream._dlpack import bfloat16
 from bnstream.batchnorm import BatchNorm
 from bnstream.conventions import LAYERS, Arrays, Convention, from_arrays, to_arrays
 
@@ -116,15 +116,19 @@ def to_flax(bn: BatchNorm, linen: bool, settings: dict[str, Any]) -> Any:
 def from_onnx(model: Any, node: str | None, settings: dict[str, Any]) -> BatchNorm:
     onnx = framework("onnx")
     if isinstance(model, str | os.PathLike):
-        model = onnx.load(model)
+        path = model
+        try:
+            model = onnx.load(path)
+        except import_module("google.protobuf.message").DecodeError as error:
+            raise ValueError(f"{path} is no ONNX model: {error}") from error
     require_kind(model, onnx.ModelProto, "an onnx.ModelProto or the path of one")
     found = [each for each in model.graph.node if each.op_type == "BatchNormalization"]
     chosen = [each for each in found if node in (None, each.name, each.output[0])]
     if len(chosen) != 1:
-        names = ", ".join(repr(each.name or each.output[0]) for each in found) or "none"
+        names = ", ".join(repr(each.name or each.output[0]) for each in found)
         wanted = "" if node is None else f" of name {node!r}"
-        raise ValueError(f"expected one node BatchNormalization{wanted} in the graph, got {names}; choose one with "
-                         "node=, by its name or that of its output")
+        there = f"{names}; choose one with node=, by its name or that of its output" if found else "none"
+        raise ValueError(f"expected one node BatchNormalization{wanted} in the graph, got {there}")
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     constants |= {each.output[0]: attribute.t for each in model.graph.node if each.op_type == "Constant"
                   for attribute in each.attribute if attribute.name == "value"}
@@ -188,7 +192,7 @@ def require_plain(bn: BatchNorm, name: str, channel_axis: int | None = None, ren
 def dtype_of(dtype: Any) -> str:
     name = str(dtype).removeprefix("torch.")
     if name == "bfloat16":
-        import_bfloat16()
+        bfloat16("the layer")
     return name
 
 

@@ -163,9 +163,12 @@ def test_computed_arrays():
         BatchNorm.from_onnx(model)
 
 
-def test_refusals():
-    with pytest.raises(ValueError, match="got none; choose"):
+def test_refusals(tmp_path):
+    with pytest.raises(ValueError, match=r"in the graph, got none$"):
         BatchNorm.from_onnx(a_model(nodes=()))
+    (tmp_path / "a.onnx").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"a\.onnx is no ONNX model: "):
+        BatchNorm.from_onnx(tmp_path / "a.onnx")
     with pytest.raises(TypeError, match=r"expected an onnx.ModelProto or the path of one, got bytes"):
         BatchNorm.from_onnx(b"")
     with pytest.raises(ValueError, match=r"axis 1 in ONNX, and axis -1 in this layer"):

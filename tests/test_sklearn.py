@@ -264,6 +264,8 @@ def test_merge_refuses(unchanged):
     }
     for message, (error, other) in refused.items():
         unchanged(scaler, error, message, lambda m, other=other: m.merge(other))
+    theirs = preprocessing.StandardScaler(with_std=False).fit(X)        # which has no var_
+    unchanged(scaler, ValueError, "a scaler with with_std=True as here, got False", lambda m: m.merge(theirs))
     with pytest.raises(TypeError, match="unsupported operand"):
         scaler + 1
     with pytest.raises(TypeError, match="unsupported operand"):
