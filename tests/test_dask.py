@@ -1,6 +1,5 @@
 """Dask arrays: exact in any chunks, the same bits by every scheduler, lazy, with errors that say where."""
 
-
 import numpy as np
 import pytest
 from arrays import DTYPES, HARD, LAYOUTS, of_dtype, random_cuts, rng, with_gaps

@@ -174,10 +174,10 @@ class ParquetFile(TableFile):
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         if self.whole_rows:     # a few at a time, as all columns of a span may be more than there is memory
-            rows, n_rows = chunk_rows or rows_of(self.metadata.num_columns), self.metadata.num_rows
+            rows = chunk_rows or rows_of(self.metadata.num_columns)
             with arrow_errors(self.name), self.open() as file:
                 batches = file.iter_batches(rows, use_threads=False)    # pyarrow's own may take three times the memory
-                yield from numbered(self.all_of(batches, n_rows), start)
+                yield from numbered(self.all_of(batches, self.metadata.num_rows), start)
             return
         for first, stop, row_groups in spans(self.metadata):
             for name in self.names if stop > start else []:
