@@ -290,14 +290,14 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         if not isinstance(other, preprocessing.StandardScaler):
             raise TypeError(f"expected a StandardScaler to merge, got {type(other).__name__}; partial_fit() takes "
                             "arrays")
+        if not hasattr(other, "n_samples_seen_"):
+            return self
         for name in ("with_mean", "with_std"):
             if getattr(other, name) != getattr(self, name):
                 raise ValueError(f"expected a scaler with {name}={getattr(self, name)} as here, got "
                                  f"{getattr(other, name)}")
         ours: Any = moments_of(self)
         theirs: Any = moments_of(other)
-        if theirs is None:
-            return self
         if ours is not None:
             if ours.shape != theirs.shape:
                 raise ValueError(f"expected a scaler of {ours.shape[0]} features as here, got one of {theirs.shape[0]}")

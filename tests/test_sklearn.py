@@ -243,6 +243,8 @@ def test_merge_leaves_the_other_and_its_parts_alone():
     assert pickle.dumps(b) == before
     assert_same_bits(b, of(X[9:]))
     assert a.merge(StandardScaler()) is a
+    for other in (StandardScaler(with_std=False), preprocessing.StandardScaler(with_mean=False)):
+        assert a.merge(other) is a
     assert a.n_samples_seen_ == total.n_samples_seen_ == 120
 
 
