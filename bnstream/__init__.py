@@ -2,17 +2,17 @@
 
 from typing import TYPE_CHECKING, Any
 
-from bnstream._config import show_config
 from bnstream._kernels._runtime import get_num_threads, set_num_threads
-from bnstream.batchnorm import BatchNorm
-from bnstream.functional import batch_norm, mean_var, normalize
-from bnstream.moments import Moments
+from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.config import show_config
+from bnstream.core.functional import batch_norm, mean_var, normalize
+from bnstream.core.moments import Moments
 
 if TYPE_CHECKING:
-    from bnstream.applying import apply
-    from bnstream.fitting import fit
-    from bnstream.sources import SourceError
-    from bnstream.statefile import StateError, load, save
+    from bnstream.statefiles import StateError, load, save
+    from bnstream.streams.applying import apply
+    from bnstream.streams.fitting import fit
+    from bnstream.streams.sources import SourceError
 
 __version__: str
 __all__ = [
@@ -34,8 +34,8 @@ __all__ = [
 
 # Where the names are that are imported when first asked for, as they take longer than all the others.
 _LATER = {
-    "apply": "applying", "fit": "fitting", "SourceError": "sources", "StateError": "statefile", "load": "statefile",
-    "save": "statefile",
+    "apply": "streams.applying", "fit": "streams.fitting", "SourceError": "streams.sources",
+    "StateError": "statefiles", "load": "statefiles", "save": "statefiles",
 }
 
 

@@ -7,7 +7,7 @@ from typing import Literal, SupportsIndex
 
 from numpy.typing import ArrayLike
 
-from bnstream.moments import Moments
+from bnstream.core.moments import Moments
 
 try:
     from apache_beam import CombineFn  # type: ignore[import-not-found,unused-ignore]

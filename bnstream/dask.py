@@ -18,10 +18,10 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import ArrayLike, NDArray
 
-from bnstream import functional
-from bnstream.applying import Affine
-from bnstream.batchnorm import BatchNorm
-from bnstream.moments import Moments, _restore, _state_of
+from bnstream.core import functional
+from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.moments import Moments, _restore, _state_of
+from bnstream.streams.applying import Affine
 
 try:
     from dask.array import Array, map_blocks

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnstream.functional import normalize
-from bnstream.runningmeanstd import RunningMeanStd
+from bnstream.core.functional import normalize
+from bnstream.core.runningmeanstd import RunningMeanStd
 
 try:
     from gymnasium import Env, wrappers

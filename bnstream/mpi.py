@@ -16,8 +16,8 @@ the bits are the same in every run, and those of ``allreduce`` on every rank.
 
 from __future__ import annotations
 
-from bnstream.moments import Moments
-from bnstream.runningmeanstd import RunningMeanStd
+from bnstream.core.moments import Moments
+from bnstream.core.runningmeanstd import RunningMeanStd
 
 try:
     from mpi4py import MPI  # type: ignore[import-not-found,unused-ignore]

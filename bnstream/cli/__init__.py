@@ -1,0 +1,5 @@
+"""The command ``bnstream``."""
+
+from bnstream.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""``bnstream demo``: a stream of flights, and with ``--train`` two small networks."""

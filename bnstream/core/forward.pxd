@@ -1,0 +1,37 @@
+from numpy cimport ndarray
+
+from bnstream._kernels._table cimport Layer, View
+from bnstream.core.view cimport Policy
+
+cdef class Forward:
+    cdef readonly ndarray x             # None where the result has taken its place
+    cdef ndarray where                  # which batch positions count; None: all
+    cdef readonly bint training
+    cdef public object ratio            # of Batch Renormalization: r and d
+    cdef double *rows                   # of the `Layer` of the kernels
+    cdef Py_ssize_t n_channels, pitch
+    cdef unsigned long long axes        # reduced over, as bits
+    cdef double eps
+    cdef unsigned long thread
+    cdef bint omit
+
+    cdef double *row(self, int i) noexcept
+    cdef Layer layer(self) noexcept
+    cdef bint small(self) noexcept
+    cdef bint one_channel_axis(self) noexcept
+    cdef int threads(self, object n_threads) except -1
+    cdef int fill(self, int i, double value) except -1
+    cdef int set_row(self, int i, object values, str name) except -1
+    cdef int set_where(self, object where) except -1
+    cdef int set_statistics(self, object mean, object var, str prefix) except -1
+    cdef int view_of(self, View *view, ndarray x, ndarray y=*, ndarray dx=*) except -1
+    cdef int start_inference(self) except -1
+    cdef int accumulate(self, object nan_policy, object n_threads) except -1
+    cdef int start_training(self, const View *view, Policy policy) except -1
+    cdef int check_state(self, Policy policy) except -1
+    cdef ndarray apply_to(self, object out, object n_threads, bint *has_inf=*)
+    cdef ndarray train(self, object out, object nan_policy, object n_threads)
+    cdef int blend(self, double *mean, double *var, double momentum, double ddof) except -1
+    cdef int weigh(self, double *spread, double momentum) except -1
+
+cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps)

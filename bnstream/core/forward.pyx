@@ -1,0 +1,411 @@
+"""What batch normalization does to one array, forward and backward. What is kept from call to call is `BatchNorm`'s."""
+
+import numpy as np
+
+cimport cython
+cimport numpy as cnp
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.pyport cimport PY_SSIZE_T_MAX
+from cpython.pythread cimport PyThread_get_thread_ident
+from libc.math cimport INFINITY
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+from numpy cimport ndarray
+
+from bnstream._kernels._runtime cimport threads_for
+from bnstream._kernels._table cimport SMALL, Kernels, Layer, Sink, View, padded
+from bnstream.core.result cimport overlap, result_like, same_shape
+from bnstream.core.view cimport (
+    OMIT, PROPAGATE, Policy, as_array, batch_axes, kept_shape, make_view, mask_of, policy_of, require_finite,
+)
+
+from bnstream._kernels import capsule
+
+cnp.import_array()
+
+cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
+cdef enum:
+    N, MEAN, MEAN_LO, M2, M2_LO, GAMMA, BETA, N_ROWS        # the rows of a layer
+
+
+cdef unsigned long long batch_axes_of(object channel_axis, int ndim) except? 0:
+    """The axes reduced over, as bits: all but the channel axis, or axes."""
+    if channel_axis is None:
+        raise TypeError("channel_axis must be an int or a tuple of ints, got None")
+    return ~batch_axes(channel_axis, ndim) & ~0ULL >> (64 - ndim)
+
+
+cdef inline int check(int failed) except -1:
+    if failed < 0:
+        raise MemoryError("no memory for the scratch of a normalization")
+    return 0
+
+
+cdef ndarray doubles(object values, str name):
+    """Parameters of any shape as contiguous float64."""
+    cdef ndarray a
+    try:
+        a = as_array(values)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
+    if a.dtype.kind not in "fiub" and a.dtype.name != "bfloat16":
+        raise TypeError(f"{name} must be of real numbers, got dtype {a.dtype}")
+    return np.ascontiguousarray(a, np.float64) if a.ndim else a.astype(np.float64)
+
+
+@cython.auto_pickle(False)
+@cython.freelist(8)
+@cython.final
+cdef class Forward:
+    """A forward of x: its layer, and what backward needs.
+
+    The layer has seven rows of float64, a column for each channel: n, mean, mean_lo, m2, m2_lo, gamma, beta. The first
+    five are a state: in training that of the batch, in inference n = 1 with the given mean and var.
+    """
+
+    def __dealloc__(self):
+        free(self.rows)
+
+    cdef double *row(self, int i) noexcept:
+        return self.rows + i * self.pitch
+
+    cdef Layer layer(self) noexcept:
+        cdef Layer fields
+        fields.rows = self.rows
+        fields.pitch = self.pitch
+        fields.eps = self.eps
+        return fields
+
+    cdef int view_of(self, View *view, ndarray x, ndarray y=None, ndarray dx=None) except -1:
+        make_view(view, self.axes, x, y, dx, self.where)
+        if view.n_channels != self.n_channels:
+            raise ValueError(f"x has another shape now than in the call, {(<object> x).shape}; reshape it to a new array")
+        return 0
+
+    cdef bint small(self) noexcept:
+        """Whether letting go of the GIL would cost more than it gives."""
+        return cnp.PyArray_NBYTES(self.x) < SMALL
+
+    cdef int threads(self, object n_threads) except -1:
+        return threads_for(cnp.PyArray_NBYTES(self.x), n_threads)
+
+    cdef int fill(self, int i, double value) except -1:
+        cdef Py_ssize_t c
+        cdef double *row = self.row(i)
+        for c in range(self.n_channels):
+            row[c] = value
+        return 0
+
+    cdef int set_row(self, int i, object values, str name) except -1:
+        """One number for each channel, or one for all."""
+        cdef Py_ssize_t c, n = self.n_channels
+        cdef double *row = self.row(i)
+        cdef ndarray a
+        if cnp.PyArray_CheckExact(values):
+            a = values
+            if a.ndim == 1 and a.shape[0] == n and self.one_channel_axis() and cnp.PyArray_ISCARRAY_RO(a):
+                if cnp.PyArray_TYPE(a) == cnp.NPY_DOUBLE:
+                    memcpy(row, cnp.PyArray_DATA(a), n * sizeof(double))
+                    return 0
+                if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT:
+                    for c in range(n):
+                        row[c] = (<const float *> cnp.PyArray_DATA(a))[c]
+                    return 0
+        a = doubles(values, name)
+        if a.ndim == 0:
+            return self.fill(i, a)
+        shape = kept_shape(self.x, self.axes, False)
+        if (<object> a).shape != shape:
+            raise ValueError(f"{name} must have the shape of the channels, {shape}, for x of shape "
+                             f"{(<object> self.x).shape}; got {(<object> a).shape}")
+        memcpy(row, cnp.PyArray_DATA(a), n * sizeof(double))
+        return 0
+
+    cdef bint one_channel_axis(self) noexcept:
+        cdef unsigned long long kept = ~self.axes & ~0ULL >> (64 - self.x.ndim)
+        return kept != 0 and kept & (kept - 1) == 0
+
+    cdef int set_where(self, object where) except -1:
+        cdef ndarray mask = mask_of(where, self.x, self.axes)
+        self.where = None if mask is None else mask.copy()      # kept for backward
+        return 0
+
+    cdef int set_statistics(self, object mean, object var, str prefix) except -1:
+        """Normalize by a given mean and variance."""
+        self.set_row(MEAN, mean, prefix + "mean")
+        self.set_row(M2, var, prefix + "var")
+        return self.start_inference()
+
+    cdef int start_inference(self) except -1:
+        """Mean and var are in their rows."""
+        cdef Py_ssize_t c
+        cdef const double *variance = self.row(M2)
+        self.fill(N, 1)
+        self.fill(MEAN_LO, 0)
+        for c in range(self.n_channels):
+            if variance[c] < 0:
+                raise ValueError(f"var must not be negative, got {variance[c]} in channel {c}")
+        return 0
+
+    cdef int accumulate(self, object nan_policy, object n_threads) except -1:
+        """Normalize by the statistics of x itself."""
+        cdef Policy policy = policy_of(nan_policy)
+        cdef int failed, threads = self.threads(n_threads)
+        cdef View view
+        cdef Sink sink
+        self.view_of(&view, self.x, self.x)         # as `train` does, bit for bit
+        self.start_training(&view, policy)
+        sink.state = self.rows
+        sink.pitch = self.pitch
+        if self.n_channels:
+            with nogil:
+                failed = kernels.accumulate(&view, &sink, policy == OMIT, threads)
+            check(failed)
+            self.check_state(policy)
+        return 0
+
+    cdef int start_training(self, const View *view, Policy policy) except -1:
+        if view.n_rows < 2:
+            what = "an empty batch" if view.n_rows == 0 else "one value"
+            raise ValueError(f"training needs at least 2 values in each channel, got {what} from x of shape "
+                             f"{(<object> self.x).shape}; use a larger batch, or inference mode")
+        self.training = True
+        self.omit = policy == OMIT
+        return 0
+
+    cdef int check_state(self, Policy policy) except -1:
+        """What training demands of the statistics of a batch."""
+        cdef const double *n = self.row(N)
+        cdef const double *mean = self.row(MEAN)
+        cdef const double *m2 = self.row(M2)
+        cdef double sum_of_all = 0
+        cdef Py_ssize_t c
+        if policy == OMIT or self.where is not None:
+            for c in range(self.n_channels):
+                if n[c] < 2:
+                    raise ValueError(f"training needs at least 2 values in each channel, got {int(n[c])} in channel {c}, "
+                                     "without those that where or nan_policy='omit' leave out; leave the batch out, or "
+                                     "use inference mode")
+        if policy == PROPAGATE:
+            return 0
+        for c in range(self.n_channels):
+            sum_of_all += (mean[c] - mean[c]) + (m2[c] - m2[c])
+        if sum_of_all != 0:         # NaN, which only NaN and inf leave
+            rows = self.statistics()
+            require_finite((rows[MEAN] + rows[M2]).reshape(kept_shape(self.x, self.axes, False)))
+        return 0
+
+    cdef ndarray apply_to(self, object out, object n_threads, bint *has_inf=NULL):
+        """x, normalized; from then on x is gone if that has taken its place. Whether it held inf, if that is asked."""
+        cdef bint replaced
+        cdef ndarray y = result_like(self.x, out, &replaced)
+        cdef Layer fields = self.layer()
+        cdef int failed = 0, threads = self.threads(n_threads)
+        cdef View view
+        self.view_of(&view, self.x, y)
+        if view.n_rows and view.n_channels:
+            if self.small():
+                failed = kernels.affine(&view, &fields, has_inf != NULL, threads)
+            else:
+                with nogil:
+                    failed = kernels.affine(&view, &fields, has_inf != NULL, threads)
+            check(failed)
+        if has_inf != NULL:
+            has_inf[0] = failed == 1
+        if replaced:
+            self.x = None
+        return y
+
+    cdef ndarray train(self, object out, object nan_policy, object n_threads):
+        """x, normalized by its own statistics; from then on x is gone if that has taken its place."""
+        cdef bint replaced
+        cdef Policy policy = policy_of(nan_policy)
+        cdef ndarray y = result_like(self.x, out, &replaced)
+        cdef Layer fields = self.layer()
+        cdef int failed, threads
+        cdef View view
+        if replaced and (policy != PROPAGATE or self.where is not None):
+            # A batch that is refused must not be lost: look at it all before anything is written.
+            self.accumulate(nan_policy, n_threads)
+            return self.apply_to(y, n_threads)
+        threads = self.threads(n_threads)
+        self.view_of(&view, self.x, y)
+        self.start_training(&view, policy)
+        if self.n_channels:
+            if self.small():
+                failed = kernels.standardize(&view, &fields, policy == OMIT, threads)
+            else:
+                with nogil:
+                    failed = kernels.standardize(&view, &fields, policy == OMIT, threads)
+            check(failed)
+            self.check_state(policy)
+        if replaced:
+            self.x = None
+        return y
+
+    cdef int blend(self, double *mean, double *var, double momentum, double ddof) except -1:
+        """running <- (1 - momentum) * running + momentum * batch. The GIL is kept: no thread sees half of it. ddof is below
+        2, and so below n."""
+        cdef const double *n = self.row(N)
+        cdef const double *batch_mean = self.row(MEAN)
+        cdef const double *m2 = self.row(M2)
+        cdef Py_ssize_t c
+        for c in range(self.n_channels):
+            mean[c] = (1 - momentum) * mean[c] + momentum * batch_mean[c]
+            var[c] = (1 - momentum) * var[c] + momentum * (m2[c] / (n[c] - ddof))
+        return 0
+
+    cdef int weigh(self, double *spread, double momentum) except -1:
+        """Of the weights w of the batches in a running estimate the sum of w**2 / n, and in the row after it the weight of
+        its start."""
+        cdef const double *n = self.row(N)
+        cdef double *initial = spread + self.n_channels
+        cdef double rest = 1 - momentum
+        cdef Py_ssize_t c
+        for c in range(self.n_channels):
+            spread[c] = rest * rest * spread[c] + momentum * momentum / n[c]
+            initial[c] *= rest
+        return 0
+
+    def statistics(self):
+        """The layer's rows, (7, channels), where they lie."""
+        cdef cnp.npy_intp shape[2]
+        cdef ndarray rows
+        shape[0] = N_ROWS
+        shape[1] = self.pitch
+        rows = cnp.PyArray_SimpleNewFromData(2, shape, cnp.NPY_DOUBLE, self.rows)
+        cnp.set_array_base(rows, self)
+        return rows[:, :self.n_channels]
+
+    def apply(self, out):
+        """x, normalized by the rows as they are now."""
+        return self.apply_to(out, None)
+
+    def backward(self, dy, out):
+        """The gradient of x; and those of beta and gamma, two rows."""
+        cdef ndarray a = as_array(dy), dx, x = self.x
+        cdef Layer fields = self.layer()
+        cdef ndarray grads = np.zeros((2, self.pitch)), slope
+        cdef double *rows = <double *> cnp.PyArray_DATA(grads)
+        cdef int failed, threads, i
+        cdef bint replaced
+        cdef View view
+        if self.thread != PyThread_get_thread_ident():
+            raise RuntimeError("the last call of this layer was another thread's; give each thread that trains a copy")
+        if x is None:
+            raise RuntimeError("the last call wrote its result over x, which backward needs; call without out=x")
+        if not same_shape(a, x):
+            raise ValueError(f"dy must have the shape of the x of the last call, {(<object> x).shape}, got "
+                             f"{(<object> a).shape}")
+        dx = result_like(x, out, &replaced)
+        overlap(a, dx, "dy")
+        threads = self.threads(None)
+        self.view_of(&view, x, a, dx)
+        if view.n_rows and view.n_channels:
+            with nogil:
+                if self.training:
+                    failed = kernels.backward(&view, &fields, rows, self.omit, threads)
+                else:
+                    failed = kernels.gradients(&view, &fields, rows, self.omit, threads)
+            check(failed)
+            if not self.training:           # dx = dy * scale: an affine map without mean and beta
+                slope = np.zeros((N_ROWS, self.pitch))
+                fields.rows = <double *> cnp.PyArray_DATA(slope)
+                for i in (N, M2, GAMMA):
+                    memcpy(fields.rows + i * self.pitch, self.row(i), self.pitch * sizeof(double))
+                self.view_of(&view, a, dx)
+                with nogil:
+                    failed = kernels.affine(&view, &fields, False, threads)
+                check(failed)
+        return dx, grads[:, :self.n_channels]
+
+
+def normalize_and_look(x, mean, gamma, beta):
+    """`normalize` by a variance of 1; and whether x holds inf, as a look of its own takes a quarter of the time."""
+    cdef bint has_inf
+    cdef Forward forward = new_forward(x, -1, 1, gamma, beta, 0)
+    forward.set_statistics(mean, 1, "")
+    return forward.apply_to(None, None, &has_inf), has_inf
+
+
+cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps):
+    """A forward whose statistics are still to come."""
+    cdef Forward f = Forward.__new__(Forward)
+    cdef ndarray a = as_array(x)
+    cdef int i
+    if 0 < a.ndim < least_ndim:
+        raise ValueError(f"expected an array of at least {least_ndim} dimensions, a batch and its channels, got shape "
+                         f"{(<object> a).shape}; of one sample make a batch with x[None]")
+    f.x = a
+    f.axes = batch_axes_of(channel_axis, a.ndim)
+    if not 0 <= eps < INFINITY:
+        raise ValueError(f"eps must be a finite number of at least 0, got {eps}")
+    f.eps = eps
+    f.n_channels = 1
+    for i in range(a.ndim):
+        if not f.axes >> i & 1:
+            f.n_channels *= a.shape[i]
+    f.pitch = padded(f.n_channels)
+    if f.n_channels <= PY_SSIZE_T_MAX // <Py_ssize_t> (2 * N_ROWS * sizeof(double)):
+        f.rows = <double *> malloc(max(1, N_ROWS * f.pitch) * sizeof(double))
+    if f.rows == NULL:
+        raise MemoryError(f"no memory for the parameters of {f.n_channels} channels")
+    f.thread = PyThread_get_thread_ident()
+    if gamma is None:
+        f.fill(GAMMA, 1)
+    else:
+        f.set_row(GAMMA, gamma, "gamma")
+    if beta is None:
+        f.fill(BETA, 0)
+    else:
+        f.set_row(BETA, beta, "beta")
+    return f
+
+
+cdef Forward layer_forward(object x, ndarray running, object gamma, object beta, double eps, Py_ssize_t channel_axis):
+    """A forward of a layer with its running estimates, (6, channels): mean, var; as of `Forward.weigh`; as of `move`."""
+    cdef ndarray a = as_array(x)
+    cdef Py_ssize_t n = running.shape[1], axis = channel_axis + a.ndim if channel_axis < 0 else channel_axis
+    if a.ndim >= 2 and 0 <= axis < a.ndim and a.shape[axis] != n:
+        raise ValueError(f"expected {n} channels along axis {channel_axis}, got {a.shape[axis]} from x of shape "
+                         f"{(<object> a).shape}; channel_axis says which axis holds them")
+    return new_forward(a, channel_axis, 2, gamma, beta, eps)
+
+
+def infer(x, ndarray running, gamma, beta, double eps, channel_axis, out, where=None):
+    """(y, forward) in inference, by running estimates."""
+    cdef Forward f = layer_forward(x, running, gamma, beta, eps, channel_axis)
+    f.set_where(where)
+    memcpy(f.row(MEAN), cnp.PyArray_DATA(running), f.n_channels * sizeof(double))
+    memcpy(f.row(M2), <double *> cnp.PyArray_DATA(running) + f.n_channels, f.n_channels * sizeof(double))
+    f.start_inference()
+    return f.apply_to(out, None), f
+
+
+def standardize(x, ndarray running, gamma, beta, double eps, channel_axis, out, nan_policy, where=None):
+    """(y, forward) in training, by the statistics of the batch."""
+    cdef Forward f = layer_forward(x, running, gamma, beta, eps, channel_axis)
+    f.set_where(where)
+    return f.train(out, nan_policy, None), f
+
+
+def batch_statistics(x, ndarray running, gamma, beta, double eps, channel_axis, nan_policy, where=None):
+    """A forward in training, not yet applied."""
+    cdef Forward f = layer_forward(x, running, gamma, beta, eps, channel_axis)
+    f.set_where(where)
+    f.accumulate(nan_policy, None)
+    return f
+
+
+def move(Forward forward, ndarray running, momentum, double ddof):
+    """A batch into the running estimates, and into their last two rows: its mean and its var."""
+    cdef double *rows = <double *> cnp.PyArray_DATA(running)
+    cdef double weight
+    cdef Py_ssize_t c, n = running.shape[1]
+    if momentum is not None:
+        weight = momentum
+        forward.blend(rows, rows + n, weight, ddof)
+        forward.weigh(rows + 2 * n, weight)
+    memcpy(rows + 4 * n, forward.row(MEAN), n * sizeof(double))
+    for c in range(n):
+        rows[5 * n + c] = forward.row(M2)[c] / forward.row(N)[c]

@@ -1,0 +1,326 @@
+"""Functions of arrays, without a state."""
+
+import numpy as np
+
+cimport numpy as cnp
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from numpy cimport ndarray
+
+from bnstream._kernels._runtime cimport threads_for
+from bnstream._kernels._table cimport BFLOAT16, FLOAT16, FLOAT32, FLOAT64, MAX_DIMS, Element, Kernels, Sink, View
+from bnstream.core.forward cimport Forward, new_forward
+from bnstream.core.view cimport (
+    OMIT, RAISE, Policy, as_array, batch_axes, element_of, kept_shape, make_view, mask_of, policy_of, require_finite,
+)
+
+from bnstream._kernels import capsule
+
+cnp.import_array()
+
+cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
+
+
+cdef inline bint floating(Element element) noexcept:
+    return element in (FLOAT16, BFLOAT16, FLOAT32, FLOAT64)
+
+
+cdef int asked_element(object dtype) except -1:
+    """The `Element` of a dtype that the caller asks for."""
+    given = np.dtype(dtype)
+    if given.name not in ("float16", "bfloat16", "float32", "float64"):
+        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {given}")
+    return element_of(np.empty(0, given))
+
+
+cdef ndarray empty_result(ndarray a, unsigned long long axes, bint keepdims, Element element, object dtype):
+    """A new array of the shape of the channels."""
+    cdef cnp.npy_intp shape[MAX_DIMS]
+    cdef int i, n = 0
+    for i in range(a.ndim):
+        if not axes >> i & 1:
+            shape[n] = a.shape[i]
+            n += 1
+        elif keepdims:
+            shape[n] = 1
+            n += 1
+    if element == BFLOAT16:     # not one of NumPy's own
+        return np.empty(kept_shape(a, axes, keepdims), (a.dtype if dtype is None else np.dtype(dtype)).newbyteorder("="))
+    return cnp.PyArray_EMPTY(n, shape, cnp.NPY_DOUBLE if element == FLOAT64 else
+                             (cnp.NPY_FLOAT if element == FLOAT32 else cnp.NPY_FLOAT16), 0)
+
+
+def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="propagate", where=None, n_threads=None):
+    """Mean and variance of every channel, over the batch axes.
+
+    Parameters
+    ----------
+    x : array_like
+        Numbers of any dtype but complex: float16, bfloat16, float32, float64, bool, integers; any strides, any byte
+        order. It is read in place, never copied whole.
+    axis : int, tuple of int or None, default 0
+        The batch axes, those reduced over, as in NumPy. None is all. The other axes are the channels.
+    ddof : float, default 0
+        The variance is the sum of squared deviations divided by ``n - ddof``.
+    dtype : dtype, optional
+        A floating dtype for the results. By default that of `x`; float64 for bool and integers.
+    keepdims : bool, default False
+        Keep the batch axes in the results, with length 1.
+    nan_policy : {"propagate", "raise", "omit"}, default "propagate"
+        What to do about NaN and inf: let them through, as NumPy does; raise a ValueError; or leave these elements out,
+        and count the others of each channel.
+    where : array_like of bool, optional
+        Which batch positions count, as True: of the shape of `x` along the batch axes, or with 1 for any of them. The
+        others may hold anything.
+    n_threads : int, optional
+        How many threads at most, instead of `get_num_threads`.
+
+    Returns
+    -------
+    mean, var : ndarray
+        Of the shape of the channels, in the units of `x` and their square. NumPy scalars where nothing is left.
+
+    Raises
+    ------
+    TypeError
+        If `x` is complex, of objects, strings, records or dates, or a masked array; if `dtype` is not floating, or
+        `where` not of bool.
+    ValueError
+        If an axis is out of range or given twice, `x` is 0-d or ragged, or holds NaN or inf under ``"raise"``, or
+        `where` has another shape.
+
+    See Also
+    --------
+    Moments : the same for data that comes in batches.
+
+    Notes
+    -----
+    ``mean = sum(x) / n`` and ``var = sum((x - mean)**2) / (n - ddof)``, accumulated in double precision about a shift
+    near the data, block by block, and merged [1]_: the mean is within 8 eps of ``max(|mean|, sd)``, the variance within
+    a relative ``16 eps log2(n)``, whatever the offset of the data. The bits are the same for any number of threads.
+
+    The sums are float64: finite numbers beyond about 1e300 may overflow to inf, which ``"raise"`` refuses too.
+
+    A channel without elements has mean NaN; with ``n - ddof <= 0`` its variance is NaN. Neither warns.
+
+    References
+    ----------
+    .. [1] T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for computing the sample variance", 1983.
+
+    Examples
+    --------
+    >>> import numpy as np, bnstream
+    >>> mean, var = bnstream.mean_var(np.array([[2.0, 1e8], [4.0, 1e8 + 1], [6.0, 1e8 + 2]]))
+    >>> mean.tolist(), var.tolist()
+    ([4.0, 100000001.0], [2.6666666666666665, 0.6666666666666666])
+    """
+    cdef ndarray a = as_array(x)
+    cdef unsigned long long axes = batch_axes(axis, a.ndim)
+    cdef View view
+    cdef Sink sink
+    cdef ndarray mean, var, mask
+    cdef Policy policy = policy_of(nan_policy)
+    cdef bint omit = policy == OMIT
+    cdef int threads = threads_for(cnp.PyArray_NBYTES(a), n_threads)
+    cdef int failed = 0
+    sink.state = NULL
+    sink.ddof = ddof            # runs Python where ddof is no float: before there are pointers
+    mask = mask_of(where, a, axes)
+    make_view(&view, axes, a, None, None, mask)
+    if dtype is not None:
+        sink.element = <Element> asked_element(dtype)
+    else:
+        sink.element = view.operand[0].element if floating(view.operand[0].element) else FLOAT64
+    mean = empty_result(a, axes, keepdims, sink.element, dtype)
+    var = empty_result(a, axes, keepdims, sink.element, dtype)
+    sink.mean = <char *> cnp.PyArray_DATA(mean)
+    sink.var = <char *> cnp.PyArray_DATA(var)
+    if view.n_rows == 0:
+        mean.fill(np.nan)
+        var.fill(np.nan)
+    elif view.n_channels:
+        with nogil:
+            failed = kernels.accumulate(&view, &sink, omit, threads)
+    if failed:
+        raise MemoryError("no memory for the scratch of mean_var")
+    if policy == RAISE and view.n_rows and not np.isfinite(mean).all():
+        # Too large for the dtype is no fault of the data.
+        wide, _ = mean_var(a, axis, dtype=np.float64, keepdims=keepdims, where=mask, n_threads=n_threads)
+        if mask is None or mask.any():
+            require_finite(np.asarray(wide))
+    return (mean, var) if mean.ndim else (mean[()], var[()])
+
+
+def normalize(x, mean, var, gamma=None, beta=None, *, double eps=0.0, channel_axis=-1, out=None, n_threads=None):
+    """x with each channel standardized by a given mean and variance, then scaled by gamma and shifted by beta.
+
+    Parameters
+    ----------
+    x : array_like
+        Numbers of any dtype but complex; any strides, any byte order. It is read in place, never copied whole.
+    mean, var : array_like
+        Of the shape of the channels, or one number for all. The variance is that which `mean_var` answers, not the
+        standard deviation.
+    gamma, beta : array_like, optional
+        Scale and shift of each channel, of the same shape; by default 1 and 0.
+    eps : float, default 0
+        Added to the variance.
+    channel_axis : int or tuple of int, default -1
+        The axis, or axes, of the channels; all others are batch axes.
+    out : ndarray, optional
+        Where the result goes: of the shape of `x` and the dtype of the result. It may be `x` itself.
+    n_threads : int, optional
+        How many threads at most, instead of `get_num_threads`.
+
+    Returns
+    -------
+    ndarray
+        `out`, or a new array laid out as `x`; in the dtype of `x` if that is floating, else float32.
+
+    Raises
+    ------
+    TypeError
+        If `x` or a parameter is not of real numbers, or `out` is no plain array.
+    ValueError
+        If a parameter has not the shape of the channels, a variance or `eps` is negative, or `out` has another shape or
+        dtype, is read-only or overlaps `x` in part; before anything is written.
+
+    See Also
+    --------
+    batch_norm : by the statistics of the batch itself, too.
+
+    Notes
+    -----
+    ``y = (x - mean) / sqrt(var + eps) * gamma + beta``, in double precision and rounded once to the dtype of the result.
+    float32 is within one ulp of the exact value; where the two terms cancel, within 2**-50 of the larger one. The bits
+    are the same for any number of threads.
+
+    Where ``var + eps`` is 0, the result is inf or NaN, as in a division by 0, without a warning.
+
+    Examples
+    --------
+    >>> import numpy as np, bnstream
+    >>> image = np.array([[[0, 128, 255], [64, 128, 0]]], np.uint8)
+    >>> bnstream.normalize(image, mean=[32, 128, 128], var=[1024, 64, 16384]).round(2).tolist()
+    [[[-1.0, 0.0, 0.9900000095367432], [1.0, 0.0, -1.0]]]
+    """
+    cdef Forward forward = new_forward(x, channel_axis, 1, gamma, beta, eps)
+    forward.set_statistics(mean, var, "")
+    return forward.apply_to(out, n_threads)
+
+
+cdef ndarray running_row(object values, str name, Py_ssize_t n_channels):
+    """An array that training may update, as float64: itself, or a copy."""
+    cdef ndarray a
+    if cnp.PyArray_CheckExact(values):
+        a = values
+        if a.ndim == 1 and a.shape[0] == n_channels and cnp.PyArray_TYPE(a) == cnp.NPY_DOUBLE and cnp.PyArray_ISCARRAY(a):
+            return a
+    if not isinstance(values, np.ndarray):
+        raise TypeError(f"{name} must be an array, which training updates in place, or None, got {type(values).__name__}")
+    if values.dtype.kind != "f" or values.shape != (n_channels,) or not values.flags.writeable:
+        raise ValueError(f"{name} must be a writeable floating array of shape ({n_channels},), got shape {values.shape} of "
+                         f"{values.dtype}{'' if values.flags.writeable else ', read-only'}")
+    return values.astype(np.float64)
+
+
+def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint training=False, double momentum=0.1,
+               double eps=1e-5, channel_axis=1, out=None, double running_ddof=1, nan_policy="raise", where=None,
+               n_threads=None):
+    """Batch normalization of x, without a state: by the running estimates, or, in training, by the batch itself.
+
+    Parameters
+    ----------
+    x : array_like
+        Numbers, as for `normalize`, of at least 2 dimensions.
+    running_mean, running_var : array_like
+        Of shape (channels,). In training they are updated in place: floating arrays, or both None.
+    gamma, beta : array_like, optional
+        Scale and shift of each channel, of shape (channels,); by default 1 and 0.
+    training : bool, default False
+        Normalize by mean and variance (``ddof=0``) of the batch, and update the running estimates.
+    momentum : float, default 0.1
+        The weight of the batch: ``running = (1 - momentum) * running + momentum * batch``, PyTorch's sense; what Keras,
+        Flax and ONNX call momentum is 1 minus this.
+    eps : float, default 1e-5
+        Added to the variance.
+    channel_axis : int, default 1
+        The axis of the channels.
+    out : ndarray, optional
+        Where the result goes: of the shape of `x` and the dtype of the result. It may be `x` itself.
+    running_ddof : float, default 1
+        The variance that goes into `running_var` is divided by ``n - running_ddof``: 1 as in PyTorch, 0 as elsewhere.
+    nan_policy : {"raise", "omit", "propagate"}, default "raise"
+        What training does about NaN and inf: refuse the batch; leave these elements out of the statistics; or let them
+        through, into the running estimates, too.
+    where : array_like of bool, optional
+        Which batch positions count, as True: of the shape of `x` without the channel axis, as (N, L) for sequences
+        (N, channels, L), or with 1 for any axis. The others may hold anything; their result is 0.
+    n_threads : int, optional
+        How many threads at most, instead of `get_num_threads`.
+
+    Returns
+    -------
+    ndarray
+        `out`, or a new array laid out as `x`; in the dtype of `x` if that is floating, else float32.
+
+    Raises
+    ------
+    TypeError
+        If `x` or a parameter is not of real numbers, or `out` or a running estimate to be updated is no array.
+    ValueError
+        As `normalize`, or if `where` has another shape; in training also if there are not two values in each channel, or
+        there is NaN or inf under ``nan_policy="raise"``. The running estimates are then as they were, and so is `x` where
+        it is `out`.
+
+    See Also
+    --------
+    BatchNorm : keeps the parameters, and has the backward pass.
+
+    Notes
+    -----
+    Accuracy and bits are those of `normalize`; mean and variance of the batch are as exact as those of `mean_var` [1]_.
+
+    References
+    ----------
+    .. [1] S. Ioffe, C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
+       Shift", 2015.
+
+    Examples
+    --------
+    >>> import numpy as np, bnstream
+    >>> x = np.array([[2.0], [4.0], [6.0], [8.0]])
+    >>> mean, var = np.zeros(1), np.ones(1)
+    >>> bnstream.batch_norm(x, mean, var, gamma=[2], beta=[0.5], training=True).round(2).ravel().tolist()
+    [-2.18, -0.39, 1.39, 3.18]
+    >>> mean.tolist(), var.round(4).tolist()
+    ([0.5], [1.5667])
+    """
+    cdef Forward forward
+    cdef ndarray mean, var, y
+    if isinstance(channel_axis, (tuple, list)):
+        raise TypeError(f"channel_axis must be an int, got {channel_axis!r}; normalize takes several")
+    forward = new_forward(x, channel_axis, 2, gamma, beta, eps)
+    forward.set_where(where)
+    if not training:
+        if running_mean is None or running_var is None:
+            raise TypeError("inference needs running_mean and running_var; pass them, or training=True")
+        forward.set_statistics(running_mean, running_var, "running_")
+        return forward.apply_to(out, n_threads)
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"momentum must be from 0 to 1, the weight of the batch, got {momentum}")
+    if not 0 <= running_ddof < 2:
+        raise ValueError(f"running_ddof must be 1 as in PyTorch, or 0, got {running_ddof}")
+    if running_mean is None and running_var is None:
+        return forward.train(out, nan_policy, n_threads)
+    if running_mean is None or running_var is None:
+        raise TypeError("running_mean and running_var go together: pass both, or None for both")
+    if running_mean is running_var:
+        raise ValueError("running_mean and running_var are the same array; pass two")
+    mean = running_row(running_mean, "running_mean", forward.n_channels)
+    var = running_row(running_var, "running_var", forward.n_channels)
+    y = forward.train(out, nan_policy, n_threads)
+    forward.blend(<double *> cnp.PyArray_DATA(mean), <double *> cnp.PyArray_DATA(var), momentum, running_ddof)
+    if mean is not running_mean or var is not running_var:
+        with np.errstate(all="ignore"):         # too large for the dtype is inf, here as in the kernels
+            running_mean[...], running_var[...] = mean, var
+    return y

@@ -1,0 +1,553 @@
+"""The exact, mergeable state of a stream of arrays."""
+
+import math
+import operator
+
+import numpy as np
+
+cimport numpy as cnp
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.pyport cimport PY_SSIZE_T_MAX
+from libc.math cimport NAN
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+from numpy cimport ndarray
+
+from bnstream._kernels._runtime cimport threads_for
+from bnstream._kernels._table cimport SMALL, Kernels, Sink, View, padded
+from bnstream.core.view cimport (
+    OMIT, RAISE, Policy, as_array, batch_axes, kept_shape, make_view, policy_of, require_finite, weights_of,
+)
+
+from bnstream._kernels import capsule
+from bnstream.core.late import late
+
+cnp.import_array()
+
+cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
+cdef enum:
+    ROWS = 5                    # of a state as the kernels have it: n, mean, mean_lo, m2, m2_lo
+    REST = 5                    # with weights: what rounding left of their sum, n ...
+    SQUARES = 6                 # ... and the sum of their squares
+    ALL_ROWS = 7
+
+
+cdef tuple require_names(object names):
+    """Names of channels as a tuple, once it is known that they are different strings."""
+    if isinstance(names, str):
+        raise TypeError(f"names must be a sequence of str, got the str {names!r}; make it a list")
+    names = tuple(names)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"names must be of str, got {name!r} of type {type(name).__name__}")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"names must differ, got {twice!r} twice")
+    return names
+
+
+cdef class Moments:
+    """Count, mean and sum of squared deviations of every channel, of all batches so far.
+
+    Parameters
+    ----------
+    axis : int, tuple of int or None, default 0
+        The batch axes of every batch, those reduced over. The other axes are the channels; their shape is that of the
+        first batch.
+    nan_policy : {"raise", "omit", "propagate"}, default "raise"
+        What to do about NaN and inf: refuse the batch; leave these elements out, and count the others of each channel;
+        or let them through.
+    names : sequence of str, optional
+        Names of the channels, where these are of one axis; `merge` takes names over, and refuses others.
+
+    Attributes
+    ----------
+    n : int or ndarray of int64
+        Values per channel so far; under ``nan_policy="omit"``, and after a merge with such an object, an array of the
+        shape of the channels. Once there were weights their sum, in float64.
+    effective_n : float or ndarray of float64
+        How many values of equal weight would tell as much: ``n**2 / sum(weights**2)`` [3]_; n without weights.
+    mean, m2 : ndarray of float64
+        Mean and sum of squared deviations, of the shape of the channels; new arrays. The mean of nothing is NaN.
+    shape : tuple of int or None
+        The shape of the channels, None before the first batch.
+    names : tuple of str or None
+        Names of the channels. They may be set.
+    axis, nan_policy
+        As given.
+
+    See Also
+    --------
+    mean_var : the same for one array.
+    fit : the same for files.
+    save, load : to a file, and back.
+
+    Notes
+    -----
+    A new object is the identity of `merge`: ``sum(parts, Moments())`` holds what one object would that saw all the
+    batches. Mean and m2 are each carried as a pair of doubles, so that updates and merges cost no digits [1]_ [2]_:
+    however the data was cut, the mean is within 8 eps of ``max(|mean|, sd)`` and the variance within a relative
+    ``16 eps log2(n)``. Of integers n, mean and m2 are the same in every bit, where they differ by less than 2**52.
+
+    A call that raises leaves the state as it was. One object may be updated by several threads at once. It pickles, and
+    two objects are equal where they hold the same shape, n, mean and m2, to the last digit kept (NaN equal to NaN).
+
+    References
+    ----------
+    .. [1] T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for computing the sample variance", 1983.
+    .. [2] E. Schubert, M. Gertz, "Numerically stable parallel computation of (co-)variance", 2018.
+    .. [3] L. Kish, "Survey Sampling", 1965.
+
+    Examples
+    --------
+    >>> import numpy as np, bnstream
+    >>> m = bnstream.Moments()
+    >>> for batch in np.arange(12.0).reshape(3, 2, 2):
+    ...     _ = m.update(batch)
+    >>> m.n, m.mean.tolist(), m.var(ddof=1).tolist()
+    (6, [5.0, 6.0], [14.0, 14.0])
+    """
+
+    cdef readonly object axis
+    cdef readonly str nan_policy
+    cdef readonly tuple shape
+    cdef tuple _names
+    cdef Py_ssize_t size        # channels
+    cdef ndarray state          # (ALL_ROWS, padded channels)
+    cdef Policy policy
+    cdef bint per_channel       # n may differ from channel to channel
+    cdef bint weighted          # the rows after the first five hold something
+
+    def __init__(self, axis=0, *, nan_policy="raise", names=None):
+        batch_axes(axis, 64)
+        self.policy = policy_of(nan_policy)
+        self.per_channel = self.policy == OMIT
+        if isinstance(axis, (tuple, list)):
+            self.axis = tuple([operator.index(entry) for entry in axis])
+        else:
+            self.axis = None if axis is None else operator.index(axis)
+        self.nan_policy = str(nan_policy)
+        self.shape = None
+        self.state = None
+        self.names = names
+
+    @property
+    def names(self):
+        return self._names
+
+    @names.setter
+    def names(self, names):
+        if names is not None:
+            names = require_names(names)
+            if self.shape is not None and self.shape != (len(names),):
+                raise ValueError(f"{len(names)} names do not fit channels of shape {self.shape}")
+        self._names = names
+
+    def update(self, batch, *, weights=None, where=None, n_threads=None):
+        """Take in a batch.
+
+        Parameters
+        ----------
+        batch : array_like
+            Numbers, as for `mean_var`, with the same channels as the batches before. It is read in place. An empty
+            batch changes nothing.
+        weights : array_like, optional
+            How much each batch position, a row of all channels, counts: 0, or from 1e-100 to 1e100, of the shape of
+            `batch` along the batch axes, or with 1 for any of them. Only their ratios tell in mean and variance.
+        where : array_like of bool, optional
+            Which batch positions count at all, as True; of the same shape. The others may hold anything.
+        n_threads : int, optional
+            As for `mean_var`.
+
+        Returns
+        -------
+        Moments
+            Itself.
+
+        Raises
+        ------
+        TypeError
+            If the batch is complex, of objects, strings, records or dates, or a masked array; if `where` is not of
+            bool, or weights are no numbers.
+        ValueError
+            If its channels are not those of the batches before, an axis is out of range, or it holds NaN or inf under
+            ``nan_policy="raise"``; if weights or `where` have another shape, or a weight is out of range.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> bnstream.Moments().update(np.array([[1.0], [3.0]])).mean.tolist()
+        [2.0]
+        >>> bnstream.Moments().update(np.array([[1.0], [3.0]]), weights=[3, 1]).mean.tolist()
+        [1.5]
+        """
+        cdef ndarray a = as_array(batch)
+        cdef unsigned long long axes = batch_axes(self.axis, a.ndim)
+        cdef ndarray given = None if weights is where is None else weights_of(weights, where, a, axes)
+        cdef View view
+        cdef Sink sink
+        cdef Py_ssize_t n_bytes = cnp.PyArray_NBYTES(a)
+        cdef Py_ssize_t c
+        cdef int threads = threads_for(n_bytes, n_threads)
+        cdef int failed, i
+        cdef double small[(ROWS + 1) * 64]
+        cdef double *part = small
+        cdef double *squares = NULL
+        make_view(&view, axes, a, None, None, given)
+        if view.n_rows == 0 or view.n_channels == 0:
+            return self
+        self.check_channels(a, axes, view.n_channels)
+        shape = self.shape              # for `take_in`, should another thread come first
+        sink.pitch = padded(view.n_channels)
+        if sink.pitch > 64:
+            part = NULL
+            if sink.pitch <= PY_SSIZE_T_MAX // <Py_ssize_t> ((ROWS + 1) * sizeof(double)):
+                part = <double *> malloc((ROWS + 1) * sink.pitch * sizeof(double))
+            if part == NULL:
+                raise MemoryError(f"no memory for the state of {view.n_channels} channels")
+        sink.state = part
+        try:
+            if n_bytes < SMALL:
+                failed = kernels.accumulate(&view, &sink, self.policy == OMIT, threads)
+            else:
+                with nogil:
+                    failed = kernels.accumulate(&view, &sink, self.policy == OMIT, threads)
+            if failed:
+                raise MemoryError("no memory for the scratch of an update")
+            if self.policy == RAISE:
+                self.require_finite_part(a, axes, &sink, view.n_channels)
+            if weights is not None:
+                squares = part + ROWS * sink.pitch
+                self.square(a, axes, given, part, squares, view.n_channels, threads)
+            for i in range(ROWS + (squares != NULL)):   # the kernels fill the padding only of whole states
+                for c in range(view.n_channels, sink.pitch):
+                    part[i * sink.pitch + c] = 0
+            self.take_in(part, sink.pitch, kept_shape(a, axes, False) if shape is None else shape, NULL, squares)
+        finally:
+            if part != small:
+                free(part)
+        return self
+
+    cdef int square(self, ndarray a, unsigned long long axes, ndarray weights, const double *n, double *squares,
+                    Py_ssize_t n_channels, int threads) except -1:
+        """The sums of squared weights of each channel: of all of them, or, where some have no value, summed as n is."""
+        cdef ndarray part, squared
+        cdef View view
+        cdef Sink sink
+        cdef double total = weights.sum(), least = total, of_all = np.einsum("i,i", weights.ravel(), weights.ravel())
+        cdef int failed
+        cdef Py_ssize_t c
+        for c in range(n_channels):
+            least = min(least, n[c])
+            squares[c] = of_all
+        if self.policy != OMIT or least > total * (1 - 2.0**-40):
+            return 0
+        squared = np.square(weights)
+        make_view(&view, axes, a, None, None, squared)
+        sink.pitch = padded(n_channels)
+        part = np.empty((ROWS, sink.pitch))
+        sink.state = <double *> cnp.PyArray_DATA(part)
+        with nogil:
+            failed = kernels.accumulate(&view, &sink, True, threads)
+        if failed:
+            raise MemoryError("no memory for the scratch of an update")
+        memcpy(squares, sink.state, n_channels * sizeof(double))
+        return 0
+
+    cdef int check_channels(self, ndarray a, unsigned long long axes, Py_ssize_t n_channels) except -1:
+        cdef int i, kept = 0
+        if self.state is None:
+            if self._names is not None and kept_shape(a, axes, False) != (len(self._names),):
+                raise ValueError(f"expected {len(self._names)} channels, as there are names, got channels of shape "
+                                 f"{kept_shape(a, axes, False)} from a batch of shape {(<object> a).shape} with "
+                                 f"axis={self.axis!r}")
+            return 0
+        for i in range(a.ndim):
+            if not axes >> i & 1:
+                if kept == len(self.shape) or a.shape[i] != <Py_ssize_t> self.shape[kept]:
+                    break
+                kept += 1
+        else:
+            if kept == len(self.shape):
+                return 0
+        raise ValueError(f"expected channels of shape {self.shape} as in the batches before, got "
+                         f"{kept_shape(a, axes, False)} from a batch of shape {(<object> a).shape} with axis={self.axis!r}")
+
+    cdef int require_finite_part(self, ndarray a, unsigned long long axes, const Sink *part,
+                                 Py_ssize_t n_channels) except -1:
+        cdef Py_ssize_t c
+        cdef ndarray mean
+        cdef const double *means = part.state + part.pitch
+        for c in range(n_channels):
+            if means[c] - means[c] != 0:
+                mean = np.empty(kept_shape(a, axes, False))
+                memcpy(cnp.PyArray_DATA(mean), means, n_channels * sizeof(double))
+                return require_finite(mean)
+        return 0
+
+    cdef int take_in(self, const double *part, Py_ssize_t pitch, tuple shape, const double *rest,
+                     const double *squares) except -1:
+        """Merge a part into the state. This keeps the GIL, and so no thread sees, or loses, half of it."""
+        cdef ndarray fresh
+        cdef double *state
+        cdef Py_ssize_t size, c
+        if self.state is None:
+            fresh = np.zeros((ALL_ROWS, pitch))
+            size = math.prod(shape)
+            if self.state is None:      # allocating may have let another thread come first; from here on nothing can
+                self.state = fresh
+                self.shape = shape
+                self.size = size
+        if self.shape is not shape and self.shape != shape:
+            raise ValueError(f"expected channels of shape {self.shape} as here, got {shape}")
+        state = <double *> cnp.PyArray_DATA(self.state)
+        if squares != NULL and not self.weighted:
+            memcpy(state + SQUARES * pitch, state, pitch * sizeof(double))
+            self.weighted = True
+        if self.weighted:
+            for c in range(pitch):
+                state[REST * pitch + c] += rest[c] if rest != NULL else 0
+                state[SQUARES * pitch + c] += squares[c] if squares != NULL else part[c]
+        kernels.merge(state, pitch, state + REST * pitch if self.weighted else NULL, part, pitch, pitch)
+        return 0
+
+    cdef ndarray snapshot(self):
+        """The state of one moment, (ALL_ROWS, *shape), copied under the GIL, which NumPy's own copy would let go."""
+        cdef tuple shape = () if self.shape is None else self.shape
+        cdef ndarray rows = np.zeros((ALL_ROWS, *shape))
+        cdef Py_ssize_t i, size = self.size, n_bytes = size * sizeof(double)
+        cdef char *out = <char *> cnp.PyArray_DATA(rows)
+        cdef const char *state
+        if self.shape is None or not size:
+            return rows
+        if self.shape is not shape:     # a first batch has come while rows was made
+            return self.snapshot()
+        state = <const char *> cnp.PyArray_DATA(self.state)
+        for i in range(ALL_ROWS):
+            memcpy(out + i * n_bytes, state + i * cnp.PyArray_STRIDE(self.state, 0), n_bytes)
+        if not self.weighted:
+            memcpy(out + SQUARES * n_bytes, state, n_bytes)
+        return rows
+
+    def merge(self, other):
+        """Take in what another object has seen.
+
+        Parameters
+        ----------
+        other : Moments
+            With the same channels. It is left as it is. Where the batch axes or the policies differ, this object keeps
+            its own; n is told by channel where it was in either, and names are those of either.
+
+        Returns
+        -------
+        Moments
+            Itself.
+
+        Raises
+        ------
+        TypeError
+            If `other` is no Moments.
+        ValueError
+            If its channels are others, by shape or by name.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> a = bnstream.Moments().update(np.array([[1.0], [2.0]]))
+        >>> b = bnstream.Moments().update(np.array([[6.0]]))
+        >>> a.merge(b).mean.tolist()
+        [3.0]
+        """
+        cdef Moments them
+        cdef const double *part
+        cdef Py_ssize_t pitch
+        if not isinstance(other, Moments):
+            raise TypeError(f"expected a Moments to merge, got {type(other).__name__}; update() takes arrays")
+        them = other
+        names = them._names if self._names is None else self._names
+        if them._names is not None and them._names != names:
+            raise ValueError(f"expected channels named {list(names)} as here, got {list(them._names)} in the other "
+                             "Moments")
+        if them.state is None:
+            self.names = names
+            self.per_channel = self.per_channel or them.per_channel
+            return self
+        shape = self.shape if names is None else (len(names),)
+        if shape is not None and shape != them.shape:
+            raise ValueError(f"expected channels of shape {shape} as here, got {them.shape} in the other Moments")
+        if them is self:
+            them = self.copy()
+        part = <const double *> cnp.PyArray_DATA(them.state)
+        pitch = them.state.shape[1]
+        self.take_in(part, pitch, them.shape, part + REST * pitch if them.weighted else NULL,
+                     part + SQUARES * pitch if them.weighted else NULL)
+        self.per_channel = self.per_channel or them.per_channel
+        self._names = names
+        return self
+
+    def __add__(self, other):
+        if not (isinstance(self, Moments) and isinstance(other, Moments)):
+            return NotImplemented
+        return self.copy().merge(other)
+
+    def __radd__(self, other):
+        return self.copy() if isinstance(other, int) and other == 0 else NotImplemented     # sum(parts) starts from 0
+
+    @property
+    def n(self):
+        return self.count(self.snapshot()[0], np.float64 if self.weighted else np.int64)
+
+    @property
+    def effective_n(self):
+        rows = self.snapshot()
+        squares = np.where(rows[SQUARES] > 0, rows[SQUARES], 1)
+        return self.count(rows[0] / squares * rows[0], np.float64)
+
+    cdef object count(self, row, dtype):
+        """A count of each channel, or one where all have the same."""
+        row = np.asarray(row, dtype)
+        if self.per_channel:
+            return row[()]
+        return row.flat[0].item() if row.size else dtype(0).item()
+
+    @property
+    def mean(self):
+        return self.values(False, 0)
+
+    cdef object values(self, bint variance, double ddof):
+        """Mean or variance of each channel, of one moment, as no Python runs in the loop; NaN where there are too few."""
+        cdef tuple shape = self.shape
+        cdef ndarray out = np.empty(() if shape is None else shape)
+        cdef double *to = <double *> cnp.PyArray_DATA(out)
+        cdef const double *state
+        cdef Py_ssize_t c, pitch
+        cdef double n, lost
+        if shape is None:
+            return np.float64(NAN)
+        state = <const double *> cnp.PyArray_DATA(self.state)
+        pitch = self.state.shape[1]
+        for c in range(self.size):
+            n = state[c]
+            if variance:
+                lost = ddof * (state[SQUARES * pitch + c] / n if self.weighted and n > 0 else 1)
+                to[c] = state[3 * pitch + c] / (n - lost) if n > lost and n > 0 else NAN
+            else:
+                to[c] = state[pitch + c] if n > 0 else NAN
+        return out if out.ndim else out[()]
+
+    @property
+    def m2(self):
+        return self.snapshot()[3]
+
+    def var(self, double ddof=0):
+        """The variance of every channel: ``m2 / (n - ddof)``; with weights ``m2 / (n - ddof * n / effective_n)``.
+
+        Parameters
+        ----------
+        ddof : float, default 0
+            1 for the unbiased estimate; weights tell of how reliable values are, as `aweights` of ``numpy.cov``.
+
+        Returns
+        -------
+        ndarray of float64
+            Of the shape of the channels; NaN where ``n - ddof <= 0``, without a warning.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> bnstream.Moments().update(np.array([[1.0], [3.0]])).var(ddof=1).tolist()
+        [2.0]
+        """
+        return self.values(True, ddof)
+
+    def std(self, double ddof=0):
+        """The standard deviation of every channel: the square root of `var`.
+
+        Parameters
+        ----------
+        ddof : float, default 0
+            1 for the square root of the unbiased variance.
+
+        Returns
+        -------
+        ndarray of float64
+            Of the shape of the channels; NaN where ``n - ddof <= 0``, without a warning.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> bnstream.Moments().update(np.array([[1.0], [3.0]])).std().tolist()
+        [1.0]
+        """
+        return np.sqrt(self.var(ddof))
+
+    def copy(self):
+        """An independent object with the same state.
+
+        Returns
+        -------
+        Moments
+
+        Examples
+        --------
+        >>> import bnstream
+        >>> m = bnstream.Moments()
+        >>> m.copy() == m
+        True
+        """
+        return _restore(*self.__reduce__()[1])
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo):
+        return self.copy()
+
+    def __eq__(self, other):
+        if not isinstance(other, Moments):
+            return NotImplemented
+        cdef Moments them = other
+        if self.shape is None or them.shape is None:
+            return self.shape is them.shape
+        return bool(np.array_equal(self.snapshot(), them.snapshot(), equal_nan=True))
+
+    __hash__ = None
+
+    def __reduce__(self):
+        state = None if self.shape is None else self.snapshot()[:ALL_ROWS if self.weighted else ROWS]
+        return _restore, (self.axis, self.nan_policy, self.per_channel, state, self._names)
+
+    plot = late("bnstream.plots", "plot_moments")
+    _repr_html_ = late("bnstream.core.html", "moments_html")
+
+    def __repr__(self):
+        cdef Moments now = self.copy()
+        head = f"Moments(axis={self.axis!r}, nan_policy={self.nan_policy!r})"
+        if now.shape is None:
+            return f"{head}: empty"
+        lines = [f"{head}: channels {now.shape}"]
+        for name, values in (("n", now.n), ("mean", now.mean), ("std", now.std())):
+            text = np.array2string(np.asarray(values), threshold=8, edgeitems=3, prefix="  mean ")
+            lines.append(f"  {name:<4} {text}")
+        return "\n".join(lines)
+
+
+def _state_of(Moments m):
+    """Rows of float64, of the shape of the channels: n, mean, mean_lo, m2, m2_lo, and with weights n_lo and the sums of
+    squared weights; None of an empty object. With `_restore` the way to all that is not public."""
+    return m.__reduce__()[1][3]
+
+
+def _restore(axis, nan_policy, per_channel, state, names=None):
+    """What pickle and copy call; state is that of `_state_of`."""
+    cdef Moments m = Moments(axis, nan_policy=nan_policy)
+    m.per_channel = per_channel
+    if state is not None:
+        if state.dtype != np.float64 or len(state) not in (ROWS, ALL_ROWS):
+            raise ValueError(f"expected a state of 5 or 7 rows of float64, got shape {state.shape} of {state.dtype}")
+        m.shape = state.shape[1:]
+        m.size = math.prod(m.shape)
+        m.weighted = len(state) == ALL_ROWS
+        m.state = np.zeros((ALL_ROWS, padded(m.size)))
+        m.state[:len(state), :m.size] = state.reshape(len(state), m.size)
+    m.names = names
+    return m

@@ -1,0 +1,303 @@
+"""Any array and batch axes as a `View`: batch dims and channel dims, neighbours merged, without a copy.
+
+    (N, C, H, W), axis (0, 2, 3)     batch (N), (H*W);   channels (C)
+    (N, C), axis 0                   batch (N);          channels (C)
+    (N, H, W, C), axis (0, 1, 2)     batch (N*H*W);      channels (C)
+"""
+
+import operator
+
+import numpy as np
+
+cimport numpy as cnp
+from cpython.pyport cimport PY_SSIZE_T_MAX
+from numpy cimport ndarray
+
+from bnstream._kernels._table cimport (
+    BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, MAX_OPERANDS, UINT8, UINT16, UINT32, UINT64,
+    WEIGHTS, Dim, Element, Operand, View,
+)
+
+from bnstream.core.dlpack import as_numpy
+
+cnp.import_array()
+
+cdef str ACCEPTED = "float16, bfloat16, float32, float64, bool, or integers of 8 to 64 bits"
+
+
+cdef Policy policy_of(object nan_policy) except *:
+    if isinstance(nan_policy, str):
+        if nan_policy == "raise":
+            return RAISE
+        if nan_policy == "omit":
+            return OMIT
+        if nan_policy == "propagate":
+            return PROPAGATE
+    raise ValueError(f"nan_policy must be 'propagate', 'raise' or 'omit', got {nan_policy!r}")
+
+
+cdef int require_finite(ndarray mean) except -1:
+    """Under nan_policy="raise": means are finite where all elements are, so that no pass over these is needed."""
+    bad = np.argwhere(~np.isfinite(mean))
+    if len(bad):
+        channel = tuple(bad[0].tolist())
+        raise ValueError(f"NaN or inf in {len(bad)} of {mean.size} channels, the first at index "
+                         f"{channel[0] if len(channel) == 1 else channel}; clean the data, or pass nan_policy='omit' to "
+                         "leave such elements out, or 'propagate' to let them through. (Finite data comes to this only "
+                         "where sums overflow, at deviations beyond 1e150: scale it)")
+    return 0
+
+
+cdef ndarray as_array(object x):
+    """x as an ndarray of numbers, as it lies."""
+    cdef ndarray a
+    if cnp.PyArray_CheckExact(x):
+        return x
+    try:
+        a = as_numpy(x)
+        if isinstance(a, np.ma.MaskedArray):
+            raise TypeError("got a masked array; pass x.astype(float).filled(np.nan) with nan_policy='omit' to leave the "
+                            "masked elements out")
+        a = np.asarray(a)
+    except ValueError as error:
+        raise ValueError(f"expected an array or nested sequences of equal lengths, got {type(x).__name__}: {error}"
+                         ) from None
+    if a.ndim == 0 and a.dtype.kind in "OSU":
+        raise TypeError(f"expected an array of numbers, got {type(x).__name__}; of an iterator make a list first")
+    return a
+
+
+cdef unsigned long long batch_axes(object axis, int ndim) except? 0:
+    """The axes reduced over, as bits: axis as in NumPy, an int, a tuple of ints or None for all."""
+    cdef unsigned long long axes = 0, bit
+    if ndim == 0:
+        raise ValueError("expected an array of at least 1 dimension, got a 0-d array; put the values into a 1-d array")
+    if axis is None:
+        return ~axes >> (64 - ndim)
+    if not isinstance(axis, (tuple, list)):
+        return axis_bit(axis, ndim)
+    for entry in axis:
+        bit = axis_bit(entry, ndim)
+        if axes & bit:
+            raise ValueError(f"axis {entry} is given twice in axis={axis!r}; name each batch axis once")
+        axes |= bit
+    return axes
+
+
+cdef unsigned long long axis_bit(object axis, int ndim) except? 0:
+    cdef Py_ssize_t i
+    try:
+        i = axis if type(axis) is int else operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}") from None
+    except OverflowError:
+        i = PY_SSIZE_T_MAX
+    if not -ndim <= i < ndim:
+        raise ValueError(f"axis {axis} is out of range for an array of {ndim} dimensions; expected {-ndim} to {ndim - 1}")
+    return 1ULL << (i + ndim if i < 0 else i)
+
+
+cdef tuple kept_shape(ndarray a, unsigned long long axes, bint keepdims):
+    """The shape of the result."""
+    cdef int i
+    return tuple([1 if axes >> i & 1 else a.shape[i] for i in range(a.ndim) if keepdims or not axes >> i & 1])
+
+
+cdef int element_of(ndarray a) except -1:
+    """The `Element` of an array's dtype."""
+    cdef int number = cnp.PyArray_TYPE(a)
+    if number == cnp.NPY_FLOAT:
+        return FLOAT32
+    if number == cnp.NPY_DOUBLE:
+        return FLOAT64
+    if number == cnp.NPY_FLOAT16:
+        return FLOAT16
+    dtype = a.dtype
+    kind, size = dtype.kind, dtype.itemsize
+    if kind == "b":
+        return BOOL             # any byte but 0 is True
+    if kind == "i":
+        return {1: INT8, 2: INT16, 4: INT32, 8: INT64}[size]
+    if kind == "u":
+        return {1: UINT8, 2: UINT16, 4: UINT32, 8: UINT64}[size]
+    if dtype.name == "bfloat16":
+        return BFLOAT16
+    advice = "convert it with x.astype"
+    if kind == "c":
+        advice = "pass x.real and x.imag each on its own"
+    elif dtype.names:
+        advice = "pass one field, x['name'], at a time"
+    elif kind in "mM":
+        advice = "pass x.astype('int64'), which counts its units"
+    elif kind in "OSUT":
+        advice = "convert it with x.astype(float)"
+    elif kind == "f":
+        advice = "convert it with x.astype(float), which rounds"
+    raise TypeError(f"cannot take means of dtype {dtype}; expected {ACCEPTED}: {advice}")
+
+
+cdef inline bint joins(const View *view, const Dim *outer, const Dim *inner) noexcept nogil:
+    """Whether one loop can walk both."""
+    cdef int k
+    for k in range(view.n_operands):
+        if outer.stride[k] != inner.stride[k] * inner.n:
+            return False
+    if view.weighted and outer.stride[WEIGHTS] != inner.stride[WEIGHTS] * inner.n:
+        return False
+    return outer.place == inner.place * inner.n
+
+
+cdef inline Py_ssize_t magnitude(Py_ssize_t stride) noexcept nogil:
+    return -stride if stride < 0 else stride
+
+
+cdef int insert(Dim *dims, int n, const Dim *dim) noexcept nogil:
+    """Put a dim into dims, sorted by falling stride of the first operand; the new count."""
+    cdef int i = n
+    while i > 0 and magnitude(dims[i - 1].stride[0]) < magnitude(dim.stride[0]):
+        dims[i] = dims[i - 1]
+        i -= 1
+    dims[i] = dim[0]
+    return n + 1
+
+
+cdef int merge_neighbours(const View *view, Dim *dims, int n) noexcept nogil:
+    cdef int i, last = 0
+    for i in range(1, n):
+        if joins(view, &dims[last], &dims[i]):
+            dims[i].n *= dims[last].n
+        else:
+            last += 1
+        dims[last] = dims[i]
+    return last + 1 if n else 0
+
+
+cdef ndarray positions(object values, str name, ndarray x, unsigned long long axes):
+    """Values of the batch positions of x, as an array of its axes, with 1 for those of the channels."""
+    cdef ndarray a
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a plain array, got a masked array; {name}.filled(0) leaves the masked positions "
+                        "out")
+    a = as_array(values)
+    shape = (<object> x).shape
+    batch = tuple([n for i, n in enumerate(shape) if axes >> i & 1])
+    wanted = tuple([n if axes >> i & 1 else 1 for i, n in enumerate(shape)])
+    given = (<object> a).shape
+    if given == batch and cnp.PyArray_ISCARRAY_RO(a):
+        return (<object> a).reshape(wanted)
+    if len(given) != len(wanted) and len(given) == len(batch):
+        left = list(given)
+        given = tuple([left.pop(0) if axes >> i & 1 else 1 for i in range(len(shape))])
+    if len(given) != len(wanted) or any([n not in (1, m) for n, m in zip(given, wanted)]):
+        raise ValueError(f"{name} must have the shape of the batch positions, {batch}, or 1 in place of any of these, for "
+                         f"a batch of shape {shape}; got {(<object> a).shape}")
+    return np.ascontiguousarray(np.broadcast_to((<object> a).reshape(given), wanted))
+
+
+cdef ndarray mask_of(object where, ndarray x, unsigned long long axes):
+    """Which batch positions count; None where all do."""
+    cdef ndarray mask
+    if where is None:
+        return None
+    mask = positions(where, "where", x, axes)
+    if mask.dtype != np.bool_:
+        raise TypeError(f"where must be a mask of bool, True for what counts, got dtype {mask.dtype}; compare, or convert "
+                        "it with .astype(bool)")
+    return mask
+
+
+cdef ndarray weights_of(object weights, object where, ndarray x, unsigned long long axes):
+    """The weight of each batch position, 0 where a mask leaves it out; or the mask alone, or None."""
+    cdef ndarray mask = mask_of(where, x, axes), w
+    if weights is None:
+        return mask
+    w = positions(weights, "weights", x, axes)
+    if w.dtype.kind not in "fiub" and w.dtype.name != "bfloat16":
+        raise TypeError(f"weights must be of real numbers, got dtype {w.dtype}")
+    w = w.astype(np.float64, copy=False) if mask is None else np.where(mask, w, 0.0)
+    least = w.min(initial=np.inf)
+    if least == 0:
+        least = w.min(initial=np.inf, where=w != 0)
+    if not (least >= 1e-100 and w.max(initial=0) <= 1e100):       # their squares are added up, too
+        raise ValueError(f"weights must be finite and not negative, 0 or from 1e-100 to 1e100, got {w.min()} to {w.max()}; "
+                         "scale them, or leave rows out with weight 0, or with where=")
+    return w
+
+
+cdef int set_weights(View *view, ndarray weights) except -1:
+    view.operand[WEIGHTS].element = <Element> element_of(weights)
+    view.operand[WEIGHTS].data = <char *> cnp.PyArray_DATA(weights)
+    return 0
+
+
+cdef int add_operand(View *view, ndarray a) except -1:
+    cdef Operand *operand = &view.operand[view.n_operands]
+    operand.element = <Element> element_of(a)
+    operand.data = <char *> cnp.PyArray_DATA(a)
+    operand.itemsize = cnp.PyArray_ITEMSIZE(a)
+    operand.swapped = not cnp.PyArray_ISNOTSWAPPED(a)
+    view.in_place = view.in_place and operand.element <= INT16 and not operand.swapped
+    view.n_operands += 1
+    return 0
+
+
+cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=None, ndarray dx=None,
+                   ndarray weights=None) except -1:
+    """Fill in a view of x and of others of its shape, which all must outlive it. Bit i of axes says that axis i is reduced
+    over. Given dx, y is read too, else written. Weights are of `positions`, of bool or float64."""
+    cdef Dim dim
+    cdef int i, k
+    cdef Element result
+    cdef Py_ssize_t place = 1
+    cdef const Py_ssize_t *strides[MAX_OPERANDS]
+    view.in_place = True
+    view.weighted = weights is not None
+    view.n_operands = 0
+    view.n_read = 1 if dx is None else 2
+    add_operand(view, x)
+    strides[0] = <const Py_ssize_t *> cnp.PyArray_STRIDES(x)
+    if y is not None:
+        add_operand(view, y)
+        strides[1] = <const Py_ssize_t *> cnp.PyArray_STRIDES(y)
+    if dx is not None:
+        add_operand(view, dx)
+        strides[2] = <const Py_ssize_t *> cnp.PyArray_STRIDES(dx)
+        view.in_place = view.in_place and view.operand[0].element == view.operand[1].element == view.operand[2].element
+    if y is not None:       # there are loops for these alone
+        result = FLOAT64 if view.operand[0].element == FLOAT64 else FLOAT32
+        view.in_place = view.in_place and view.operand[view.n_operands - 1].element == result
+    if weights is not None:
+        set_weights(view, weights)
+        strides[WEIGHTS] = <const Py_ssize_t *> cnp.PyArray_STRIDES(weights)
+    view.n_batch = view.n_kept = 0
+    view.n_rows = view.n_channels = 1
+    for i in range(cnp.PyArray_NDIM(x) - 1, -1, -1):
+        dim.n = cnp.PyArray_DIM(x, i)
+        dim.place = 0
+        for k in range(view.n_operands):
+            dim.stride[k] = strides[k][i]
+            view.in_place = view.in_place and not dim.stride[k] & (view.operand[k].itemsize - 1)
+        if weights is not None:
+            dim.stride[WEIGHTS] = strides[WEIGHTS][i] if axes >> i & 1 else 0
+        if axes >> i & 1:
+            view.n_rows *= dim.n
+            if dim.n == 1:
+                continue
+            if dim.stride[0] < 0:       # rows may come in any order
+                for k in range(view.n_operands):
+                    view.operand[k].data += (dim.n - 1) * dim.stride[k]
+                    dim.stride[k] = -dim.stride[k]
+                if weights is not None:
+                    view.operand[WEIGHTS].data += (dim.n - 1) * dim.stride[WEIGHTS]
+                    dim.stride[WEIGHTS] = -dim.stride[WEIGHTS]
+            view.n_batch = insert(view.batch, view.n_batch, &dim)
+        else:
+            dim.place = place
+            place *= dim.n
+            view.n_channels *= dim.n
+            if dim.n > 1:
+                view.n_kept = insert(view.kept, view.n_kept, &dim)
+    if view.n_rows and view.n_channels:
+        view.n_batch = merge_neighbours(view, view.batch, view.n_batch)
+        view.n_kept = merge_neighbours(view, view.kept, view.n_kept)
+    return 0

@@ -1,0 +1,11 @@
+"""Pictures of statistics: per channel, over time, and as histograms. They need the extra ``plot``.
+
+Each function returns a matplotlib Figure that belongs to no window and no backend: ``figure.savefig("a.png")`` writes
+it, and a notebook shows it. Values that are NaN, inf, or 1e300 and more are left out, and counted in a title.
+"""
+
+from bnstream.plots.channels import plot_moments
+from bnstream.plots.histograms import plot_histograms
+from bnstream.plots.running import History, plot_running
+
+__all__ = ["History", "plot_histograms", "plot_moments", "plot_running"]

@@ -1,0 +1,170 @@
+"""The running estimates of a layer over time, against the exact statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.html import channel_label, counted
+from bnstream.core.moments import Moments
+from bnstream.plots.axes import (
+    STYLE,
+    Floats,
+    Picture,
+    fitting,
+    known,
+    note,
+    only_whole,
+    quantiles,
+    rescale,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LINES = 8           # channels with a line of their own over time
+BANDS = {"all channels": (0, 1, 0.15), "5 % to 95 %": (0.05, 0.95, 0.2), "25 % to 75 %": (0.25, 0.75, 0.3)}
+
+
+class History:
+    """The running estimates of a layer over time.
+
+    Attributes
+    ----------
+    num_batches : list of int
+        Of each record, how many batches were in the estimates.
+    mean, var : list of ndarray
+        Of each record, `running_mean` and `running_var`.
+    running_ddof : float
+    names : tuple of str or None
+        Those of the layer.
+
+    See Also
+    --------
+    plot_running : draws it.
+
+    Examples
+    --------
+    >>> import numpy as np, bnstream
+    >>> from bnstream.plots import History
+    >>> bn, history = bnstream.BatchNorm(1, momentum=0.5), History()
+    >>> for batch in np.array([[[1.0], [3.0]], [[5.0], [7.0]]]):
+    ...     _ = bn(batch)
+    ...     history.record(bn)
+    >>> history.num_batches, np.concatenate(history.mean).tolist()
+    ([1, 2], [1.0, 3.5])
+    """
+
+    def __init__(self) -> None:
+        self.num_batches: list[int] = []
+        self.mean: list[Floats] = []
+        self.var: list[Floats] = []
+        self.running_ddof = 1.0
+        self.names: tuple[str, ...] | None = None
+
+    def record(self, bn: BatchNorm) -> None:
+        """Take down the running estimates of a layer; call it after each batch, or after each hundredth.
+
+        Parameters
+        ----------
+        bn : BatchNorm
+
+        Raises
+        ------
+        ValueError
+            If it has other channels than at the record before.
+
+        Examples
+        --------
+        >>> import bnstream
+        >>> from bnstream.plots import History
+        >>> history = History()
+        >>> history.record(bnstream.BatchNorm(3))
+        >>> history.num_batches
+        [0]
+        """
+        if self.mean and len(self.mean[0]) != bn.num_features:
+            raise ValueError(f"expected a layer of {len(self.mean[0])} channels as before, got {bn.num_features}; "
+                             "each layer needs a History of its own")
+        self.num_batches.append(bn.num_batches_tracked)
+        self.mean.append(bn.running_mean.copy())
+        self.var.append(bn.running_var.copy())
+        self.running_ddof, self.names = bn.running_ddof, bn.names
+
+
+def plot_running(history: History, exact: Moments) -> Figure:
+    """The running estimates of a layer over time, against the exact statistics.
+
+    Parameters
+    ----------
+    history : History
+        What was recorded in training.
+    exact : Moments
+        The statistics of the data, as `BatchNorm.pooled` or `BatchNorm.recalibrate` have them.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Above, how far the running mean is from the exact one, in exact sd; below, the running sd over the exact one. Up
+        to 8 channels have a line each; of more there are the median, quantiles and the range. A channel of which the
+        exact sd is 0 is absent.
+
+    Raises
+    ------
+    ValueError
+        If nothing was recorded, or `exact` has other channels or no data.
+
+    Examples
+    --------
+    >>> import numpy as np, bnstream
+    >>> from bnstream.plots import History, plot_running
+    >>> bn, history = bnstream.BatchNorm(2, track_pooled=True), History()
+    >>> for batch in np.random.default_rng(0).normal(5, 2, (100, 32, 2)):
+    ...     _ = bn(batch)
+    ...     history.record(bn)
+    >>> [axes.get_title() for axes in plot_running(history, bn.pooled).axes]
+    ['(running mean - exact mean) / exact sd', 'running sd / exact sd']
+    """
+    if not history.num_batches:
+        raise ValueError("the history is empty; call history.record(bn) after each batch")
+    now, count = exact.copy(), len(history.mean[0])
+    if now.shape != (count,):
+        told = "no data" if now.shape is None else f"channels of shape {now.shape}"
+        raise ValueError(f"expected exact statistics of {count} channels as in the history, got {told}")
+    sd = now.std(history.running_ddof)
+    with np.errstate(all="ignore"):
+        drift = known((np.array(history.mean) - now.mean) / sd)
+        ratio = known(np.sqrt(history.var) / sd)
+    figure = Picture(figsize=(9, 6.5), layout="constrained")
+    figure.suptitle(f"running estimates against the exact statistics of {counted(count)}")
+    grid = figure.subplots(2, 1, sharex=True)
+    for axes, values, aim, title in (
+        (grid[0], drift, 0, "(running mean - exact mean) / exact sd"), (grid[1], ratio, 1, "running sd / exact sd"),
+    ):
+        if count <= LINES:
+            for i in range(count):
+                label = fitting(channel_label(i, now.shape, now.names or history.names))
+                axes.plot(history.num_batches, values[:, i], label=f" {label}", **STYLE)    # "_name" is no label
+        else:
+            _draw_bands(axes, history.num_batches, values)
+        axes.axhline(aim, color="0.5", ls="--", lw=1, label="exact")
+        axes.set_title(title + note(np.isnan(values).any(axis=0), "NaN, inf or constant"))
+        axes.grid(alpha=0.3)
+        worst = np.fmax(np.fmax.reduce(np.abs(values), axis=1), 1e-3)      # less is as good as nothing
+        rescale(axes, "y", np.array([worst.min(), worst.max(), aim]))
+    grid[1].set(xlabel="batches", xlim=(history.num_batches[0] - 0.5, history.num_batches[-1] + 0.5))
+    only_whole(grid[1])
+    figure.legend(*grid[1].get_legend_handles_labels(), loc="outside right center",
+                  title="channel" if count <= LINES else None)
+    return figure
+
+
+def _draw_bands(axes: Axes, places: Sequence[int], values: Floats) -> None:
+    """Median and quantiles of the channels over time."""
+    for label, (low, high, alpha) in BANDS.items():
+        axes.fill_between(places, *quantiles(values, [low, high]), color="C0", alpha=alpha, lw=0, label=label)
+    axes.plot(places, quantiles(values, [0.5])[0], color="C0", label="median", **STYLE)

@@ -1,0 +1,142 @@
+"""Moments of the columns of a sparse matrix, from its stored values alone.
+
+    CSR -> blocks of rows -> CSC -+-> tables of columns of like lengths -> Moments -> with the zeros -> merge
+    CSC --------------------------+
+
+So the memory needed does not grow with the matrix, nor the time with what is not stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnstream.core.moments import Moments, _restore, _state_of
+
+BLOCK = 1 << 18     # stored values in a block of rows, or four for each column where that is more
+TABLE = 1 << 16     # elements of a table
+LONG = 1 << 12      # a column of more stored values is read where it lies
+
+Array = NDArray[Any]
+
+
+def sparse_moments(x: Any, weights: Array | None = None) -> Moments:
+    """The moments of each column; what is not stored is 0, and NaN is left out.
+
+    Parameters
+    ----------
+    x : CSR or CSC matrix or array
+    weights : ndarray of shape (rows,), optional
+
+    Returns
+    -------
+    Moments
+        As of ``x.toarray()``, to the bounds of `Moments`.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> from bnstream.sklearn.sparse import sparse_moments
+    >>> sparse_moments(csr_array([[0.0, 3.0], [4.0, 0.0]])).mean.tolist()
+    [2.0, 1.5]
+    """
+    if weights is not None and not weights.all():       # what has no weight is not there
+        x, weights = x[weights != 0], weights[weights != 0]
+    total = Moments()
+    for start, stop in row_blocks(x):
+        block = x if stop - start == x.shape[0] else rows_of(x, start, stop)
+        block = block.tocsc()
+        if not block.has_canonical_format:      # what is stored twice is one value, the sum
+            block = block.copy()
+            block.sum_duplicates()
+        total.merge(column_moments(block, None if weights is None else weights[start:stop]))
+    return total
+
+
+def row_blocks(x: Any) -> Iterator[tuple[int, int]]:
+    """Bounds of rows; a CSC matrix is one block."""
+    cuts = []
+    if x.format == "csr":
+        step = max(BLOCK, 4 * x.shape[1])
+        cuts = np.searchsorted(x.indptr, np.arange(step, x.indptr[-1], step)).tolist()
+    return pairwise(sorted({0, *cuts, x.shape[0]}))
+
+
+def rows_of(x: Any, start: int, stop: int) -> Any:
+    """x[start:stop] of a CSR matrix, without a copy of what is stored."""
+    stored = slice(x.indptr[start], x.indptr[stop])
+    indptr = x.indptr[start:stop + 1] - x.indptr[start]
+    return type(x)((x.data[stored], x.indices[stored], indptr), shape=(stop - start, x.shape[1]))
+
+
+def column_moments(x: Any, weights: Array | None) -> Moments:
+    """Of a CSC matrix, with the zeros."""
+    n_stored = np.diff(x.indptr)
+    stored = np.zeros((5 if weights is None else 7, x.shape[1]))
+    zeros = np.zeros_like(stored)
+    if weights is None:
+        zeros[0] = x.shape[0] - n_stored
+    else:
+        total, total_lo = pair_sum(weights[:, None])
+        zeros[0], zeros[6] = total, weights @ weights
+    for columns, values, w in tables(x, n_stored, weights):
+        stored[:, columns] = table_state(values, w)
+        if w is not None:
+            of_stored, of_stored_lo = pair_sum(w)
+            zeros[0, columns] = np.maximum((total - of_stored) + (total_lo - of_stored_lo), 0)
+            zeros[6, columns] -= (w * w).sum(0)
+    zeros[:, n_stored == x.shape[0]] = 0
+    return _restore(0, "omit", True, stored).merge(_restore(0, "omit", True, zeros))
+
+
+def table_state(values: Array, w: Array | None) -> Any:
+    """The state of each column of a table. `Moments` takes weights of rows; where each element has its own, each is
+    the state of one value, and these are merged by halves."""
+    if w is None or values.shape[1] == 1:
+        rows = None if w is None else w[:, 0]
+        return _state_of(Moments(nan_policy="omit").update(values, weights=rows, n_threads=1))      # too few for two
+    n = np.where(np.isnan(values), 0, w)
+    state: Any = np.stack([n, np.where(n, values, 0), *np.zeros((4, *n.shape)), n * n])
+    while state.shape[1] > 1:
+        a, b = (_restore(0, "omit", True, half.reshape(7, -1)) for half in np.split(state, 2, axis=1))
+        state = _state_of(a.merge(b))
+        state = state.reshape(7, -1, n.shape[1])
+    return state[:, 0]
+
+
+def pair_sum(w: Array) -> tuple[Array, Array]:
+    """The sums of columns and what rounding left of them. The few zeros of a column weigh what a sum of all weights
+    less one of most of them tells, and where it is far from zero all of its variance may be theirs."""
+    high, low = w, np.zeros_like(w)
+    while len(high) > 1:
+        half = len(high) // 2
+        a, b, rest = high[:half], high[half:2 * half], slice(2 * half, None)
+        total = a + b
+        of_b = total - a
+        left = (a - (total - of_b)) + (b - of_b)
+        high = np.concatenate([total, high[rest]])
+        low = np.concatenate([low[:half] + low[half:2 * half] + left, low[rest]])
+    return high[0], low[0]
+
+
+def tables(x: Any, n_stored: Array, weights: Array | None) -> Iterator[tuple[Array, Array, Array | None]]:
+    """(columns, their values, the weights of these), side by side; NaN fills those that are shorter, at most twice."""
+    dtype = np.result_type(x.dtype, np.float32)
+    length = 1
+    while length <= LONG:
+        columns = np.flatnonzero((n_stored > length // 2) & (n_stored <= length))
+        rows, width = np.arange(length)[:, None], TABLE // length
+        for some in (columns[i:i + width] for i in range(0, len(columns), width)):
+            missing = rows >= n_stored[some]
+            place = np.where(missing, 0, x.indptr[some] + rows)
+            values = x.data[place].astype(dtype, copy=False)
+            values[missing] = np.nan
+            yield some, values, None if weights is None else np.where(missing, 0, weights[x.indices[place]])
+        length *= 2
+    for column in np.flatnonzero(n_stored > LONG):
+        stored = slice(x.indptr[column], x.indptr[column + 1])
+        yield np.array([column]), x.data[stored, None], None if weights is None else weights[x.indices[stored], None]

@@ -1,0 +1,9 @@
+"""State files: a `Moments` or a `BatchNorm` in one .npz file that is safe to open.
+
+    state <-> arrays and JSON (description) <-> one .npz (archive, atomic)
+"""
+
+from bnstream.statefiles.archive import StateError
+from bnstream.statefiles.statefile import StateFile, complete, load, read, save
+
+__all__ = ["StateError", "StateFile", "complete", "load", "read", "save"]

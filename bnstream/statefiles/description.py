@@ -1,0 +1,193 @@
+"""Moments and BatchNorm as named arrays and a dict for JSON, and back, with nothing taken on trust."""
+
+from __future__ import annotations
+
+from types import NoneType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.dlpack import bfloat16
+from bnstream.core.moments import Moments, _restore
+
+Arrays = dict[str, NDArray[Any]]
+
+MOMENTS_ROWS = ("n", "mean", "mean_lo", "m2", "m2_lo")
+WEIGHTED_ROWS = (*MOMENTS_ROWS, "n_lo", "sum_of_squared_weights")
+RUNNING_ROWS = ("running_mean", "running_var", "running_spread", "initial_weight", "batch_mean", "batch_var")
+MOMENTS_CONVENTIONS = {
+    "n": "count of values; beside sum_of_squared_weights, n + n_lo is the sum of weights",
+    "mean": "mean + mean_lo is the mean, in twice the digits of a double",
+    "m2": "m2 + m2_lo is the sum of squared deviations from the mean; m2 / (n - ddof) is the variance",
+    "axis": "the batch axes, those reduced over; null: all of them",
+}
+CONVENTIONS = {
+    "moments": MOMENTS_CONVENTIONS,
+    "batchnorm": {
+        "momentum": "weight of the new batch, as in PyTorch; in Keras, Flax and ONNX 1 minus this; null: the running "
+                    "estimates are the exact statistics of all batches",
+        "running_ddof": "running_var is the sum of squared deviations / (n - running_ddof)",
+        "eps": "added to the variance",
+        "gamma": "scale; y = (x - mean) / sqrt(var + eps) * gamma + beta",
+        "running_spread": "sum of w**2 / n of the batches of weight w in the running estimates; NaN: not known",
+        "initial_weight": "weight that mean 0 and variance 1, from before the first batch, still have",
+        "batch_mean": "of the last batch, as batch_var, ddof 0; NaN: none",
+        "pooled": "exact statistics of all batches: " + MOMENTS_CONVENTIONS["m2"],
+    },
+}
+
+
+SETTINGS = {
+    "num_features": (int,), "eps": (float,), "momentum": (float, NoneType), "affine": (bool,), "channel_axis": (int,),
+    "dtype": (str,), "running_ddof": (int, float), "nan_policy": (str,), "renorm": (bool,), "r_max": (float,),
+    "d_max": (float,),
+}
+
+
+class Fields:
+    """Members of a JSON object, each of the type that it must have."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+
+    def get(self, name: str, *kinds: type) -> Any:
+        if name not in self.values:
+            raise ValueError(f"{name} is missing")
+        value = self.values[name]
+        if type(value) not in kinds:        # exactly: to Python, true is a number
+            told = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
+            raise ValueError(f"{name} must be of type {told}, got {value!r:.60}")
+        return value
+
+    def one_of(self, name: str, *choices: str) -> Any:
+        value = self.get(name, str)
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r:.60}")
+        return value
+
+    def whole(self, name: str, first: int, last: int) -> int:
+        value: int = self.get(name, int)
+        if not first <= value <= last:
+            raise ValueError(f"{name} must be from {first} to {last}, got {value!r:.60}")
+        return value
+
+    def all_of(self, name: str, kind: type) -> Any:
+        """A list as a tuple, or None."""
+        value = self.get(name, list, NoneType)
+        for entry in value or ():
+            if type(entry) is not kind:
+                raise ValueError(f"{name} must be a list of {kind.__name__}, got {entry!r:.60} in it")
+        return None if value is None else tuple(value)
+
+    def axis(self) -> Any:
+        is_list = isinstance(self.values.get("axis"), list)
+        return self.all_of("axis", int) if is_list else self.get("axis", int, NoneType)
+
+
+def describe_moments(m: Moments, prefix: str = "") -> tuple[dict[str, Any], Arrays]:
+    reduced: Any = m.__reduce__()[1]        # of one moment, whatever other threads do
+    axis, nan_policy, per_channel, rows, names = reduced
+    told = {
+        "axis": axis, "nan_policy": nan_policy, "per_channel": bool(per_channel), "names": names,
+        "shape": None if rows is None else rows.shape[1:],
+    }
+    if rows is None:
+        return told, {}
+    arrays: Arrays = {prefix + name: row for name, row in zip(WEIGHTED_ROWS, rows, strict=False)}
+    if len(rows) == len(MOMENTS_ROWS):
+        arrays[prefix + "n"] = rows[0].astype(np.int64)
+    return told, arrays
+
+
+def restore_moments(fields: Fields, arrays: Arrays, prefix: str = "") -> Moments:
+    """A Moments from what `describe_moments` tells; its arrays are taken out of `arrays`."""
+    policy, per_channel = fields.one_of("nan_policy", "raise", "omit", "propagate"), fields.get("per_channel", bool)
+    shape, state = fields.all_of("shape", int), None
+    if shape is not None:
+        weighted = prefix + WEIGHTED_ROWS[-1] in arrays
+        names = WEIGHTED_ROWS if weighted else MOMENTS_ROWS
+        kinds = {"n": np.float64 if weighted else np.int64}
+        rows = [taken(arrays, prefix + name, shape, kinds.get(name, np.float64)) for name in names]
+        state = np.stack(rows, dtype=np.float64)
+        require_possible(state, per_channel, prefix)
+    return _restore(fields.axis(), policy, per_channel, state, fields.all_of("names", str))
+
+
+def require_possible(state: NDArray[np.float64], per_channel: bool, prefix: str) -> None:
+    """That this is a state which data can leave."""
+    n, _, _, m2, _, *weights = state
+    if not 0 <= n.min() <= n.max() < np.inf:
+        raise ValueError(f"{prefix}n must not be negative, got {n.min():.16g} to {n.max():.16g}")
+    if n.min() != n.max() and not per_channel:
+        raise ValueError(f"{prefix}n must be the same for all channels, got {n.min():.16g} to {n.max():.16g}")
+    if weights and not ((np.abs(weights[0]) <= n) & ((weights[1] > 0) == (n > 0))).all():
+        raise ValueError(f"{prefix}n_lo must be what rounding left of {prefix}n, and {prefix}{WEIGHTED_ROWS[-1]} "
+                         f"greater than 0 where {prefix}n is")
+    if (m2 < 0).any():
+        raise ValueError(f"{prefix}m2, a sum of squares, must not be negative, got {m2.min()}")
+    if ((state[1:] != 0) & (n == 0)).any():
+        raise ValueError(f"{prefix}mean and {prefix}m2 must be 0 where {prefix}n is 0")
+    for high, low in ((1, 2), (3, 4)):
+        if (np.isfinite(state[high]) & ~(np.abs(state[low]) <= np.abs(state[high]))).any():
+            raise ValueError(f"{prefix}{MOMENTS_ROWS[low]} must be what rounding left of {prefix}{MOMENTS_ROWS[high]}, "
+                             "got more than that")
+
+
+def describe_batchnorm(bn: BatchNorm) -> tuple[dict[str, Any], Arrays]:
+    bn = bn.copy()
+    told: dict[str, Any] = {
+        "settings": {**bn._settings(), "dtype": bn.dtype.name}, "names": bn.names, "training": bn.training,
+        "num_batches_tracked": bn.num_batches_tracked, "pooled": None,
+    }
+    arrays: Arrays = dict(zip(RUNNING_ROWS, list(bn._running), strict=True))
+    if bn.affine:       # .npy has no bfloat16; in float32 it is exact
+        stored = np.float32 if bn.dtype.name == "bfloat16" else bn.dtype
+        arrays |= {"gamma": bn.gamma.astype(stored), "beta": bn.beta.astype(stored)}
+    if bn.pooled is not None:
+        told["pooled"], pooled = describe_moments(bn.pooled, "pooled_")
+        arrays |= pooled
+    return told, arrays
+
+
+def restore_batchnorm(fields: Fields, arrays: Arrays) -> BatchNorm:
+    """The same for a layer."""
+    settings = Fields(fields.get("settings", dict))
+    if settings.values.keys() != SETTINGS.keys():
+        raise ValueError(f"expected the settings {list(SETTINGS)}, got {list(settings.values)}")
+    for name, kinds in SETTINGS.items():
+        settings.get(name, *kinds)
+    settings.whole("channel_axis", -64, 63)
+    shape = (settings.values["num_features"],)
+    running = np.stack([taken(arrays, name, shape, np.float64) for name in RUNNING_ROWS])
+    for row, most in ((1, np.inf), (2, np.inf), (3, 1.0), (5, np.inf)):
+        if (running[row] < 0).any() or (running[row] > most).any():
+            raise ValueError(f"{RUNNING_ROWS[row]} must be from 0 to {most}, got {running[row].min()} to "
+                             f"{running[row].max()}")
+    if settings.values["dtype"] == "bfloat16":
+        bfloat16("the layer")
+    pooled = fields.get("pooled", dict, NoneType)
+    if pooled is None and settings.values["momentum"] is None:
+        raise ValueError("a layer with momentum null has pooled statistics, and here are none")
+    bn = BatchNorm(**settings.values, names=fields.all_of("names", str), track_pooled=pooled is not None)
+    bn._running[:] = running
+    if bn.affine:
+        stored = np.float32 if bn.dtype.name == "bfloat16" else bn.dtype
+        bn.gamma, bn.beta = (taken(arrays, name, shape, stored) for name in ("gamma", "beta"))
+    if pooled is not None:
+        bn.pooled = restore_moments(Fields(pooled), arrays, "pooled_")
+        if bn.pooled.shape not in (None, shape):
+            raise ValueError(f"the pooled statistics must be of shape {shape}, got {bn.pooled.shape}")
+    bn.training = fields.get("training", bool)
+    bn.num_batches_tracked = fields.whole("num_batches_tracked", 0, 2**63 - 1)
+    return bn
+
+
+def taken(arrays: Arrays, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    array = arrays.pop(name, None)
+    if array is None:
+        raise ValueError(f"the array {name} is missing")
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"{name} must be {np.dtype(dtype)} of shape {shape}, got {array.dtype} of {array.shape}")
+    return array

@@ -1,0 +1,81 @@
+"""The moments of the pieces of a source, and of all of them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from bnstream.core.moments import Moments, _restore, _state_of
+from bnstream.streams.sources import Piece, Source
+from bnstream.streams.sources.source import reading
+
+Policy = Literal["raise", "omit", "propagate"]
+
+
+class Accumulator:
+    """The moments of arrays, or of each column of tables, which lie apart and are summed where they lie."""
+
+    def __init__(self, source: Source, nan_policy: Policy) -> None:
+        self.source, self.nan_policy = source, nan_policy
+        self.parts: dict[str, Moments] = {}     # by column, as these come; of arrays one alone
+        self.n_rows = 0         # of a piece
+
+    def part(self, name: str) -> Moments:
+        if name not in self.parts:
+            axes, names = (0, None) if self.source.batch_axes is None else (self.source.batch_axes, self.source.names)
+            self.parts[name] = Moments(axes, nan_policy=self.nan_policy, names=names)
+        return self.parts[name]
+
+    def of_piece(self, source: Source, piece: Piece) -> Accumulator:
+        """The moments of one piece alone."""
+        part = Accumulator(self.source, self.nan_policy)
+        with reading(f"{source.name}, {piece.place}"):
+            for values in piece.load():
+                part.update(values)
+        part.n_rows = part.n_rows if piece.n_rows is None else piece.n_rows
+        return part
+
+    def update(self, values: Any) -> None:
+        if self.source.batch_axes is not None:
+            self.part("").update(values, n_threads=1)       # the threads work on pieces
+            return
+        from bnstream.streams.sources.tables import numbers
+
+        self.n_rows += values.num_rows
+        for name in values.schema.names:
+            column, n_missing = numbers(values.column(name), name)
+            if n_missing and self.nan_policy == "raise":
+                raise ValueError(f"column {name!r} has {n_missing:,} missing values; leave missing values out with "
+                                 "nan_policy='omit' (--nan omit), or choose other columns")
+            try:
+                self.part(name).update(column, n_threads=1)
+                if n_missing and self.nan_policy == "propagate":
+                    self.part(name).update(np.full(n_missing, np.nan))
+            except ValueError as error:
+                raise ValueError(f"column {name!r}: {error}") from error
+
+    def merge(self, other: Accumulator) -> None:
+        for name, part in other.parts.items():
+            self.part(name).merge(part)
+
+    def result(self) -> Moments:
+        if self.source.batch_axes is not None:
+            return self.part("").copy()
+        names = self.source.names or ()
+        states = [_state_of(self.part(name)) for name in names]
+        state = np.stack([np.zeros(5) if state is None else state for state in states], axis=1)
+        return _restore(0, self.nan_policy, self.nan_policy == "omit", state, names)
+
+    def restore(self, moments: Moments) -> None:
+        """Go on from a result."""
+        if self.source.batch_axes is not None:
+            self.parts = {"": moments.copy()}
+        else:
+            state = _state_of(moments)
+            if state is None:
+                return
+            self.parts = {
+                name: _restore(0, self.nan_policy, self.nan_policy == "omit", column.copy())
+                for name, column in zip(self.source.names or (), state.T, strict=True)
+            }

@@ -1,0 +1,100 @@
+"""Folders of images, by Pillow: a piece is one image, uint8 as it was stored, its channels last."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    from PIL import Image, UnidentifiedImageError
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        'images are read by Pillow, which is not installed; install it with: pip install "bnstream[streams]"',
+        name=error.name,
+    ) from error
+
+from bnstream.streams.sources.source import Piece, Source, SourceError, Wanted, mark_of
+
+# Pillow's modes that are arrays of numbers, with the names of their channels.
+MODES = {
+    "L": ("L",), "LA": ("L", "A"), "RGB": ("R", "G", "B"), "RGBA": ("R", "G", "B", "A"), "CMYK": ("C", "M", "Y", "K"),
+    "YCbCr": ("Y", "Cb", "Cr"), "HSV": ("H", "S", "V"), "LAB": ("L", "A", "B"), "I;16": ("I",),
+    "I": ("I",), "F": ("F",),
+}
+
+
+class Images(Source):
+    """Images of one mode, of any sizes."""
+
+    batch_axes = (0, 1)
+    rows_first = False
+    in_turn = False
+
+    def __init__(self, paths: Sequence[Path], wanted: Wanted) -> None:
+        columns = wanted.columns
+        self.name = str(paths[0].parent)
+        self.paths, self.extent = paths, len(paths)
+        self.mark = self.mark_now()
+        self.mode = self.mode_of(paths[0])
+        channels = MODES[self.mode]
+        self.names = channels if columns is None else tuple(map(str, columns))
+        for name in self.names:
+            if name not in channels:
+                raise SourceError(f"{paths[0]} has no channel {name!r}; its channels are {', '.join(channels)}")
+        self.n_channels = len(self.names)
+        self.indices = None if columns is None else [channels.index(name) for name in self.names]
+
+    def mark_now(self) -> list[Any]:
+        marks = json.dumps([mark_of(path) for path in self.paths])
+        return [self.name, len(self.paths), hashlib.sha256(marks.encode()).hexdigest()]
+
+    def require_unchanged(self) -> None:
+        if self.mark_now() != self.mark:
+            raise SourceError(f"an image in {self.name} was changed while they were read; begin anew")
+
+    def mode_of(self, path: Path) -> str:
+        with self.open(path) as image:
+            if image.mode not in MODES:
+                raise SourceError(f"{path} is of mode {image.mode}; convert it first, to one of {', '.join(MODES)}")
+            return str(image.mode)
+
+    def open(self, path: Path) -> Any:
+        try:
+            image: Any = Image.open(path)
+        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
+            raise SourceError(f"{path} cannot be read as an image: {error}") from error
+        # What Pillow would leave out without a word; an MPO is a photo with its thumbnails.
+        left_out = ""
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            left_out = f"holds {image.n_frames} frames; save each in a file of its own"
+        elif not image.mode.startswith("I") and any(";16" in str(tile) for tile in image.tile):
+            left_out = "has several channels of 16 bits, of which Pillow reads 8; save it as a .npy file"
+        if left_out:
+            image.close()
+            raise SourceError(f"{path} {left_out}")
+        return image
+
+    def decode(self, index: int) -> NDArray[Any]:
+        path = self.paths[index]
+        with self.open(path) as image:
+            if image.mode != self.mode:
+                raise SourceError(f"{path} is of mode {image.mode}, but {self.paths[0]} of {self.mode}; convert it, or "
+                                  "take the images of each mode by themselves")
+            try:
+                x = np.asarray(image)
+            except (OSError, SyntaxError, ValueError) as error:
+                raise SourceError(f"{path} cannot be decoded, it is cut or damaged: {error}") from error
+        x = x.reshape(*x.shape[:2], -1)
+        return x if self.indices is None else x[..., self.indices]
+
+    def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
+        for index in range(start, len(self.paths)):
+            yield Piece(partial(self.load, index), 1, index + 1, f"image {self.paths[index].name}")
+
+    def load(self, index: int) -> list[NDArray[Any]]:
+        return [self.decode(index)]

@@ -1,0 +1,56 @@
+"""Iterables of arrays, tables or record batches."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from bnstream.streams.sources import is_path, open_sources, require_same
+from bnstream.streams.sources.source import Piece, Source, SourceError, Wanted
+
+
+class Iterable(Source):
+    """An iterable. It is read where it is used, as it may reuse its buffers."""
+
+    def __init__(self, source: Any, wanted: Wanted) -> None:
+        try:
+            self.items = iter(source)
+        except TypeError:
+            raise TypeError(f"expected a path, an array, a table or an iterable of these, got {type(source).__name__}"
+                            ) from None
+        self.name = f"the {type(source).__name__}"
+        self.wanted = wanted
+        self.extent, self.in_turn = None, True      # places are counted in pieces
+        self.mark = [type(source).__name__]
+        first = self.next_item(0)
+        if first is None:
+            raise SourceError(f"{self.name} is empty: no batch came of it")
+        self.first: Source = first
+        self.names, self.batch_axes, self.rows_first = first.names, first.batch_axes, first.rows_first
+        self.n_channels = first.n_channels
+
+    def next_item(self, index: int) -> Source | None:
+        for item in self.items:
+            if is_path(item):
+                raise SourceError(f"item {index} of {self.name} is a path, {str(item)!r}; give a list of nothing but "
+                                  "paths")
+            try:
+                source, *others = open_sources(item, self.wanted)
+            except SourceError as error:
+                raise SourceError(f"item {index} of {self.name}: {error}") from error
+            if others:
+                raise SourceError(f"item {index} of {self.name} is a list of paths; give a list of nothing but paths")
+            source.name = f"item {index} of {self.name}"
+            if index:
+                require_same(self.first, source)
+            return source
+        return None
+
+    def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
+        index, n_pieces = 0, 0
+        item: Source | None = self.first
+        while item is not None:
+            for piece in item.pieces(0, chunk_rows):
+                n_pieces += 1
+                if n_pieces > start:
+                    yield piece._replace(stop=n_pieces, place=f"item {index}, {piece.place}")
+            index += 1
+            item = self.next_item(index)

@@ -1,0 +1,130 @@
+"""MomentsFn in real pipelines of Apache Beam."""
+
+import doctest
+import pickle
+
+import numpy as np
+import pytest
+from support.arrays import of_dtype
+from support.oracle import assert_within, exact_states
+from support.processes import python
+
+from bnstream import Moments
+
+beam = pytest.importorskip("apache_beam")
+from apache_beam.testing import test_pipeline, util  # noqa: E402
+
+import bnstream.beam  # noqa: E402
+from bnstream.beam import MomentsFn  # noqa: E402
+
+X = of_dtype("f8", (200, 3)) + 1e6
+BATCHES = np.split(X, [1, 1, 30, 90])       # one of them empty
+
+
+def run(expected, elements, *transforms):
+    """A pipeline on the DirectRunner, whose last collection holds what `expected` agrees with."""
+    with test_pipeline.TestPipeline(runner="DirectRunner") as pipeline:
+        found = pipeline | beam.Create(elements)
+        for transform in transforms:
+            found |= transform
+        util.assert_that(found, expected)
+
+
+def moments_of(rows, axis=0):
+    """One Moments, of these rows."""
+
+    def matches(found):
+        (m,) = found
+        assert type(m) is Moments
+        assert m.n * m.mean.size == rows.size
+        assert_within(m.mean, m.var(), exact_states(rows, axis))
+
+    return matches
+
+
+def test_docstrings():
+    result = doctest.testmod(bnstream.beam)
+    assert result.attempted > 1
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("combine", [
+    lambda: beam.CombineGlobally(MomentsFn()), lambda: beam.CombineGlobally(MomentsFn()).with_fanout(3),
+])
+def test_elements_are_batches(combine):
+    run(moments_of(X), BATCHES, combine())
+
+
+def test_elements_of_other_batch_axes():
+    images = of_dtype("f4", (12, 3, 5, 5))
+    run(moments_of(images, (0, 2, 3)), np.split(images, 4), beam.CombineGlobally(MomentsFn(axis=(0, 2, 3))))
+
+
+def test_elements_are_single_samples():
+    run(moments_of(X), list(X), beam.CombineGlobally(MomentsFn(axis=())))
+
+
+@pytest.mark.parametrize("samples", [X, X[:, 0]])
+def test_beam_makes_batches_of_single_samples(samples):
+    run(moments_of(samples), list(samples), beam.BatchElements(min_batch_size=7), beam.CombineGlobally(MomentsFn()))
+
+
+def test_per_key():
+    elements = [(f"part {i % 3}", batch) for i, batch in enumerate(np.split(X, 20))]
+
+    def matches(found):
+        assert sorted(key for key, _ in found) == ["part 0", "part 1", "part 2"]
+        for key, m in found:
+            moments_of(np.concatenate([batch for other, batch in elements if other == key]))([m])
+
+    run(matches, elements, beam.CombinePerKey(MomentsFn()))
+
+
+def test_nothing_is_empty_moments():
+    run(util.equal_to([Moments(names=["a"])]), [], beam.CombineGlobally(MomentsFn(names=["a"])))
+
+
+def test_options_reach_the_moments():
+    x = X.copy()
+    x[3, 1] = np.nan
+
+    def matches(found):
+        (m,) = found
+        assert (m.axis, m.nan_policy, m.names) == (0, "omit", ("a", "b", "c"))
+        assert m.n.tolist() == [200, 199, 200]
+
+    run(matches, np.split(x, 5), beam.CombineGlobally(MomentsFn(nan_policy="omit", names=["a", "b", "c"])))
+    with pytest.raises(Exception, match=r"NaN or inf.* 1"):
+        run(matches, np.split(x, 5), beam.CombineGlobally(MomentsFn()))
+
+
+def test_merging_leaves_the_accumulators_alone():
+    fn = MomentsFn()
+    parts = [fn.add_input(fn.create_accumulator(), batch) for batch in BATCHES]
+    before = pickle.dumps(parts)
+    merged = fn.merge_accumulators(iter(parts))
+    assert merged == sum(parts, Moments())
+    merged.update(X)
+    assert pickle.dumps(parts) == before
+    assert fn.merge_accumulators([]) == fn.create_accumulator() == Moments()
+    assert pickle.loads(pickle.dumps(parts)) == parts
+
+
+def test_a_worker_is_one_thread():
+    class Accumulator:
+        def update(self, batch, *, n_threads):
+            return n_threads
+
+    assert MomentsFn().add_input(Accumulator(), X) == 1
+
+
+def test_what_is_wrong_is_refused_at_once():
+    with pytest.raises(ValueError, match="nan_policy must be"):
+        MomentsFn(nan_policy="drop")
+
+
+def test_without_beam_the_error_says_what_to_install():
+    done = python("-c", "import sys; sys.modules['apache_beam'] = None; import bnstream.beam", check=False)
+    assert done.stderr.rstrip().endswith(
+        'ModuleNotFoundError: MomentsFn needs apache_beam, which is not installed; install it with: pip install '
+        '"bnstream[beam]"')

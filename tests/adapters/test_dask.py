@@ -1,0 +1,369 @@
+"""Dask arrays: exact in any chunks, the same bits by every scheduler, lazy, with errors that say where."""
+
+import numpy as np
+import pytest
+from support.arrays import DTYPES, HARD, LAYOUTS, of_dtype, random_cuts, rng, with_gaps
+from support.examples import run_examples
+from support.oracle import assert_within, exact_states
+from support.processes import python
+
+import bnstream
+from bnstream import BatchNorm, Moments
+
+dask = pytest.importorskip("dask", minversion="2025.1")
+da = pytest.importorskip("dask.array")
+
+from dask._task_spec import convert_legacy_graph  # noqa: E402
+from dask.utils import ensure_dict  # noqa: E402
+
+from bnstream.dask import ARITY, merge, moments, normalize  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def in_this_thread():
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+def bits(m):
+    return m.__reduce__()[1][3].tobytes()
+
+
+def never(*_arguments, **_options):
+    raise AssertionError("this is not to be computed")
+
+
+def pieces(shape, seed=0):
+    """Uneven chunks along each axis, an empty one among them."""
+    generator = rng(seed)
+    along = []
+    for n in shape:
+        cuts = np.sort(generator.integers(0, n, 3))
+        along.append((int(cuts[0]), 0, *np.diff([*cuts, n]).tolist()))
+    return tuple(along)
+
+
+def shuffled(seed):
+    """A scheduler that takes the tasks that are ready in any order."""
+
+    def get(graph, keys, **_options):
+        generator = rng(seed)
+        graph = graph.__dask_graph__() if hasattr(graph, "__dask_graph__") else graph       # of a newer dask
+        tasks = convert_legacy_graph(ensure_dict(graph))
+        done = {}
+        while len(done) < len(tasks):
+            ready = [key for key, task in tasks.items() if key not in done and task.dependencies <= done.keys()]
+            key = ready[generator.integers(len(ready))]
+            done[key] = tasks[key]({name: done[name] for name in tasks[key].dependencies})
+
+        def values(key):
+            return [values(one) for one in key] if isinstance(key, list) else done[key]
+
+        return values(keys)
+
+    return get
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_any_chunks(name):
+    x = HARD[name]
+    rows = tuple(stop - start for start, stop in random_cuts(len(x), rng(1)))
+    m = moments(da.from_array(x, chunks=(rows, (2, 1)))).compute()
+    assert m.n == len(x)
+    assert_within(m.mean, m.var(), exact_states(x))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, (0, 2), (-2, 0), (1, 2), None, (0, 1, 2)])
+def test_axes(axis):
+    """Every axis in chunks, of batches and of channels, some of them empty."""
+    x = rng().normal(1e8, 1, (23, 9, 11))
+    m = moments(da.from_array(x, chunks=pieces(x.shape)), axis).compute()
+    whole = Moments(axis).update(x)
+    assert (m.n, m.shape, m.axis, m.nan_policy) == (whole.n, whole.shape, whole.axis, "raise")
+    assert_within(m.mean, m.var(), exact_states(x, axis))
+
+
+@pytest.mark.parametrize("dtype", [t for t in DTYPES if t.kind in "iub" and t.itemsize < 4], ids=str)
+def test_integers_agree_in_every_bit(dtype):
+    x = of_dtype(dtype, (500, 7))
+    for chunks in (17, (500, 1), (11, 3)):
+        m, whole = moments(da.from_array(x, chunks=chunks)).compute(), Moments().update(x)
+        assert (m.n, m.mean.tobytes(), m.m2.tobytes()) == (whole.n, whole.mean.tobytes(), whole.m2.tobytes())
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_dtypes(dtype):
+    x = of_dtype(dtype, (100, 4))
+    y = da.from_array(x, chunks=(33, 3))
+    m = moments(y).compute()
+    assert_within(m.mean, m.var(), exact_states(x))
+    result = normalize(y, m)
+    wanted = bnstream.normalize(x, m.mean, m.var())
+    assert result.dtype == result.compute().dtype == wanted.dtype
+    assert result.compute().tobytes() == wanted.tobytes()
+
+
+@pytest.fixture
+def awkward():
+    """Offset data in chunks, with a graph before it."""
+    x = rng(5).normal(1e8, 1, (700, 6)).astype(np.float32)
+    return da.from_array(x, chunks=(23, 4)) * 2 + 1
+
+
+def test_the_same_bits_by_every_scheduler(awkward):
+    m = moments(awkward)
+    wanted = bits(m.compute())
+    for workers in (1, 2, 4):
+        assert bits(m.compute(scheduler="threads", num_workers=workers)) == wanted
+    assert bits(m.compute(scheduler="processes", num_workers=2)) == wanted
+
+
+def test_the_same_bits_in_any_order(awkward):
+    m = moments(awkward)
+    wanted = bits(m.compute())
+    y = normalize(awkward, m).compute()
+    for seed in range(20):
+        assert bits(m.compute(scheduler=shuffled(seed))) == wanted
+    assert normalize(awkward, m).compute(scheduler=shuffled(1)).tobytes() == y.tobytes()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_same_bits_as_after_a_journey(layout):
+    """By pickle arrays travel, and go to disks; slices come back without gaps, and in the byte order of the machine."""
+    x = LAYOUTS[layout](rng().normal(3, 1, (3000, 200)).astype(np.float32))
+    here, there = (moments(da.from_array(x, chunks=(-1, 90)).map_blocks(way, meta=x[:0])) for way in (same, travelled))
+    assert bits(here.compute()) == bits(there.compute())
+
+
+def same(chunk):
+    return chunk
+
+
+def travelled(chunk):
+    import pickle
+
+    return pickle.loads(pickle.dumps(chunk, 5))
+
+
+def test_a_tree_of_fixed_arity():
+    x = da.ones((64, 3), chunks=1)
+    names = [str(key) for key in moments(x).__dask_graph__()]
+    assert sum("merge-moments" in name for name in names) == 3 * (64 // ARITY + 1)
+    assert sum("moments_of_chunk" in name for name in names) == 3 * 64
+    assert len(names) == 3 * (64 + 64 // ARITY + 1) + 1     # what makes a chunk and its moments are one task
+    lone = moments(da.ones((4, 3)))
+    assert len(lone.__dask_graph__()) == 2
+
+
+def test_merge_leaves_its_parts():
+    a, b = (Moments().update(rng(i).normal(size=(5, 2))) for i in range(2))
+    before = bits(a), bits(b)
+    assert merge([a, b]) == a + b
+    assert (bits(a), bits(b)) == before
+
+
+def test_one_thread(monkeypatch):
+    asked = []
+
+    class Spy(Moments):
+        def update(self, batch, *, n_threads=None):
+            asked.append(n_threads)
+            return super().update(batch)
+
+    def spy(*arguments, n_threads=None, **options):
+        asked.append(n_threads)
+        return apply(*arguments, **options)
+
+    apply = bnstream.core.functional.normalize
+    x = da.ones((6, 3), chunks=3)
+    m, y = moments(x), normalize(x, Moments().update(x.compute()))
+    monkeypatch.setattr("bnstream.dask.Moments", Spy)
+    monkeypatch.setattr("bnstream.core.functional.normalize", spy)
+    m.compute()
+    y.compute()
+    assert asked == [1, 1, 1, 1]
+
+
+def test_lazy():
+    x = da.ones((6, 3), chunks=2).map_blocks(never, dtype=float, meta=np.empty((0, 0)))
+    y = normalize(x, moments(x))
+    assert (y.shape, y.chunks, y.dtype) == (x.shape, x.chunks, x.dtype)
+    with pytest.raises(AssertionError, match="not to be computed"):
+        moments(x).compute()
+
+
+def test_names_of_tasks():
+    """The same call has the same keys, so that its result is found again; another call has others."""
+    x = da.from_array(np.arange(12.0).reshape(6, 2), chunks=2)
+    m = moments(x).compute()
+    assert moments(x).key == moments(x).key
+    assert len({moments(x).key, moments(x, 1).key, moments(x, nan_policy="omit").key, moments(x + 1).key}) == 4
+    assert normalize(x, m).name == normalize(x, m.copy()).name
+    assert normalize(x, moments(x)).name == normalize(x, moments(x)).name
+    results = [normalize(x, m), normalize(x, moments(x)), normalize(x, moments(x + 1).compute()),
+               normalize(x, m, eps=1.0), normalize(x, m, [1, 2]), normalize(x, m, beta=3)]
+    assert len({y.name for y in results}) == 6
+
+
+def test_unknown_sizes():
+    x = rng().normal(5, 1, (60, 6))
+    y = da.from_array(x, chunks=(7, 4))
+    rows = y[y[:, 0] > 5.5]
+    kept = x[x[:, 0] > 5.5]
+    assert np.isnan(rows.shape[0])
+    m = moments(rows).compute()
+    assert m.n == len(kept)
+    assert_within(m.mean, m.var(), exact_states(kept))
+    result = normalize(rows, moments(rows))
+    assert np.isnan(result.chunks[0]).all()
+    assert result.compute().tobytes() == bnstream.normalize(kept, m.mean, m.var()).tobytes()
+    nothing = y[y[:, 0] > 99]
+    assert moments(nothing).compute() == Moments()
+
+
+def test_channels_of_unknown_sizes():
+    x = rng().normal(5, 1, (20, 6, 4))
+    mask = np.array([True, False, False, False, True, True])
+    several = da.from_array(x, chunks=(7, 2, 3))[:, da.from_array(mask, chunks=2)]
+    m = moments(several).compute()
+    assert_within(m.mean, m.var(), exact_states(x[:, mask]))        # of three chunks of channels the second is empty
+    with pytest.raises(ValueError, match=r"^the sizes of the chunks along axis 1, of channels, are unknown; "
+                                         r"x\.compute_chunk_sizes\(\) finds them out$"):
+        normalize(several, m)
+    y = normalize(several.compute_chunk_sizes(), m).compute()
+    assert y.tobytes() == bnstream.normalize(x[:, mask], m.mean, m.var(), channel_axis=(1, 2)).tobytes()
+    one = da.from_array(x, chunks=(7, 6, 3))[:, da.from_array(mask, chunks=6)]
+    assert normalize(one, m).compute().tobytes() == y.tobytes()
+    with pytest.raises(ValueError, match=r"mean must have the shape of the channels, \(3, \d\)"):
+        normalize(one, moments(da.from_array(x, chunks=5))).compute()
+
+
+def test_missing_values():
+    x = HARD["offset 1e8"]
+    gaps = with_gaps(x)
+    y = da.from_array(gaps, chunks=(100, 2))
+    m = moments(y, nan_policy="omit").compute()
+    assert m.n.tolist() == [len(x)] * 3
+    assert_within(m.mean, m.var(), exact_states(x))
+    assert np.isnan(moments(y, nan_policy="propagate").compute().mean).all()
+    bad = x.copy()
+    bad[250, 2] = np.nan
+    with pytest.raises(ValueError, match=r"^chunk \(2, 1\): NaN or inf in 1 of 1 channels, the first at index 0;"):
+        moments(da.from_array(bad, chunks=(100, 2))).compute()
+    gaps[:, 1] = np.nan
+    m = moments(da.from_array(gaps, chunks=100), nan_policy="omit").compute()
+    assert m.n.tolist() == [len(x), 0, len(x)]
+
+
+def test_no_data():
+    assert moments(da.ones((0, 3))).compute() == Moments()
+    assert moments(da.ones((4, 0))).compute() == Moments()
+    m = moments(da.ones((0, 3)), nan_policy="omit").compute()
+    assert (m.nan_policy, m.n) == ("omit", 0)
+    stats = Moments().update(np.arange(6.0).reshape(2, 3))
+    assert normalize(da.ones((0, 3)), stats).compute().shape == (0, 3)
+
+
+def test_parameters():
+    x = rng().normal(7, 2, (50, 5, 6, 4)).astype(np.float32)
+    y = da.from_array(x, chunks=(30, (2, 0, 3), 6, 3))
+    m = moments(y, (0, 2, 3)).compute()
+    gamma, beta = np.arange(5.0), np.arange(5.0)[::-1].copy()
+    for options in ({}, {"gamma": gamma}, {"beta": beta}, {"gamma": gamma, "beta": 3, "eps": 0.5}):
+        wanted = bnstream.normalize(x, m.mean, m.var(), channel_axis=1, **options)
+        for stats in (m, moments(y, (0, 2, 3))):
+            assert normalize(y, stats, **options).compute().tobytes() == wanted.tobytes()
+    several = moments(y, (0, 2)).compute()
+    wanted = bnstream.normalize(x, several.mean, several.var(), channel_axis=(1, 3))
+    for axes in (None, (1, 3), (-1, 1)):
+        assert normalize(y, several, channel_axis=axes).compute().tobytes() == wanted.tobytes()
+    images = x.transpose(0, 2, 3, 1).copy()
+    last = normalize(da.from_array(images, chunks=3), m, channel_axis=-1)
+    assert last.compute().tobytes() == bnstream.normalize(images, m.mean, m.var()).tobytes()
+
+
+def test_all_axes():
+    x = rng().normal(7, 2, (50, 6))
+    y = da.from_array(x, chunks=20)
+    m = moments(y, None).compute()
+    assert m.shape == ()
+    np.testing.assert_array_equal(normalize(y, m), bnstream.normalize(x, m.mean, m.var()))
+
+
+def test_constant_channel():
+    x = np.stack([np.full(10, 0.1), np.arange(10.0)], axis=1)
+    y = normalize(da.from_array(x, chunks=4), Moments().update(x), beta=[5, 6]).compute()
+    assert (y[:, 0] == 5).all()
+    assert np.isfinite(y).all()
+
+
+@pytest.mark.parametrize("channel_axis", [1, -1])
+def test_layers(channel_axis):
+    x = rng().normal(7, 2, (40, 6, 6)).astype(np.float32)
+    bn = BatchNorm(6, channel_axis=channel_axis)
+    bn(x)
+    bn.gamma, bn.beta = np.arange(6.0), -np.arange(6.0)
+    y = da.from_array(x, chunks=(7, 4, 5))
+    wanted = bn.eval()(x)
+    assert normalize(y, bn).compute().tobytes() == wanted.tobytes()
+    assert normalize(y, dask.delayed(bn)).compute().tobytes() == wanted.tobytes()
+    other = bnstream.normalize(x, bn.running_mean, bn.running_var, 2 * bn.gamma, bn.beta, eps=1.0,
+                               channel_axis=channel_axis)
+    assert normalize(y, bn, 2 * bn.gamma, eps=1.0).compute().tobytes() == other.tobytes()
+
+
+X = da.ones((8, 3), chunks=(2, 2))
+M = Moments().update(np.arange(6.0).reshape(2, 3))
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda: moments(np.ones((4, 3))), TypeError,
+     r"^expected a dask array or dataframe, got ndarray; dask\.array\.from_array and dask\.dataframe\.from_pandas make "
+     r"them of what is in memory, and to_frame\(\) of a series$"),
+    (lambda: moments(X.to_delayed()[0, 0]), TypeError, "^expected a dask array or dataframe, got Delayed;"),
+    (lambda: normalize(np.ones((4, 3)), M), TypeError, "^expected a dask array or dataframe, got ndarray;"),
+    (lambda: moments(X.astype(complex)), TypeError, "^cannot take means of dtype complex128; .* pass x.real"),
+    (lambda: moments(X.astype(object)), TypeError, "^cannot take means of dtype object"),
+    (lambda: moments(da.ma.masked_equal(X, 0)), TypeError, r"^got a masked array; pass x\.astype"),
+    (lambda: moments(X, 2), ValueError, "^axis 2 is out of range for an array of 2 dimensions; expected -2 to 1"),
+    (lambda: moments(X, (0, -2)), ValueError, r"^axis -2 is given twice in axis=\(0, -2\)"),
+    (lambda: moments(X.sum()), ValueError, "^expected an array of at least 1 dimension, got a 0-d array"),
+    (lambda: moments(X, nan_policy="drop"), ValueError, "^nan_policy must be"),
+    (lambda: normalize(X.astype(complex), M), TypeError, "dtype complex128"),
+    (lambda: normalize(X, 3), TypeError, "^stats must be a Moments, a BatchNorm, or a Delayed of one, got int$"),
+    (lambda: normalize(X, dask.delayed(3)).compute(), TypeError, "^stats must be a Moments, .* got int$"),
+    (lambda: normalize(X, Moments()), ValueError, "^the state has channels without a value; fit it first$"),
+    (lambda: normalize(X, M, channel_axis=0), ValueError,
+     r"^expected channels of shape \(3,\) as in the statistics, got \(8,\) along axes \(0,\) of x; if they are along "
+     "others, say so with channel_axis$"),
+    (lambda: normalize(X, dask.delayed(M), channel_axis=(0, 1)).compute(), ValueError,
+     r"^expected channels of shape \(3,\) as in the statistics, got \(8, 3\) along axes \(0, 1\) of x;"),
+    (lambda: normalize(X[:, :2], M), ValueError, r"^expected channels of shape \(3,\) .* got \(2,\) along axes \(1,\)"),
+    (lambda: normalize(X[None], M), ValueError,
+     "^the statistics are over axis=0 of 2 axes, and x has 3; say with channel_axis where its channels are$"),
+    (lambda: normalize(X, M, channel_axis=2), ValueError, "channel_axis: axis 2 is out of bounds for .* dimension 2"),
+    (lambda: normalize(X, M, gamma=[1, 2]), ValueError, r"^gamma must have the shape of the channels, \(3,\)"),
+    (lambda: normalize(X, M, eps=-1.0), ValueError, "eps must"),
+])
+def test_errors(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize("function", [moments, normalize])
+def test_docstring(function):
+    run_examples(function.__doc__, function.__name__)
+
+
+def test_without_dask_the_error_says_what_to_install():
+    done = python("-c", "import sys; sys.modules['dask'] = None; import bnstream.dask", check=False)
+    assert done.stderr.rstrip().endswith(
+        'ModuleNotFoundError: bnstream.dask needs dask, which is not installed; install it with: '
+        'pip install "bnstream[dask]"')
+
+
+def test_arrays_do_without_pandas():
+    python("-c", "import sys; sys.modules['pandas'] = None\n"
+                 "import dask.array as da, bnstream.dask as bd\n"
+                 "x = da.ones((4, 2), chunks=2)\n"
+                 "assert bd.normalize(x, bd.moments(x)).compute().shape == (4, 2)")

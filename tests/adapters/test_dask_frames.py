@@ -1,0 +1,179 @@
+"""Dask dataframes: the columns are the channels, by name."""
+
+import numpy as np
+import pytest
+from support.arrays import HARD, rng
+from support.oracle import assert_within, exact_states
+
+import bnstream
+from bnstream import Moments
+
+dask = pytest.importorskip("dask", minversion="2025.1")
+dd = pytest.importorskip("dask.dataframe")
+pd = pytest.importorskip("pandas")
+
+from bnstream.dask import moments, normalize  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def in_this_thread():
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+@pytest.fixture
+def frame():
+    """Every kind of column, of 40 rows, with an index that is none of 0, 1, ..."""
+    x = rng().normal(1e8, 1, (40, 2))
+    return pd.DataFrame({
+        "double": x[:, 0], "single": (x[:, 1] - 1e8).astype(np.float32),
+        "whole": np.arange(40), "flag": np.arange(40) % 3 == 0,
+        "carrier": ["AA", "UA"] * 20, "nullable": pd.array([1, None, 3, 4] * 10, "Int64"),
+    }, index=np.arange(40) * 2 + 5)
+
+
+NUMBERS = ["double", "single", "whole", "flag"]
+
+
+def bits(m):
+    return m.__reduce__()[1][3].tobytes()
+
+
+@pytest.mark.parametrize("name", ["offset 1e8", "steps", "mean 1e6 float32"])
+def test_any_partitions(name):
+    x = HARD[name]
+    frame = pd.DataFrame(x, columns=["a", "b", "c"])
+    for n in (1, 7, 60):
+        m = moments(dd.from_pandas(frame, npartitions=n)).compute()
+        assert (m.n, m.names) == (len(x), ("a", "b", "c"))
+        assert_within(m.mean, m.var(), exact_states(x))
+
+
+def test_columns_of_many_dtypes(frame):
+    m = moments(dd.from_pandas(frame[NUMBERS], npartitions=3)).compute()
+    assert (m.names, m.n, m.axis) == (tuple(NUMBERS), 40, 0)
+    for i, name in enumerate(NUMBERS):
+        assert_within(m.mean[i:i + 1], m.var()[i:i + 1], exact_states(frame[[name]].to_numpy()))
+
+
+def test_the_same_bits_by_every_scheduler(frame):
+    m = moments(dd.from_pandas(frame[NUMBERS], npartitions=20))
+    wanted = bits(m.compute())
+    for workers in (1, 2, 4):
+        assert bits(m.compute(scheduler="threads", num_workers=workers)) == wanted
+
+
+def test_the_same_bits_as_of_columns_that_lie_apart():
+    """As they do in a frame that has travelled."""
+    rows = rng().normal(3, 1, (40_000, 3)).astype(np.float32)
+    together = pd.DataFrame(rows, columns=list("abc"), copy=False)
+    assert not together["a"].to_numpy().flags.c_contiguous
+    apart = pd.DataFrame(dict(zip("abc", rows.T.copy(), strict=True)))
+    found = {bits(moments(dd.from_pandas(one, npartitions=2)).compute()) for one in (together, apart)}
+    assert len(found) == 1
+
+
+def test_missing_values(frame):
+    x = dd.from_pandas(frame[["double", "nullable"]], npartitions=3)
+    m = moments(x, nan_policy="omit").compute()
+    assert (m.n.tolist(), m.mean[1]) == ([40, 30], 8 / 3)
+    m = moments(x, nan_policy="propagate").compute()
+    assert np.isnan(m.mean).tolist() == [False, True]
+    gap = frame[["whole", "double"]].copy()
+    gap.loc[gap.index[35], "double"] = np.inf
+    with pytest.raises(ValueError, match=r"^column 'double' of partition 3: NaN or inf in 1 of 1 channels"):
+        moments(dd.from_pandas(gap, npartitions=4)).compute()
+
+
+def test_empty_partitions(frame):
+    x = dd.from_pandas(frame[NUMBERS], npartitions=5)
+    some = x[x.whole > 30]
+    m = moments(some).compute()
+    assert (m.n, m.mean[2], m.names) == (9, 35, tuple(NUMBERS))
+    pd.testing.assert_frame_equal(normalize(some, m).compute(), normalize(x, m).compute()[31:])
+    m = moments(x[x.whole > 99]).compute()
+    assert m == Moments()
+    assert m.names == tuple(NUMBERS)
+
+
+def test_normalize(frame):
+    x = dd.from_pandas(frame, npartitions=3).persist()
+    columns = [*NUMBERS, "nullable"]
+    m = moments(x[columns], nan_policy="omit").compute()
+    y = normalize(x, m)
+    assert y.divisions == x.divisions
+    result = y.compute()
+    assert result.columns.tolist() == frame.columns.tolist()
+    assert result.index.equals(frame.index)
+    assert result.carrier.tolist() == frame.carrier.tolist()
+    for i, name in enumerate(columns):
+        dtype = np.float32 if name == "single" else np.float64
+        values = frame[name].to_numpy(dtype, na_value=np.nan)
+        assert result[name].dtype == y.dtypes[name] == dtype
+        wanted = bnstream.normalize(values[:, None], m.mean[i:i + 1], m.var()[i:i + 1])[:, 0]
+        np.testing.assert_array_equal(result[name], wanted)
+    late = normalize(x[columns], moments(x[columns], nan_policy="omit"))
+    pd.testing.assert_frame_equal(late.compute(), result[columns])
+    assert x.whole.compute().tolist() == list(range(40))       # what is kept of x is left as it is
+
+
+def test_parameters(frame):
+    x = dd.from_pandas(frame, npartitions=3)
+    m = moments(x[["whole", "double"]]).compute()
+    y = normalize(x, m, gamma=[2, 3], beta=[1, -1], eps=0.25).compute()
+    wanted = bnstream.normalize(frame[["whole", "double"]], m.mean, m.var(), [2, 3], [1, -1], eps=0.25)
+    np.testing.assert_array_equal(y[["whole", "double"]], wanted)
+    np.testing.assert_array_equal(y["single"], frame["single"])
+
+
+def test_a_layer(frame):
+    bn = bnstream.BatchNorm(2, names=["double", "whole"])
+    bn(frame[["double", "whole"]].to_numpy())
+    y = normalize(dd.from_pandas(frame, npartitions=3), bn).compute()
+    wanted = bn.eval()(frame[["double", "whole"]].to_numpy())
+    np.testing.assert_array_equal(y[["double", "whole"]], wanted)
+
+
+def test_columns_that_are_numbers():
+    x = dd.from_pandas(pd.DataFrame(np.arange(8.0).reshape(4, 2)), npartitions=2)
+    m = moments(x).compute()
+    assert (m.names, m.mean.tolist()) == (("0", "1"), [3.0, 4.0])
+    y = normalize(x, m).compute()
+    assert y.columns.tolist() == [0, 1]
+    assert y.mean().tolist() == [0, 0]
+
+
+def dask_frame(**columns):
+    return dd.from_pandas(pd.DataFrame(columns), npartitions=2)
+
+
+X = dask_frame(a=[1.0, 2.0], b=[3.0, 5.0])
+M = Moments(names=["a", "b"]).update(np.arange(6.0).reshape(3, 2))
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda: moments(dask_frame(a=[1.0], s=["x"], t=[pd.Timestamp(0)])), TypeError,
+     r"^columns are not of numbers: 's' \(.*\), 't' \(datetime64\[.*\]\); choose the others, as in x\[\['a', 'b'\]\], "
+     r"or convert these with x\.astype$"),
+    (lambda: moments(dask_frame(z=[1j])), TypeError, r"^columns are not of numbers: 'z' \(complex128\)"),
+    (lambda: moments(X.a), TypeError, "^expected a dask array or dataframe, got Series; .* to_frame"),
+    (lambda: moments(X.compute()), TypeError, "^expected a dask array or dataframe, got DataFrame; "),
+    (lambda: moments(X, 1), ValueError, "^axis of a dataframe must be 0, as its columns are the channels, got 1$"),
+    (lambda: moments(X, None), ValueError, "^axis of a dataframe must be 0, .* got None$"),
+    (lambda: moments(X[[]]), ValueError, "^the dataframe has no columns$"),
+    (lambda: moments(X, nan_policy="drop"), ValueError, "^nan_policy must be"),
+    (lambda: normalize(X, M, channel_axis=1), ValueError,
+     "^the channels of a dataframe are its columns; leave out channel_axis=1$"),
+    (lambda: normalize(X[["a"]], M), ValueError, "^the dataframe lacks columns that the statistics name: 'b'$"),
+    (lambda: normalize(dask_frame(a=["x"], b=[1.0]), M), TypeError, r"^columns are not of numbers: 'a' \("),
+    (lambda: normalize(X, Moments().update(np.eye(2))), ValueError,
+     "^the statistics have no names of columns; take them of a dataframe, or set their names$"),
+    (lambda: normalize(X, moments(X[["b"]])).compute(), ValueError,
+     "^delayed statistics must name all columns, and do not name 'a'; leave these out, or compute the statistics "
+     "first$"),
+    (lambda: normalize(X, M, gamma=[1, 2, 3]), ValueError, "^gamma must have the shape of the channels"),
+    (lambda: normalize(X, "M"), TypeError, "^stats must be a Moments, .* got str$"),
+])
+def test_errors(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

@@ -1,0 +1,322 @@
+"""Running estimates: with a momentum, pooled, recalibrated; and what diagnose says of them."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from support.arrays import of_dtype, rng
+from support.batchnorm_oracle import EPS
+from support.oracle import assert_within, exact_states
+
+from bnstream import BatchNorm, Moments, batch_norm
+
+
+def batches(count=6, seed=0, width=3):
+    """Of uneven lengths, each about another mean."""
+    r = rng(seed)
+    return [r.standard_normal((int(n), width)) * r.uniform(0.5, 3) + r.uniform(-5, 5) + 100
+            for n in r.integers(2, 40, count)]
+
+
+def blended(parts, momentum, ddof):
+    """mean and var of each channel, in fractions."""
+    mean, var, m = Fraction(0), Fraction(1), Fraction(momentum)
+    for part in parts:
+        states = exact_states(part)
+        mean = (1 - m) * mean + m * np.array([state.mean for state in states])
+        var = (1 - m) * var + m * np.array([state.m2 / (state.n - Fraction(ddof)) for state in states])
+    return mean.astype(np.float64), var.astype(np.float64)
+
+
+@pytest.mark.parametrize("ddof", [0, 1, 0.5])
+@pytest.mark.parametrize("momentum", [0.1, 0.01, 0.5, 1.0, 0.0, 1])
+def test_momentum(momentum, ddof):
+    """running = (1 - momentum) * running + momentum * batch."""
+    parts = batches()
+    bn = BatchNorm(3, momentum=momentum, running_ddof=ddof)
+    mean, var = np.zeros(3), np.ones(3)
+    for part in parts:
+        bn(part)
+        batch_norm(part, mean, var, training=True, momentum=momentum, running_ddof=ddof)
+    wanted = blended(parts, momentum, ddof)
+    for got in ((bn.running_mean, bn.running_var), (mean, var)):
+        np.testing.assert_allclose(got, wanted, rtol=100 * EPS, atol=0)
+    assert bn.num_batches_tracked == len(parts)
+    assert type(bn.num_batches_tracked) is int
+
+
+@pytest.mark.parametrize("channel_axis", [0, 1, 2, -1, -3])
+def test_channel_axis(channel_axis):
+    """From either end."""
+    x = of_dtype("f4", (4, 5, 6))
+    turned = np.moveaxis(x, channel_axis, 1)
+    wanted = BatchNorm(x.shape[channel_axis])
+    y = wanted(turned)
+    bn = BatchNorm(x.shape[channel_axis], channel_axis=channel_axis)
+    np.testing.assert_allclose(np.moveaxis(bn(x), channel_axis, 1), y, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(bn.running_var, wanted.running_var, rtol=1e-14)
+    mean, var = np.zeros(bn.num_features), np.ones(bn.num_features)
+    batch_norm(x, mean, var, training=True, channel_axis=channel_axis)
+    assert mean.tobytes() == bn.running_mean.tobytes()
+    assert var.tobytes() == bn.running_var.tobytes()
+
+
+@pytest.mark.parametrize("make", [lambda a: a.astype("f4"), lambda a: a.astype(">f4"), lambda a: a.repeat(2)[::2],
+                                  lambda a: a[::-1].copy()[::-1], lambda a: a.astype("f2")])
+def test_arrays_updated_in_place(make):
+    """Of any floating dtype and layout, rounded once."""
+    x = of_dtype("f4", (40, 3))
+    mean, var = make(np.array([1.0, 2, 3])), make(np.array([4.0, 5, 6]))
+    bn = BatchNorm(3)
+    bn.running_mean, bn.running_var = mean, var
+    y = batch_norm(x, mean, var, training=True)
+    assert bn(x).tobytes() == y.tobytes()
+    np.testing.assert_array_equal(mean, bn.running_mean.astype(mean.dtype))
+    np.testing.assert_array_equal(var, bn.running_var.astype(var.dtype))
+
+
+def test_inference_changes_nothing():
+    parts = batches()
+    bn = BatchNorm(3, track_pooled=True)
+    bn(parts[0])
+    before = bn.copy()
+    bn.eval()
+    for part in parts:
+        bn(part)
+    assert bn == before
+    mean, var = np.full(3, 100.0), np.ones(3)
+    batch_norm(parts[0], mean, var)
+    assert (mean.tolist(), var.tolist()) == ([100] * 3, [1] * 3)
+
+
+def states(bn):
+    return bn.running_mean, bn.running_var
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+@pytest.mark.parametrize("offset", [0.0, 1e8])
+def test_without_momentum(offset, ddof):
+    """The exact statistics of everything seen, after every batch; no average of variances."""
+    parts = [part + offset for part in batches()]
+    bn = BatchNorm(3, momentum=None, running_ddof=ddof)
+    for i, part in enumerate(parts):
+        bn(part)
+        seen = np.concatenate(parts[:i + 1])
+        assert_within(*states(bn), exact_states(seen), ddof)
+        assert bn.pooled.n == len(seen)
+    assert bn.num_batches_tracked == len(parts)
+    average = np.mean([part.var(0, ddof=ddof) for part in parts], 0)
+    assert (np.abs(average / bn.running_var - 1) > 0.01).all()
+
+
+def test_pooled_beside_momentum():
+    parts = batches()
+    bn, plain = BatchNorm(3, track_pooled=True), BatchNorm(3)
+    for part in parts:
+        assert bn(part).tobytes() == plain(part).tobytes()
+    assert_within(bn.pooled.mean, bn.pooled.var(), exact_states(np.concatenate(parts)))
+    assert bn.running_mean.tobytes() == plain.running_mean.tobytes()
+    assert plain.pooled is None
+    with pytest.raises(ValueError, match="momentum=None needs the statistics from the first batch on; make the layer"):
+        plain.momentum = None
+    assert plain.momentum == 0.1
+    bn.momentum = None
+    bn(parts[0])
+    assert_within(*states(bn), exact_states(np.concatenate([*parts, parts[0]])), 1)
+
+
+def test_reset():
+    bn = BatchNorm(3, momentum=None)
+    bn(batches()[0])
+    bn.reset_running_stats()
+    assert bn == BatchNorm(3, momentum=None)
+    assert bn.pooled.n == 0
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_recalibrate(momentum, ddof):
+    """Exact over a stream, whatever the batches: arrays, a generator, Moments of several workers in any order."""
+    parts = batches(7)
+    wanted = exact_states(np.concatenate(parts))
+    workers = [Moments().update(part) for part in parts]
+    split = [Moments().update(np.concatenate(parts[:3])), sum(workers[3:], Moments())]
+    sources = [parts, iter(parts), parts[::-1], [np.empty((0, 3)), *parts, parts[0][:0]], [np.concatenate(parts)],
+               [row[None] for part in parts for row in part], sum(workers, Moments()), sum(workers[::-1], Moments()),
+               sum(split[::-1], Moments())]
+    for source in sources:
+        bn = BatchNorm(3, momentum=momentum, running_ddof=ddof)
+        bn(parts[2] * 7)
+        total = bn.recalibrate(source)
+        assert type(total) is Moments
+        assert total.n == wanted[0].n
+        assert_within(*states(bn), wanted, ddof)
+        assert_within(total.mean, total.var(), wanted)
+    total.update(parts[0])      # what is answered, and what came, are the caller's own
+    assert_within(*states(bn), wanted, ddof)
+
+
+def test_recalibrate_counts_batches():
+    bn = BatchNorm(3)
+    bn(batches()[0])
+    bn.recalibrate(batches(4))
+    assert bn.num_batches_tracked == 4
+
+
+def test_recalibrate_images():
+    x = of_dtype("u1", (6, 5, 7, 3))
+    bn = BatchNorm(3, channel_axis=-1, running_ddof=0)
+    bn.recalibrate([x[:1], x[1:4], x[4:]])
+    assert_within(*states(bn), exact_states(x, (0, 1, 2)))
+
+
+def test_recalibrate_then_train():
+    """Pooled statistics go on from there."""
+    parts = batches()
+    bn = BatchNorm(3, momentum=None)
+    bn(parts[0] * 5)
+    bn.recalibrate(parts[:3])
+    bn(parts[3])
+    assert_within(*states(bn), exact_states(np.concatenate(parts[:4])), 1)
+    moments = Moments().update(parts[0])
+    bn.recalibrate(moments)
+    bn(parts[1])
+    assert moments == Moments().update(parts[0])
+
+
+class BrokenError(Exception):
+    pass
+
+
+def breaks():
+    yield np.ones((3, 3))
+    raise BrokenError
+
+
+GOOD = np.arange(12.0).reshape(4, 3)
+
+
+@pytest.mark.parametrize(("source", "error", "message"), [
+    ([], ValueError, "expected statistics of 3 channels, got no data"),
+    ([np.empty((0, 3))], ValueError, "expected statistics of 3 channels, got no data"),
+    ([GOOD[:1]], ValueError, "the variance of a channel with 1 values is not known"),
+    (Moments(), ValueError, "expected statistics of 3 channels, got no data"),
+    (Moments().update(GOOD[:, :2]), ValueError, r"of 3 channels, got channels of shape \(2,\)"),
+    (Moments(1).update(GOOD), ValueError, r"of 3 channels, got channels of shape \(4,\)"),
+    (GOOD, TypeError, "expected several batches, got one ndarray; put a single batch into a list"),
+    ([GOOD, GOOD[:, :2]], ValueError, "expected 3 channels along axis 1, got 2 from x of shape"),
+    ([GOOD, GOOD[0]], ValueError, "expected an array of at least 2 dimensions|axis 1 is out of range"),
+    ([GOOD, GOOD * np.nan], ValueError, "NaN or inf in 3 of 3 channels"),
+    ([GOOD, GOOD.astype("c8")], TypeError, "complex64"),
+    (breaks(), BrokenError, None),
+    (3, TypeError, "not iterable"), (None, TypeError, "not iterable"),
+])
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_recalibrate_refuses(source, error, message, momentum, unchanged):
+    bn = BatchNorm(3, momentum=momentum)
+    bn(GOOD)
+    bn.backward(GOOD)
+    if isinstance(source, type(breaks())):
+        source = breaks()
+    unchanged(bn, error, message, lambda layer: layer.recalibrate(source))
+
+
+def test_recalibrate_omits():
+    x = np.array([[1.0, np.nan], [2.0, 5.0], [6.0, 7.0]])
+    bn = BatchNorm(2, nan_policy="omit", running_ddof=0)
+    assert bn.recalibrate([x[:1], x[1:]]).n.tolist() == [3, 2]
+    assert_within(*states(bn), np.array([exact_states(x[:, :1])[0], exact_states(x[1:, 1:])[0]]))
+
+
+@pytest.mark.parametrize("ddof", [2, 3, -1, float("nan")])
+def test_running_ddof(ddof):
+    """Such as would put inf or a negative variance into the estimates."""
+    with pytest.raises(ValueError, match="running_ddof must be 1 as in PyTorch, or 0, got"):
+        BatchNorm(3, running_ddof=ddof)
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.01, 0.5])
+def test_effective_n(momentum):
+    """(2 - m) / m * n for a constant momentum, in the end; that of a plain mean while pooled."""
+    x = of_dtype("f8", (8, 3))
+    bn, n = BatchNorm(3, momentum=momentum, track_pooled=True), []
+    assert bn.diagnose().effective_n.tolist() == [0, 0, 0]
+    for _ in range(int(30 / momentum)):
+        bn(x)
+        n.append(bn.diagnose().effective_n[0])
+    np.testing.assert_allclose(n[0], 8)
+    np.testing.assert_allclose(n[-1], (2 - momentum) / momentum * 8, rtol=1e-9)
+    assert (np.diff(n) > -1e-9).all()
+    w = momentum * (1 - momentum) ** np.arange(5)
+    np.testing.assert_allclose(n[4], w.sum() ** 2 / (w**2 / 8).sum())
+    bn.momentum = None
+    bn(x)
+    np.testing.assert_array_equal(bn.diagnose().effective_n, bn.pooled.n)
+
+
+def test_initial_weight():
+    """What is left of the invented start."""
+    bn = BatchNorm(3)
+    weights = [bn.diagnose().initial_weight]
+    for part in batches(3):
+        bn(part)
+        weights.append(bn.diagnose().initial_weight)
+    np.testing.assert_allclose(weights, 0.9 ** np.arange(4))
+    bn.recalibrate(batches())
+    assert bn.diagnose().initial_weight == 0
+    np.testing.assert_array_equal(bn.diagnose().effective_n, sum(len(part) for part in batches()))
+
+
+def test_diagnose():
+    parts = batches()
+    bn = BatchNorm(3, track_pooled=True, eps=0.5)
+    empty = bn.diagnose()
+    for name in ("mean_drift", "var_drift", "mean_gap", "sd_gap"):
+        assert np.isnan(getattr(empty, name)).all()
+        assert getattr(empty, name).shape == (3,)
+    np.testing.assert_array_equal(empty.condition, 0)
+    for part in parts:
+        bn(part)
+    found, rows = bn.diagnose(), np.concatenate(parts)
+    sd = np.sqrt(bn.running_var + 0.5)
+    np.testing.assert_allclose(found.condition, np.abs(bn.running_mean) / np.sqrt(bn.running_var))
+    np.testing.assert_allclose(found.mean_drift, (bn.running_mean - rows.mean(0)) / rows.std(0))
+    np.testing.assert_allclose(found.var_drift, bn.running_var / rows.var(0, ddof=1))
+    np.testing.assert_allclose(found.mean_gap, (parts[-1].mean(0) - bn.running_mean) / sd)
+    np.testing.assert_allclose(found.sd_gap, np.sqrt(parts[-1].var(0) + 0.5) / sd)
+    text = str(found)
+    assert "initial weight 0.531" in text
+    for name in ("effective_n", "condition", "mean_drift", "var_drift", "mean_gap", "sd_gap"):
+        assert name in text
+    assert "nan" not in text
+    assert "nan" in str(empty)
+
+
+def test_diagnose_after_estimates_are_set():
+    """The gap is to a batch seen since, and unknown before."""
+    bn = BatchNorm(3)
+    bn(GOOD)
+    bn.recalibrate([GOOD + 5])
+    assert np.isnan(bn.diagnose().mean_gap).all()
+    bn(GOOD)
+    assert not np.isnan(bn.diagnose().mean_gap).any()
+    bn.load_state_dict(bn.state_dict())
+    assert np.isnan(bn.diagnose().mean_gap).all()
+    assert np.isnan(bn.diagnose().effective_n).all()
+
+
+def test_recalibrate_with_statistics_of_nan(unchanged):
+    """They come from another policy, and reach this layer's estimates no more than a batch of NaN does."""
+    bad = Moments(nan_policy="propagate").update(np.full((4, 3), np.nan))
+    unchanged(BatchNorm(3), ValueError, "there is NaN or inf in the statistics", lambda bn: bn.recalibrate(bad))
+    assert np.isnan(BatchNorm(3, nan_policy="propagate").recalibrate(bad).mean).all()
+
+
+def test_pytorch_state_without_pooled_statistics():
+    """The next estimates are those of the next batches alone, and so is their count."""
+    bn = BatchNorm(3, momentum=None)
+    bn.load_state_dict(BatchNorm(3).state_dict() | {"num_batches_tracked": 7, "running_mean": [1, 2, 3]})
+    assert (bn.num_batches_tracked, bn.running_mean.tolist()) == (0, [1, 2, 3])
+    bn(GOOD)
+    assert bn.num_batches_tracked == 1
+    np.testing.assert_allclose(bn.running_mean, GOOD.mean(0))

@@ -1,0 +1,336 @@
+"""BatchNorm as an object: what it refuses, its state dict, folding, copies, pickles, ==, repr."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from support.arrays import BFLOAT16, normal, of_dtype
+
+from bnstream import BatchNorm
+
+X = of_dtype("f4", (20, 3))
+
+
+def trained(**options):
+    """A layer of which nothing is as at first."""
+    bn = BatchNorm(3, **options)
+    if bn.affine:
+        bn.gamma, bn.beta = [1.5, -2, 0.25], [0, 1, -3]
+    for i in range(3):
+        bn(X * (i + 1) + i)
+    bn.backward(X)
+    return bn
+
+
+OPTIONS = [{}, {"momentum": None}, {"track_pooled": True, "dtype": "f8"}, {"affine": False},
+           {"dtype": "f2", "eps": 0.1},
+           {"dtype": BFLOAT16, "running_ddof": 0, "nan_policy": "omit", "momentum": None},
+           {"renorm": True, "r_max": 2.0, "d_max": 1.0}]
+
+
+def test_at_first():
+    bn = BatchNorm(3)
+    assert bn.training
+    assert (bn.gamma.tolist(), bn.beta.tolist()) == ([1] * 3, [0] * 3)
+    assert (bn.running_mean.tolist(), bn.running_var.tolist()) == ([0] * 3, [1] * 3)
+    assert bn.gamma.dtype == bn.beta.dtype == np.float32
+    assert bn.running_mean.dtype == bn.running_var.dtype == np.float64
+    assert (bn.num_batches_tracked, bn.pooled, bn.grad_gamma, bn.grad_beta) == (0, None, None, None)
+    bare = BatchNorm(3, affine=False)
+    assert bare.gamma is bare.beta is None
+    assert bn.eval() is bn.train() is bn.train(False) is bn
+    assert not bn.training
+
+
+@pytest.mark.parametrize(("options", "error", "message"), [
+    ({"eps": -1e-5}, ValueError, r"eps must be a finite number of at least 0, got -1e-05"),
+    ({"eps": np.nan}, ValueError, "eps must be a finite number of at least 0, got nan"),
+    ({"eps": np.inf}, ValueError, "eps must be a finite number of at least 0, got inf"),
+    ({"eps": None}, TypeError, None), ({"eps": "1"}, TypeError, None),
+    ({"momentum": -0.1}, ValueError, "momentum must be from 0 to 1, the weight of the new batch, or None .*, got -0.1"),
+    ({"momentum": 1.1}, ValueError, "momentum must be from 0 to 1, .* got 1.1"),
+    ({"momentum": np.nan}, ValueError, "momentum must be from 0 to 1, .* got nan"),
+    ({"momentum": "0.1"}, TypeError, None),
+    ({"dtype": "i4"}, TypeError, "dtype must be float16, bfloat16, float32 or float64, got int32"),
+    ({"dtype": "c8"}, TypeError, "dtype must be .*, got complex64"), ({"dtype": object}, TypeError, "got object"),
+    ({"channel_axis": 1.0}, TypeError, "integer"), ({"channel_axis": None}, TypeError, "integer"),
+    ({"channel_axis": (1, 2)}, TypeError, "integer"),
+    ({"nan_policy": "ignore"}, ValueError, "nan_policy must be 'propagate', 'raise' or 'omit', got 'ignore'"),
+])
+def test_options(options, error, message):
+    with pytest.raises(error, match=message):
+        BatchNorm(3, **options)
+
+
+@pytest.mark.parametrize(("n", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("3", TypeError)])
+def test_num_features(n, error):
+    with pytest.raises(error, match=r"num_features must be at least 1|integer"):
+        BatchNorm(n)
+
+
+def test_keyword_only():
+    with pytest.raises(TypeError, match="positional"):
+        BatchNorm(3, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["gamma", "beta", "running_mean", "running_var"])
+@pytest.mark.parametrize(("values", "error"), [
+    ([1, 2], ValueError), ([[1, 2, 3]], ValueError), (1.0, ValueError), ([1j, 2, 3], TypeError),
+    (np.array([1j, 2, 3]), TypeError), (["a", "b", "c"], (TypeError, ValueError)), (["1", "2", "3"], TypeError),
+    (None, (TypeError, ValueError)), ([None, 1, 2], TypeError),
+])
+def test_parameters(name, values, error, unchanged):
+    """Of another shape, or no numbers."""
+    unchanged(trained(), error, None, lambda bn: setattr(bn, name, values))
+
+
+def test_negative_variance(unchanged):
+    unchanged(trained(), ValueError, "must not be negative, got -1", lambda bn: setattr(bn, "running_var", [1, -1, 1]))
+
+
+@pytest.mark.parametrize(("name", "value"), [("eps", -1), ("momentum", 2), ("momentum", None), ("gamma", [1]),
+                                             ("eps", np.nan), ("beta", np.ones((3, 1)))])
+def test_settings_that_are_refused(name, value, unchanged):
+    unchanged(trained(), ValueError, name, lambda bn: setattr(bn, name, value))
+
+
+def test_no_gamma_without_affine(unchanged):
+    for name in ("gamma", "beta"):
+        message = f"this layer has no {name}; make it with affine=True"
+        unchanged(BatchNorm(3, affine=False), ValueError, message, lambda bn, n=name: setattr(bn, n, [1, 2, 3]))
+
+
+def test_parameters_are_copies():
+    """What is set is the layer's own; what is got may be written."""
+    bn, gamma, mean = BatchNorm(3), np.array([1.0, 2, 3]), np.zeros(3)
+    bn.gamma, bn.running_mean = gamma, mean
+    gamma[:] = mean[:] = 7
+    assert (bn.gamma.tolist(), bn.running_mean.tolist()) == ([1, 2, 3], [0, 0, 0])
+    bn.gamma[:] = bn.running_mean[:] = 5
+    bn.eval()
+    np.testing.assert_allclose(bn([[5, 6, 7]]), [[0, 5, 10]], rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["f2", BFLOAT16])
+def test_large_gradients_of_half_precision(dtype):
+    """Too large for the dtype is inf, and no warning."""
+    bn = BatchNorm(3, dtype=dtype)
+    bn(X)
+    bn.backward(np.full((20, 3), 3e38, "f4"))
+    assert np.isinf(bn.grad_beta.astype("f8")).all()
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_state_dict(options):
+    bn = trained(**options)
+    state = bn.state_dict()
+    names = {"running_mean", "running_var", "num_batches_tracked"}
+    names |= {"weight", "bias"} if bn.affine else set()
+    assert state.keys() == names | ({"pooled"} if bn.pooled else set())
+    assert state["num_batches_tracked"].dtype == np.int64
+    new = BatchNorm(3, **options)
+    new.load_state_dict(state)
+    assert new == bn
+    assert new.eval()(X).tobytes() == bn.eval()(X).tobytes()
+    assert (new.pooled is None) == (bn.pooled is None)
+    new.train()(X)
+    bn.train()(X)
+    assert new == bn
+    for values in state.values():       # copies, both ways
+        values[...] = 9
+    assert new == bn
+
+
+STATE = trained().state_dict()
+
+
+@pytest.mark.parametrize("change", [
+    {"extra": 1}, {"weight": None}, {"running_mean": None}, {"num_batches_tracked": None}, {"weight": np.ones(4)},
+    {"running_mean": np.ones((3, 1))}, {"running_var": 1.0}, {"running_var": [1, -1, 1]}, {"bias": ["a", "b", "c"]},
+    {"weight": [1j, 2, 3]}, {"num_batches_tracked": [3]}, {"num_batches_tracked": np.nan},
+    {"num_batches_tracked": np.inf}, {"num_batches_tracked": 1.5}, {"num_batches_tracked": -1},
+    {"pooled": np.ones((4, 3))}, {"pooled": np.ones((5, 3), "f4")},
+], ids=str)
+@pytest.mark.parametrize("options", [{}, {"momentum": None}], ids=str)
+def test_states_that_are_refused(change, options, unchanged):
+    """A name too many or too few (None here), a shape, no numbers, a count that is none: the layer is as it was."""
+    state = {name: a for name, a in (STATE | change).items() if a is not None}
+    unchanged(trained(**options), ValueError, None, lambda bn: bn.load_state_dict(state))
+
+
+@pytest.mark.parametrize("row", [0, 3])
+def test_pooled_statistics_that_are_none(row, unchanged):
+    """A count or a sum of squares below 0."""
+    state = trained(momentum=None).state_dict()
+    state["pooled"][row] *= -1
+    unchanged(trained(momentum=None), ValueError, "pooled", lambda bn: bn.load_state_dict(state))
+
+
+@pytest.mark.parametrize("ddof", ["1", None, [1]])
+def test_running_ddof_that_is_no_number(ddof):
+    with pytest.raises(TypeError):
+        BatchNorm(3, running_ddof=ddof)(X)
+
+
+def test_state_of_the_other_kind():
+    message = "in the state, got .*; make the layer with affine=True for one with weight and bias, without for one that"
+    with pytest.raises(ValueError, match=message):
+        BatchNorm(3).load_state_dict(BatchNorm(3, affine=False).state_dict())
+    with pytest.raises(ValueError, match=message):
+        BatchNorm(3, affine=False).load_state_dict(BatchNorm(3).state_dict())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+def test_tensors(dtype):
+    """PyTorch's state, its parameters with gradients; and back."""
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.BatchNorm1d(3, dtype=getattr(torch, dtype))
+    with torch.no_grad():
+        theirs.weight.copy_(torch.tensor([1.5, -2, 0.25]))
+    for state in (theirs.state_dict(), {**theirs.state_dict(), **dict(theirs.named_parameters())},
+                  theirs.state_dict(keep_vars=True)):
+        bn = BatchNorm(3, dtype="f8")
+        bn.load_state_dict(state)
+        assert bn.gamma.tolist() == [1.5, -2, 0.25]
+        assert bn.num_batches_tracked == 0
+    bn.gamma, bn.running_var = theirs.weight, theirs.running_var
+    weight, bias = bn.fold(torch.ones(3, 2, requires_grad=True), theirs.bias)
+    assert (weight.shape, bias.shape) == ((3, 2), (3,))
+    theirs.load_state_dict({name: torch.from_numpy(a) for name, a in trained().state_dict().items()})
+    assert int(theirs.num_batches_tracked) == 3
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_pickle_and_copies(options):
+    bn = trained(**options)
+    bn(X)
+    twins = [pickle.loads(pickle.dumps(bn, p)) for p in range(2, pickle.HIGHEST_PROTOCOL + 1)]
+    for twin in (*twins, bn.copy(), copy.copy(bn), copy.deepcopy(bn)):
+        assert twin == bn
+        assert twin.training == bn.training
+        assert repr(twin) == repr(bn)
+        assert str(twin.diagnose()) == str(bn.diagnose())
+        with pytest.raises(RuntimeError, match="backward needs a call"):
+            twin.backward(X)
+        before = pickle.dumps(bn)
+        twin(X + 1)
+        twin.running_mean[:] = 3
+        if twin.affine:
+            twin.gamma[:] = 4
+            twin.grad_gamma[:] = 5
+        assert twin != bn
+        assert pickle.dumps(bn) == before
+    bn.backward(X)      # a copy takes nothing away
+    assert BatchNorm(3, **options).eval().copy().training is False
+
+
+def test_equality():
+    bn = trained()
+    assert bn == trained()
+    assert (bn != trained()) is False
+    assert bn != 1
+    assert bn != BatchNorm(3)
+    assert bn != trained(eps=1e-4)
+    assert bn != trained(momentum=0.2)
+    assert trained(affine=False) != trained()
+    assert bn != trained(track_pooled=True)
+    for name in ("gamma", "beta", "running_mean", "running_var"):
+        other = trained()
+        getattr(other, name)[1] += 0.5
+        assert bn != other
+        for layer in (bn.copy(), other):
+            getattr(layer, name)[1] = np.nan
+        assert other == other.copy()
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(bn)
+
+
+def test_repr():
+    assert repr(BatchNorm(3, dtype="f8", momentum=None).eval()) == (
+        "BatchNorm(3, eps=1e-05, momentum=None, affine=True, channel_axis=1, dtype='float64', running_ddof=1, "
+        "nan_policy='raise', renorm=False, r_max=3.0, d_max=5.0): inference, 0 batches")
+    assert repr(trained()).endswith("): training, 3 batches")
+    text = repr(trained(eps=0.5, renorm=True))
+    assert eval(text.partition("): ")[0] + ")") == BatchNorm(3, eps=0.5, renorm=True)
+
+
+def linear(x, weight, bias):
+    return x @ weight.T + bias
+
+
+def convolution(x, weight, bias):
+    """(N, C, H, W) with weights (out, in, 3, 3), without padding."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))
+    return np.einsum("nchwij,ocij->nohw", windows, weight) + bias[:, None, None]
+
+
+def dense(x, weight, bias):
+    """Keras: (in, out)."""
+    return x @ weight + bias
+
+
+FOLDS = {"linear": (linear, (7, 5), (3, 5), 0, 1), "convolution": (convolution, (2, 4, 6, 7), (3, 4, 3, 3), 0, 1),
+         "dense": (dense, (7, 5), (5, 3), -1, 1), "images": (dense, (2, 6, 6, 5), (5, 3), 1, -1)}
+
+
+@pytest.mark.parametrize("name", FOLDS)
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("affine", [True, False])
+def test_fold(name, affine, with_bias):
+    """The layer before does this one's inference, too, gamma of any sign."""
+    apply, shape, of_weight, axis, channel_axis = FOLDS[name]
+    x, weight, bias = normal(shape), normal(of_weight, 1), normal(3, 2) if with_bias else None
+    bn = BatchNorm(3, dtype="f8", affine=affine, channel_axis=channel_axis).eval()
+    if affine:
+        bn.gamma, bn.beta = [1.5, -2, 0.0], [0.5, -1, 3]
+    bn.running_mean, bn.running_var = [0.1, -1, 2], [0.5, 4, 1e-3]
+    before = weight.copy()
+    wanted = bn(apply(x, weight, np.zeros(3) if bias is None else bias))
+    folded = bn.fold(weight, bias, channel_axis=axis)
+    np.testing.assert_allclose(apply(x, *folded), wanted, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(weight, before)
+    assert not np.shares_memory(folded[0], weight)
+    for dtype in ("f2", BFLOAT16, "f4"):
+        for got, exact in zip(bn.fold(weight.astype(dtype), bias, channel_axis=axis), folded, strict=True):
+            assert got.dtype == np.dtype(dtype)
+            np.testing.assert_allclose(got.astype("f8"), exact, rtol=0.01, atol=0.01)
+
+
+def test_fold_integers():
+    weight, bias = BatchNorm(3, eps=0).fold(np.array([[2], [4], [6]]), [1, 2, 3])
+    assert weight.dtype == bias.dtype == np.float32
+    assert (weight.tolist(), bias.tolist()) == ([[2], [4], [6]], [1, 2, 3])
+
+
+@pytest.mark.parametrize(("weight", "bias", "axis", "error", "message"), [
+    (np.ones((4, 3)), None, 0, ValueError, r"weight must have 3 output channels along axis 0, got shape \(4, 3\)"),
+    (np.ones((3, 4)), None, 2, ValueError, r"weight must have 3 output channels along axis 2"),
+    (np.ones((3, 4)), None, -1, ValueError, r"along axis -1, got shape \(3, 4\); channel_axis says which axis"),
+    (np.float64(1), None, 0, ValueError, r"got shape \(\)"),
+    (np.ones((3, 4)), np.ones(4), 0, ValueError, r"bias must have shape \(3,\), got \(4,\)"),
+    (np.ones((3, 4)), 1.0, 0, ValueError, r"bias must have shape \(3,\), got \(\)"),
+    (np.ones((3, 4), "c8"), None, 0, TypeError, "weight must be of real numbers, got dtype complex64"),
+    ([["a"]] * 3, None, 0, TypeError, "weight must be of real numbers, got dtype <U1"),
+    (np.ones((3, 4)), np.ones(3, "c8"), 0, TypeError, "bias"),
+])
+def test_fold_refuses(weight, bias, axis, error, message):
+    with pytest.raises(error, match=message):
+        BatchNorm(3).fold(weight, bias, channel_axis=axis)
+
+
+def test_deepcopy_of_a_subclass():
+    class Logged(BatchNorm):
+        pass
+
+    bn = Logged(3)
+    bn.log = []
+    other = copy.deepcopy(bn)
+    other.log.append(1)
+    assert (type(other), other == bn, bn.log) == (Logged, True, [])
+
+
+def test_diagnosis_tells_of_channels_that_are_nan():
+    bn = BatchNorm(3)
+    bn.running_mean = [np.nan, 1, 2]
+    assert "NaN or inf in 1 of 3" in str(bn.diagnose())

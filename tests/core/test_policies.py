@@ -1,0 +1,103 @@
+"""What NaN, inf and numbers too large do, under each nan_policy."""
+
+import math
+
+import numpy as np
+import pytest
+from support.arrays import normal, of_dtype
+from support.oracle import assert_within, exact_states
+
+from bnstream import Moments, mean_var
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("shape", [(40, 6), (700, 6), (300, 530), (9000, 6)])
+def test_propagate(shape, dtype):
+    """NumPy's answers, in one call, in chunks, and in merges, whatever channel stands beside."""
+    x = normal(shape).astype(dtype)
+    x[0, 0] = np.nan
+    x[-1, 1] = np.inf
+    x[3, 2] = -np.inf
+    x[2, 3], x[-2, 3] = np.inf, -np.inf
+    x[5, 4], x[6, 4] = np.inf, np.nan
+    with np.errstate(all="ignore"):
+        mean, var = x.astype("f8").mean(0), x.astype("f8").var(0)
+    assert np.isinf(mean[[1, 2]]).all()
+    assert np.isnan(mean[[0, 3, 4]]).all()
+    cut = shape[0] // 3
+    m = Moments(nan_policy="propagate").update(x[:cut]).update(x[cut:])
+    turned = Moments(nan_policy="propagate").update(x[cut:]) + Moments(nan_policy="propagate").update(x[:cut])
+    rows = mean_var(np.ascontiguousarray(x.T), 1, dtype="f8")
+    answers = [mean_var(x, dtype="f8"), rows, (m.mean, m.var()), (turned.mean, turned.var())]
+    good = np.isfinite(mean)
+    for got_mean, got_var in answers:
+        np.testing.assert_array_equal(got_mean[~good], mean[~good])
+        np.testing.assert_array_equal(got_var[~good], var[~good])
+        assert_within(got_mean[good], got_var[good], exact_states(x[:, good]))
+    assert m.n == shape[0]
+
+
+@pytest.mark.parametrize("value", [1e200, -1e300, 1e306])
+def test_overflow(value):
+    """Deviations too large to square: the variance is inf, the mean is still a number, nothing warns."""
+    x = np.zeros((40, 2))
+    x[::2, 0] = value
+    x[:, 1] = np.arange(40)
+    halves = Moments().update(x[:10]) + Moments().update(x[10:])
+    rows = mean_var(np.ascontiguousarray(x.T), 1)
+    for mean, var in (mean_var(x), rows, (halves.mean, halves.var()), mean_var(x, nan_policy="omit")):
+        assert mean[0] == pytest.approx(value / 2, rel=1e-14)
+        assert var[0] == math.inf
+        assert_within(mean[1:], var[1:], exact_states(x[:, 1:]))
+
+
+def test_results_too_large_for_their_dtype():
+    """inf, as if rounded, without a warning, whatever the dtype."""
+    x = np.array([[-6e4], [6e4]])
+    for dtype in ("f2", "f4"):
+        for y in (x.astype("f2"), x.astype("f4") * 1e30, x * 1e30):
+            mean, var = mean_var(y, dtype=dtype)
+            assert mean == 0
+            assert var == (pytest.approx(3.6e9, rel=1e-3) if (dtype, y.dtype) == ("f4", "f2") else math.inf)
+    assert mean_var(x.astype("f2"))[1] == math.inf
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("shape", [(40, 4), (900, 4), (300, 530)])
+def test_omit(shape, dtype):
+    """Counts per channel; a channel with nothing left is NaN; as if the elements had not been there."""
+    generator = np.random.default_rng(1)
+    x = (normal(shape) + 9).astype(dtype)
+    x[generator.random(shape) < 0.3] = np.nan
+    x[generator.random(shape) < 0.1] = np.inf
+    x[:, 1] = -np.inf
+    x[:-1, 2] = np.nan
+    x[-1, 2] = 5
+    good = np.isfinite(x)
+    counts = good.sum(0)
+    halves = [Moments(nan_policy="omit").update(x[:7]), Moments(nan_policy="omit").update(x[7:])]
+    m = halves[0] + halves[1]
+    np.testing.assert_array_equal(m.n, counts)
+    assert m.n.dtype == np.int64
+    np.testing.assert_array_equal(halves[0].n, good[:7].sum(0))
+    rows = mean_var(np.ascontiguousarray(x.T), 1, nan_policy="omit", dtype="f8")
+    for mean, var in (mean_var(x, nan_policy="omit", dtype="f8"), rows, (m.mean, m.var())):
+        assert np.isnan([mean[1], var[1]]).all()
+        assert (mean[2], var[2]) == (5, 0)
+        for c in range(shape[1]):
+            if c != 1:
+                assert_within(mean[c], var[c], exact_states(x[good[:, c], c]))
+    unbiased = mean_var(x, nan_policy="omit", ddof=1, dtype="f8")[1]
+    np.testing.assert_array_equal(np.isnan(unbiased), counts < 2)
+    np.testing.assert_array_equal(np.isnan(m.var(1)), counts < 2)
+
+
+@pytest.mark.parametrize("policy", ["propagate", "raise", "omit"])
+def test_policies_agree_on_numbers(policy):
+    """Of finite data they say the same, and of integers there is nothing to omit."""
+    for dtype in ("f4", "f8", "u1", "i4"):
+        x = of_dtype(dtype, (300, 3))
+        assert_within(*mean_var(x, nan_policy=policy, dtype="f8"), exact_states(x))
+        m = Moments(nan_policy=policy).update(x)
+        assert_within(m.mean, m.var(), exact_states(x))
+        np.testing.assert_array_equal(m.n, 300)

@@ -1,0 +1,140 @@
+"""Batch Renormalization, against its formulas in plain NumPy and against finite differences."""
+
+import numpy as np
+import pytest
+from support.arrays import normal, of_dtype
+
+from bnstream import BatchNorm
+
+
+class Plain:
+    """The paper's algorithm, in double."""
+
+    def __init__(self, gamma, beta, momentum, eps, r_max, d_max, ddof=1):
+        self.__dict__.update(gamma=gamma, beta=beta, momentum=momentum, eps=eps, r_max=r_max, d_max=d_max, ddof=ddof)
+        self.mean, self.var, self.count = np.zeros_like(gamma), np.ones_like(gamma), 0
+
+    def factors(self, x):
+        sd = np.sqrt(self.var + self.eps)
+        r = np.clip(np.sqrt(x.var(0) + self.eps) / sd, 1 / self.r_max, self.r_max)
+        d = np.clip((x.mean(0) - self.mean) / sd, -self.d_max, self.d_max)
+        return (r, d) if self.count else (np.ones_like(r), np.zeros_like(d))
+
+    def apply(self, x, r, d):
+        return ((x - x.mean(0)) / np.sqrt(x.var(0) + self.eps) * r + d) * self.gamma + self.beta
+
+    def __call__(self, x):
+        self.r, self.d = self.factors(x)
+        y = self.apply(x, self.r, self.d)
+        self.mean = (1 - self.momentum) * self.mean + self.momentum * x.mean(0)
+        self.var = (1 - self.momentum) * self.var + self.momentum * x.var(0, ddof=self.ddof)
+        self.count += 1
+        return y
+
+
+def pair(r_max=3.0, d_max=5.0, **options):
+    """Ours and the plain one."""
+    gamma, beta = np.array([1.0, -2, 0.5]), np.array([0.1, 0, -3])
+    bn = BatchNorm(3, dtype="f8", renorm=True, r_max=r_max, d_max=d_max, momentum=0.2, **options)
+    bn.gamma, bn.beta = gamma, beta
+    return bn, Plain(gamma, beta, 0.2, 1e-5, r_max, d_max)
+
+
+def some(i):
+    return normal((9, 3), i) * (1 + i % 3) + [1.0, -2 * i, 0.3 * i]
+
+
+@pytest.mark.parametrize(("r_max", "d_max"), [(3.0, 5.0), (1.0, 0.0), (1.1, 0.05), (1e9, 1e9)])
+def test_formulas(r_max, d_max):
+    """r and d of each batch, clipped; running estimates moved by every batch, after it."""
+    bn, plain = pair(r_max, d_max)
+    for i in range(12):
+        np.testing.assert_allclose(bn(some(i)), plain(some(i)), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(bn.running_mean, plain.mean, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(bn.running_var, plain.var, rtol=1e-12)
+    assert bn.num_batches_tracked == 12
+
+
+def test_estimates_move_as_without():
+    bn, plain = BatchNorm(3, renorm=True), BatchNorm(3)
+    for i in range(3):
+        bn(some(i))
+        plain(some(i))
+    assert bn.running_mean.tobytes() == plain.running_mean.tobytes()
+    assert bn.running_var.tobytes() == plain.running_var.tobytes()
+
+
+def test_without_limits_is_inference():
+    """Normalized by the running estimates as they were before."""
+    bn, _ = pair(1e9, 1e9)
+    bn.running_mean, bn.running_var, bn.num_batches_tracked = [1.0, 2, 3], [4.0, 5, 6], 1
+    frozen = bn.copy().eval()
+    np.testing.assert_allclose(bn(some(1)), frozen(some(1)), rtol=1e-12, atol=1e-12)
+
+
+def test_limits_of_one_and_nothing_are_plain():
+    bn, plain = BatchNorm(3, renorm=True, r_max=1, d_max=0), BatchNorm(3)
+    x, dy = of_dtype("f4", (30, 3)), normal((30, 3)).astype("f4")
+    for _ in range(3):
+        assert bn(x).tobytes() == plain(x).tobytes()
+        assert bn.backward(dy).tobytes() == plain.backward(dy).tobytes()
+        assert bn.grad_gamma.tobytes() == plain.grad_gamma.tobytes()
+        assert bn.grad_beta.tobytes() == plain.grad_beta.tobytes()
+
+
+def test_first_batch_is_plain():
+    """There is nothing yet to hold it to."""
+    bn, _ = pair()
+    plain = BatchNorm(3, dtype="f8")
+    plain.gamma, plain.beta = bn.gamma, bn.beta
+    assert bn(some(4)).tobytes() == plain(some(4)).tobytes()
+
+
+@pytest.mark.parametrize(("r_max", "d_max"), [(3.0, 5.0), (1.1, 0.05), (1e9, 1e9)])
+def test_backward(r_max, d_max):
+    """By central differences, r and d held constant."""
+    bn, plain = pair(r_max, d_max)
+    bn.running_mean, bn.running_var, bn.num_batches_tracked = plain.mean, plain.var, plain.count = (
+        np.array([1.0, 2, 3]), np.array([4.0, 0.5, 1]), 1)
+    x, dy, h = some(3), normal((9, 3), 8), 1e-5
+    bn(x)
+    dx = bn.backward(dy)
+    plain(x)
+
+    def slope(values, i):
+        kept, ends = values[i], []
+        for step in (h, -h):
+            values[i] = kept + step
+            ends.append((plain.apply(x, plain.r, plain.d) * dy).sum())
+        values[i] = kept
+        return (ends[0] - ends[1]) / (2 * h)
+
+    for values, grad in ((x, dx), (plain.gamma, bn.grad_gamma), (plain.beta, bn.grad_beta)):
+        numeric = np.array([slope(values, i) for i in np.ndindex(values.shape)]).reshape(values.shape)
+        np.testing.assert_allclose(grad, numeric, rtol=1e-6, atol=1e-7)
+
+
+def test_out_and_inference():
+    bn, plain = pair()
+    bn(some(0))
+    plain(some(0))
+    x = some(1)
+    assert bn(x, out=x) is x
+    np.testing.assert_allclose(x, plain(some(1)), rtol=1e-12, atol=1e-12)
+    bn.eval()
+    wanted = (some(2) - plain.mean) / np.sqrt(plain.var + 1e-5) * plain.gamma + plain.beta
+    np.testing.assert_allclose(bn(some(2)), wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("r_max", "d_max"), [(0.5, 1.0), (0.0, 1.0), (np.nan, 1.0), (2.0, -1.0), (2.0, np.nan)])
+def test_limits_that_are_none(r_max, d_max):
+    """A ratio below 1, a distance below 0."""
+    with pytest.raises(ValueError, match=r"r_max|d_max"):
+        BatchNorm(3, renorm=True, r_max=r_max, d_max=d_max)
+
+
+def test_a_refused_place_moves_nothing(unchanged):
+    bn, _ = pair()
+    bn(some(0))
+    unchanged(bn, ValueError, "out must have the shape", lambda layer: layer(some(1), np.empty((3, 3))))
+    unchanged(bn, ValueError, "NaN or inf", lambda layer: layer(some(1) * np.nan))

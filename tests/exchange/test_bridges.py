@@ -1,0 +1,51 @@
+"""What holds for the bridges to all frameworks, whether these are there or not."""
+
+import inspect
+import re
+import subprocess
+import sys
+
+import pytest
+
+from bnstream import BatchNorm
+from bnstream.exchange import layers
+
+INSTALL = {"torch": "torch", "keras": '"bnstream[keras]"', "flax": '"bnstream[flax]"', "onnx": '"bnstream[onnx]"'}
+
+
+@pytest.mark.parametrize("name", INSTALL)
+def test_a_framework_that_is_missing(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    message = f"^{name} is not installed; install it with: pip install {re.escape(INSTALL[name])}$"
+    for call in (lambda: getattr(BatchNorm, f"from_{name}")(object()), getattr(BatchNorm(3), f"to_{name}")):
+        with pytest.raises(ModuleNotFoundError, match=message) as caught:
+            call()
+        assert caught.value.name == name
+
+
+def test_a_backend_that_is_missing(tmp_path, monkeypatch):
+    """It is told as Python tells it, and not as Keras missing."""
+    (tmp_path / "keras.py").write_text("import a_backend_that_is_missing", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'a_backend_that_is_missing'$"):
+        BatchNorm(3).to_keras()
+
+
+def test_no_framework_is_imported_unless_used():
+    code = ("import sys, bnstream, bnstream.exchange.torch; import numpy as np; bnstream.BatchNorm(2)(np.eye(2)); "
+            f"print(sorted(sys.modules.keys() & set({[*INSTALL, 'jax', 'ml_dtypes', 'tensorflow']})))")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_signatures():
+    """Ways in and out are alike."""
+    told = {name: ", ".join(inspect.signature(getattr(BatchNorm, name)).parameters)
+            for name in dir(BatchNorm) if name.startswith(("from_", "to_"))}
+    assert told == {
+        "from_torch": "layer, settings", "to_torch": "bn, ndim",
+        "from_keras": "layer, settings", "to_keras": "bn, ndim, settings",
+        "from_flax": "layer, variables, settings", "to_flax": "bn, settings", "to_linen": "bn, settings",
+        "from_onnx": "model, node, settings", "to_onnx": "bn, ndim",
+    }
+    assert set(layers.EXTRAS) == set(INSTALL)

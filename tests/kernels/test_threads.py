@@ -1,0 +1,325 @@
+"""Several Python threads, processes that fork, and the number of threads."""
+
+import math
+import os
+import sys
+import threading
+
+import numpy as np
+import pytest
+from support.arrays import of_dtype
+from support.oracle import assert_within, exact_states
+from support.processes import python
+
+import bnstream
+from bnstream import BatchNorm, Moments, mean_var
+from bnstream._kernels import _runtime
+
+OPENMP = bool(_runtime.openmp)
+
+
+def run(*targets):
+    """All at once, to the end; what one raised, this raises."""
+    failures = []
+    barrier = threading.Barrier(len(targets))
+
+    def guarded(target):
+        barrier.wait()
+        try:
+            target()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(target,)) for target in targets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    if failures:
+        raise failures[0]
+
+
+@pytest.fixture
+def often():
+    """Threads take turns as often as they may."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (9000, 12)])
+def test_four_objects(shape):
+    """Four threads, four objects: the serial results, bit for bit."""
+    batches = [[of_dtype("f4", shape, 10 * i + j) for j in range(12)] for i in range(4)]
+    objects = [Moments() for _ in batches]
+    serial = [Moments() for _ in batches]
+    for m, parts in zip(serial, batches, strict=True):
+        for part in parts:
+            m.update(part)
+
+    def work(m, parts):
+        for part in parts:
+            m.update(part)
+
+    run(*(lambda m=m, parts=parts: work(m, parts) for m, parts in zip(objects, batches, strict=True)))
+    assert objects == serial
+
+
+@pytest.mark.parametrize("shape", [(8, 3), (6000, 3)])
+def test_one_object(shape):
+    """Four threads, one object, from its first batch on: nothing is lost, whatever the order."""
+    batches = [of_dtype("f8", shape, i) + 1e6 for i in range(24)]
+    for _ in range(5):
+        m = Moments()
+        run(*(lambda i=i, m=m: [m.update(part) for part in batches[i::4]] for i in range(4)))
+        assert m.n == 24 * shape[0]
+    assert_within(m.mean, m.var(), exact_states(np.concatenate(batches)))
+
+
+def test_one_object_two_shapes():
+    """Of two threads with different channels one comes first, and the other is told so."""
+    m = Moments()
+    told = []
+
+    def work(width):
+        x = np.ones((40000, width))
+        try:
+            for _ in range(5):
+                m.update(x)
+        except ValueError as error:
+            told.append(str(error))
+
+    run(lambda: work(3), lambda: work(4))
+    assert len(told) == 1
+    assert "expected channels of shape" in told[0]
+    assert m.n == 5 * 40000
+    assert m.shape in ((3,), (4,))
+
+
+def test_merge_while_updating():
+    x = of_dtype("f8", (9000, 4))
+    total, source = Moments().update(x), Moments().update(x)
+    run(lambda: [source.update(x) for _ in range(20)], lambda: [total.merge(source) for _ in range(20)],
+        lambda: [(source.copy(), repr(source), source.mean, source.var()) for _ in range(20)])
+    assert source.n == 21 * 9000
+    assert total.n % 9000 == 0
+    assert_within(source.mean, source.var(), exact_states(np.concatenate([x] * 21)))
+
+
+def test_functions():
+    x = of_dtype("f4", (20000, 16))
+    expected = [y.tobytes() for y in mean_var(x)]
+    results = []
+
+    def work(n):
+        for _ in range(10):
+            results.append([y.tobytes() for y in mean_var(x, n_threads=n)])
+
+    run(*(lambda n=n: work(n) for n in (1, 2, 3, 4)))
+    assert results == [expected] * 40
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (9000, 12)])
+def test_inference_by_one_layer(shape):
+    """Four threads, one layer, other batches: the serial results, bit for bit."""
+    batches = [of_dtype("f4", shape, i) for i in range(16)]
+    bn = BatchNorm(shape[1])
+    bn(batches[0])
+    bn.eval()
+    expected = [bn(x).tobytes() for x in batches]
+    before, results = bn.copy(), [None] * 16
+
+    def work(first):
+        for _ in range(5):
+            for i in range(first, 16, 4):
+                results[i] = bn(batches[i]).tobytes()
+
+    run(*(lambda i=i: work(i) for i in range(4)))
+    assert results == expected
+    assert bn == before
+
+
+@pytest.mark.parametrize("options", [{"momentum": 0.5}, {"momentum": None}, {"track_pooled": True}], ids=str)
+@pytest.mark.parametrize("shape", [(8, 3), (6000, 3)])
+def test_training_of_one_layer(shape, options, often):
+    """No batch is lost: not from the count, nor from the pooled statistics."""
+    batches = [of_dtype("f8", shape, i) + 1e3 for i in range(24)]
+    for _ in range(5):
+        bn = BatchNorm(3, **options)
+        expected = [BatchNorm(3)(x).tobytes() for x in batches]
+        results = [None] * 24
+
+        def work(first, bn=bn, results=results):
+            for i in range(first, 24, 4):
+                results[i] = bn(batches[i]).tobytes()
+
+        run(*(lambda i=i, work=work: work(i) for i in range(4)))
+        assert results == expected
+        assert bn.num_batches_tracked == 24
+        if bn.pooled is not None:
+            assert bn.pooled.n == 24 * shape[0]
+    rows = np.concatenate(batches)
+    if "momentum" in options and options["momentum"] is None:
+        assert_within(bn.running_mean, bn.running_var, exact_states(rows), 1)
+    else:
+        assert (bn.running_mean > rows.mean(0) * 0.9).all()
+
+
+def test_layers_of_their_own():
+    """Training with backward in four threads, each with a copy."""
+    x, dy = of_dtype("f4", (3000, 20)), of_dtype("f4", (3000, 20), 1)
+    layer, results = BatchNorm(20), []
+
+    def work(bn):
+        for _ in range(5):
+            bn(x)
+            results.append(bn.backward(dy).tobytes() + bn.grad_gamma.tobytes())
+
+    copies = [layer.copy() for _ in range(4)]
+    run(*(lambda bn=bn: work(bn) for bn in copies))
+    assert len(set(results)) == 1
+    assert copies[0] == copies[1] == copies[2] == copies[3]
+
+
+FORK = """
+import os, sys, warnings
+import numpy as np
+import bnstream
+warnings.simplefilter("ignore", DeprecationWarning)     # Python 3.12 and later: of fork beside other threads
+x = np.random.default_rng(0).standard_normal((40000, 64))
+expected = [y.tobytes() for y in bnstream.mean_var(x, n_threads=4)]
+m = bnstream.Moments().update(x)
+bn = bnstream.BatchNorm(64)
+y = bn(x).tobytes()
+child = os.fork()
+if child == 0:
+    same = [y.tobytes() for y in bnstream.mean_var(x, n_threads=4)] == expected
+    same &= bnstream.Moments().update(x) == m
+    same &= bnstream.BatchNorm(64)(x).tobytes() == y and bn.backward(x).shape == x.shape
+    same &= bnstream.get_num_threads() == 1
+    os._exit(0 if same else 3)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 0, status
+assert [y.tobytes() for y in bnstream.mean_var(x, n_threads=4)] == expected
+assert bnstream.get_num_threads() == 4 or not bnstream.show_config("dicts")["OpenMP"].isdecimal()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_fork():
+    """After use the child runs serial, gets the same bits, and does not hang; the parent goes on as before."""
+    python("-c", FORK, OMP_NUM_THREADS="4")
+
+
+def test_set_num_threads():
+    bnstream.set_num_threads(3)
+    assert bnstream.get_num_threads() == (3 if OPENMP else 1)
+    bnstream.set_num_threads(np.int64(2))
+    assert bnstream.get_num_threads() == (2 if OPENMP else 1)
+    bnstream.set_num_threads(65536)
+    x = of_dtype("f4", (3000, 64))
+    assert_within(*mean_var(x), exact_states(x))
+    bnstream.set_num_threads(None)
+    assert bnstream.get_num_threads() == (_runtime.default_threads() if OPENMP else 1)
+
+
+@pytest.mark.parametrize(("value", "expected"), [("3", 3), (" 5 ", 5), ("4,2,1", 4)])
+def test_omp_num_threads(value, expected, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert _runtime.default_threads() == expected
+
+
+@pytest.mark.parametrize("value", [None, "", "0", "-3", "many", "1.5"])
+@pytest.mark.parametrize(("limit", "cpus", "expected"), [(math.inf, 6, 6), (2.0, 6, 2), (1.5, 6, 2), (0.1, 6, 1),
+                                                         (16.0, 6, 6)])
+def test_default_threads(value, limit, cpus, expected, monkeypatch):
+    """Without a number that can be used: the affinity mask, cut to the cgroup's limit, rounded up."""
+    if value is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cpus)), raising=False)
+    monkeypatch.setattr(_runtime, "cgroup_cpus", lambda: limit)
+    assert _runtime.default_threads() == expected
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: cpus)
+    assert _runtime.default_threads() == expected
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert _runtime.default_threads() == 1
+
+
+def cgroup(root, membership, files):
+    for name, text in files.items():
+        path = root / "fs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (root / "membership").write_text(membership)
+    return _runtime.cgroup_cpus(root / "fs", root / "membership")
+
+
+@pytest.mark.parametrize(("membership", "files", "expected"), [
+    ("0::/a/b\n", {"a/b/cpu.max": "200000 100000\n"}, 2),
+    ("0::/a/b\n", {"a/b/cpu.max": "400000 100000\n", "a/cpu.max": "150000 100000\n"}, 1.5),
+    ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n"}, math.inf),
+    ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "50000 100000\n"}, 0.5),
+    ("0::/a\n", {"cpu.max": "300000 100000\n"}, 3),
+    ("0::/a\n", {"b/cpu.max": "100000 100000\n"}, math.inf),
+    ("0::/\n", {}, math.inf),
+    ("0::/\n", {"cpu.max": "250000 100000\n"}, 2.5),
+    ("0::/a:b\n", {"a:b/cpu.max": "200000 100000\n"}, 2),
+    ("0::/a\n", {"a/cpu.max": ""}, math.inf),
+    ("0::/a\n", {"a/cpu.max": "max\n"}, math.inf),
+    ("4:cpu,cpuacct:/d\n3:memory:/m\n",
+     {"cpu,cpuacct/d/cpu.cfs_quota_us": "300000\n", "cpu,cpuacct/d/cpu.cfs_period_us": "100000\n"}, 3),
+    ("4:cpu:/d\n", {"cpu/d/cpu.cfs_quota_us": "-1\n", "cpu/d/cpu.cfs_period_us": "100000\n"}, math.inf),
+    ("4:cpu:/d\n", {"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+    ("4:cpuset:/d\n", {"cpuset/d/cpu.max": "100000 100000\n"}, math.inf),
+    ("1:name=systemd:/d\n", {"cpu.max": "100000 100000\n"}, math.inf),
+    ("", {"cpu.max": "100000 100000\n"}, math.inf),
+])
+def test_cgroup(membership, files, expected, tmp_path):
+    assert cgroup(tmp_path, membership, files) == expected
+
+
+def test_no_cgroup(tmp_path):
+    assert _runtime.cgroup_cpus(tmp_path, tmp_path / "none") == math.inf
+
+
+@pytest.mark.parametrize(("membership", "files"), [
+    ("nonsense\n", {}), ("0::/a\n", {"a/cpu.max": "some 100000\n"}), ("0::/a\n", {"a/cpu.max": "100000 0\n"}),
+    ("0::/a\n", {"a/cpu.max": "\0\0"}),
+])
+def test_strange_cgroup(membership, files, tmp_path):
+    """It is read at import: nothing there may keep the package from being imported."""
+    assert cgroup(tmp_path, membership, files) == math.inf
+
+
+def test_readers_see_whole_states():
+    """Reading while another thread updates: every copy is the state after some batch, in all channels."""
+    x = np.ones((2, 200_000))
+    m = Moments().update(x)
+    stop = threading.Event()
+
+    def update():
+        while not stop.is_set():
+            m.update(x)
+
+    thread = threading.Thread(target=update)
+    thread.start()
+    try:
+        for _ in range(30):
+            counts = m.copy().__reduce__()[1][3][0]
+            assert np.unique(counts).size == 1
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_absurd_numbers_of_threads():
+    """More threads than a process may have would end it."""
+    x = np.ones((250_000, 32), "f4")
+    assert bnstream.mean_var(x, n_threads=60_000)[0].tobytes() == np.ones(32, "f4").tobytes()
+    code = "import bnstream; print(bnstream.get_num_threads())"
+    assert python("-c", code, OMP_NUM_THREADS="99999999999999").stdout.strip() == ("65536" if OPENMP else "1")

@@ -1,0 +1,75 @@
+"""The public face: names, docstrings, their examples."""
+
+import inspect
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from support.examples import run_examples
+from support.frameworks import require
+
+import bnstream
+
+PUBLIC = {name: getattr(bnstream, name) for name in bnstream.__all__}
+METHODS = {f"{kind.__name__}.{name}": getattr(kind, name) for kind, names in (
+    (bnstream.Moments, "update merge var std copy plot"),
+    (bnstream.BatchNorm, "train eval backward recalibrate fold diagnose state_dict load_state_dict copy "
+                         "reset_running_stats plot")) for name in names.split()}
+FRAMEWORKS = {f"BatchNorm.{way}_{name}": name for name in ("torch", "keras", "flax", "onnx") for way in ("from", "to")}
+FRAMEWORKS["BatchNorm.to_linen"] = "flax"
+METHODS |= {name: getattr(bnstream.BatchNorm, name.partition(".")[2]) for name in FRAMEWORKS}
+WITHOUT_PARAMETERS = {"get_num_threads", "SourceError", "StateError", "Moments.copy",
+                      *(f"BatchNorm.{name}" for name in (
+    "eval", "diagnose", "state_dict", "copy", "reset_running_stats"))}
+ROOT = Path(__file__).parents[2]
+
+
+def test_names():
+    assert sorted(bnstream.__all__) == bnstream.__all__
+    assert {"BatchNorm", "Moments", "apply", "batch_norm", "fit", "get_num_threads", "load", "mean_var", "normalize",
+            "save", "set_num_threads", "show_config"} <= set(bnstream.__all__)
+    public = {name for name in dir(bnstream) if not name.startswith("_")}
+    modules = {name for name in public if inspect.ismodule(getattr(bnstream, name))}
+    assert public - modules == set(bnstream.__all__)
+    members = {name for name in dir(bnstream.Moments) if not name.startswith("_")}
+    assert members == {"axis", "copy", "effective_n", "m2", "mean", "merge", "n", "names", "nan_policy", "plot",
+                       "shape", "std", "update", "var"}
+    members = {name for name in dir(bnstream.BatchNorm(3)) if not name.startswith("_")}
+    assert members == {name.partition(".")[2] for name in METHODS if name.startswith("BatchNorm.")} | {
+        "affine", "beta", "channel_axis", "d_max", "dtype", "eps", "gamma", "grad_beta", "grad_gamma", "momentum",
+        "names", "nan_policy", "num_batches_tracked", "num_features", "pooled", "r_max", "renorm", "running_ddof",
+        "running_mean", "running_var", "training"}
+
+
+@pytest.mark.parametrize("name", [*PUBLIC, *METHODS])
+def test_docstring(name):
+    """numpydoc, with an example that runs."""
+    if name in FRAMEWORKS:
+        require(FRAMEWORKS[name])
+    text = {**PUBLIC, **METHODS}[name].__doc__
+    run_examples(text, name)
+    assert re.search(r"\n *Examples\n *-{8}\n", text)
+    if name not in WITHOUT_PARAMETERS:
+        assert re.search(r"\n *Parameters\n *-{10}\n", text)
+
+
+def test_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert bnstream.__version__ == project["version"]
+    with pytest.raises(AttributeError, match="no attribute 'version'"):
+        _ = bnstream.version
+
+
+def test_signatures():
+    assert str(inspect.signature(bnstream.mean_var)).replace("bint ", "") == (
+        "(x, axis=0, *, ddof=0, dtype=None, keepdims=False, nan_policy='propagate', where=None, n_threads=None)")
+    assert str(inspect.signature(bnstream.normalize)).replace("double ", "") == (
+        "(x, mean, var, gamma=None, beta=None, *, eps=0.0, channel_axis=-1, out=None, n_threads=None)")
+    plain = re.sub("double |bint ", "", str(inspect.signature(bnstream.batch_norm)))
+    assert plain == (
+        "(x, running_mean, running_var, gamma=None, beta=None, *, training=False, momentum=0.1, eps=1e-05, "
+        "channel_axis=1, out=None, running_ddof=1.0, nan_policy='raise', where=None, n_threads=None)")
+    assert ", ".join(inspect.signature(bnstream.BatchNorm).parameters) == (
+        "num_features, eps, momentum, affine, channel_axis, dtype, running_ddof, nan_policy, track_pooled, renorm, "
+        "r_max, d_max, names")

@@ -1,0 +1,167 @@
+"""sample_weight: a sample of weight 2 is as two of them, to the last digits, dense and sparse."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from support.arrays import HARD, rng, with_gaps
+from support.oracle import EPS, Exact, assert_within, exact_states
+
+from bnstream import Moments
+
+sklearn = pytest.importorskip("sklearn")
+preprocessing = pytest.importorskip("sklearn.preprocessing")
+sparse = pytest.importorskip("scipy.sparse")
+StandardScaler = pytest.importorskip("bnstream.sklearn").StandardScaler
+sparse_moments = pytest.importorskip("bnstream.sklearn.sparse").sparse_moments
+
+MAKERS = {"dense": np.asarray, "csr": sparse.csr_array, "csc": sparse.csc_array}
+X = rng().standard_normal((60, 3)) + 5
+
+
+def of(make, x, w=None, cut=0):
+    """A scaler that has seen x, in two parts, as an array made so."""
+    scaler = StandardScaler(with_mean=False)
+    for part in filter(len, (np.arange(cut), np.arange(cut, len(x)))):
+        scaler.partial_fit(make(x[part]), sample_weight=None if w is None else w[part])
+    return scaler
+
+
+def weighted(values, weights):
+    """The exact state of a channel whose values count so much."""
+    pairs = [(Fraction(float(v)), Fraction(float(w))) for v, w in zip(values, weights, strict=True) if not np.isnan(v)]
+    return Exact(sum(w for _, w in pairs), sum(w * v for v, w in pairs), sum(w * v * v for v, w in pairs))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("name", ["plain", "offset 1e15", "mean 1e6 float32"])
+def test_whole_weights_repeat(make, name):
+    x = HARD[name][:1200]
+    w = rng(2).integers(0, 4, len(x))
+    repeated = np.repeat(x, w, axis=0)
+    for cut in (0, 500):
+        scaler = of(MAKERS[make], x, w, cut)
+        assert_within(scaler.mean_, scaler.var_, exact_states(repeated))
+        assert scaler.n_samples_seen_ == len(repeated)
+        assert scaler.n_samples_seen_.dtype == np.float64
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("share", [0.02, 1.0])
+@pytest.mark.parametrize("name", ["offset 1e8", "offset 1e15"])
+def test_any_weights(make, share, name, monkeypatch):
+    """Of columns that are mostly zero, stored in full, or not at all; NaN has no weight."""
+    monkeypatch.setattr("bnstream.sklearn.sparse.BLOCK", 1500)
+    x = with_gaps(np.insert(HARD[name][:1000], 1, 0, axis=1))
+    x[np.isinf(x)] = np.nan
+    x[rng(3).random(x.shape) > share] = 0
+    x[:, 1] = 0
+    w = rng(4).uniform(0, 3, len(x))
+    scaler = of(MAKERS[make], x, w, 400)
+    states = [weighted(column, w) for column in x.T]
+    assert_within(scaler.mean_, scaler.var_, states)
+    np.testing.assert_allclose(scaler.n_samples_seen_, [float(state.n) for state in states], rtol=16 * float(EPS))
+
+
+@pytest.mark.parametrize("make", ["csr", "csc"])
+@pytest.mark.parametrize("n_stored", [3, 40, 6000])
+@pytest.mark.parametrize(("name", "least"), [("offset 1e8", 1e-9), ("offset 1e15", 0)])
+def test_few_zeros_weigh_much(make, n_stored, name, least, monkeypatch):
+    """Far from zero, they make the variance of a column, and their weight is what is left of that of all."""
+    x = HARD[name][:n_stored + 1].copy()
+    x[-1] = 0
+    w = rng(6).uniform(0, 1, len(x))
+    w[-1] = least
+    for long in (16, 8192):
+        monkeypatch.setattr("bnstream.sklearn.sparse.LONG", long)
+        scaler = of(MAKERS[make], x, w)
+        assert_within(scaler.mean_, scaler.var_, [weighted(column, w) for column in x.T])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_zeros_weigh_nothing(seed):
+    """A column without zeros, or with one of weight 0, has none, though of weights this far apart sums err at 1e-32."""
+    w = 10 ** rng(seed).uniform(-10, 10, 701)
+    w[-1] = 0
+    x = HARD["offset 1e15"][:701].copy()
+    x[-1, 0] = 0
+    scaler = of(sparse.csc_array, x, w)
+    assert_within(scaler.mean_, scaler.var_, [weighted(column, w) for column in x.T])
+    w[-1] = 1
+    scaler = of(sparse.csc_array, x[:, 1:], w)
+    assert_within(scaler.mean_, scaler.var_, [weighted(column, w) for column in x[:, 1:].T])
+
+
+@pytest.mark.parametrize("make", ["csr", "csc"])
+def test_effective_n(make):
+    """The state itself knows how many samples of equal weight these are worth."""
+    x, w = np.where(rng(8).random((500, 4)) < [0, 0.1, 0.7, 1], 1.0, 0.0), rng(9).uniform(0, 1, 500)
+    got, wanted = sparse_moments(MAKERS[make](x), w), Moments().update(x, weights=w)
+    np.testing.assert_allclose(got.effective_n, np.broadcast_to(wanted.effective_n, 4), rtol=1e-13)
+
+
+def test_weight_zero_is_absence():
+    """Of NaN, too; inf is refused all the same."""
+    x = np.array([[1.0, np.nan], [np.nan, 7.0], [3.0, 5.0], [9.0, 9.0]])
+    for make in MAKERS.values():
+        scaler = of(make, x, np.array([1, 1, 1, 0]))
+        assert scaler.n_samples_seen_.tolist() == [2.0, 2.0] or scaler.n_samples_seen_ == 2.0
+        assert (scaler.mean_.tolist(), scaler.var_.tolist()) == ([2.0, 6.0], [1.0, 1.0])
+        with pytest.raises(ValueError, match="Input X contains infinity"):
+            of(make, np.full((2, 1), np.inf), np.array([1, 0]))
+
+
+def test_forms_of_weights():
+    """One number for all; a list; single precision, which is summed in double."""
+    for w in (2, [2] * 60, np.full(60, 2, "f4"), np.full(60, 2.0)):
+        scaler = StandardScaler().fit(X, sample_weight=w)
+        assert scaler.n_samples_seen_ == 120.0
+        np.testing.assert_allclose(scaler.var_, X.var(0), rtol=1e-14)
+    w = rng(7).uniform(0, 1, 60).astype("f4")
+    for make in MAKERS.values():
+        scaler = of(make, np.where(X > 5, X, 0), w)
+        assert_within(scaler.mean_, scaler.var_, [weighted(column, w) for column in np.where(X > 5, X, 0).T])
+
+
+def test_with_and_without_weights():
+    """A batch without them has weight 1 for each of its samples."""
+    w = np.linspace(0.1, 2, 30)
+    scaler = StandardScaler().partial_fit(X[:30]).partial_fit(X[30:], sample_weight=w)
+    merged = StandardScaler().fit(X[30:], sample_weight=w).merge(StandardScaler().fit(X[:30]))
+    for got in (scaler, merged):
+        assert_within(got.mean_, got.var_, [weighted(column, np.r_[np.ones(30), w]) for column in X.T])
+
+
+@pytest.mark.parametrize(("w", "message"), [
+    (np.ones((60, 1)), "Sample weights must be 1D array or scalar"),
+    (np.ones(59), r"sample_weight.shape == \(59,\), expected \(60,\)"),
+    (np.zeros(60), "Sample weights must contain at least one non-zero number"),
+    ([np.nan] * 60, "Input sample_weight contains NaN"),
+    (np.r_[-1.0, np.ones(59)], "sample_weight must not be negative, got -1.0; a weight of 0 leaves a sample out"),
+])
+def test_what_is_refused(w, message, unchanged):
+    scaler = StandardScaler().fit(X)
+    unchanged(scaler, ValueError, message, lambda m: m.partial_fit(X, sample_weight=w))
+    scaler = StandardScaler(with_mean=False).fit(X)
+    unchanged(scaler, ValueError, message, lambda m: m.partial_fit(sparse.csr_array(X), sample_weight=w))
+
+
+def test_routing():
+    """Metadata reach it through a pipeline, where it asks for them."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    w, y = np.linspace(0.1, 2, 60), X[:, 0] > 5
+    with sklearn.config_context(enable_metadata_routing=True):
+        scaler = StandardScaler().set_fit_request(sample_weight=True)
+        pipe = make_pipeline(scaler, LogisticRegression().set_fit_request(sample_weight=False))
+        pipe.fit(X, y, sample_weight=w)
+        assert pipe[0].n_samples_seen_ == pytest.approx(w.sum())
+        np.testing.assert_allclose(pipe[0].mean_, StandardScaler().fit(X, sample_weight=w).mean_, rtol=1e-14)
+
+
+def test_as_scikit_learn():
+    w = rng(5).uniform(0, 3, 60)
+    ours, theirs = StandardScaler().fit(X, sample_weight=w), preprocessing.StandardScaler().fit(X, sample_weight=w)
+    for name in ("mean_", "var_", "scale_", "n_samples_seen_"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-12)

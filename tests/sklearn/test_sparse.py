@@ -1,0 +1,194 @@
+"""Sparse matrices: the statistics of their columns are those of the dense ones, and no more is read than is stored."""
+
+import numpy as np
+import pytest
+from support.arrays import HARD, normal, rng
+from support.oracle import assert_within, exact_states
+from support.processes import python
+
+from bnstream import Moments
+from bnstream.sklearn import sparse as ours
+from bnstream.sklearn.sparse import sparse_moments
+
+sparse = pytest.importorskip("scipy.sparse")
+preprocessing = pytest.importorskip("sklearn.preprocessing")
+StandardScaler = pytest.importorskip("bnstream.sklearn").StandardScaler
+
+INFINITE = r"Input X contains infinity or a value too large for dtype\('float64'\)"
+FORMATS = [kind + "_" + holder for kind in ("csr", "csc") for holder in ("array", "matrix")]
+
+
+def thinned(x, share, seed=7):
+    """x, most of it 0: a column with nothing, one with all, others with ever more."""
+    shares = np.linspace(0, 2 * share, x.shape[1])
+    shares[-1] = 1
+    return np.where(rng(seed).random(x.shape) < shares, x, 0).astype(x.dtype)
+
+
+def states(x):
+    """Exact ones; NaN is left out."""
+    return [exact_states(column[~np.isnan(column)][:, None])[0] for column in x.T]
+
+
+def of(*parts):
+    scaler = StandardScaler(with_mean=False)
+    for part in parts:
+        scaler.partial_fit(part)
+    return scaler
+
+
+@pytest.fixture(params=["as it is", "in small pieces"])
+def pieces(request, monkeypatch):
+    """Blocks, tables and long columns also where there is little."""
+    if request.param == "in small pieces":
+        for name, value in {"BLOCK": 100, "TABLE": 256, "LONG": 16}.items():
+            monkeypatch.setattr(ours, name, value)
+
+
+@pytest.mark.parametrize("make", FORMATS)
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i8", "u1"])
+@pytest.mark.usefixtures("pieces")
+def test_statistics_are_exact(make, dtype):
+    x = thinned((normal((5000, 40)) * 5 + 100).astype(dtype), 0.1)
+    scaler = of(getattr(sparse, make)(x))
+    assert_within(scaler.mean_, scaler.var_, states(x))
+    assert scaler.n_samples_seen_ == 5000
+    assert scaler.n_samples_seen_.dtype == np.int64
+
+
+@pytest.mark.parametrize("name", ["offset 1e15", "offset 1e8", "mean 1e6 float32", "first row 1e30"])
+@pytest.mark.parametrize("share", [0.1, 1.0])
+@pytest.mark.usefixtures("pieces")
+def test_hard_sets(name, share):
+    """Columns stored in full, far from zero, among those of few values."""
+    x = thinned(np.concatenate([HARD[name]] * 3, axis=1), share)
+    for make in (sparse.csr_array, sparse.csc_array):
+        whole = of(make(x))
+        stream = of(*(make(part) for part in np.array_split(x, 20)))
+        for scaler in (whole, stream):
+            assert_within(scaler.mean_, scaler.var_, states(x))
+
+
+@pytest.mark.parametrize("make", [sparse.csr_array, sparse.csc_array])
+@pytest.mark.usefixtures("pieces")
+def test_missing_values(make):
+    """NaN that is stored is left out, and is no zero."""
+    x = thinned(normal((3000, 30)), 0.2)
+    x[(x != 0) & (rng(8).random(x.shape) < 0.1)] = np.nan
+    x[:, 5] = np.nan
+    x[7, 5] = 0
+    scaler = of(make(x))
+    assert scaler.n_samples_seen_.tolist() == (~np.isnan(x)).sum(0).tolist()
+    assert_within(scaler.mean_, scaler.var_, states(x))
+    x[0, 0] = np.inf
+    with pytest.raises(ValueError, match=INFINITE):
+        scaler.partial_fit(make(x))
+    with pytest.raises(ValueError, match=INFINITE):
+        scaler.transform(make(x))
+
+
+@pytest.mark.parametrize("form", ["csr", "csc"])
+@pytest.mark.usefixtures("pieces")
+def test_what_is_stored_twice_is_one_value(form):
+    """The sum, as everywhere in SciPy; and zeros that are stored are zeros."""
+    generator = rng(9)
+    rows, columns = generator.integers(0, 50, 4000), generator.integers(0, 20, 4000)
+    x = sparse.coo_array((generator.standard_normal(4000), (rows, columns)), shape=(50, 20))
+    dense = x.toarray()
+    order = np.lexsort((columns, rows) if form == "csr" else (rows, columns))
+    indices = (columns if form == "csr" else rows)[order]
+    indptr = np.r_[0, np.cumsum(np.bincount(rows if form == "csr" else columns))]
+    x = getattr(sparse, f"{form}_array")((x.data[order], indices, indptr), shape=(50, 20))
+    assert x.nnz == 4000
+    kept = x.data.copy()
+    m = sparse_moments(x)
+    np.testing.assert_allclose(m.mean, dense.mean(0), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(m.var(), dense.var(0), rtol=1e-12)
+    np.testing.assert_array_equal(x.data, kept)
+    x.data[:] = 0
+    assert sparse_moments(x).mean.tolist() == [0.0] * 20
+    assert np.unique(sparse_moments(x).n).tolist() == [50]
+
+
+@pytest.mark.parametrize("make", [sparse.csr_array, sparse.csc_array])
+def test_nothing_is_stored(make):
+    m = sparse_moments(make((70, 3)))
+    assert (m.n.tolist(), m.mean.tolist(), m.var().tolist()) == ([70] * 3, [0.0] * 3, [0.0] * 3)
+    assert of(make((70, 3))).scale_.tolist() == [1.0] * 3
+
+
+@pytest.mark.usefixtures("pieces")
+def test_csr_is_read_in_blocks(monkeypatch):
+    """Of whole rows, each once, of about as many values, and at most one block more than needed."""
+    x = sparse.csr_array(thinned(normal((2000, 10)), 0.3))
+    blocks = list(ours.row_blocks(x))
+    assert [start for start, _ in blocks] == [0, *(stop for _, stop in blocks[:-1])]
+    assert blocks[-1][1] == 2000
+    assert list(ours.row_blocks(x.tocsc())) == [(0, 2000)]
+    stored = [x.indptr[stop] - x.indptr[start] for start, stop in blocks]
+    assert len(blocks) == -(-x.nnz // max(ours.BLOCK, 40))
+    assert max(stored) <= max(ours.BLOCK, 40) + 10
+
+
+def test_dense_and_sparse_make_one_stream():
+    """Also by merge; the order of both is free."""
+    x = thinned(normal((400, 6)), 0.3)
+    scaler = of(x[:100], sparse.csr_array(x[100:250]), sparse.csc_array(x[250:]))
+    assert_within(scaler.mean_, scaler.var_, states(x))
+    merged = of(sparse.csr_array(x[100:])).merge(of(x[:100]))
+    assert_within(merged.mean_, merged.var_, states(x))
+    assert merged.n_samples_seen_ == 400
+    assert sparse_moments(sparse.csr_array(x)) + Moments() == sparse_moments(sparse.csr_array(x))
+
+
+@pytest.mark.parametrize("make", FORMATS)
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4"])
+def test_transform(make, dtype):
+    """As scikit-learn: CSR comes out, in place where asked for."""
+    x = getattr(sparse, make)(thinned((normal((300, 5)) * 9).astype(dtype), 0.2))
+    kept = x.copy()
+    ours, theirs = of(x), preprocessing.StandardScaler(with_mean=False).fit(x)
+    got, wanted = ours.transform(x), theirs.transform(x)
+    assert (got.format, got.dtype, type(got)) == (wanted.format, wanted.dtype, type(wanted))
+    np.testing.assert_allclose(got.toarray(), wanted.toarray(), rtol=1e-6)
+    np.testing.assert_allclose(ours.inverse_transform(got).toarray(), x.toarray(), rtol=1e-5)
+    np.testing.assert_array_equal(x.toarray(), kept.toarray())
+    if make.startswith("csr") and dtype != "i4":
+        assert ours.transform(x, copy=False) is x
+        np.testing.assert_array_equal(x.toarray(), got.toarray())
+
+
+@pytest.mark.parametrize("make", FORMATS)
+def test_centering_is_refused(make):
+    x = getattr(sparse, make)(np.eye(3))
+    with pytest.raises(ValueError, match="Cannot center sparse matrices: pass `with_mean=False` instead"):
+        StandardScaler().fit(x)
+    scaler = StandardScaler().fit(np.eye(3))
+    with pytest.raises(ValueError, match="Cannot center sparse matrices: pass `with_mean=False` instead"):
+        scaler.transform(x)
+    with pytest.raises(ValueError, match="Cannot uncenter sparse matrices: pass `with_mean=False` instead"):
+        scaler.inverse_transform(x)
+
+
+MEMORY = """
+import tracemalloc
+import numpy as np
+from scipy.sparse import csr_array
+from bnstream.sklearn.sparse import sparse_moments
+
+n_rows, n_columns, n_stored = 1 << 20, 256, 8       # stored: 96 MiB; dense: 2 GiB
+columns = np.random.default_rng(0).integers(0, n_columns // n_stored, (n_rows, n_stored)) + np.arange(0, n_columns, 32)
+x = csr_array((np.ones(columns.size), columns.ravel().astype("i4"), np.arange(0, columns.size + 1, n_stored)))
+if FORMAT == "csc":
+    x = x.tocsc()
+tracemalloc.start()
+m = sparse_moments(x)
+assert m.mean.sum() == n_stored
+print(x.data.nbytes, tracemalloc.get_traced_memory()[1])
+"""
+
+
+@pytest.mark.parametrize("form", ["csr", "csc"])
+def test_memory(form):
+    stored, peak = map(int, python("-c", MEMORY.replace("FORMAT", repr(form))).stdout.split())
+    assert peak < 0.3 * stored

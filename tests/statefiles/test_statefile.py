@@ -1,0 +1,190 @@
+"""State files: what was saved comes back to the last bit, from older versions, too."""
+
+import json
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.arrays import BFLOAT16, normal
+from support.saved import SAVED, bits, holed, trained
+
+import bnstream
+from bnstream import BatchNorm, Moments
+from bnstream.statefiles import StateError, load, read, save
+
+STATES = Path(__file__).parent / "states"
+SAVE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from support.saved import trained
+from bnstream.statefiles import save
+save(sys.argv[2], trained())
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state"
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_round_trip(name, path):
+    """Every bit, every setting, the names; and again the same file."""
+    state = SAVED[name]()
+    save(path, state)
+    loaded = load(path)
+    assert loaded == state
+    assert type(loaded) is type(state)
+    assert bits(loaded) == bits(state)
+    first = path.read_bytes()
+    save(path, loaded)
+    assert path.read_bytes() == first
+    assert read(path).metadata["completeness"] == "complete"
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_goes_on(name, path):
+    """As one that was never saved."""
+    state = SAVED[name]()
+    save(path, state)
+    loaded = load(path)
+    shape = {"images": (4, 3, 5, 2), "one feature": (9, 1), "columns": (9, 2), "many updates": (9, 2),
+             "empty, named": (2, 9)}.get(name, (9, 3))
+    for one in (state, loaded):
+        if isinstance(one, Moments):
+            one.update(normal(shape, 9))
+        else:
+            one.train()(normal(shape, 9))
+    assert bits(loaded) == bits(state)
+
+
+def test_gradients_are_left_out(path):
+    bn = trained()
+    bn.backward(normal((20, 3)))
+    save(path, bn)
+    assert bn.grad_gamma is not None
+    assert load(path).grad_gamma is load(path).grad_beta is None
+
+
+def test_the_bytes_depend_on_the_state_alone(tmp_path):
+    """Not on the name of the file, the hour or the process."""
+    save(tmp_path / "a", trained())
+    subprocess.run([sys.executable, "-c", SAVE, str(Path(__file__).parents[1]), str(tmp_path / "b.npz")], check=True)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a") as archive:
+        infos = archive.infolist()
+    assert {(info.date_time, info.create_system) for info in infos} == {((1980, 1, 1, 0, 0, 0), 3)}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b.npz"]
+
+
+def test_numpy_reads_it(path):
+    m = holed()
+    save(path, m)
+    arrays = np.load(path, allow_pickle=False)
+    np.testing.assert_array_equal(arrays["n"], m.n)
+    np.testing.assert_array_equal(arrays["m2"], m.m2)
+    assert arrays["mean"][:2].tolist() == m.mean[:2].tolist()
+    assert json.loads(arrays["bnstream.json"])["names"] == list(m.names)
+
+
+def test_metadata(path):
+    """The conventions in words, beside every setting."""
+    save(path, holed())
+    told = read(path).metadata
+    assert told["conventions"]["m2"].startswith("m2 + m2_lo is the sum of squared deviations")
+    del told["conventions"]
+    assert told == {"format": "bnstream", "version": 1, "bnstream": bnstream.__version__, "kind": "moments",
+                    "completeness": "complete", "axis": 0, "nan_policy": "omit", "per_channel": True,
+                    "names": list(holed().names), "shape": [3]}
+    save(path, trained(momentum=None, names=["a", "b", "c"]))
+    told = read(path).metadata
+    assert told["conventions"]["momentum"].startswith("weight of the new batch, as in PyTorch")
+    assert told["settings"] == {
+        "num_features": 3, "eps": 1e-5, "momentum": None, "affine": True, "channel_axis": 1, "dtype": "float32",
+        "running_ddof": 1, "nan_policy": "raise", "renorm": False, "r_max": 3.0, "d_max": 5.0}
+    assert (told["names"], told["training"], told["num_batches_tracked"]) == (["a", "b", "c"], True, 3)
+    assert told["pooled"]["nan_policy"] == "raise"
+
+
+def test_checkpoints(path):
+    """They have the progress, and are nothing that load() takes for a result."""
+    m = Moments().update(np.ones((2, 3)))
+    progress = {"sources": ["a.csv", 0.5, None], "rows": np.int64(7), "done": True}
+    save(path, m, progress=progress)
+    with pytest.raises(ValueError, match=r"state is a checkpoint, .* fit \.\.\. --resume goes on with it") as info:
+        load(path)
+    assert not isinstance(info.value, StateError)
+    file = read(path)
+    assert file.state == m
+    assert file.metadata["completeness"] == "partial"
+    assert file.metadata["progress"] == progress
+    save(path, m, progress={})
+    assert read(path).metadata["completeness"] == "partial"
+
+
+def test_imported(path):
+    save(path, trained(), lacks=["n", "eps"])
+    assert load(path) == trained()
+    assert read(path).metadata["completeness"] == "imported"
+    assert read(path).metadata["lacks"] == ["n", "eps"]
+
+
+@pytest.mark.parametrize(("state", "progress", "message"), [
+    (np.ones(3), None, "expected a Moments or a BatchNorm to save, got ndarray"),
+    (None, None, "got NoneType"),
+    (Moments(), {"at": object()}, "expected what JSON can hold, got object"),
+])
+def test_what_cannot_be_saved(state, progress, message, path):
+    path.write_bytes(b"old")
+    with pytest.raises(TypeError, match=message):
+        save(path, state, progress=progress)
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_bfloat16_without_its_package(path, monkeypatch):
+    save(path, trained(dtype=BFLOAT16))
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(ModuleNotFoundError, match="dtype bfloat16, which needs ml_dtypes; install it with: pip"):
+        load(path)
+
+
+def test_version_1_of_moments():
+    """Its values as states/make.py made them."""
+    m = load(STATES / "moments-1.npz")
+    assert (m.axis, m.nan_policy, m.names, m.shape) == (0, "omit", ("height", "weight"), (2,))
+    assert (m.n.tolist(), m.mean.tolist(), m.m2.tolist()) == ([3, 2], [3.0, 20.0], [14.0, 200.0])
+
+
+def test_version_1_of_a_layer():
+    bn = load(STATES / "batchnorm-1.npz")
+    assert bn.names == ("u", "v")
+    assert bn._settings() == {
+        "num_features": 2, "eps": 0.25, "momentum": 0.5, "affine": True, "channel_axis": -1, "dtype": np.float32,
+        "running_ddof": 0, "nan_policy": "raise", "renorm": False, "r_max": 3.0, "d_max": 5.0}
+    assert (bn.training, bn.num_batches_tracked) == (False, 1)
+    assert (bn.gamma.tolist(), bn.beta.tolist()) == ([2.0, -1.0], [0.5, 0.0])
+    assert bn._running.tolist() == [[1.0, 2.0], [1.0, 2.5], [0.125, 0.125], [0.5, 0.5], [2.0, 4.0], [1.0, 4.0]]
+    assert (bn.pooled.n, bn.pooled.mean.tolist(), bn.pooled.m2.tolist()) == (2, [2.0, 4.0], [2.0, 8.0])
+
+
+def test_names_of_a_layer():
+    bn = BatchNorm(2, names=["a", "b"])
+    assert bn.names == ("a", "b")
+    assert bn == BatchNorm(2)
+    assert bn.copy().names == pickle.loads(pickle.dumps(bn)).names == ("a", "b")
+    for names, error, message in ((["a"], ValueError, "1 names do not fit 2 channels"),
+                                  (["a", "a"], ValueError, "names must differ, got 'a' twice"),
+                                  ("ab", TypeError, "names must be a sequence of str, got the str 'ab'"),
+                                  ([1, 2], TypeError, "names must be of str, got 1 of type int")):
+        with pytest.raises(error, match=message):
+            bn.names = names
+        with pytest.raises(error, match=message):
+            BatchNorm(2, names=names)
+    assert bn.names == ("a", "b")
+    bn.names = None
+    assert bn.names is BatchNorm(2).names is None

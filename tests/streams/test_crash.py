@@ -1,0 +1,150 @@
+"""A pass that is killed at any moment and resumed gives the bytes of one that is not; an output is whole or absent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import bnstream
+from bnstream.statefiles import read
+from bnstream.streams.sources import arrays
+
+pytest.importorskip("typer")
+if os.name == "nt":
+    pytest.skip("there is no SIGKILL", allow_module_level=True)
+
+KILLS = 20
+# The command as it is, but for a line after each piece, by which a test knows how far it is.
+COMMAND = """
+from bnstream import cli
+from bnstream.streams import applying
+from bnstream.streams import fitting
+from bnstream.streams.sources import arrays
+arrays.CHUNK_BYTES = arrays.PIECE_BYTES = 1 << 12
+parts_of = fitting.parts_of
+def told(*arguments):
+    for part in parts_of(*arguments):
+        print(end=".", flush=True)
+        yield part
+fitting.parts_of = applying.parts_of = told
+cli.main()
+"""
+N_PIECES = 200
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """As many pieces as there are dots at the end."""
+    monkeypatch.setattr(arrays, "CHUNK_BYTES", 1 << 12)
+    monkeypatch.setattr(arrays, "PIECE_BYTES", 1 << 12)
+    path = tmp_path / "data.npy"
+    np.save(path, np.random.default_rng(0).normal(1e6, 1.0, (N_PIECES * 128, 4)))
+    return path
+
+
+def start(*arguments):
+    command = [sys.executable, "-c", COMMAND, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def kill_after(process, n_dots, delay):
+    """Whether it was killed before its end, after so many pieces and a moment more."""
+    while n_dots and process.stdout.read(1):
+        n_dots -= 1
+    time.sleep(delay)       # not for anything to happen: the moment of the kill is to be any
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+def test_fit_is_killed_and_resumed(data, tmp_path):
+    whole, out = tmp_path / "whole.npz", tmp_path / "out.npz"
+    bnstream.fit(data, whole)
+    rng = np.random.default_rng(1)
+    n_killed = 0
+    for _ in range(KILLS):
+        process = start("fit", data, "-o", out, "--checkpoint-every", "0", "--resume")
+        killed = kill_after(process, int(rng.integers(0, N_PIECES // 8)), rng.exponential(0.002))
+        n_killed += killed
+        assert not killed or not out.exists()
+        if not killed:      # done before the kill: from the beginning again
+            out.unlink()
+    checkpoint = tmp_path / "out.npz.checkpoint"
+    assert n_killed >= KILLS // 2
+    assert checkpoint.exists()
+    process = start("fit", data, "-o", out, "--resume")
+    dots, message = process.communicate()
+    assert process.returncode == 0, message
+    assert 0 < len(dots) < N_PIECES
+    assert not checkpoint.exists()
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_apply_is_killed(data, tmp_path):
+    """No output, or the whole of it; what is left of the others is hidden and named part."""
+    stats, out = tmp_path / "stats.npz", tmp_path / "y.npy"
+    bnstream.fit(data, stats)
+    bnstream.apply(stats, data, tmp_path / "whole.npy")
+    for n_dots in (0, 1, N_PIECES // 2, N_PIECES - 1, N_PIECES):
+        killed = kill_after(start("apply", stats, data, "-o", out), n_dots, 0)
+        assert out.exists() or killed
+        if out.exists():
+            assert out.read_bytes() == (tmp_path / "whole.npy").read_bytes()
+            out.unlink()
+    left = {path.suffix for path in tmp_path.iterdir() if path.name.startswith(".")}
+    assert left <= {".part"}
+
+
+@pytest.mark.parametrize("progress", [
+    {}, {"at": [0, 128]}, {"n_rows": 128}, {"at": [0], "n_rows": 128}, {"at": 0, "n_rows": 128},
+    {"at": [1, 0], "n_rows": 128}, {"at": [-1, 0], "n_rows": 128}, {"at": [0, -1], "n_rows": 128},
+    {"at": [0, 128], "n_rows": -1}, {"at": [0, 0.5], "n_rows": 128}, {"at": [0, 128], "n_rows": "many"},
+], ids=str)
+def test_checkpoint_without_a_place_is_refused(data, tmp_path, progress):
+    checkpoint = tmp_path / "out.npz.checkpoint"
+
+    def stop(now):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bnstream.fit(data, tmp_path / "out.npz", progress=stop)
+    file = read(checkpoint)
+    plan = {key: value for key, value in file.metadata["progress"].items() if key not in ("at", "n_rows")}
+    bnstream.save(checkpoint, file.state, progress={**plan, **progress})
+    before = checkpoint.read_bytes()
+    with pytest.raises(bnstream.SourceError, match=r"checkpoint does not say where the pass was, but at=.*, n_rows=.*; "
+                                                   "delete it to begin anew"):
+        bnstream.fit(data, tmp_path / "out.npz", resume=True)
+    assert checkpoint.read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_interrupt(data, tmp_path, number):
+    """Ctrl-C leaves a checkpoint, and says how to go on."""
+    out = tmp_path / "out.npz"
+    process = start("fit", data, "-o", out)
+    process.stdout.read(10)
+    process.send_signal(number)
+    _, message = process.communicate()
+    assert process.returncode == 130, message
+    assert b"--resume" in message
+    assert b"Traceback" not in message
+    assert not out.exists()
+    assert bnstream.fit(data, out, resume=True) == bnstream.fit(data)
+    assert not (tmp_path / "out.npz.checkpoint").exists()
+
+
+def test_interrupt_of_apply(data, tmp_path):
+    out = tmp_path / "y.npy"
+    bnstream.fit(data, tmp_path / "stats.npz")
+    process = start("apply", tmp_path / "stats.npz", data, "-o", out)
+    process.stdout.read(10)
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate()
+    assert process.returncode == 130, message
+    assert b"is as it was" in message
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part" or path == out] == []

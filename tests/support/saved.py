@@ -1,0 +1,69 @@
+"""States of every kind, for the tests of state files, and how to compare them."""
+
+import numpy as np
+from support.arrays import BFLOAT16, normal
+
+from bnstream import BatchNorm, Moments
+
+
+def bits(state):
+    """All that a state is; a layer's last x and its gradients are no part of it."""
+    if isinstance(state, Moments):
+        axis, policy, per_channel, rows, names = state.__reduce__()[1]
+        return repr((axis, policy, bool(per_channel), names)), None if rows is None else (rows.shape, rows.tobytes())
+    values = {**state.__getstate__(), "grad_gamma": None, "grad_beta": None}
+    return {name: bits(value) if isinstance(value, Moments) else
+            (value.dtype, value.tobytes()) if isinstance(value, np.ndarray) else repr(value)
+            for name, value in values.items()}
+
+
+def holed():
+    x = normal((30, 3))
+    x[normal((30, 3), 1) > 0.5] = np.nan
+    x[:, 2] = np.nan
+    return Moments(nan_policy="omit", names=["a", "", "\u00e9\udc80\n"]).update(x)
+
+
+def trained(n=3, **options):
+    bn = BatchNorm(n, **options)
+    if bn.affine:
+        bn.gamma, bn.beta = np.arange(n) - 1.3, np.arange(n) / 7
+    for i in range(3):
+        bn(normal((20, n), i) * (i + 1) + i)
+    return bn
+
+
+def recalibrated():
+    bn = trained(track_pooled=True)
+    bn.recalibrate(Moments((0, 2), names=["x", "y", "z"]).update(normal((5, 3, 4))))
+    return bn.eval()
+
+
+def set_estimates(bn):
+    bn.running_mean, bn.running_var = [np.nan, 1, -np.inf], [0, np.nan, np.inf]
+    return bn
+
+
+SAVED = {
+    "empty": lambda: Moments(),
+    "empty, named": lambda: Moments(-1, names=["a", "b"]),
+    "one channel": lambda: Moments(None).update(normal((7, 2))),
+    "columns": lambda: Moments(names=["a", "b"]).update(normal((7, 2))),
+    "many updates": lambda: Moments().update(normal((7, 2)) + 1e15).update(normal((70, 2), 1) / 3),
+    "images": lambda: Moments((0, -1), nan_policy="propagate").update(normal((4, 3, 5, 2))),
+    "holes": holed,
+    "NaN and inf": lambda: Moments(nan_policy="propagate").update([[np.nan, np.inf, 1e200], [1.0, 2.0, -1e200]]),
+    "merged": lambda: Moments().update(np.ones((2, 3))).merge(holed()),
+    "new layer": lambda: BatchNorm(3),
+    "layer": trained,
+    "named layer": lambda: trained(names=["a", "b", "c"], channel_axis=-1).eval(),
+    "one feature": lambda: trained(1, dtype="float64"),
+    "momentum=None": lambda: trained(momentum=None),
+    "pooled": lambda: trained(track_pooled=True, running_ddof=0),
+    "pooled, omit": lambda: trained(track_pooled=True, nan_policy="omit", dtype="float16"),
+    "no affine": lambda: trained(affine=False, running_ddof=0.5),
+    "bfloat16": lambda: trained(dtype=BFLOAT16, eps=0.1),
+    "renorm": lambda: trained(renorm=True, r_max=float("inf"), d_max=2),
+    "recalibrated": recalibrated,
+    "set from outside": lambda: set_estimates(BatchNorm(3, nan_policy="propagate")),
+}
