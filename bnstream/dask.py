@@ -19,9 +19,9 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core import functional
+from bnstream.core.affine import Affine
 from bnstream.core.batchnorm import BatchNorm
-from bnstream.core.moments import Moments, _restore, _state_of
-from bnstream.streams.applying import Affine
+from bnstream.core.moments import Moments, moments_from, rows_of
 
 try:
     from dask.array import Array, map_blocks
@@ -163,12 +163,12 @@ def merge(parts: Sequence[Moments]) -> Moments:
 
 def side_by_side(parts: Sequence[Moments], grid: Sequence[int], names: Sequence[str] | None) -> Moments:
     """The moments of blocks of channels as those of all channels; in the order of a grid of blocks."""
-    states = [_state_of(part) for part in parts]
+    states = [rows_of(part) for part in parts]
     for axis in reversed(range(len(grid))):
         n = grid[axis]
         rows = [[state for state in states[i:i + n] if state is not None] for i in range(0, len(states), n)]
         states = [np.concatenate(row, axis + 1) if row else None for row in rows]      # None: no channels, or no data
-    return _restore(parts[0].axis, parts[0].nan_policy, parts[0].nan_policy == "omit", states[0], names)
+    return moments_from(states[0], parts[0].axis, parts[0].nan_policy, names)
 
 
 def kept_axes(axis: Any, ndim: int) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ import typer
 
 import bnstream
 from bnstream.cli.exits import INTERRUPTED
-from bnstream.core.html import channel_label, counted
+from bnstream.core.labels import channel_label, counted
 
 if TYPE_CHECKING:
     from bnstream.streams.fitting import Progress

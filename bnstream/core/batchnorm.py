@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bnstream.core.diagnosis import Diagnosis
-from bnstream.core.dlpack import as_numpy
+from bnstream.core.dlpack import as_numpy, detached
+from bnstream.core.dtypes import floating, is_floating, is_real
 from bnstream.core.forward import Forward, batch_statistics, infer, move, standardize
 from bnstream.core.late import late
-from bnstream.core.moments import Moments, _restore, _state_of
+from bnstream.core.moments import Moments, moments_from, rows_of
+from bnstream.core.rows import ROWS
 
 if TYPE_CHECKING:
     pass
@@ -132,9 +134,7 @@ class BatchNorm:
         if self.num_features < 1:
             raise ValueError(f"num_features must be at least 1, got {num_features}")
         self.channel_axis = operator.index(channel_axis)
-        self.dtype = np.dtype(dtype)
-        if self.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
-            raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {self.dtype}")
+        self.dtype = floating(dtype)
         self.eps, self.momentum, self.running_ddof = eps, momentum, running_ddof
         self.affine, self.renorm, self.r_max, self.d_max = bool(affine), bool(renorm), r_max, d_max
         pooled = Moments(nan_policy=nan_policy)
@@ -153,8 +153,8 @@ class BatchNorm:
     # Parameters and estimates are checked once, where they are set, and not at each call.
 
     def _checked(self, name: str, values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
-        new = np.asarray(_plain(values))
-        if not _is_real(new):
+        new = detached(values)
+        if not is_real(new.dtype):
             raise TypeError(f"{name} must be of real numbers, got dtype {new.dtype}")
         if new.shape != (self.num_features,):
             raise ValueError(f"{name} must have shape ({self.num_features},), got {new.shape}")
@@ -406,7 +406,7 @@ class BatchNorm:
 
     def _pool(self, pooled: Moments, forward: Forward) -> None:
         """A batch into the pooled statistics."""
-        pooled.merge(_restore(0, self.nan_policy, self.nan_policy == "omit", forward.statistics()[:5]))
+        pooled.merge(moments_from(forward.statistics()[:len(ROWS)], nan_policy=self.nan_policy))
         seen = None
         while self._momentum is None and seen != pooled:    # a batch of another thread may come in between
             seen = pooled.copy()
@@ -507,8 +507,8 @@ class BatchNorm:
         --------
         >>> import numpy as np, bnstream
         >>> bn = bnstream.BatchNorm(1, running_ddof=0)
-        >>> bn.recalibrate([np.array([[1.0], [2.0]]), np.array([[6.0]])]).n
-        3
+        >>> bn.recalibrate([np.array([[1.0], [2.0]]), np.array([[6.0]])]).n.tolist()
+        [3]
         >>> bn.running_mean.tolist(), bn.running_var.round(4).tolist()
         ([3.0], [4.6667])
         """
@@ -581,10 +581,10 @@ class BatchNorm:
         >>> weight.tolist(), bias.tolist()
         ([[3.0, 4.0]], [1.0])
         """
-        w = np.asarray(_plain(weight))
-        if not _is_real(w):
+        w = detached(weight)
+        if not is_real(w.dtype):
             raise TypeError(f"weight must be of real numbers, got dtype {w.dtype}")
-        dtype = w.dtype if w.dtype.kind == "f" or w.dtype.name == "bfloat16" else np.dtype(np.float32)
+        dtype = w.dtype if is_floating(w.dtype) else np.dtype(np.float32)
         if not -w.ndim <= channel_axis < w.ndim or w.shape[channel_axis] != self.num_features:
             raise ValueError(f"weight must have {self.num_features} output channels along axis {channel_axis}, got "
                              f"shape {w.shape}; channel_axis says which axis holds them")
@@ -658,7 +658,7 @@ class BatchNorm:
         state["running_mean"], state["running_var"] = self._running[0].copy(), self._running[1].copy()
         state["num_batches_tracked"] = np.array(self.num_batches_tracked, np.int64)
         if self.pooled is not None:
-            rows = _state_of(self.pooled)
+            rows = rows_of(self.pooled)
             state["pooled"] = np.zeros((5, self.num_features)) if rows is None else rows
         return state
 
@@ -687,13 +687,13 @@ class BatchNorm:
         shapes["num_batches_tracked"] = ()
         if self.affine:
             shapes |= dict.fromkeys(("weight", "bias"), (self.num_features,))
-        given = {name: np.asarray(_plain(values)) for name, values in state.items()}
+        given = {name: detached(values) for name, values in state.items()}
         rows = given.pop("pooled", None)
         if given.keys() != shapes.keys():
             raise ValueError(f"expected {sorted(shapes)} in the state, got {sorted(state)}; make the layer with "
                              "affine=True for one with weight and bias, without for one that lacks them")
         for name, values in given.items():
-            if values.shape != shapes[name] or not _is_real(values):
+            if values.shape != shapes[name] or not is_real(values.dtype):
                 raise ValueError(f"{name} must be numbers of shape {shapes[name]}, got {values.dtype}, {values.shape}")
         if (given["running_var"] < 0).any():
             raise ValueError(f"running_var must not be negative, got {given['running_var'].min()}")
@@ -714,7 +714,7 @@ class BatchNorm:
         if not count:
             self._running[2:4] = [[0.0], [1.0]]
         if self.pooled is not None and rows is not None and rows[0].any():
-            self.pooled = _restore(0, self.nan_policy, self.nan_policy == "omit", rows)
+            self.pooled = moments_from(rows, nan_policy=self.nan_policy)
 
     def copy(self) -> Self:
         """An independent layer with the same parameters and estimates, in the same mode.
@@ -781,15 +781,3 @@ class BatchNorm:
     to_linen: Callable[..., tuple[Any, dict[str, Any]]] = late("bnstream.exchange.flax", "to_linen")
     from_onnx: Callable[..., BatchNorm] = late("bnstream.exchange.onnx", "from_onnx", static=True)
     to_onnx: Callable[..., Any] = late("bnstream.exchange.onnx", "to_onnx")
-
-
-def _plain(values: Any) -> Any:
-    """An array, or what becomes one, of a tensor that may be of another device, need gradients, or be bfloat16."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        return values.double().numpy() if values.is_floating_point() else values.numpy()
-    return values
-
-
-def _is_real(values: NDArray[Any]) -> bool:
-    return values.dtype.kind in "fiub" or values.dtype.name == "bfloat16"

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bnstream.core.dtypes import bfloat16
+
 HOST = {1, 3, 11, 13}       # DLPack's kDLCPU, and what a GPU shares with it: kDLCUDAHost, kDLROCMHost, kDLCUDAManaged
 DEVICES = {2: "CUDA", 8: "Metal", 10: "ROCm", 14: "oneAPI"}
 
@@ -33,11 +35,9 @@ def as_numpy(x: Any) -> NDArray[Any]:
     return np.asanyarray(x)
 
 
-def bfloat16(of: str) -> Any:
-    """The dtype, of something that needs it."""
-    try:
-        import ml_dtypes
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{of} has dtype bfloat16, which needs ml_dtypes; install it with: pip install "
-                                  "ml_dtypes", name=error.name) from error
-    return ml_dtypes.bfloat16
+def detached(values: Any) -> NDArray[Any]:
+    """Parameters as an array: those of a tensor are copied from any device, without its gradient."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.double().numpy() if values.is_floating_point() else values.numpy()
+    return np.asarray(values)

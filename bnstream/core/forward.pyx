@@ -20,6 +20,7 @@ from bnstream.core.view cimport (
 )
 
 from bnstream._kernels import capsule
+from bnstream.core.dtypes import is_real
 
 cnp.import_array()
 
@@ -48,7 +49,7 @@ cdef ndarray doubles(object values, str name):
         a = as_array(values)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
-    if a.dtype.kind not in "fiub" and a.dtype.name != "bfloat16":
+    if not is_real(a.dtype):
         raise TypeError(f"{name} must be of real numbers, got dtype {a.dtype}")
     return np.ascontiguousarray(a, np.float64) if a.ndim else a.astype(np.float64)
 

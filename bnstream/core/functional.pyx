@@ -14,6 +14,7 @@ from bnstream.core.view cimport (
 )
 
 from bnstream._kernels import capsule
+from bnstream.core.dtypes import floating as floating_dtype
 
 cnp.import_array()
 
@@ -26,10 +27,7 @@ cdef inline bint floating(Element element) noexcept:
 
 cdef int asked_element(object dtype) except -1:
     """The `Element` of a dtype that the caller asks for."""
-    given = np.dtype(dtype)
-    if given.name not in ("float16", "bfloat16", "float32", "float64"):
-        raise TypeError(f"dtype must be float16, bfloat16, float32 or float64, got {given}")
-    return element_of(np.empty(0, given))
+    return element_of(np.empty(0, floating_dtype(dtype)))
 
 
 cdef ndarray empty_result(ndarray a, unsigned long long axes, bint keepdims, Element element, object dtype):

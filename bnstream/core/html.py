@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bnstream.core.labels import channel_label, counted
+
 if TYPE_CHECKING:
     from bnstream.core.batchnorm import BatchNorm
     from bnstream.core.moments import Moments
 
 ROWS = 20       # of a table; of more channels the first and the last
-
-
-def channel_label(i: int, shape: tuple[int, ...], names: Sequence[str] | None) -> str:
-    """The name of the i-th channel, or its index, as in an array of the shape of the channels."""
-    return str(names[i]) if names is not None else ", ".join(map(str, np.unravel_index(i, shape))) or "0"
 
 
 def moments_html(m: Moments) -> str:
@@ -80,11 +77,6 @@ def batchnorm_html(bn: BatchNorm) -> str:
     caption = (f"BatchNorm: {counted(bn.num_features)}; {mode}, {bn.num_batches_tracked:,} batches, "
                f"momentum={bn.momentum}, eps={bn.eps}, running_ddof={bn.running_ddof}, dtype={bn.dtype.name}")
     return _table(caption, columns, (bn.num_features,), bn.names)
-
-
-def counted(n_channels: int) -> str:
-    """The number, and the word."""
-    return f"{n_channels:,} channel{'s' * (n_channels != 1)}"
 
 
 def _table(

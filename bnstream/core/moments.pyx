@@ -26,10 +26,9 @@ cnp.import_array()
 
 cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
 cdef enum:
-    ROWS = 5                    # of a state as the kernels have it: n, mean, mean_lo, m2, m2_lo
-    REST = 5                    # with weights: what rounding left of their sum, n ...
-    SQUARES = 6                 # ... and the sum of their squares
-    ALL_ROWS = 7
+    N, MEAN, MEAN_LO, M2, M2_LO, N_LO, SQUARES      # as `rows` names them; the last two where there were weights
+    STATE_ROWS = 5
+    WEIGHTED_ROWS = 7
 
 
 cdef tuple require_names(object names):
@@ -62,11 +61,12 @@ cdef class Moments:
 
     Attributes
     ----------
-    n : int or ndarray of int64
-        Values per channel so far; under ``nan_policy="omit"``, and after a merge with such an object, an array of the
-        shape of the channels. Once there were weights their sum, in float64.
-    effective_n : float or ndarray of float64
-        How many values of equal weight would tell as much: ``n**2 / sum(weights**2)`` [3]_; n without weights.
+    n : ndarray of int64 or float64
+        The number of values of each channel, of the shape of the channels: int64, or float64 and the sum of the weights
+        once there were weights.
+    effective_n : ndarray of float64
+        How many values of equal weight would give the same precision: ``n**2 / sum(weights**2)`` [3]_, of the shape of
+        the channels. Without weights it equals n.
     mean, m2 : ndarray of float64
         Mean and sum of squared deviations, of the shape of the channels; new arrays. The mean of nothing is NaN.
     shape : tuple of int or None
@@ -104,8 +104,8 @@ cdef class Moments:
     >>> m = bnstream.Moments()
     >>> for batch in np.arange(12.0).reshape(3, 2, 2):
     ...     _ = m.update(batch)
-    >>> m.n, m.mean.tolist(), m.var(ddof=1).tolist()
-    (6, [5.0, 6.0], [14.0, 14.0])
+    >>> m.n.tolist(), m.mean.tolist(), m.var(ddof=1).tolist()
+    ([6, 6], [5.0, 6.0], [14.0, 14.0])
     """
 
     cdef readonly object axis
@@ -113,15 +113,13 @@ cdef class Moments:
     cdef readonly tuple shape
     cdef tuple _names
     cdef Py_ssize_t size        # channels
-    cdef ndarray state          # (ALL_ROWS, padded channels)
+    cdef ndarray state          # (WEIGHTED_ROWS, padded channels)
     cdef Policy policy
-    cdef bint per_channel       # n may differ from channel to channel
     cdef bint weighted          # the rows after the first five hold something
 
     def __init__(self, axis=0, *, nan_policy="raise", names=None):
         batch_axes(axis, 64)
         self.policy = policy_of(nan_policy)
-        self.per_channel = self.policy == OMIT
         if isinstance(axis, (tuple, list)):
             self.axis = tuple([operator.index(entry) for entry in axis])
         else:
@@ -190,7 +188,7 @@ cdef class Moments:
         cdef Py_ssize_t c
         cdef int threads = threads_for(n_bytes, n_threads)
         cdef int failed, i
-        cdef double small[(ROWS + 1) * 64]
+        cdef double small[(STATE_ROWS + 1) * 64]
         cdef double *part = small
         cdef double *squares = NULL
         make_view(&view, axes, a, None, None, given)
@@ -201,8 +199,8 @@ cdef class Moments:
         sink.pitch = padded(view.n_channels)
         if sink.pitch > 64:
             part = NULL
-            if sink.pitch <= PY_SSIZE_T_MAX // <Py_ssize_t> ((ROWS + 1) * sizeof(double)):
-                part = <double *> malloc((ROWS + 1) * sink.pitch * sizeof(double))
+            if sink.pitch <= PY_SSIZE_T_MAX // <Py_ssize_t> ((STATE_ROWS + 1) * sizeof(double)):
+                part = <double *> malloc((STATE_ROWS + 1) * sink.pitch * sizeof(double))
             if part == NULL:
                 raise MemoryError(f"no memory for the state of {view.n_channels} channels")
         sink.state = part
@@ -217,9 +215,9 @@ cdef class Moments:
             if self.policy == RAISE:
                 self.require_finite_part(a, axes, &sink, view.n_channels)
             if weights is not None:
-                squares = part + ROWS * sink.pitch
+                squares = part + STATE_ROWS * sink.pitch
                 self.square(a, axes, given, part, squares, view.n_channels, threads)
-            for i in range(ROWS + (squares != NULL)):   # the kernels fill the padding only of whole states
+            for i in range(STATE_ROWS + (squares != NULL)):   # the kernels fill the padding only of whole states
                 for c in range(view.n_channels, sink.pitch):
                     part[i * sink.pitch + c] = 0
             self.take_in(part, sink.pitch, kept_shape(a, axes, False) if shape is None else shape, NULL, squares)
@@ -245,7 +243,7 @@ cdef class Moments:
         squared = np.square(weights)
         make_view(&view, axes, a, None, None, squared)
         sink.pitch = padded(n_channels)
-        part = np.empty((ROWS, sink.pitch))
+        part = np.empty((STATE_ROWS, sink.pitch))
         sink.state = <double *> cnp.PyArray_DATA(part)
         with nogil:
             failed = kernels.accumulate(&view, &sink, True, threads)
@@ -277,7 +275,7 @@ cdef class Moments:
                                  Py_ssize_t n_channels) except -1:
         cdef Py_ssize_t c
         cdef ndarray mean
-        cdef const double *means = part.state + part.pitch
+        cdef const double *means = part.state + MEAN * part.pitch
         for c in range(n_channels):
             if means[c] - means[c] != 0:
                 mean = np.empty(kept_shape(a, axes, False))
@@ -292,7 +290,7 @@ cdef class Moments:
         cdef double *state
         cdef Py_ssize_t size, c
         if self.state is None:
-            fresh = np.zeros((ALL_ROWS, pitch))
+            fresh = np.zeros((WEIGHTED_ROWS, pitch))
             size = math.prod(shape)
             if self.state is None:      # allocating may have let another thread come first; from here on nothing can
                 self.state = fresh
@@ -306,15 +304,15 @@ cdef class Moments:
             self.weighted = True
         if self.weighted:
             for c in range(pitch):
-                state[REST * pitch + c] += rest[c] if rest != NULL else 0
+                state[N_LO * pitch + c] += rest[c] if rest != NULL else 0
                 state[SQUARES * pitch + c] += squares[c] if squares != NULL else part[c]
-        kernels.merge(state, pitch, state + REST * pitch if self.weighted else NULL, part, pitch, pitch)
+        kernels.merge(state, pitch, state + N_LO * pitch if self.weighted else NULL, part, pitch, pitch)
         return 0
 
     cdef ndarray snapshot(self):
-        """The state of one moment, (ALL_ROWS, *shape), copied under the GIL, which NumPy's own copy would let go."""
+        """The state of one moment, (WEIGHTED_ROWS, *shape), copied under the GIL, which NumPy's own copy would let go."""
         cdef tuple shape = () if self.shape is None else self.shape
-        cdef ndarray rows = np.zeros((ALL_ROWS, *shape))
+        cdef ndarray rows = np.zeros((WEIGHTED_ROWS, *shape))
         cdef Py_ssize_t i, size = self.size, n_bytes = size * sizeof(double)
         cdef char *out = <char *> cnp.PyArray_DATA(rows)
         cdef const char *state
@@ -323,7 +321,7 @@ cdef class Moments:
         if self.shape is not shape:     # a first batch has come while rows was made
             return self.snapshot()
         state = <const char *> cnp.PyArray_DATA(self.state)
-        for i in range(ALL_ROWS):
+        for i in range(WEIGHTED_ROWS):
             memcpy(out + i * n_bytes, state + i * cnp.PyArray_STRIDE(self.state, 0), n_bytes)
         if not self.weighted:
             memcpy(out + SQUARES * n_bytes, state, n_bytes)
@@ -370,7 +368,6 @@ cdef class Moments:
                              "Moments")
         if them.state is None:
             self.names = names
-            self.per_channel = self.per_channel or them.per_channel
             return self
         shape = self.shape if names is None else (len(names),)
         if shape is not None and shape != them.shape:
@@ -379,9 +376,8 @@ cdef class Moments:
             them = self.copy()
         part = <const double *> cnp.PyArray_DATA(them.state)
         pitch = them.state.shape[1]
-        self.take_in(part, pitch, them.shape, part + REST * pitch if them.weighted else NULL,
+        self.take_in(part, pitch, them.shape, part + N_LO * pitch if them.weighted else NULL,
                      part + SQUARES * pitch if them.weighted else NULL)
-        self.per_channel = self.per_channel or them.per_channel
         self._names = names
         return self
 
@@ -395,20 +391,13 @@ cdef class Moments:
 
     @property
     def n(self):
-        return self.count(self.snapshot()[0], np.float64 if self.weighted else np.int64)
+        return self.snapshot()[N].astype(np.float64 if self.weighted else np.int64)[()]
 
     @property
     def effective_n(self):
         rows = self.snapshot()
         squares = np.where(rows[SQUARES] > 0, rows[SQUARES], 1)
-        return self.count(rows[0] / squares * rows[0], np.float64)
-
-    cdef object count(self, row, dtype):
-        """A count of each channel, or one where all have the same."""
-        row = np.asarray(row, dtype)
-        if self.per_channel:
-            return row[()]
-        return row.flat[0].item() if row.size else dtype(0).item()
+        return (rows[N] / squares * rows[N])[()]
 
     @property
     def mean(self):
@@ -430,14 +419,14 @@ cdef class Moments:
             n = state[c]
             if variance:
                 lost = ddof * (state[SQUARES * pitch + c] / n if self.weighted and n > 0 else 1)
-                to[c] = state[3 * pitch + c] / (n - lost) if n > lost and n > 0 else NAN
+                to[c] = state[M2 * pitch + c] / (n - lost) if n > lost and n > 0 else NAN
             else:
-                to[c] = state[pitch + c] if n > 0 else NAN
+                to[c] = state[MEAN * pitch + c] if n > 0 else NAN
         return out if out.ndim else out[()]
 
     @property
     def m2(self):
-        return self.snapshot()[3]
+        return self.snapshot()[M2]
 
     def var(self, double ddof=0):
         """The variance of every channel: ``m2 / (n - ddof)``; with weights ``m2 / (n - ddof * n / effective_n)``.
@@ -495,7 +484,7 @@ cdef class Moments:
         >>> m.copy() == m
         True
         """
-        return _restore(*self.__reduce__()[1])
+        return moments_from(rows_of(self), self.axis, self.nan_policy, self._names)
 
     __copy__ = copy
 
@@ -513,8 +502,7 @@ cdef class Moments:
     __hash__ = None
 
     def __reduce__(self):
-        state = None if self.shape is None else self.snapshot()[:ALL_ROWS if self.weighted else ROWS]
-        return _restore, (self.axis, self.nan_policy, self.per_channel, state, self._names)
+        return moments_from, (rows_of(self), self.axis, self.nan_policy, self._names)
 
     plot = late("bnstream.plots", "plot_moments")
     _repr_html_ = late("bnstream.core.html", "moments_html")
@@ -525,29 +513,42 @@ cdef class Moments:
         if now.shape is None:
             return f"{head}: empty"
         lines = [f"{head}: channels {now.shape}"]
-        for name, values in (("n", now.n), ("mean", now.mean), ("std", now.std())):
+        n = now.n if now.n.size and (now.n != now.n.flat[0]).any() else now.n.ravel()[:1].squeeze()
+        for name, values in (("n", n), ("mean", now.mean), ("std", now.std())):
             text = np.array2string(np.asarray(values), threshold=8, edgeitems=3, prefix="  mean ")
             lines.append(f"  {name:<4} {text}")
         return "\n".join(lines)
 
 
-def _state_of(Moments m):
-    """Rows of float64, of the shape of the channels: n, mean, mean_lo, m2, m2_lo, and with weights n_lo and the sums of
-    squared weights; None of an empty object. With `_restore` the way to all that is not public."""
-    return m.__reduce__()[1][3]
+def rows_of(Moments m):
+    """The state of a `Moments`, of one moment whatever other threads do.
+
+    Returns
+    -------
+    ndarray of float64 or None
+        Of shape (5, *channels), its rows named by `rows.ROWS`; (7, *channels), named by `rows.WEIGHTED_ROWS`, once
+        there were weights. None before the first batch.
+    """
+    return None if m.shape is None else m.snapshot()[:WEIGHTED_ROWS if m.weighted else STATE_ROWS]
 
 
-def _restore(axis, nan_policy, per_channel, state, names=None):
-    """What pickle and copy call; state is that of `_state_of`."""
+def moments_from(rows, axis=0, nan_policy="raise", names=None):
+    """A `Moments` with the given state: the inverse of `rows_of`. Its values are not checked.
+
+    Raises
+    ------
+    ValueError
+        If `rows` are not 5 or 7 rows of float64.
+    """
     cdef Moments m = Moments(axis, nan_policy=nan_policy)
-    m.per_channel = per_channel
-    if state is not None:
-        if state.dtype != np.float64 or len(state) not in (ROWS, ALL_ROWS):
-            raise ValueError(f"expected a state of 5 or 7 rows of float64, got shape {state.shape} of {state.dtype}")
-        m.shape = state.shape[1:]
+    if rows is not None:
+        if rows.dtype != np.float64 or len(rows) not in (STATE_ROWS, WEIGHTED_ROWS):
+            raise ValueError(f"expected a state of {STATE_ROWS} or {WEIGHTED_ROWS} rows of float64, got shape "
+                             f"{rows.shape} of {rows.dtype}")
+        m.shape = rows.shape[1:]
         m.size = math.prod(m.shape)
-        m.weighted = len(state) == ALL_ROWS
-        m.state = np.zeros((ALL_ROWS, padded(m.size)))
-        m.state[:len(state), :m.size] = state.reshape(len(state), m.size)
+        m.weighted = len(rows) == WEIGHTED_ROWS
+        m.state = np.zeros((WEIGHTED_ROWS, padded(m.size)))
+        m.state[:len(rows), :m.size] = rows.reshape(len(rows), m.size)
     m.names = names
     return m

@@ -5,6 +5,8 @@ import numpy as np
 cimport numpy as cnp
 from numpy cimport ndarray
 
+from bnstream.core.dtypes import is_floating
+
 cnp.import_array()
 
 cdef extern from "numpy/arrayobject.h":
@@ -14,7 +16,7 @@ cdef extern from "numpy/arrayobject.h":
 cdef object result_dtype(ndarray x):
     """The dtype of what is made of x: its floating dtype, else float32."""
     dtype = x.dtype
-    return dtype.newbyteorder("=") if dtype.kind == "f" or dtype.name == "bfloat16" else np.dtype(np.float32)
+    return dtype.newbyteorder("=") if is_floating(dtype) else np.dtype(np.float32)
 
 
 cdef inline bint is_native_float(ndarray x) noexcept:

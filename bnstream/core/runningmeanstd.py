@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bnstream.core.dlpack import as_numpy
-from bnstream.core.moments import Moments, _restore, _state_of
+from bnstream.core.moments import Moments, moments_from, rows_of
+from bnstream.core.rows import M2, MEAN, N_LO, ROWS, WEIGHTED_ROWS, N
 
 
 class RunningMeanStd:
@@ -73,10 +74,10 @@ class RunningMeanStd:
 
     def _exact(self) -> Any:
         """count, mean and variance, as rows 0, 1 and 3."""
-        rows: Any = _state_of(self._moments)        # of one moment, whatever other threads do
+        rows: Any = rows_of(self._moments)        # of one moment, whatever other threads do
         if rows is None:
             return self._start
-        rows[3] /= rows[0]
+        rows[M2] /= rows[N]
         return rows
 
     def _rounded(self) -> list[Any]:
@@ -84,7 +85,7 @@ class RunningMeanStd:
         if not told:
             rows = self._exact().astype(self._dtype, copy=False)
             rows.setflags(write=False)
-            told[:] = rows[1], rows[3]
+            told[:] = rows[MEAN], rows[M2]
         return told
 
     def _assign(self, count: float, mean: ArrayLike, var: ArrayLike) -> None:
@@ -98,7 +99,7 @@ class RunningMeanStd:
 
     @mean.setter
     def mean(self, mean: ArrayLike) -> None:
-        self._assign(self.count, mean, self._exact()[3])
+        self._assign(self.count, mean, self._exact()[M2])
 
     @property
     def var(self) -> Any:
@@ -106,11 +107,11 @@ class RunningMeanStd:
 
     @var.setter
     def var(self, var: ArrayLike) -> None:
-        self._assign(self.count, self._exact()[1], var)
+        self._assign(self.count, self._exact()[MEAN], var)
 
     @property
     def count(self) -> float:
-        return float(np.max(self._exact()[0], initial=0))
+        return float(np.max(self._exact()[N], initial=0))
 
     @count.setter
     def count(self, count: float) -> None:
@@ -277,7 +278,8 @@ def moments_of(mean: ArrayLike, var: ArrayLike, count: float) -> Moments:
         raise ValueError(f"the count of samples must be finite and not negative, got {count}")
     if count == 0:
         return Moments()
-    state = np.zeros((5 if float(count).is_integer() else 7, *means.shape))       # a part of a sample is a weight
-    state[0], state[1], state[3] = count, means, variances * count
-    state[6:] = count
-    return _restore(0, "raise", False, state)
+    whole = float(count).is_integer()       # A fractional count is a sum of weights.
+    rows = np.zeros((len(ROWS if whole else WEIGHTED_ROWS), *means.shape))
+    rows[N], rows[MEAN], rows[M2] = count, means, variances * count
+    rows[N_LO + 1:] = count
+    return moments_from(rows)

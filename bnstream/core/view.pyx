@@ -19,6 +19,7 @@ from bnstream._kernels._table cimport (
 )
 
 from bnstream.core.dlpack import as_numpy
+from bnstream.core.dtypes import is_real
 
 cnp.import_array()
 
@@ -212,7 +213,7 @@ cdef ndarray weights_of(object weights, object where, ndarray x, unsigned long l
     if weights is None:
         return mask
     w = positions(weights, "weights", x, axes)
-    if w.dtype.kind not in "fiub" and w.dtype.name != "bfloat16":
+    if not is_real(w.dtype):
         raise TypeError(f"weights must be of real numbers, got dtype {w.dtype}")
     w = w.astype(np.float64, copy=False) if mask is None else np.where(mask, w, 0.0)
     least = w.min(initial=np.inf)

@@ -19,8 +19,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from bnstream.core.batchnorm import BatchNorm, _plain
-from bnstream.core.moments import Moments, _restore
+from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.dlpack import detached
+from bnstream.core.dtypes import FLOATING, floating
+from bnstream.core.moments import Moments, moments_from
 
 Convention = Literal["pytorch", "keras", "flax", "onnx", "scikit-learn"]
 Arrays = dict[str, NDArray[Any]]
@@ -47,7 +49,6 @@ LAYERS = {
     "flax": Layer("scale", "bias", "mean", "var", 0, 1e-5, 0.99),
     "onnx": Layer("scale", "B", "input_mean", "input_var", 0, 1e-5, 0.9),
 }
-FLOATING = ("float16", "bfloat16", "float32", "float64")
 SCALER = ("mean_", "var_", "n_samples_seen_")
 SCALER_EXTRAS = ("scale_", "n_features_in_", "feature_names_in_")
 
@@ -101,8 +102,8 @@ def to_arrays(state: Moments | BatchNorm, convention: Convention, *, dtype: DTyp
     """
     if not isinstance(state, Moments | BatchNorm):
         raise TypeError(f"expected a Moments or a BatchNorm, got {type(state).__name__}")
-    if dtype is not None and np.dtype(dtype).name not in FLOATING:
-        raise TypeError(f"dtype must be {', '.join(FLOATING)}, got {np.dtype(dtype)}")
+    if dtype is not None:
+        dtype = floating(dtype)
     if convention == "scikit-learn":
         arrays = to_scaler(state)
     elif isinstance(state, Moments):
@@ -283,8 +284,8 @@ def from_scaler(given: Arrays) -> Moments:
         raise ValueError(f"mean_ and var_ must be finite where n_samples_seen_ is not 0, got mean_ {mean}, var_ {var}")
     names = given.get("feature_names_in_")
     # scikit-learn leaves NaN out; it counts each feature once there was one.
-    return _restore(0, "omit" if n.ndim else "raise", bool(n.ndim), state,
-                    None if names is None else [str(name) for name in names.ravel()])
+    return moments_from(state, nan_policy="omit" if n.ndim else "raise",
+                        names=None if names is None else [str(name) for name in names.ravel()])
 
 
 def from_layer(given: Arrays, layer: Layer, settings: dict[str, Any]) -> tuple[BatchNorm, list[str]]:
@@ -328,7 +329,7 @@ def chosen(
             raise ValueError(f"there are several layers; choose one with prefix=, of {', '.join(map(repr, prefixes))}")
         prefix = prefixes[0] if prefixes else ""
     own = {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
-    given = {name: np.asarray(_plain(values)) for name, values in own.items() if "." not in name and "/" not in name}
+    given = {name: detached(values) for name, values in own.items() if "." not in name and "/" not in name}
     if not given.keys() >= set(required) or given.keys() - {*required, *optional}:
         may = f", and optionally {', '.join(optional)}" if optional else ""
         came = ", ".join(list(own)[:20]) + (f" and {len(own) - 20} more" if len(own) > 20 else "")

@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import Any
 
 from bnstream.core.batchnorm import BatchNorm
-from bnstream.core.dlpack import bfloat16
+from bnstream.core.dtypes import bfloat16
 from bnstream.exchange.conventions import LAYERS, Arrays, Convention, to_arrays
 
 EXTRAS = {"torch": "torch", "keras": '"bnstream[keras]"', "flax": '"bnstream[flax]"', "onnx": '"bnstream[onnx]"'}

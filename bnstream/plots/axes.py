@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bnstream.core.html import channel_label
+from bnstream.core.labels import channel_label
 
 try:
     from matplotlib.axes import Axes

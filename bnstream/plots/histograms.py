@@ -12,8 +12,9 @@ from matplotlib.colors import PowerNorm
 from matplotlib.scale import SymmetricalLogTransform
 from numpy.typing import ArrayLike, NDArray
 
-from bnstream.core.batchnorm import _is_real, _plain
-from bnstream.core.html import channel_label, counted
+from bnstream.core.dlpack import detached
+from bnstream.core.dtypes import is_real
+from bnstream.core.labels import channel_label, counted
 from bnstream.plots.axes import (
     Floats,
     draw_nothing,
@@ -107,8 +108,8 @@ def plot_histograms(
 
 def _by_channel(role: str, x: ArrayLike, channel_axis: int) -> NDArray[Any]:
     """A view with the channels first."""
-    array = np.asarray(_plain(x))
-    if not _is_real(array):
+    array = detached(x)
+    if not is_real(array.dtype):
         raise TypeError(f"{role} must be of real numbers, got dtype {array.dtype}")
     if array.ndim < 2 or not -array.ndim <= channel_axis < array.ndim:
         raise ValueError(f"expected an array of at least 2 dimensions with an axis {channel_axis} as {role}, got shape "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnstream.core.batchnorm import BatchNorm
-from bnstream.core.html import channel_label, counted
+from bnstream.core.labels import channel_label, counted
 from bnstream.core.moments import Moments
 from bnstream.plots.axes import (
     STYLE,

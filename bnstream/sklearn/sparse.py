@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnstream.core.moments import Moments, _restore, _state_of
+from bnstream.core.moments import Moments, moments_from, rows_of
+from bnstream.core.rows import ROWS, SQUARES, WEIGHTED_ROWS, N
 
 BLOCK = 1 << 18     # stored values in a block of rows, or four for each column where that is more
 TABLE = 1 << 16     # elements of a table
@@ -48,7 +49,7 @@ def sparse_moments(x: Any, weights: Array | None = None) -> Moments:
         x, weights = x[weights != 0], weights[weights != 0]
     total = Moments()
     for start, stop in row_blocks(x):
-        block = x if stop - start == x.shape[0] else rows_of(x, start, stop)
+        block = x if stop - start == x.shape[0] else row_slice(x, start, stop)
         block = block.tocsc()
         if not block.has_canonical_format:      # what is stored twice is one value, the sum
             block = block.copy()
@@ -66,7 +67,7 @@ def row_blocks(x: Any) -> Iterator[tuple[int, int]]:
     return pairwise(sorted({0, *cuts, x.shape[0]}))
 
 
-def rows_of(x: Any, start: int, stop: int) -> Any:
+def row_slice(x: Any, start: int, stop: int) -> Any:
     """x[start:stop] of a CSR matrix, without a copy of what is stored."""
     stored = slice(x.indptr[start], x.indptr[stop])
     indptr = x.indptr[start:stop + 1] - x.indptr[start]
@@ -76,21 +77,21 @@ def rows_of(x: Any, start: int, stop: int) -> Any:
 def column_moments(x: Any, weights: Array | None) -> Moments:
     """Of a CSC matrix, with the zeros."""
     n_stored = np.diff(x.indptr)
-    stored = np.zeros((5 if weights is None else 7, x.shape[1]))
+    stored = np.zeros((len(ROWS if weights is None else WEIGHTED_ROWS), x.shape[1]))
     zeros = np.zeros_like(stored)
     if weights is None:
-        zeros[0] = x.shape[0] - n_stored
+        zeros[N] = x.shape[0] - n_stored
     else:
         total, total_lo = pair_sum(weights[:, None])
-        zeros[0], zeros[6] = total, weights @ weights
+        zeros[N], zeros[SQUARES] = total, weights @ weights
     for columns, values, w in tables(x, n_stored, weights):
         stored[:, columns] = table_state(values, w)
         if w is not None:
             of_stored, of_stored_lo = pair_sum(w)
-            zeros[0, columns] = np.maximum((total - of_stored) + (total_lo - of_stored_lo), 0)
-            zeros[6, columns] -= (w * w).sum(0)
+            zeros[N, columns] = np.maximum((total - of_stored) + (total_lo - of_stored_lo), 0)
+            zeros[SQUARES, columns] -= (w * w).sum(0)
     zeros[:, n_stored == x.shape[0]] = 0
-    return _restore(0, "omit", True, stored).merge(_restore(0, "omit", True, zeros))
+    return moments_from(stored, nan_policy="omit").merge(moments_from(zeros, nan_policy="omit"))
 
 
 def table_state(values: Array, w: Array | None) -> Any:
@@ -98,13 +99,14 @@ def table_state(values: Array, w: Array | None) -> Any:
     the state of one value, and these are merged by halves."""
     if w is None or values.shape[1] == 1:
         rows = None if w is None else w[:, 0]
-        return _state_of(Moments(nan_policy="omit").update(values, weights=rows, n_threads=1))      # too few for two
+        return rows_of(Moments(nan_policy="omit").update(values, weights=rows, n_threads=1))      # too few for two
     n = np.where(np.isnan(values), 0, w)
     state: Any = np.stack([n, np.where(n, values, 0), *np.zeros((4, *n.shape)), n * n])
     while state.shape[1] > 1:
-        a, b = (_restore(0, "omit", True, half.reshape(7, -1)) for half in np.split(state, 2, axis=1))
-        state = _state_of(a.merge(b))
-        state = state.reshape(7, -1, n.shape[1])
+        halves = (half.reshape(len(WEIGHTED_ROWS), -1) for half in np.split(state, 2, axis=1))
+        a, b = (moments_from(half, nan_policy="omit") for half in halves)
+        state = rows_of(a.merge(b))
+        state = state.reshape(len(WEIGHTED_ROWS), -1, n.shape[1])
     return state[:, 0]
 
 

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.batchnorm import BatchNorm
-from bnstream.core.dlpack import bfloat16
-from bnstream.core.moments import Moments, _restore
+from bnstream.core.dtypes import bfloat16
+from bnstream.core.moments import Moments, moments_from
+from bnstream.core.rows import ROWS, WEIGHTED_ROWS, N
 
 Arrays = dict[str, NDArray[Any]]
 
-MOMENTS_ROWS = ("n", "mean", "mean_lo", "m2", "m2_lo")
-WEIGHTED_ROWS = (*MOMENTS_ROWS, "n_lo", "sum_of_squared_weights")
 RUNNING_ROWS = ("running_mean", "running_var", "running_spread", "initial_weight", "batch_mean", "batch_var")
 MOMENTS_CONVENTIONS = {
     "n": "count of values; beside sum_of_squared_weights, n + n_lo is the sum of weights",
@@ -88,40 +87,38 @@ class Fields:
 
 def describe_moments(m: Moments, prefix: str = "") -> tuple[dict[str, Any], Arrays]:
     reduced: Any = m.__reduce__()[1]        # of one moment, whatever other threads do
-    axis, nan_policy, per_channel, rows, names = reduced
+    rows, axis, nan_policy, names = reduced
     told = {
-        "axis": axis, "nan_policy": nan_policy, "per_channel": bool(per_channel), "names": names,
+        "axis": axis, "nan_policy": nan_policy, "names": names,
         "shape": None if rows is None else rows.shape[1:],
     }
     if rows is None:
         return told, {}
     arrays: Arrays = {prefix + name: row for name, row in zip(WEIGHTED_ROWS, rows, strict=False)}
-    if len(rows) == len(MOMENTS_ROWS):
-        arrays[prefix + "n"] = rows[0].astype(np.int64)
+    if len(rows) == len(ROWS):
+        arrays[prefix + "n"] = rows[N].astype(np.int64)
     return told, arrays
 
 
 def restore_moments(fields: Fields, arrays: Arrays, prefix: str = "") -> Moments:
     """A Moments from what `describe_moments` tells; its arrays are taken out of `arrays`."""
-    policy, per_channel = fields.one_of("nan_policy", "raise", "omit", "propagate"), fields.get("per_channel", bool)
+    policy = fields.one_of("nan_policy", "raise", "omit", "propagate")
     shape, state = fields.all_of("shape", int), None
     if shape is not None:
         weighted = prefix + WEIGHTED_ROWS[-1] in arrays
-        names = WEIGHTED_ROWS if weighted else MOMENTS_ROWS
+        names = WEIGHTED_ROWS if weighted else ROWS
         kinds = {"n": np.float64 if weighted else np.int64}
         rows = [taken(arrays, prefix + name, shape, kinds.get(name, np.float64)) for name in names]
         state = np.stack(rows, dtype=np.float64)
-        require_possible(state, per_channel, prefix)
-    return _restore(fields.axis(), policy, per_channel, state, fields.all_of("names", str))
+        require_possible(state, prefix)
+    return moments_from(state, fields.axis(), policy, fields.all_of("names", str))
 
 
-def require_possible(state: NDArray[np.float64], per_channel: bool, prefix: str) -> None:
+def require_possible(state: NDArray[np.float64], prefix: str) -> None:
     """That this is a state which data can leave."""
     n, _, _, m2, _, *weights = state
     if not 0 <= n.min() <= n.max() < np.inf:
         raise ValueError(f"{prefix}n must not be negative, got {n.min():.16g} to {n.max():.16g}")
-    if n.min() != n.max() and not per_channel:
-        raise ValueError(f"{prefix}n must be the same for all channels, got {n.min():.16g} to {n.max():.16g}")
     if weights and not ((np.abs(weights[0]) <= n) & ((weights[1] > 0) == (n > 0))).all():
         raise ValueError(f"{prefix}n_lo must be what rounding left of {prefix}n, and {prefix}{WEIGHTED_ROWS[-1]} "
                          f"greater than 0 where {prefix}n is")
@@ -131,7 +128,7 @@ def require_possible(state: NDArray[np.float64], per_channel: bool, prefix: str)
         raise ValueError(f"{prefix}mean and {prefix}m2 must be 0 where {prefix}n is 0")
     for high, low in ((1, 2), (3, 4)):
         if (np.isfinite(state[high]) & ~(np.abs(state[low]) <= np.abs(state[high]))).any():
-            raise ValueError(f"{prefix}{MOMENTS_ROWS[low]} must be what rounding left of {prefix}{MOMENTS_ROWS[high]}, "
+            raise ValueError(f"{prefix}{ROWS[low]} must be what rounding left of {prefix}{ROWS[high]}, "
                              "got more than that")
 
 

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bnstream.core.moments import Moments, _restore, _state_of
+from bnstream.core.moments import Moments, moments_from, rows_of
+from bnstream.core.rows import ROWS
 from bnstream.streams.sources import Piece, Source
 from bnstream.streams.sources.source import reading
 
@@ -63,19 +64,19 @@ class Accumulator:
         if self.source.batch_axes is not None:
             return self.part("").copy()
         names = self.source.names or ()
-        states = [_state_of(self.part(name)) for name in names]
-        state = np.stack([np.zeros(5) if state is None else state for state in states], axis=1)
-        return _restore(0, self.nan_policy, self.nan_policy == "omit", state, names)
+        states = [rows_of(self.part(name)) for name in names]
+        state = np.stack([np.zeros(len(ROWS)) if state is None else state for state in states], axis=1)
+        return moments_from(state, nan_policy=self.nan_policy, names=names)
 
     def restore(self, moments: Moments) -> None:
         """Go on from a result."""
         if self.source.batch_axes is not None:
             self.parts = {"": moments.copy()}
         else:
-            state = _state_of(moments)
+            state = rows_of(moments)
             if state is None:
                 return
             self.parts = {
-                name: _restore(0, self.nan_policy, self.nan_policy == "omit", column.copy())
+                name: moments_from(column.copy(), nan_policy=self.nan_policy)
                 for name, column in zip(self.source.names or (), state.T, strict=True)
             }

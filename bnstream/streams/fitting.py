@@ -98,8 +98,8 @@ def fit(
     --------
     >>> import numpy as np, bnstream
     >>> m = bnstream.fit(np.arange(10.0).reshape(5, 2) for _ in range(3))
-    >>> m.n, m.mean.tolist()
-    (15, [4.0, 5.0])
+    >>> m.n.tolist(), m.mean.tolist()
+    ([15, 15], [4.0, 5.0])
     """
     require_counts(chunk_rows, n_threads)
     if resume and out is None:
@@ -155,7 +155,7 @@ def fit(
 
 def require_values(m: Moments, sources: Sequence[Source]) -> None:
     """That each channel has a value: under `omit` all may have been missing."""
-    empty = np.flatnonzero(np.atleast_1d(m.n) == 0)
+    empty = np.flatnonzero(m.n == 0)
     if empty.size:
         which = ", ".join(repr(m.names[i]) if m.names else str(i) for i in empty[:10])
         raise SourceError(f"{names_of(sources)}: every value is missing in column {which}; choose others with columns= "

@@ -9,6 +9,7 @@ from support.processes import python
 
 import bnstream
 from bnstream import BatchNorm, Moments
+from bnstream.core.moments import rows_of
 
 dask = pytest.importorskip("dask", minversion="2025.1")
 da = pytest.importorskip("dask.array")
@@ -26,7 +27,7 @@ def in_this_thread():
 
 
 def bits(m):
-    return m.__reduce__()[1][3].tobytes()
+    return rows_of(m).tobytes()
 
 
 def never(*_arguments, **_options):
@@ -69,7 +70,7 @@ def test_any_chunks(name):
     x = HARD[name]
     rows = tuple(stop - start for start, stop in random_cuts(len(x), rng(1)))
     m = moments(da.from_array(x, chunks=(rows, (2, 1)))).compute()
-    assert m.n == len(x)
+    assert np.all(m.n == len(x))
     assert_within(m.mean, m.var(), exact_states(x))
 
 
@@ -79,7 +80,7 @@ def test_axes(axis):
     x = rng().normal(1e8, 1, (23, 9, 11))
     m = moments(da.from_array(x, chunks=pieces(x.shape)), axis).compute()
     whole = Moments(axis).update(x)
-    assert (m.n, m.shape, m.axis, m.nan_policy) == (whole.n, whole.shape, whole.axis, "raise")
+    assert (m.n.tolist(), m.shape, m.axis, m.nan_policy) == (whole.n.tolist(), whole.shape, whole.axis, "raise")
     assert_within(m.mean, m.var(), exact_states(x, axis))
 
 
@@ -88,7 +89,7 @@ def test_integers_agree_in_every_bit(dtype):
     x = of_dtype(dtype, (500, 7))
     for chunks in (17, (500, 1), (11, 3)):
         m, whole = moments(da.from_array(x, chunks=chunks)).compute(), Moments().update(x)
-        assert (m.n, m.mean.tobytes(), m.m2.tobytes()) == (whole.n, whole.mean.tobytes(), whole.m2.tobytes())
+        assert [row.tobytes() for row in (m.n, m.mean, m.m2)] == [row.tobytes() for row in (whole.n, whole.mean, whole.m2)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -212,7 +213,7 @@ def test_unknown_sizes():
     kept = x[x[:, 0] > 5.5]
     assert np.isnan(rows.shape[0])
     m = moments(rows).compute()
-    assert m.n == len(kept)
+    assert np.all(m.n == len(kept))
     assert_within(m.mean, m.var(), exact_states(kept))
     result = normalize(rows, moments(rows))
     assert np.isnan(result.chunks[0]).all()
@@ -259,7 +260,7 @@ def test_no_data():
     assert moments(da.ones((0, 3))).compute() == Moments()
     assert moments(da.ones((4, 0))).compute() == Moments()
     m = moments(da.ones((0, 3)), nan_policy="omit").compute()
-    assert (m.nan_policy, m.n) == ("omit", 0)
+    assert (m.nan_policy, m.n.max(initial=0)) == ("omit", 0)
     stats = Moments().update(np.arange(6.0).reshape(2, 3))
     assert normalize(da.ones((0, 3)), stats).compute().shape == (0, 3)
 

@@ -10,6 +10,7 @@ import pytest
 from support.arrays import rng
 
 import bnstream
+from bnstream.core.moments import rows_of
 
 dask = pytest.importorskip("dask", minversion="2025.1")
 da = pytest.importorskip("dask.array")
@@ -28,7 +29,7 @@ SPILLING = {f"distributed.worker.memory.{name}": share for name, share in
 
 
 def bits(m):
-    return m.__reduce__()[1][3].tobytes()
+    return rows_of(m).tobytes()
 
 
 @pytest.fixture(scope="module")

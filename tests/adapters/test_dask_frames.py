@@ -7,6 +7,7 @@ from support.oracle import assert_within, exact_states
 
 import bnstream
 from bnstream import Moments
+from bnstream.core.moments import rows_of
 
 dask = pytest.importorskip("dask", minversion="2025.1")
 dd = pytest.importorskip("dask.dataframe")
@@ -36,7 +37,7 @@ NUMBERS = ["double", "single", "whole", "flag"]
 
 
 def bits(m):
-    return m.__reduce__()[1][3].tobytes()
+    return rows_of(m).tobytes()
 
 
 @pytest.mark.parametrize("name", ["offset 1e8", "steps", "mean 1e6 float32"])
@@ -45,13 +46,13 @@ def test_any_partitions(name):
     frame = pd.DataFrame(x, columns=["a", "b", "c"])
     for n in (1, 7, 60):
         m = moments(dd.from_pandas(frame, npartitions=n)).compute()
-        assert (m.n, m.names) == (len(x), ("a", "b", "c"))
+        assert (m.n.tolist(), m.names) == ([len(x)] * 3, ("a", "b", "c"))
         assert_within(m.mean, m.var(), exact_states(x))
 
 
 def test_columns_of_many_dtypes(frame):
     m = moments(dd.from_pandas(frame[NUMBERS], npartitions=3)).compute()
-    assert (m.names, m.n, m.axis) == (tuple(NUMBERS), 40, 0)
+    assert (m.names, set(m.n.tolist()), m.axis) == (tuple(NUMBERS), {40}, 0)
     for i, name in enumerate(NUMBERS):
         assert_within(m.mean[i:i + 1], m.var()[i:i + 1], exact_states(frame[[name]].to_numpy()))
 
@@ -89,7 +90,7 @@ def test_empty_partitions(frame):
     x = dd.from_pandas(frame[NUMBERS], npartitions=5)
     some = x[x.whole > 30]
     m = moments(some).compute()
-    assert (m.n, m.mean[2], m.names) == (9, 35, tuple(NUMBERS))
+    assert (set(m.n.tolist()), m.mean[2], m.names) == ({9}, 35, tuple(NUMBERS))
     pd.testing.assert_frame_equal(normalize(some, m).compute(), normalize(x, m).compute()[31:])
     m = moments(x[x.whole > 99]).compute()
     assert m == Moments()

@@ -236,7 +236,7 @@ def test_convert_there_and_back(folder):
         assert arrays["mean_"].tolist() == m.mean.tolist()
     done("convert", "scaler.npz", "--from", "scikit-learn", "-o", "back.npz")
     back = bnstream.load("back.npz")
-    assert back.n == m.n
+    assert np.all(back.n == m.n)
     assert back.mean.tolist() == m.mean.tolist()
     assert json.loads(done("show", "back.npz", "--json").stdout)["completeness"] == "imported"
 

@@ -7,7 +7,8 @@ import pytest
 from support.arrays import rng
 
 from bnstream import BatchNorm, Moments
-from bnstream.core.html import batchnorm_html, channel_label, moments_html
+from bnstream.core.html import batchnorm_html, moments_html
+from bnstream.core.labels import channel_label
 
 
 class Table(HTMLParser):

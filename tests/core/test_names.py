@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bnstream import BatchNorm, Moments
+from bnstream.core.moments import rows_of
 
 X = np.arange(6.0).reshape(3, 2)
 NAMED = {"Moments": lambda: Moments(names=["a", "b"]).update(X), "BatchNorm": lambda: BatchNorm(2, names=["a", "b"])}
@@ -69,15 +70,9 @@ def test_merge_into_names_that_do_not_fit(unchanged):
     unchanged(three, ValueError, "2 names do not fit", lambda m: m.merge(Moments(names=["a", "b"])))
 
 
-def test_state_of_before_there_were_names():
-    """A pickle of an older version calls with four arguments."""
-    restore, arguments = Moments().update(X).__reduce__()
-    assert restore(*arguments[:4]) == Moments().update(X)
-
-
 def test_threads_of_an_update():
     x = np.random.default_rng(0).normal(size=(40000, 8))
-    parts = [Moments().update(x, n_threads=n).__reduce__()[1][3].tobytes() for n in (1, 2, 3, None)]
+    parts = [rows_of(Moments().update(x, n_threads=n)).tobytes() for n in (1, 2, 3, None)]
     assert len(set(parts)) == 1
     with pytest.raises(ValueError, match="threads must be from 1"):
         Moments().update(x, n_threads=0)

@@ -153,7 +153,7 @@ def test_dtypes(dtype, kept):
     assert {arrays[name].dtype for name in NAMES["onnx"][:4]} == {np.dtype("float32")}
     assert arrays["epsilon"].dtype == np.float64
     assert to_arrays(trained(), "pytorch", dtype="float32")["num_batches_tracked"].dtype == np.int64
-    with pytest.raises(TypeError, match="dtype must be float16, bfloat16, float32, float64, got int32"):
+    with pytest.raises(TypeError, match="dtype must be float16, bfloat16, float32 or float64, got int32"):
         to_arrays(trained(), "onnx", dtype="int32")
     assert from_arrays(to_arrays(trained(dtype=dtype), "keras"), "keras").dtype == kept
 
@@ -237,7 +237,7 @@ def test_scaler_and_back():
         "mean_": m.mean.tolist(), "var_": m.var().tolist(), "scale_": m.std().tolist(), "n_samples_seen_": 40,
         "feature_names_in_": ["a", "b", "c"]}
     back, lacks = import_arrays(arrays, "scikit-learn")
-    assert (back.n, back.names, back.nan_policy, lacks) == (40, m.names, "raise", ["mean_lo", "m2_lo"])
+    assert (set(back.n.tolist()), back.names, back.nan_policy, lacks) == ({40}, m.names, "raise", ["mean_lo", "m2_lo"])
     assert back.mean.tolist() == m.mean.tolist()
     np.testing.assert_allclose(back.m2, m.m2, rtol=1e-15)
     back.update(X)
@@ -340,7 +340,8 @@ def test_scikit_learn():
     theirs.partial_fit(X * 2)
     back = from_arrays({name: value for name, value in vars(theirs).items() if name.endswith("_")}, "scikit-learn")
     exact = moments(np.concatenate([X, X * 2]))
-    assert back.n == exact.n == 80
+    assert back.n.tolist() == exact.n.tolist()
+    assert set(back.n.tolist()) == {80}
     np.testing.assert_allclose(back.mean, exact.mean, rtol=1e-12)
     np.testing.assert_allclose(back.var(), exact.var(), rtol=1e-12)
 

@@ -14,6 +14,7 @@ from support.processes import python
 import bnstream
 from bnstream import BatchNorm, Moments, mean_var
 from bnstream._kernels import _runtime
+from bnstream.core.moments import rows_of
 
 OPENMP = bool(_runtime.openmp)
 
@@ -74,7 +75,7 @@ def test_one_object(shape):
     for _ in range(5):
         m = Moments()
         run(*(lambda i=i, m=m: [m.update(part) for part in batches[i::4]] for i in range(4)))
-        assert m.n == 24 * shape[0]
+        assert np.all(m.n == 24 * shape[0])
     assert_within(m.mean, m.var(), exact_states(np.concatenate(batches)))
 
 
@@ -94,7 +95,7 @@ def test_one_object_two_shapes():
     run(lambda: work(3), lambda: work(4))
     assert len(told) == 1
     assert "expected channels of shape" in told[0]
-    assert m.n == 5 * 40000
+    assert np.all(m.n == 5 * 40000)
     assert m.shape in ((3,), (4,))
 
 
@@ -103,8 +104,8 @@ def test_merge_while_updating():
     total, source = Moments().update(x), Moments().update(x)
     run(lambda: [source.update(x) for _ in range(20)], lambda: [total.merge(source) for _ in range(20)],
         lambda: [(source.copy(), repr(source), source.mean, source.var()) for _ in range(20)])
-    assert source.n == 21 * 9000
-    assert total.n % 9000 == 0
+    assert np.all(source.n == 21 * 9000)
+    assert not (total.n % 9000).any()
     assert_within(source.mean, source.var(), exact_states(np.concatenate([x] * 21)))
 
 
@@ -159,7 +160,7 @@ def test_training_of_one_layer(shape, options, often):
         assert results == expected
         assert bn.num_batches_tracked == 24
         if bn.pooled is not None:
-            assert bn.pooled.n == 24 * shape[0]
+            assert np.all(bn.pooled.n == 24 * shape[0])
     rows = np.concatenate(batches)
     if "momentum" in options and options["momentum"] is None:
         assert_within(bn.running_mean, bn.running_var, exact_states(rows), 1)
@@ -310,7 +311,7 @@ def test_readers_see_whole_states():
     thread.start()
     try:
         for _ in range(30):
-            counts = m.copy().__reduce__()[1][3][0]
+            counts = rows_of(m.copy())[0]
             assert np.unique(counts).size == 1
     finally:
         stop.set()

@@ -85,13 +85,13 @@ def test_policies(suffix, folder):
     assert m.n.tolist() == [19, 18, 20]
     assert m.mean.tolist() == [(570 - 9) / 19, (590 - 22 - 25) / 18, 30.5]
     m = fit(path, nan_policy="propagate", chunk_rows=4)
-    assert m.n == 20
+    assert np.all(m.n == 20)
     assert np.isnan(m.mean).tolist() == np.isnan(m.var()).tolist() == [True, True, False]
     where = r"NaN or inf in 2 of 3 channels" if suffix[:3] == ".np" else r"column 'a' has 1 missing values"
     with pytest.raises(SourceError, match=rf"x\{suffix}, (rows|bytes) [\d,]+ to [\d,]+: {where}"):
         fit(path)
     if suffix[:3] != ".np":
-        assert fit(path, columns=["c"]).n == 20
+        assert fit(path, columns=["c"]).n.tolist() == [20]
 
 
 def test_nan_that_is_not_null(folder):
@@ -155,8 +155,8 @@ def test_checkpoints_while_it_lasts(folder):
     fit(path, "out", checkpoint_every=0, progress=progress)
     assert len(rows) == 13
     assert all(done - kept == 16 for done, kept in rows[1:-1])
-    assert load("out").n == N
-    assert fit(path, "out", resume=True).n == N         # without a checkpoint it begins anew
+    assert np.all(load("out").n == N)
+    assert set(fit(path, "out", resume=True).n.tolist()) == {N}      # without a checkpoint it begins anew
     there = []
     fit(path, "out", checkpoint_every=1e9, progress=lambda now: there.append(Path("out.checkpoint").exists()))
     assert not any(there)
@@ -187,7 +187,7 @@ def test_other_arguments_than_the_checkpoint(name, stopped):
     with pytest.raises(SourceError, match=message):
         fit(stopped, "out", **{"resume": True, **options})
     assert Path("out.checkpoint").read_bytes() == before
-    assert fit(stopped, "out", resume=True).n == 120
+    assert set(fit(stopped, "out", resume=True).n.tolist()) == {120}
 
 
 @pytest.mark.parametrize("change", ["order", "fewer", "touched", "rewritten"])

@@ -5,6 +5,7 @@ import pytest
 
 import bnstream
 from bnstream import BatchNorm, Moments, SourceError, apply, fit
+from bnstream.core.moments import rows_of
 from bnstream.streams.sources import tables
 
 pa = pytest.importorskip("pyarrow", minversion="17")
@@ -46,7 +47,7 @@ def test_resume_of_a_table_in_other_batches(n_rows):
     interrupted(pa.Table.from_batches(pa.table({"a": x}).to_batches(10)), k=2)
     rest = pa.Table.from_batches(pa.table({"a": x}).to_batches(n_rows))
     m = fit(rest, "out.npz", resume=True)
-    assert (m.n, m.mean.tolist(), m.m2.tolist()) == (60, [x.mean()], [np.square(x - x.mean()).sum()])
+    assert (m.n.tolist(), m.mean.tolist(), m.m2.tolist()) == ([60], [x.mean()], [np.square(x - x.mean()).sum()])
 
 
 def test_resume_of_another_table():
@@ -71,7 +72,7 @@ def test_line_breaks_in_quotes(monkeypatch, n_bytes, folder):
     rows = "".join(f'{i},"{i},6\n{i},""7""\n{i}"\n' for i in range(100))
     (folder / "x.csv").write_text(f"a,text\n{rows}")
     m = fit("x.csv", columns=["a"])
-    assert (m.n, m.mean.tolist()) == (100, [49.5])
+    assert (m.n.tolist(), m.mean.tolist()) == ([100], [49.5])
 
 
 def test_a_quote_that_is_not_closed(monkeypatch, folder):
@@ -106,7 +107,7 @@ def test_apply_knows_the_axis_of_the_layer():
 def test_npz_in_fortran_order(save, monkeypatch):
     x = np.random.default_rng(0).normal(size=(500, 3))
     save("x.npz", np.asfortranarray(x))
-    assert fit("x.npz", chunk_rows=10).n == 500
+    assert set(fit("x.npz", chunk_rows=10).n.tolist()) == {500}
     monkeypatch.setattr("bnstream.streams.sources.arrays.MOST_SCATTERED", 1000)
     with pytest.raises(SourceError, match=r"save it in C order, rows first, or as a \.npy file"):
         fit("x.npz")
@@ -205,5 +206,5 @@ def test_arguments(options, error, message):
 
 def test_threads_change_nothing():
     np.save("x.npy", np.random.default_rng(0).normal(1e6, 1, (300_000, 8)))
-    states = {fit("x.npy", n_threads=n).__reduce__()[1][3].tobytes() for n in (1, 2, 5, None)}
+    states = {rows_of(fit("x.npy", n_threads=n)).tobytes() for n in (1, 2, 5, None)}
     assert len(states) == 1

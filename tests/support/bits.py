@@ -9,6 +9,7 @@ import numpy as np
 from support.arrays import every_other, of_dtype, swapped, unaligned
 
 import bnstream
+from bnstream.core.moments import rows_of
 
 
 def awkward(x, seed=0):
@@ -103,11 +104,11 @@ def digests(n_threads=None):
         results += bnstream.mean_var(x, axis, dtype="f8", where=mask, n_threads=n_threads)
         for policy in ("omit", "propagate"):
             m = bnstream.Moments(axis, nan_policy=policy).update(x, weights=weights, where=mask, n_threads=n_threads)
-            results += [*m.__reduce__()[1][3]]
+            results += [*rows_of(m)]
         m = bnstream.Moments(axis, nan_policy="propagate")
         for part in np.array_split(x, 3, axis if isinstance(axis, int) else 0):
             m.merge(bnstream.Moments(axis, nan_policy="omit").update(part))
-        out[name] = digest(*results, *m.__reduce__()[1][3])
+        out[name] = digest(*results, *rows_of(m))
     return out
 
 

@@ -9,8 +9,8 @@ from bnstream import BatchNorm, Moments
 def bits(state):
     """All that a state is; a layer's last x and its gradients are no part of it."""
     if isinstance(state, Moments):
-        axis, policy, per_channel, rows, names = state.__reduce__()[1]
-        return repr((axis, policy, bool(per_channel), names)), None if rows is None else (rows.shape, rows.tobytes())
+        rows, axis, policy, names = state.__reduce__()[1]
+        return repr((axis, policy, names)), None if rows is None else (rows.shape, rows.tobytes())
     values = {**state.__getstate__(), "grad_gamma": None, "grad_beta": None}
     return {name: bits(value) if isinstance(value, Moments) else
             (value.dtype, value.tobytes()) if isinstance(value, np.ndarray) else repr(value)

@@ -183,7 +183,7 @@ def table(result: Result) -> Table:
     titles = ("count", "missing", "mean", "standard\ndeviation", "mean,\nnormalized", "deviation,\nnormalized")
     lines = empty_table("column", *titles)
     values = zip(
-        COLUMNS, np.atleast_1d(result.raw.n).tolist(), result.raw.mean, result.raw.std(), result.normalized.mean,
+        COLUMNS, result.raw.n.tolist(), result.raw.mean, result.raw.std(), result.normalized.mean,
         result.normalized.std(), strict=True,
     )
     for name, n, mean, std, new_mean, new_std in values:
@@ -249,7 +249,8 @@ def run(chunk_bytes: int = 1 << 20) -> None:
     console.print(batch_table(batches))
     console.print(
         f"\nThe running estimates are worth {batches.layer.diagnose().effective_n.min():,.0f} rows, the last ones: "
-        f"September's.\nThe exact statistics are those of all {batches.exact.n:,}; recalibrate puts them in place.\n"
+        f"September's.\nThe exact statistics are those of all {batches.exact.n.max():,}; recalibrate puts them in "
+        "place.\n"
         "Outputs: of inference by the one and by the other."
     )
     peak = peak_memory()
