@@ -126,7 +126,9 @@ cdef inline void fetch(const double *row, const Segment *t, f64_out values) noex
 
 
 cdef inline double invstd_of(double n, double m2, double eps) noexcept nogil:
-    return 1 / sqrt(m2 / n + eps)
+    """1 / sqrt(var + eps), and 1 where that divides by 0: a constant channel is centred and not divided."""
+    cdef double square = m2 / n + eps
+    return 1 / sqrt(square) if square != 0 else 1
 
 
 cdef void make_coefficients(const View *view, const Plan *p, const Segment *t, const Layer *layer,

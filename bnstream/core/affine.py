@@ -26,8 +26,6 @@ class Affine:
         else:
             self.mean, self.var, self.gamma, self.beta = state.running_mean, state.running_var, state.gamma, state.beta
             self.eps = state.eps if eps is None else eps
-        if not self.eps:
-            self.var = np.where(self.var == 0, 1.0, self.var)       # a constant channel becomes beta, as with any eps
 
     def of_array(self, x: NDArray[Any], channel_axis: int) -> NDArray[Any]:
         if x.shape[channel_axis] != len(self.mean):

@@ -11,6 +11,7 @@ cdef class Forward:
     cdef double *rows                   # of the `Layer` of the kernels
     cdef Py_ssize_t n_channels, pitch
     cdef unsigned long long axes        # reduced over, as bits
+    cdef bint broadcasting              # parameters broadcast against x; else they have the shape of the channels
     cdef double eps
     cdef unsigned long thread
     cdef bint omit
@@ -18,7 +19,7 @@ cdef class Forward:
     cdef double *row(self, int i) noexcept
     cdef Layer layer(self) noexcept
     cdef bint small(self) noexcept
-    cdef bint one_channel_axis(self) noexcept
+    cdef bint one_row(self, ndarray a) noexcept
     cdef int threads(self, object n_threads) except -1
     cdef int fill(self, int i, double value) except -1
     cdef int set_row(self, int i, object values, str name) except -1
@@ -35,3 +36,4 @@ cdef class Forward:
     cdef int weigh(self, double *spread, double momentum) except -1
 
 cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps)
+cdef Forward broadcast_forward(object x, object mean, object var, object gamma, object beta, double eps)

@@ -11,8 +11,10 @@ class Forward:
     def training(self) -> bool: ...
     ratio: tuple[NDArray[np.float64], NDArray[np.float64]] | None
     def statistics(self) -> NDArray[np.float64]: ...
-    def apply(self, out: NDArray[Any] | None) -> NDArray[Any]: ...
-    def backward(self, dy: ArrayLike, out: NDArray[Any] | None) -> tuple[NDArray[Any], NDArray[np.float64]]: ...
+    def apply(self, out: NDArray[Any] | None, n_threads: SupportsIndex | None) -> NDArray[Any]: ...
+    def backward(
+        self, dy: ArrayLike, out: NDArray[Any] | None, n_threads: SupportsIndex | None
+    ) -> tuple[NDArray[Any], NDArray[np.float64]]: ...
 
 def infer(
     x: ArrayLike,
@@ -23,6 +25,7 @@ def infer(
     channel_axis: SupportsIndex,
     out: NDArray[Any] | None,
     where: ArrayLike | None = None,
+    n_threads: SupportsIndex | None = None,
 ) -> tuple[NDArray[Any], Forward]: ...
 def standardize(
     x: ArrayLike,
@@ -34,6 +37,7 @@ def standardize(
     out: NDArray[Any] | None,
     nan_policy: str,
     where: ArrayLike | None = None,
+    n_threads: SupportsIndex | None = None,
 ) -> tuple[NDArray[Any], Forward]: ...
 def batch_statistics(
     x: ArrayLike,
@@ -44,6 +48,7 @@ def batch_statistics(
     channel_axis: SupportsIndex,
     nan_policy: str,
     where: ArrayLike | None = None,
+    n_threads: SupportsIndex | None = None,
 ) -> Forward: ...
 def move(forward: Forward, running: NDArray[np.float64], momentum: float | None, ddof: float) -> None: ...
 def normalize_and_look(

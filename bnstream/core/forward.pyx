@@ -26,7 +26,8 @@ cnp.import_array()
 
 cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
 cdef enum:
-    N, MEAN, MEAN_LO, M2, M2_LO, GAMMA, BETA, N_ROWS        # the rows of a layer
+    N, MEAN, MEAN_LO, M2, M2_LO, GAMMA, BETA, N_ROWS                            # the rows of a layer
+    RUNNING_MEAN = 0, RUNNING_VAR, SPREAD, INITIAL_WEIGHT, BATCH_MEAN, BATCH_VAR    # those of `RunningEstimates`
 
 
 cdef unsigned long long batch_axes_of(object channel_axis, int ndim) except? 0:
@@ -42,16 +43,18 @@ cdef inline int check(int failed) except -1:
     return 0
 
 
-cdef ndarray doubles(object values, str name):
-    """Parameters of any shape as contiguous float64."""
+cdef ndarray real_array(object values, str name):
+    """Parameters as an array of real numbers."""
     cdef ndarray a
+    if cnp.PyArray_CheckExact(values) and cnp.PyArray_TYPE(<ndarray> values) in (cnp.NPY_DOUBLE, cnp.NPY_FLOAT):
+        return values
     try:
         a = as_array(values)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
     if not is_real(a.dtype):
         raise TypeError(f"{name} must be of real numbers, got dtype {a.dtype}")
-    return np.ascontiguousarray(a, np.float64) if a.ndim else a.astype(np.float64)
+    return a
 
 
 @cython.auto_pickle(False)
@@ -98,33 +101,37 @@ cdef class Forward:
         return 0
 
     cdef int set_row(self, int i, object values, str name) except -1:
-        """One number for each channel, or one for all."""
+        """A parameter of each channel, or one number for all."""
         cdef Py_ssize_t c, n = self.n_channels
         cdef double *row = self.row(i)
-        cdef ndarray a
-        if cnp.PyArray_CheckExact(values):
-            a = values
-            if a.ndim == 1 and a.shape[0] == n and self.one_channel_axis() and cnp.PyArray_ISCARRAY_RO(a):
-                if cnp.PyArray_TYPE(a) == cnp.NPY_DOUBLE:
-                    memcpy(row, cnp.PyArray_DATA(a), n * sizeof(double))
-                    return 0
-                if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT:
-                    for c in range(n):
-                        row[c] = (<const float *> cnp.PyArray_DATA(a))[c]
-                    return 0
-        a = doubles(values, name)
+        cdef ndarray a = real_array(values, name)
         if a.ndim == 0:
             return self.fill(i, a)
+        if self.one_row(a) and cnp.PyArray_ISCARRAY_RO(a):
+            if cnp.PyArray_TYPE(a) == cnp.NPY_DOUBLE:
+                memcpy(row, cnp.PyArray_DATA(a), n * sizeof(double))
+                return 0
+            if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT:
+                for c in range(n):
+                    row[c] = (<const float *> cnp.PyArray_DATA(a))[c]
+                return 0
         shape = kept_shape(self.x, self.axes, False)
-        if (<object> a).shape != shape:
+        if self.broadcasting:       # `varying_axes` has found that it broadcasts; along the other axes it has length 1
+            given = (1,) * (self.x.ndim - a.ndim) + (<object> a).shape
+            a = (<object> a).reshape(tuple([extent for axis, extent in enumerate(given) if not self.axes >> axis & 1]))
+        elif (<object> a).shape != shape:
             raise ValueError(f"{name} must have the shape of the channels, {shape}, for x of shape "
                              f"{(<object> self.x).shape}; got {(<object> a).shape}")
+        a = np.ascontiguousarray(np.broadcast_to(a, shape), np.float64)
         memcpy(row, cnp.PyArray_DATA(a), n * sizeof(double))
         return 0
 
-    cdef bint one_channel_axis(self) noexcept:
+    cdef bint one_row(self, ndarray a) noexcept:
+        """Whether a has one axis, that of the channels."""
         cdef unsigned long long kept = ~self.axes & ~0ULL >> (64 - self.x.ndim)
-        return kept != 0 and kept & (kept - 1) == 0
+        if a.ndim != 1 or a.shape[0] != self.n_channels:
+            return False
+        return kept == 1ULL << (self.x.ndim - 1) or (not self.broadcasting and kept != 0 and kept & (kept - 1) == 0)
 
     cdef int set_where(self, object where) except -1:
         cdef ndarray mask = mask_of(where, self.x, self.axes)
@@ -278,11 +285,11 @@ cdef class Forward:
         cnp.set_array_base(rows, self)
         return rows[:, :self.n_channels]
 
-    def apply(self, out):
+    def apply(self, out, n_threads):
         """x, normalized by the rows as they are now."""
-        return self.apply_to(out, None)
+        return self.apply_to(out, n_threads)
 
-    def backward(self, dy, out):
+    def backward(self, dy, out, n_threads):
         """The gradient of x; and those of beta and gamma, two rows."""
         cdef ndarray a = as_array(dy), dx, x = self.x
         cdef Layer fields = self.layer()
@@ -300,7 +307,7 @@ cdef class Forward:
                              f"{(<object> a).shape}")
         dx = result_like(x, out, &replaced)
         overlap(a, dx, "dy")
-        threads = self.threads(None)
+        threads = self.threads(n_threads)
         self.view_of(&view, x, a, dx)
         if view.n_rows and view.n_channels:
             with nogil:
@@ -322,30 +329,70 @@ cdef class Forward:
 
 
 def normalize_and_look(x, mean, gamma, beta):
-    """`normalize` by a variance of 1; and whether x holds inf, as a look of its own takes a quarter of the time."""
+    """`normalize` by a variance of 1; and whether x holds inf, which a pass of its own would take a quarter more time for."""
     cdef bint has_inf
-    cdef Forward forward = new_forward(x, -1, 1, gamma, beta, 0)
-    forward.set_statistics(mean, 1, "")
+    cdef Forward forward = broadcast_forward(x, mean, 1, gamma, beta, 0)
     return forward.apply_to(None, None, &has_inf), has_inf
 
 
 cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps):
-    """A forward whose statistics are still to come."""
-    cdef Forward f = Forward.__new__(Forward)
+    """A forward with parameters of the shape of the channels, whose statistics are still to come."""
     cdef ndarray a = as_array(x)
-    cdef int i
     if 0 < a.ndim < least_ndim:
         raise ValueError(f"expected an array of at least {least_ndim} dimensions, a batch and its channels, got shape "
-                         f"{(<object> a).shape}; of one sample make a batch with x[None]")
-    f.x = a
-    f.axes = batch_axes_of(channel_axis, a.ndim)
+                         f"{(<object> a).shape}; make a batch of one sample with x[None]")
+    return forward_over(a, batch_axes_of(channel_axis, a.ndim), False, gamma, beta, eps)
+
+
+cdef Forward broadcast_forward(object x, object mean, object var, object gamma, object beta, double eps):
+    """A forward in inference whose parameters broadcast against x. Its channels lie along the axes that they vary along."""
+    cdef ndarray a = as_array(x)
+    cdef unsigned long long kept = 0, every = batch_axes(None, a.ndim)
+    cdef Forward f
+    mean, var = real_array(mean, "mean"), real_array(var, "var")
+    gamma = None if gamma is None else real_array(gamma, "gamma")
+    beta = None if beta is None else real_array(beta, "beta")
+    kept = varying_axes(a, mean, "mean") | varying_axes(a, var, "var")
+    if gamma is not None:
+        kept |= varying_axes(a, gamma, "gamma")
+    if beta is not None:
+        kept |= varying_axes(a, beta, "beta")
+    f = forward_over(a, every & ~kept, True, gamma, beta, eps)
+    f.set_statistics(mean, var, "")
+    return f
+
+
+cdef unsigned long long varying_axes(ndarray x, ndarray a, str name) except? 0:
+    """The axes of x along which a parameter varies when it broadcasts against x, as bits."""
+    cdef unsigned long long axes = 0
+    cdef int i, before = x.ndim - a.ndim
+    cdef bint fits = before >= 0
+    if fits:
+        for i in range(a.ndim):
+            if a.shape[i] != 1:
+                fits = fits and a.shape[i] == x.shape[before + i]
+                axes |= 1ULL << (before + i)
+    if not fits:
+        raise ValueError(f"{name} of shape {(<object> a).shape} does not broadcast against x of shape {(<object> x).shape}; "
+                         "give it length 1 along the batch axes, as keepdims=True does, or pass channel_axis for parameters "
+                         "of one axis")
+    return axes
+
+
+cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting, object gamma, object beta, double eps):
+    """A forward that reduces over some axes, with its parameters."""
+    cdef Forward f = Forward.__new__(Forward)
+    cdef int i
     if not 0 <= eps < INFINITY:
         raise ValueError(f"eps must be a finite number of at least 0, got {eps}")
+    f.x = x
+    f.axes = axes
+    f.broadcasting = broadcasting
     f.eps = eps
     f.n_channels = 1
-    for i in range(a.ndim):
-        if not f.axes >> i & 1:
-            f.n_channels *= a.shape[i]
+    for i in range(x.ndim):
+        if not axes >> i & 1:
+            f.n_channels *= x.shape[i]
     f.pitch = padded(f.n_channels)
     if f.n_channels <= PY_SSIZE_T_MAX // <Py_ssize_t> (2 * N_ROWS * sizeof(double)):
         f.rows = <double *> malloc(max(1, N_ROWS * f.pitch) * sizeof(double))
@@ -364,7 +411,7 @@ cdef Forward new_forward(object x, object channel_axis, int least_ndim, object g
 
 
 cdef Forward layer_forward(object x, ndarray running, object gamma, object beta, double eps, Py_ssize_t channel_axis):
-    """A forward of a layer with its running estimates, (6, channels): mean, var; as of `Forward.weigh`; as of `move`."""
+    """A forward of a layer with its running estimates."""
     cdef ndarray a = as_array(x)
     cdef Py_ssize_t n = running.shape[1], axis = channel_axis + a.ndim if channel_axis < 0 else channel_axis
     if a.ndim >= 2 and 0 <= axis < a.ndim and a.shape[axis] != n:
@@ -373,40 +420,42 @@ cdef Forward layer_forward(object x, ndarray running, object gamma, object beta,
     return new_forward(a, channel_axis, 2, gamma, beta, eps)
 
 
-def infer(x, ndarray running, gamma, beta, double eps, channel_axis, out, where=None):
+def infer(x, ndarray running, gamma, beta, double eps, channel_axis, out, where=None, n_threads=None):
     """(y, forward) in inference, by running estimates."""
     cdef Forward f = layer_forward(x, running, gamma, beta, eps, channel_axis)
+    cdef const double *rows = <const double *> cnp.PyArray_DATA(running)
+    cdef Py_ssize_t n = f.n_channels
     f.set_where(where)
-    memcpy(f.row(MEAN), cnp.PyArray_DATA(running), f.n_channels * sizeof(double))
-    memcpy(f.row(M2), <double *> cnp.PyArray_DATA(running) + f.n_channels, f.n_channels * sizeof(double))
+    memcpy(f.row(MEAN), rows + RUNNING_MEAN * n, n * sizeof(double))
+    memcpy(f.row(M2), rows + RUNNING_VAR * n, n * sizeof(double))
     f.start_inference()
-    return f.apply_to(out, None), f
+    return f.apply_to(out, n_threads), f
 
 
-def standardize(x, ndarray running, gamma, beta, double eps, channel_axis, out, nan_policy, where=None):
+def standardize(x, ndarray running, gamma, beta, double eps, channel_axis, out, nan_policy, where=None, n_threads=None):
     """(y, forward) in training, by the statistics of the batch."""
     cdef Forward f = layer_forward(x, running, gamma, beta, eps, channel_axis)
     f.set_where(where)
-    return f.train(out, nan_policy, None), f
+    return f.train(out, nan_policy, n_threads), f
 
 
-def batch_statistics(x, ndarray running, gamma, beta, double eps, channel_axis, nan_policy, where=None):
+def batch_statistics(x, ndarray running, gamma, beta, double eps, channel_axis, nan_policy, where=None, n_threads=None):
     """A forward in training, not yet applied."""
     cdef Forward f = layer_forward(x, running, gamma, beta, eps, channel_axis)
     f.set_where(where)
-    f.accumulate(nan_policy, None)
+    f.accumulate(nan_policy, n_threads)
     return f
 
 
 def move(Forward forward, ndarray running, momentum, double ddof):
-    """A batch into the running estimates, and into their last two rows: its mean and its var."""
+    """Move running estimates, as `RunningEstimates` has them, by the statistics of a batch."""
     cdef double *rows = <double *> cnp.PyArray_DATA(running)
     cdef double weight
     cdef Py_ssize_t c, n = running.shape[1]
     if momentum is not None:
         weight = momentum
-        forward.blend(rows, rows + n, weight, ddof)
-        forward.weigh(rows + 2 * n, weight)
-    memcpy(rows + 4 * n, forward.row(MEAN), n * sizeof(double))
+        forward.blend(rows + RUNNING_MEAN * n, rows + RUNNING_VAR * n, weight, ddof)
+        forward.weigh(rows + SPREAD * n, weight)
+    memcpy(rows + BATCH_MEAN * n, forward.row(MEAN), n * sizeof(double))
     for c in range(n):
-        rows[5 * n + c] = forward.row(M2)[c] / forward.row(N)[c]
+        rows[BATCH_VAR * n + c] = forward.row(M2)[c] / forward.row(N)[c]

@@ -13,6 +13,7 @@ def mean_var(
     dtype: DTypeLike | None = None,
     keepdims: Literal[True],
     nan_policy: Literal["propagate", "raise", "omit"] = "propagate",
+    weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
     n_threads: SupportsIndex | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]: ...
@@ -25,6 +26,7 @@ def mean_var(
     dtype: DTypeLike | None = None,
     keepdims: bool = False,
     nan_policy: Literal["propagate", "raise", "omit"] = "propagate",
+    weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
     n_threads: SupportsIndex | None = None,
 ) -> tuple[Any, Any]: ...
@@ -36,7 +38,7 @@ def normalize(
     beta: ArrayLike | None = None,
     *,
     eps: float = 0.0,
-    channel_axis: SupportsIndex | Sequence[SupportsIndex] = -1,
+    channel_axis: SupportsIndex | Sequence[SupportsIndex] | None = None,
     out: NDArray[Any] | None = None,
     n_threads: SupportsIndex | None = None,
 ) -> NDArray[Any]: ...

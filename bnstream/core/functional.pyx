@@ -8,13 +8,14 @@ from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport BFLOAT16, FLOAT16, FLOAT32, FLOAT64, MAX_DIMS, Element, Kernels, Sink, View
-from bnstream.core.forward cimport Forward, new_forward
+from bnstream.core.forward cimport Forward, broadcast_forward, new_forward
 from bnstream.core.view cimport (
     OMIT, RAISE, Policy, as_array, batch_axes, element_of, kept_shape, make_view, mask_of, policy_of, require_finite,
 )
 
 from bnstream._kernels import capsule
 from bnstream.core.dtypes import floating as floating_dtype
+from bnstream.core.moments import Moments
 
 cnp.import_array()
 
@@ -47,14 +48,15 @@ cdef ndarray empty_result(ndarray a, unsigned long long axes, bint keepdims, Ele
                              (cnp.NPY_FLOAT if element == FLOAT32 else cnp.NPY_FLOAT16), 0)
 
 
-def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="propagate", where=None, n_threads=None):
-    """Mean and variance of every channel, over the batch axes.
+def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="propagate", weights=None, where=None,
+             n_threads=None):
+    """Compute mean and variance of every channel, over the batch axes.
 
     Parameters
     ----------
     x : array_like
-        Numbers of any dtype but complex: float16, bfloat16, float32, float64, bool, integers; any strides, any byte
-        order. It is read in place, never copied whole.
+        Real numbers: float16, bfloat16, float32, float64, bool or integers, with any strides and byte order. It is read
+        in place, never copied whole.
     axis : int, tuple of int or None, default 0
         The batch axes, those reduced over, as in NumPy. None is all. The other axes are the channels.
     ddof : float, default 0
@@ -62,43 +64,47 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     dtype : dtype, optional
         A floating dtype for the results. By default that of `x`; float64 for bool and integers.
     keepdims : bool, default False
-        Keep the batch axes in the results, with length 1.
+        Keep the batch axes in the results, with length 1, so that they broadcast against `x`.
     nan_policy : {"propagate", "raise", "omit"}, default "propagate"
         What to do about NaN and inf: let them through, as NumPy does; raise a ValueError; or leave these elements out,
         and count the others of each channel.
+    weights : array_like, optional
+        The weight of each batch position, as for `Moments.update`.
     where : array_like of bool, optional
-        Which batch positions count, as True: of the shape of `x` along the batch axes, or with 1 for any of them. The
-        others may hold anything.
+        The batch positions to use, marked True: of the shape of `x` along the batch axes, or with length 1 along any of
+        them. The other positions may hold anything.
     n_threads : int, optional
-        How many threads at most, instead of `get_num_threads`.
+        The most threads to use, instead of `get_num_threads`.
 
     Returns
     -------
     mean, var : ndarray
-        Of the shape of the channels, in the units of `x` and their square. NumPy scalars where nothing is left.
+        Of the shape of the channels, in the units of `x` and their square. NumPy scalars where no channel axis is left.
 
     Raises
     ------
     TypeError
-        If `x` is complex, of objects, strings, records or dates, or a masked array; if `dtype` is not floating, or
-        `where` not of bool.
+        If `x` is complex, of objects, strings, records or dates, or a masked array; if `dtype` is not floating, `where`
+        is not of bool, or `weights` are not numbers.
     ValueError
-        If an axis is out of range or given twice, `x` is 0-d or ragged, or holds NaN or inf under ``"raise"``, or
-        `where` has another shape.
+        If an axis is out of range or given twice, `x` is 0-d or ragged, or holds NaN or inf under ``"raise"``; if
+        `weights` or `where` has another shape, or a weight is out of range.
 
     See Also
     --------
     Moments : the same for data that comes in batches.
+    normalize : with ``keepdims=True`` it takes the results as they are.
 
     Notes
     -----
     ``mean = sum(x) / n`` and ``var = sum((x - mean)**2) / (n - ddof)``, accumulated in double precision about a shift
     near the data, block by block, and merged [1]_: the mean is within 8 eps of ``max(|mean|, sd)``, the variance within
-    a relative ``16 eps log2(n)``, whatever the offset of the data. The bits are the same for any number of threads.
+    a relative ``16 eps log2(n)``, whatever the offset of the data. The bits are the same for any number of threads. With
+    weights, mean and variance are those of `Moments`.
 
-    The sums are float64: finite numbers beyond about 1e300 may overflow to inf, which ``"raise"`` refuses too.
+    The sums are float64: finite numbers beyond about 1e300 may overflow to inf, which ``"raise"`` refuses as well.
 
-    A channel without elements has mean NaN; with ``n - ddof <= 0`` its variance is NaN. Neither warns.
+    A channel without elements has mean NaN; where ``n - ddof <= 0`` its variance is NaN. Neither warns.
 
     References
     ----------
@@ -121,7 +127,7 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     cdef int threads = threads_for(cnp.PyArray_NBYTES(a), n_threads)
     cdef int failed = 0
     sink.state = NULL
-    sink.ddof = ddof            # runs Python where ddof is no float: before there are pointers
+    sink.ddof = ddof            # runs Python where ddof is not a float: before there are pointers
     mask = mask_of(where, a, axes)
     make_view(&view, axes, a, None, None, mask)
     if dtype is not None:
@@ -135,56 +141,65 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     if view.n_rows == 0:
         mean.fill(np.nan)
         var.fill(np.nan)
+    elif weights is not None:
+        m = Moments(axis, nan_policy=nan_policy).update(a, weights=weights, where=mask, n_threads=n_threads)
+        if m.shape is not None:
+            with np.errstate(all="ignore"):         # Too large for the dtype is inf, here as in the kernels.
+                mean[...], var[...] = m.mean.reshape(np.shape(mean)), m.var(ddof).reshape(np.shape(var))
+        return (mean, var) if mean.ndim else (mean[()], var[()])
     elif view.n_channels:
         with nogil:
             failed = kernels.accumulate(&view, &sink, omit, threads)
     if failed:
         raise MemoryError("no memory for the scratch of mean_var")
     if policy == RAISE and view.n_rows and not np.isfinite(mean).all():
-        # Too large for the dtype is no fault of the data.
+        # A mean that is too large for the dtype is no fault of the data.
         wide, _ = mean_var(a, axis, dtype=np.float64, keepdims=keepdims, where=mask, n_threads=n_threads)
         if mask is None or mask.any():
             require_finite(np.asarray(wide))
     return (mean, var) if mean.ndim else (mean[()], var[()])
 
 
-def normalize(x, mean, var, gamma=None, beta=None, *, double eps=0.0, channel_axis=-1, out=None, n_threads=None):
-    """x with each channel standardized by a given mean and variance, then scaled by gamma and shifted by beta.
+def normalize(x, mean, var, gamma=None, beta=None, *, double eps=0.0, channel_axis=None, out=None, n_threads=None):
+    """Standardize x by a given mean and variance, then scale it by gamma and shift it by beta.
 
     Parameters
     ----------
     x : array_like
-        Numbers of any dtype but complex; any strides, any byte order. It is read in place, never copied whole.
+        Real numbers of any dtype, strides and byte order. It is read in place, never copied whole.
     mean, var : array_like
-        Of the shape of the channels, or one number for all. The variance is that which `mean_var` answers, not the
-        standard deviation.
+        They broadcast against `x` as in NumPy. `var` is the variance, as `mean_var` returns it, not the standard
+        deviation.
     gamma, beta : array_like, optional
-        Scale and shift of each channel, of the same shape; by default 1 and 0.
+        Scale and shift, which broadcast likewise; by default 1 and 0.
     eps : float, default 0
         Added to the variance.
-    channel_axis : int or tuple of int, default -1
-        The axis, or axes, of the channels; all others are batch axes.
+    channel_axis : int or tuple of int, optional
+        The axis, or axes, of the channels, if parameters have the shape of the channels, or are numbers, instead of
+        broadcasting: ``channel_axis=1`` for images (N, C, H, W) and parameters of shape (C,).
     out : ndarray, optional
         Where the result goes: of the shape of `x` and the dtype of the result. It may be `x` itself.
     n_threads : int, optional
-        How many threads at most, instead of `get_num_threads`.
+        The most threads to use, instead of `get_num_threads`.
 
     Returns
     -------
     ndarray
-        `out`, or a new array laid out as `x`; in the dtype of `x` if that is floating, else float32.
+        `out`, or a new array with the memory layout of `x`; in the dtype of `x` if that is floating, else float32.
 
     Raises
     ------
     TypeError
-        If `x` or a parameter is not of real numbers, or `out` is no plain array.
+        If `x` or a parameter is not of real numbers, or `out` is not a plain array.
     ValueError
-        If a parameter has not the shape of the channels, a variance or `eps` is negative, or `out` has another shape or
-        dtype, is read-only or overlaps `x` in part; before anything is written.
+        If a parameter does not broadcast against `x`, or does not have the shape of the channels; if a variance or
+        `eps` is negative; if `out` has another shape or dtype, is read-only, or overlaps `x` in part. Nothing has been
+        written then.
 
     See Also
     --------
-    batch_norm : by the statistics of the batch itself, too.
+    mean_var : the statistics; with ``keepdims=True`` they broadcast.
+    batch_norm : normalization by the statistics of the batch itself.
 
     Notes
     -----
@@ -192,7 +207,9 @@ def normalize(x, mean, var, gamma=None, beta=None, *, double eps=0.0, channel_ax
     float32 is within one ulp of the exact value; where the two terms cancel, within 2**-50 of the larger one. The bits
     are the same for any number of threads.
 
-    Where ``var + eps`` is 0, the result is inf or NaN, as in a division by 0, without a warning.
+    Where ``var + eps`` is 0, x is centred and not divided: a constant channel becomes beta.
+
+    The parameters take 56 bytes for each of their combinations: of the size of `x` where one varies along every axis.
 
     Examples
     --------
@@ -200,9 +217,17 @@ def normalize(x, mean, var, gamma=None, beta=None, *, double eps=0.0, channel_ax
     >>> image = np.array([[[0, 128, 255], [64, 128, 0]]], np.uint8)
     >>> bnstream.normalize(image, mean=[32, 128, 128], var=[1024, 64, 16384]).round(2).tolist()
     [[[-1.0, 0.0, 0.9900000095367432], [1.0, 0.0, -1.0]]]
+    >>> x = np.arange(24.0).reshape(2, 3, 4)
+    >>> y = bnstream.normalize(x, *bnstream.mean_var(x, axis=(0, 2), keepdims=True))
+    >>> y.std(axis=(0, 2)).round(12).tolist()
+    [1.0, 1.0, 1.0]
     """
-    cdef Forward forward = new_forward(x, channel_axis, 1, gamma, beta, eps)
-    forward.set_statistics(mean, var, "")
+    cdef Forward forward
+    if channel_axis is None:
+        forward = broadcast_forward(x, mean, var, gamma, beta, eps)
+    else:
+        forward = new_forward(x, channel_axis, 1, gamma, beta, eps)
+        forward.set_statistics(mean, var, "")
     return forward.apply_to(out, n_threads)
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnstream.core.batchnorm import BatchNorm
+from bnstream.core import running
+from bnstream.core.batchnorm import BatchNorm, running_of, settings_of
 from bnstream.core.dtypes import bfloat16
 from bnstream.core.moments import Moments, moments_from
 from bnstream.core.rows import ROWS, WEIGHTED_ROWS, N
 
 Arrays = dict[str, NDArray[Any]]
 
-RUNNING_ROWS = ("running_mean", "running_var", "running_spread", "initial_weight", "batch_mean", "batch_var")
 MOMENTS_CONVENTIONS = {
     "n": "count of values; beside sum_of_squared_weights, n + n_lo is the sum of weights",
     "mean": "mean + mean_lo is the mean, in twice the digits of a double",
@@ -135,10 +135,10 @@ def require_possible(state: NDArray[np.float64], prefix: str) -> None:
 def describe_batchnorm(bn: BatchNorm) -> tuple[dict[str, Any], Arrays]:
     bn = bn.copy()
     told: dict[str, Any] = {
-        "settings": {**bn._settings(), "dtype": bn.dtype.name}, "names": bn.names, "training": bn.training,
+        "settings": {**settings_of(bn), "dtype": bn.dtype.name}, "names": bn.names, "training": bn.training,
         "num_batches_tracked": bn.num_batches_tracked, "pooled": None,
     }
-    arrays: Arrays = dict(zip(RUNNING_ROWS, list(bn._running), strict=True))
+    arrays: Arrays = dict(zip(running.ROWS, list(running_of(bn).rows), strict=True))
     if bn.affine:       # .npy has no bfloat16; in float32 it is exact
         stored = np.float32 if bn.dtype.name == "bfloat16" else bn.dtype
         arrays |= {"gamma": bn.gamma.astype(stored), "beta": bn.beta.astype(stored)}
@@ -157,18 +157,19 @@ def restore_batchnorm(fields: Fields, arrays: Arrays) -> BatchNorm:
         settings.get(name, *kinds)
     settings.whole("channel_axis", -64, 63)
     shape = (settings.values["num_features"],)
-    running = np.stack([taken(arrays, name, shape, np.float64) for name in RUNNING_ROWS])
-    for row, most in ((1, np.inf), (2, np.inf), (3, 1.0), (5, np.inf)):
-        if (running[row] < 0).any() or (running[row] > most).any():
-            raise ValueError(f"{RUNNING_ROWS[row]} must be from 0 to {most}, got {running[row].min()} to "
-                             f"{running[row].max()}")
+    rows = np.stack([taken(arrays, name, shape, np.float64) for name in running.ROWS])
+    for row, most in ((running.VAR, np.inf), (running.SPREAD, np.inf), (running.INITIAL_WEIGHT, 1.0),
+                      (running.BATCH_VAR, np.inf)):
+        if (rows[row] < 0).any() or (rows[row] > most).any():
+            raise ValueError(f"{running.ROWS[row]} must be from 0 to {most}, got {rows[row].min()} to "
+                             f"{rows[row].max()}")
     if settings.values["dtype"] == "bfloat16":
         bfloat16("the layer")
     pooled = fields.get("pooled", dict, NoneType)
     if pooled is None and settings.values["momentum"] is None:
         raise ValueError("a layer with momentum null has pooled statistics, and here are none")
     bn = BatchNorm(**settings.values, names=fields.all_of("names", str), track_pooled=pooled is not None)
-    bn._running[:] = running
+    running_of(bn).rows[:] = rows
     if bn.affine:
         stored = np.float32 if bn.dtype.name == "bfloat16" else bn.dtype
         bn.gamma, bn.beta = (taken(arrays, name, shape, stored) for name in ("gamma", "beta"))

@@ -174,7 +174,7 @@ def test_running_ddof_that_is_no_number(ddof):
 
 
 def test_state_of_the_other_kind():
-    message = "in the state, got .*; make the layer with affine=True for one with weight and bias, without for one that"
+    message = "in the state, got .*; make the layer with affine=True for a state with weight and bias, with"
     with pytest.raises(ValueError, match=message):
         BatchNorm(3).load_state_dict(BatchNorm(3, affine=False).state_dict())
     with pytest.raises(ValueError, match=message):
@@ -287,12 +287,12 @@ def test_fold(name, affine, with_bias):
     bn.running_mean, bn.running_var = [0.1, -1, 2], [0.5, 4, 1e-3]
     before = weight.copy()
     wanted = bn(apply(x, weight, np.zeros(3) if bias is None else bias))
-    folded = bn.fold(weight, bias, channel_axis=axis)
+    folded = bn.fold(weight, bias, output_axis=axis)
     np.testing.assert_allclose(apply(x, *folded), wanted, rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(weight, before)
     assert not np.shares_memory(folded[0], weight)
     for dtype in ("f2", BFLOAT16, "f4"):
-        for got, exact in zip(bn.fold(weight.astype(dtype), bias, channel_axis=axis), folded, strict=True):
+        for got, exact in zip(bn.fold(weight.astype(dtype), bias, output_axis=axis), folded, strict=True):
             assert got.dtype == np.dtype(dtype)
             np.testing.assert_allclose(got.astype("f8"), exact, rtol=0.01, atol=0.01)
 
@@ -306,7 +306,7 @@ def test_fold_integers():
 @pytest.mark.parametrize(("weight", "bias", "axis", "error", "message"), [
     (np.ones((4, 3)), None, 0, ValueError, r"weight must have 3 output channels along axis 0, got shape \(4, 3\)"),
     (np.ones((3, 4)), None, 2, ValueError, r"weight must have 3 output channels along axis 2"),
-    (np.ones((3, 4)), None, -1, ValueError, r"along axis -1, got shape \(3, 4\); channel_axis says which axis"),
+    (np.ones((3, 4)), None, -1, ValueError, r"along axis -1, got shape \(3, 4\); output_axis says which axis"),
     (np.float64(1), None, 0, ValueError, r"got shape \(\)"),
     (np.ones((3, 4)), np.ones(4), 0, ValueError, r"bias must have shape \(3,\), got \(4,\)"),
     (np.ones((3, 4)), 1.0, 0, ValueError, r"bias must have shape \(3,\), got \(\)"),
@@ -316,7 +316,7 @@ def test_fold_integers():
 ])
 def test_fold_refuses(weight, bias, axis, error, message):
     with pytest.raises(error, match=message):
-        BatchNorm(3).fold(weight, bias, channel_axis=axis)
+        BatchNorm(3).fold(weight, bias, output_axis=axis)
 
 
 def test_deepcopy_of_a_subclass():
@@ -334,3 +334,23 @@ def test_diagnosis_tells_of_channels_that_are_nan():
     bn = BatchNorm(3)
     bn.running_mean = [np.nan, 1, 2]
     assert "NaN or inf in 1 of 3" in str(bn.diagnose())
+
+
+def test_n_threads_of_a_call():
+    """They change no bit, and are refused as everywhere."""
+    x = np.random.default_rng(0).normal(size=(4000, 16))
+    results = []
+    for n in (1, 2, 5, None):
+        bn = BatchNorm(16)
+        y, dx = bn(x, n_threads=n), bn.backward(x, n_threads=n)
+        m = bn.recalibrate([x], n_threads=n)
+        results.append([each.tobytes() for each in (y, dx, m.mean, bn.running_var, bn.eval()(x, n_threads=n))])
+    assert all(result == results[0] for result in results)
+    for call in (lambda bn: bn(x, n_threads=0), lambda bn: bn.eval()(x, n_threads=0),
+                 lambda bn: bn.recalibrate([x], n_threads=0)):
+        with pytest.raises(ValueError, match="the number of threads must be from 1 to 65536, got 0"):
+            call(BatchNorm(16))
+    bn = BatchNorm(16)
+    bn(x)
+    with pytest.raises(ValueError, match="the number of threads must be from 1 to 65536, got 0"):
+        bn.backward(x, n_threads=0)

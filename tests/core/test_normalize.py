@@ -19,7 +19,7 @@ from support.batchnorm_oracle import (
     worst_share,
 )
 
-from bnstream import BatchNorm, batch_norm, normalize
+from bnstream import BatchNorm, batch_norm, mean_var, normalize
 from bnstream.core.forward import normalize_and_look
 
 SHAPES = {
@@ -247,12 +247,10 @@ def test_not_finite(dtype):
 
 
 def test_without_variance():
-    """A division by 0 is inf or NaN, as in C, and no warning; eps helps."""
-    x = np.array([[1.0, 2.0], [2.0, 3.0]])
-    y = normalize(x, [1, 2], [0.0, 1.0])
-    assert np.isnan(y[0, 0])
-    np.testing.assert_array_equal(y[1], [np.inf, 1])
-    np.testing.assert_array_equal(y[:, 1], [0, 1])
+    """A channel of variance 0 is centred and not divided."""
+    x = np.array([[1.0, 2.0], [3.0, 3.0]])
+    np.testing.assert_array_equal(normalize(x, [1, 2], [0.0, 1.0]), [[0, 0], [2, 1]])
+    np.testing.assert_array_equal(normalize(x, [1, 2], 0, [3, 1], [5, 0]), [[5, 0], [11, 1]])
     np.testing.assert_array_equal(normalize(x, [1, 2], 0, eps=0.25), (x - [1, 2]) * 2)
     assert np.isnan(normalize(x, [np.nan, 0], 1)).tolist() == [[True, False], [True, False]]
     assert np.isnan(normalize(x, 0, [np.nan, 1])).tolist() == [[True, False], [True, False]]
@@ -350,3 +348,64 @@ def test_a_look_for_inf_on_the_way(layout, dtype, shape):
             bad = x.copy(order="K")
             bad[np.unravel_index(place, x.shape)] = value
             assert normalize_and_look(LAYOUTS[layout](bad), 3.0, None, None)[1] is found
+
+
+BROADCASTS = {
+    "channels last": ((6, 5, 4), [(4,), (1, 4), (1, 1, 4), ()]),
+    "channels second": ((6, 4, 5, 3), [(4, 1, 1), (1, 4, 1, 1), (), (1,)]),
+    "two axes": ((6, 4, 5), [(4, 5), (1, 4, 1), (5,), ()]),
+    "rows": ((6, 4), [(6, 1), (6, 1), (), (4,)]),
+    "every element": ((3, 4), [(3, 4), (4,), (3, 1), (1, 1)]),
+    "one axis": ((7,), [(1,), (), (7,), (7,)]),
+    "an axis of length 1": ((6, 1, 4), [(1, 4), (4,), (6, 1, 1), ()]),
+}
+
+
+@pytest.mark.parametrize("name", BROADCASTS)
+@pytest.mark.parametrize("dtype", ["f4", "f8", "u1"])
+def test_parameters_broadcast_as_in_numpy(name, dtype):
+    """As the same parameters written out for every element do, bit for bit."""
+    shape, shapes = BROADCASTS[name]
+    x, r = of_dtype(dtype, shape), np.random.default_rng(1)
+    mean, var, gamma, beta = (r.uniform(0.5, 2, each) for each in shapes)
+    full = [np.ascontiguousarray(np.broadcast_to(each, shape)).ravel() for each in (mean, var, gamma, beta)]
+    wanted = normalize(x.reshape(1, -1), *full, eps=0.1).reshape(shape)
+    for given in ([mean, var, gamma, beta], [each.tolist() for each in (mean, var, gamma, beta)]):
+        np.testing.assert_array_equal(normalize(x, *given, eps=0.1), wanted)
+    out = np.empty_like(wanted)
+    assert normalize(x, mean, var, gamma, beta, eps=0.1, out=out) is out
+    np.testing.assert_array_equal(out, wanted)
+
+
+@pytest.mark.parametrize("axis", [0, 1, (0, 2), (0, 2, 3), None])
+def test_statistics_with_keepdims_go_in_as_they_are(axis):
+    x = np.random.default_rng(0).normal(5, 3, (8, 3, 5, 4))
+    y = normalize(x, *mean_var(x, axis=axis, keepdims=True))
+    np.testing.assert_allclose(y.mean(axis), 0, atol=1e-13)
+    np.testing.assert_allclose(y.var(axis), 1, rtol=1e-13)
+
+
+def test_channel_axis_takes_one_axis_and_several():
+    x = np.random.default_rng(0).normal(size=(4, 3, 5))
+    mean, table = np.arange(3.0), np.arange(15.0).reshape(3, 5)
+    np.testing.assert_array_equal(normalize(x, mean, 4, channel_axis=1), normalize(x, mean[:, None], 4))
+    np.testing.assert_array_equal(normalize(x, table, 4, channel_axis=(1, 2)), normalize(x, table, 4))
+
+
+def test_constant_channels_are_centred_and_not_divided():
+    """By functions and by the layer, in training and in inference; their gradients are finite."""
+    x = np.random.default_rng(0).normal(size=(8, 3))
+    x[:, 1] = 7
+    mean, var = mean_var(x)
+    y = normalize(x, mean, var, [1, 2, 3], [4, 5, 6])
+    assert (y[:, 1] == 5).all()
+    np.testing.assert_array_equal(normalize(x, mean, var, [1, 2, 3], [4, 5, 6]), y)
+    np.testing.assert_array_equal(batch_norm(x, mean, var, [1, 2, 3], [4, 5, 6], eps=0), y)
+    trained = batch_norm(x, None, None, [1, 2, 3], [4, 5, 6], training=True, eps=0)
+    assert (trained[:, 1] == 5).all()
+    bn = BatchNorm(3, eps=0, dtype="f8")
+    bn.running_mean, bn.running_var = mean, var
+    weight, bias = bn.fold(np.eye(3))
+    np.testing.assert_allclose(x @ weight.T + bias, bn.copy().eval()(x), atol=1e-14)
+    assert (bn(x)[:, 1] == 0).all()
+    assert np.isfinite(bn.backward(np.ones((8, 3)))).all()

@@ -377,3 +377,28 @@ def test_too_few_count(policy):
     assert (x == 1).all()
     assert bn.num_batches_tracked == 0
     assert not bn.eval()(x, where=mask)[~np.broadcast_to(mask[:, None], x.shape)].any()
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i4"])
+@pytest.mark.parametrize("policy", ["raise", "omit", "propagate"])
+def test_mean_var_takes_weights(dtype, policy):
+    """The mean and variance of `Moments`, rounded to the dtype of the results."""
+    r = np.random.default_rng(3)
+    x, weights, where = r.integers(-50, 50, (40, 3)).astype(dtype), r.integers(0, 5, 40), r.random(40) < 0.8
+    m = Moments(nan_policy=policy).update(x, weights=weights, where=where)
+    mean, var = mean_var(x, ddof=1, nan_policy=policy, weights=weights, where=where)
+    assert mean.dtype == var.dtype == (dtype if dtype != "i4" else "f8")
+    np.testing.assert_array_equal(mean, m.mean.astype(mean.dtype))
+    np.testing.assert_array_equal(var, m.var(1).astype(mean.dtype))
+    kept = mean_var(x.T, axis=1, weights=weights, where=where, keepdims=True)
+    assert [each.shape for each in kept] == [(3, 1), (3, 1)]
+    alone, _ = mean_var(x[:, 0], weights=weights, where=where)
+    assert alone == mean[0]
+
+
+def test_mean_var_with_weights_of_nothing():
+    mean, var = mean_var(np.ones((0, 2)), weights=np.ones(0))
+    assert np.isnan([mean, var]).all()
+    assert np.isnan(mean_var(np.ones((3, 2)), weights=np.zeros(3))).all()
+    with pytest.raises(ValueError, match="weights must have the shape of the batch positions"):
+        mean_var(np.ones((3, 2)), weights=np.ones(2))

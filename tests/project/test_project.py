@@ -63,9 +63,10 @@ def test_version():
 
 def test_signatures():
     assert str(inspect.signature(bnstream.mean_var)).replace("bint ", "") == (
-        "(x, axis=0, *, ddof=0, dtype=None, keepdims=False, nan_policy='propagate', where=None, n_threads=None)")
+        "(x, axis=0, *, ddof=0, dtype=None, keepdims=False, nan_policy='propagate', weights=None, where=None, "
+        "n_threads=None)")
     assert str(inspect.signature(bnstream.normalize)).replace("double ", "") == (
-        "(x, mean, var, gamma=None, beta=None, *, eps=0.0, channel_axis=-1, out=None, n_threads=None)")
+        "(x, mean, var, gamma=None, beta=None, *, eps=0.0, channel_axis=None, out=None, n_threads=None)")
     plain = re.sub("double |bint ", "", str(inspect.signature(bnstream.batch_norm)))
     assert plain == (
         "(x, running_mean, running_var, gamma=None, beta=None, *, training=False, momentum=0.1, eps=1e-05, "

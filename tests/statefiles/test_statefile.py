@@ -14,6 +14,7 @@ from support.saved import SAVED, bits, holed, trained
 
 import bnstream
 from bnstream import BatchNorm, Moments
+from bnstream.core.batchnorm import running_of, settings_of
 from bnstream.statefiles import StateError, load, read, save
 
 STATES = Path(__file__).parent / "states"
@@ -163,12 +164,12 @@ def test_version_1_of_moments():
 def test_version_1_of_a_layer():
     bn = load(STATES / "batchnorm-1.npz")
     assert bn.names == ("u", "v")
-    assert bn._settings() == {
+    assert settings_of(bn) == {
         "num_features": 2, "eps": 0.25, "momentum": 0.5, "affine": True, "channel_axis": -1, "dtype": np.float32,
         "running_ddof": 0, "nan_policy": "raise", "renorm": False, "r_max": 3.0, "d_max": 5.0}
     assert (bn.training, bn.num_batches_tracked) == (False, 1)
     assert (bn.gamma.tolist(), bn.beta.tolist()) == ([2.0, -1.0], [0.5, 0.0])
-    assert bn._running.tolist() == [[1.0, 2.0], [1.0, 2.5], [0.125, 0.125], [0.5, 0.5], [2.0, 4.0], [1.0, 4.0]]
+    assert running_of(bn).rows.tolist() == [[1.0, 2.0], [1.0, 2.5], [0.125, 0.125], [0.5, 0.5], [2.0, 4.0], [1.0, 4.0]]
     assert (bn.pooled.n.tolist(), bn.pooled.mean.tolist(), bn.pooled.m2.tolist()) == ([2, 2], [2.0, 4.0], [2.0, 8.0])
 
 

@@ -4,6 +4,7 @@ import numpy as np
 from support.arrays import BFLOAT16, normal
 
 from bnstream import BatchNorm, Moments
+from bnstream.core.running import RunningEstimates
 
 
 def bits(state):
@@ -13,7 +14,8 @@ def bits(state):
         return repr((axis, policy, names)), None if rows is None else (rows.shape, rows.tobytes())
     values = {**state.__getstate__(), "grad_gamma": None, "grad_beta": None}
     return {name: bits(value) if isinstance(value, Moments) else
-            (value.dtype, value.tobytes()) if isinstance(value, np.ndarray) else repr(value)
+            (value.dtype, value.tobytes()) if isinstance(value, np.ndarray) else
+            value.rows.tobytes() if isinstance(value, RunningEstimates) else repr(value)
             for name, value in values.items()}
 
 

@@ -1,0 +1,174 @@
+"""What every normalization layer keeps: scale and shift, their gradients, the mode, and the names of the channels."""
+
+from __future__ import annotations
+
+import copy
+import math
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from bnstream.core.dlpack import detached
+from bnstream.core.dtypes import floating, is_real
+from bnstream.core.forward import Forward
+from bnstream.core.moments import Moments
+
+
+class Number:
+    """A setting of a layer, which is checked where it is set and not at each call."""
+
+    def __init__(self, expected: str, accepts: Callable[[Any], bool], convert: Callable[[Any], Any] = float) -> None:
+        self.expected, self.accepts, self.convert = expected, accepts, convert
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name, self.key = name, f"_{name}"
+
+    def __get__(self, layer: Any, owner: type) -> Any:
+        return self if layer is None else layer.__dict__[self.key]
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        if not self.accepts(value):
+            raise ValueError(f"{self.name} must be {self.expected}, got {value}")
+        layer.__dict__[self.key] = self.convert(value)
+
+
+class NormLayer:
+    """The base of the layers. A subclass adds the call, and what it keeps from call to call."""
+
+    _eps: float
+    eps = Number("a finite number of at least 0", lambda value: 0 <= value < math.inf)
+
+    def __init__(
+        self, num_features: int, *, eps: float, affine: bool, channel_axis: int, dtype: DTypeLike,
+        names: Iterable[str] | None,
+    ) -> None:
+        self.num_features = operator.index(num_features)
+        if self.num_features < 1:
+            raise ValueError(f"num_features must be at least 1, got {num_features}")
+        self.eps = eps
+        self.affine = bool(affine)
+        self.channel_axis = operator.index(channel_axis)
+        self.dtype = floating(dtype)
+        self._gamma: Any = np.ones(self.num_features, self.dtype) if affine else None
+        self._beta: Any = np.zeros(self.num_features, self.dtype) if affine else None
+        self.grad_gamma: Any = None
+        self.grad_beta: Any = None
+        self.names = names
+        self.training = True
+        self._forward: Forward | None = None
+
+    @property
+    def gamma(self) -> Any:
+        return self._gamma
+
+    @gamma.setter
+    def gamma(self, values: ArrayLike) -> None:
+        self._require_affine("gamma")
+        self._gamma[:] = self._checked("gamma", values, self.dtype)
+
+    @property
+    def beta(self) -> Any:
+        return self._beta
+
+    @beta.setter
+    def beta(self, values: ArrayLike) -> None:
+        self._require_affine("beta")
+        self._beta[:] = self._checked("beta", values, self.dtype)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        return self._names
+
+    @names.setter
+    def names(self, names: Iterable[str] | None) -> None:
+        checked: tuple[str, ...] | None = Moments(names=names).names
+        if checked is not None and len(checked) != self.num_features:
+            raise ValueError(f"{len(checked)} names do not fit {self.num_features} channels")
+        self._names = checked
+
+    def _require_affine(self, name: str) -> None:
+        if not self.affine:
+            raise ValueError(f"this layer has no {name}; make it with affine=True")
+
+    def _checked(self, name: str, values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
+        """Values of every channel as a new array."""
+        new = detached(values)
+        if not is_real(new.dtype):
+            raise TypeError(f"{name} must be of real numbers, got dtype {new.dtype}")
+        if new.shape != (self.num_features,):
+            raise ValueError(f"{name} must have shape ({self.num_features},), got {new.shape}")
+        if name == "running_var" and (new < 0).any():
+            raise ValueError(f"running_var must not be negative, got {new.min()}")
+        with np.errstate(all="ignore"):
+            return new.astype(dtype)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, or with ``mode=False`` inference mode.
+
+        Parameters
+        ----------
+        mode : bool, default True
+
+        Returns
+        -------
+        BatchNorm
+            The layer itself.
+
+        Examples
+        --------
+        >>> import bnstream
+        >>> bnstream.BatchNorm(3).train(False).training
+        False
+        """
+        self.training = bool(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Set inference mode: calls normalize by the running estimates and change nothing.
+
+        Returns
+        -------
+        BatchNorm
+            The layer itself.
+
+        Examples
+        --------
+        >>> import bnstream
+        >>> bnstream.BatchNorm(3).eval().training
+        False
+        """
+        return self.train(False)
+
+    def copy(self) -> Self:
+        """Return an independent layer with the same parameters and estimates, in the same mode.
+
+        Returns
+        -------
+        BatchNorm
+
+        Examples
+        --------
+        >>> import bnstream
+        >>> bn = bnstream.BatchNorm(3)
+        >>> bn.copy() == bn
+        True
+        """
+        new = type(self).__new__(type(self))
+        new.__dict__.update({
+            name: value.copy() if hasattr(value, "copy") else value for name, value in self.__getstate__().items()
+        })
+        return new
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        new = type(self).__new__(type(self))
+        new.__dict__.update(copy.deepcopy(self.__getstate__(), memo))
+        return new
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the reference to the last x."""
+        return {**self.__dict__, "_forward": None}

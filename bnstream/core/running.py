@@ -1,0 +1,122 @@
+"""The running estimates of a layer: mean and variance of every channel, and how far they can be trusted."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bnstream.core.diagnosis import Diagnosis
+from bnstream.core.forward import Forward, move
+from bnstream.core.moments import Moments
+
+ROWS = ("running_mean", "running_var", "running_spread", "initial_weight", "batch_mean", "batch_var")
+MEAN, VAR, SPREAD, INITIAL_WEIGHT, BATCH_MEAN, BATCH_VAR = range(len(ROWS))
+
+Floats = NDArray[np.float64]
+
+
+class RunningEstimates:
+    """Running mean and variance of every channel.
+
+    Parameters
+    ----------
+    n_channels : int
+
+    Attributes
+    ----------
+    rows : ndarray of float64
+        Of shape (6, n_channels), named by `ROWS`:
+
+        - mean and var, the estimates themselves;
+        - spread, the sum of ``w**2 / n`` over the batches, each of n values and with weight w in the estimates; NaN
+          where it is not known;
+        - initial_weight, the weight that mean 0 and variance 1, from before the first batch, still have;
+        - batch_mean and batch_var, those of the last batch, with ddof 0; NaN where there is none.
+    """
+
+    def __init__(self, n_channels: int) -> None:
+        self.rows: Floats = np.empty((len(ROWS), n_channels))
+        self.reset()
+
+    def reset(self) -> None:
+        """Go back to mean 0 and variance 1, with no batch."""
+        self.rows[:] = [[0.0], [1.0], [0.0], [1.0], [math.nan], [math.nan]]
+
+    @property
+    def mean(self) -> Floats:
+        return self.rows[MEAN]
+
+    @property
+    def var(self) -> Floats:
+        return self.rows[VAR]
+
+    @property
+    def is_initial(self) -> bool:
+        """Whether no batch is in the estimates."""
+        return bool(self.rows[INITIAL_WEIGHT, 0] == 1)
+
+    def assign(self, row: int, values: ArrayLike) -> None:
+        """Set the mean or the variance from outside: nothing is left of the start, and the spread is not known."""
+        self.rows[row] = values
+        self.rows[SPREAD], self.rows[INITIAL_WEIGHT] = math.nan, 0.0
+
+    def keep_initial(self) -> None:
+        """Take the estimates for those of before the first batch, whatever they are."""
+        self.rows[SPREAD], self.rows[INITIAL_WEIGHT] = 0.0, 1.0
+
+    def use(self, moments: Moments, ddof: float) -> None:
+        """Make them the statistics of a `Moments`, of as many channels."""
+        n = moments.effective_n
+        if n.min() <= ddof:
+            raise ValueError(f"the variance of a channel with {n.min():g} values is not known; give more data")
+        self.rows[:BATCH_MEAN] = moments.mean, moments.var(ddof), 1 / n, np.zeros(len(n))
+
+    def forget_batch(self) -> None:
+        """Drop the statistics of the last batch."""
+        self.rows[BATCH_MEAN:] = math.nan
+
+    def move(self, forward: Forward, momentum: float | None, ddof: float) -> None:
+        """Move towards the batch of a forward by the momentum. Without one, only take the batch for the last one."""
+        move(forward, self.rows, momentum, ddof)
+
+    def sd(self, eps: float) -> Floats:
+        """``sqrt(var + eps)``, and 1 where that is 0: what a channel is divided by."""
+        return divisor(self.rows[VAR], eps)
+
+    def diagnose(self, pooled: Moments | None, eps: float, ddof: float) -> Diagnosis:
+        """Compare the estimates with the pooled statistics and with the last batch."""
+        mean, var, spread, initial, batch_mean, batch_var = self.rows
+        sd = np.sqrt(var + eps)
+        mean_drift = var_drift = np.full(mean.shape, math.nan)
+        with np.errstate(all="ignore"):
+            if pooled is not None and pooled.shape is not None:
+                varies = np.where(pooled.m2 > 0, 1.0, math.nan)
+                mean_drift = (mean - pooled.mean) / pooled.std() * varies
+                var_drift = var / pooled.var(ddof) * varies
+            return Diagnosis(
+                effective_n=np.where(initial < 1, (1 - initial) ** 2 / spread, 0), initial_weight=float(initial[0]),
+                condition=np.abs(mean) / np.sqrt(var), mean_drift=mean_drift, var_drift=var_drift,
+                mean_gap=(batch_mean - mean) / sd, sd_gap=np.sqrt(batch_var + eps) / sd,
+            )
+
+    def copy(self) -> RunningEstimates:
+        new = RunningEstimates.__new__(RunningEstimates)
+        new.rows = self.rows.copy()
+        return new
+
+    def __eq__(self, other: object) -> Any:
+        if not isinstance(other, RunningEstimates):
+            return NotImplemented
+        return np.array_equal(self.rows, other.rows, equal_nan=True)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def divisor(var: Floats, eps: float) -> Floats:
+    """``sqrt(var + eps)``, and 1 where that is 0."""
+    with np.errstate(all="ignore"):
+        sd: Floats = np.sqrt(var + eps)
+    return np.where(sd == 0, 1.0, sd)
