@@ -1,24 +1,35 @@
-"""The compiled loops, once for each level of CPU, and the choice of one of them.
+"""The compiled loops, built once for each level of CPU, and the choice of the level to use.
 
-    _runtime        the level of this CPU, threads          built at baseline
+    _runtime        the level of this CPU, and threads      built at baseline
     _baseline       \\
-    _x86_64_v3       > variant.pxi, compiled three times     each hands out its table of functions in a capsule
+    _x86_64_v3       > variant.pxi, compiled three times     each offers its table of functions in a capsule
     _x86_64_v4      /
 
-The choice is made here, once, at import, and nowhere else. ``BNSTREAM_ISA`` forces it.
+The level is chosen here, once, at import, and nowhere else. ``BNSTREAM_ISA`` forces one.
 """
 
 import importlib
 import importlib.util
 import os
+import sys
+from pathlib import Path
 
-from bnstream._kernels import _runtime
+try:
+    from bnstream._kernels import _runtime
+except ImportError:
+    if importlib.util.find_spec(f"{__name__}._runtime") is not None:
+        raise                   # It is there, but does not load: its own error says why.
+    raise ImportError(
+        f"Python is importing bnstream from the source folder {Path(__file__).parents[2]}, which has not been compiled "
+        f"for Python {sys.version_info.major}.{sys.version_info.minor}. An installed bnstream is hidden by it. Start "
+        "Python in another folder, or build in place: run `pip install -e .` in the source folder"
+    ) from None
 
 LEVELS = {"x86-64-v4": "_x86_64_v4", "x86-64-v3": "_x86_64_v3", "baseline": "_baseline"}
 
 
 def _choose(forced):
-    """The level to use: the highest that this CPU has and this build holds, or the one forced."""
+    """Return the level to use: `forced` if given, else the highest that this CPU supports and this build includes."""
     cpu = _runtime.cpu_levels()
     built = [name for name in LEVELS if importlib.util.find_spec(f"{__name__}.{LEVELS[name]}")]
     usable = [name for name in built if name in cpu]
@@ -27,7 +38,7 @@ def _choose(forced):
     if forced not in LEVELS:
         raise ValueError(f"BNSTREAM_ISA is {forced!r}; expected one of {', '.join(LEVELS)}, or unset to choose by CPU")
     if forced not in usable:
-        why = "this build does not hold it" if forced not in built else "this CPU does not have it"
+        why = "this build does not include it" if forced not in built else "this CPU does not support it"
         raise ImportError(f"BNSTREAM_ISA is {forced!r}, but {why}; usable here: {', '.join(usable)}")
     return forced
 
