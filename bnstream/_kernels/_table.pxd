@@ -11,6 +11,19 @@ cdef enum:
     GRANULE = 8                 # doubles of the longest vector
     SMALL = 65536               # bytes; below, letting go of the GIL costs more than it gives
 
+cdef enum:                      # rows of a state, of a weighted state, and of a layer, which begins with a state
+    N, MEAN, MEAN_LO, M2, M2_LO
+    N_LO = 5                    # of a weighted state: what rounding left of n, the sum of weights
+    SQUARES = 6                 # of a weighted state: the sum of squared weights
+    GAMMA = 5
+    BETA = 6
+    STATE_ROWS = 5
+    WEIGHTED_ROWS = 7
+    LAYER_ROWS = 7
+
+cdef enum:                      # rows of the gradients of a layer's parameters
+    GRAD_BETA, GRAD_GAMMA
+
 cdef inline Py_ssize_t padded(Py_ssize_t n_channels) noexcept nogil:
     """Whole vectors: the loop across 17 channels takes as long as that across 24 where its end is scalar."""
     return (n_channels + GRANULE - 1) & -GRANULE

@@ -136,12 +136,12 @@ cdef void make_coefficients(const View *view, const Plan *p, const Segment *t, c
     """mean, mean_lo, scale and beta of a segment's channels, not yet of columns."""
     cdef Py_ssize_t c
     cdef pair mean
-    fetch(layer.rows + layer.pitch, t, w.mean)
-    fetch(layer.rows + 2 * layer.pitch, t, w.mean_lo)
-    fetch(layer.rows, t, w.n)
-    fetch(layer.rows + 3 * layer.pitch, t, w.invstd)
-    fetch(layer.rows + 5 * layer.pitch, t, w.scale)
-    fetch(layer.rows + 6 * layer.pitch, t, w.beta)
+    fetch(layer.rows + MEAN * layer.pitch, t, w.mean)
+    fetch(layer.rows + MEAN_LO * layer.pitch, t, w.mean_lo)
+    fetch(layer.rows + N * layer.pitch, t, w.n)
+    fetch(layer.rows + M2 * layer.pitch, t, w.invstd)
+    fetch(layer.rows + GAMMA * layer.pitch, t, w.scale)
+    fetch(layer.rows + BETA * layer.pitch, t, w.beta)
     for c in range(t.channels):
         w.invstd[c] = invstd_of(w.n[c], w.invstd[c], layer.eps)
         w.scale[c] *= w.invstd[c]

@@ -10,6 +10,11 @@
 # it, 5 operations. Sums of a block are doubles, from block to block pairs of doubles. An element x without weight, or NaN or
 # inf under `omit`, has no part in the sums, and its dx is 0.
 
+cdef enum:              # rows of a task's sums, pairs of doubles
+    SUM_DY, SUM_DY_LO
+    SUM_DY_X, SUM_DY_X_LO       # of dy * (x - mean)
+    SUM_ROWS
+
 cdef inline Sums gradients_of(const number *x, const number *dy, double mean, double weight, Count count) noexcept nogil:
     """What an element adds to s = sum of dy, q = sum of dy * (x - mean)."""
     cdef Sums sums
@@ -285,7 +290,7 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
     sums = q + p.pitch if job.parts == NULL else job.parts + task * PART_ROWS * p.state_pitch
     make_coefficients(job.view, p, &t, job.layer, &w)
     to_columns(p, &t, &w, w.mean)
-    memset(sums, 0, 4 * p.state_pitch * sizeof(double))
+    memset(sums, 0, SUM_ROWS * p.state_pitch * sizeof(double))
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, w.anchor, tile)
         memset(s, 0, n * sizeof(double))
@@ -294,11 +299,11 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
         if not p.by_runs:
             add_up(s, p.fold, t.channels, p.inner)
             add_up(q, p.fold, t.channels, p.inner)
-        add_sums(s, t.channels, sums, p.state_pitch)
-        add_sums(q, t.channels, sums + 2 * p.state_pitch, p.state_pitch)
+        add_sums(s, t.channels, sums + SUM_DY * p.state_pitch, p.state_pitch)
+        add_sums(q, t.channels, sums + SUM_DY_X * p.state_pitch, p.state_pitch)
     for c in range(t.channels):         # what the mean's last digits make of dy * (x - mean)
-        s[c] = -w.mean_lo[c] * sums[c] if w.mean_lo[c] != 0 else 0.0
-    add_sums(s, t.channels, sums + 2 * p.state_pitch, p.state_pitch)
+        s[c] = -w.mean_lo[c] * sums[SUM_DY * p.state_pitch + c] if w.mean_lo[c] != 0 else 0.0
+    add_sums(s, t.channels, sums + SUM_DY_X * p.state_pitch, p.state_pitch)
     if job.parts == NULL:
         emit_gradients(job, &t, sums, p.state_pitch)
     give_back(w.room, stack)
@@ -308,15 +313,15 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
 
 cdef void emit_gradients(const Job *job, const Segment *t, const double *sums, Py_ssize_t pitch) noexcept nogil:
     """grad_beta and grad_gamma of a segment's channels, from their sums."""
-    cdef const double *n = job.layer.rows + t.place
-    cdef const double *m2 = n + 3 * job.layer.pitch
-    cdef double *grad_beta = job.grads + t.place
-    cdef double *grad_gamma = grad_beta + job.layer.pitch
+    cdef const double *n = job.layer.rows + N * job.layer.pitch + t.place
+    cdef const double *m2 = job.layer.rows + M2 * job.layer.pitch + t.place
+    cdef double *grad_beta = job.grads + GRAD_BETA * job.layer.pitch + t.place
+    cdef double *grad_gamma = job.grads + GRAD_GAMMA * job.layer.pitch + t.place
     cdef Py_ssize_t c, i
     for c in range(t.channels):
         i = c * t.step
-        grad_beta[i] = sums[c]
-        grad_gamma[i] = sums[2 * pitch + c] * invstd_of(n[i], m2[i], job.layer.eps)
+        grad_beta[i] = sums[SUM_DY * pitch + c]
+        grad_gamma[i] = sums[SUM_DY_X * pitch + c] * invstd_of(n[i], m2[i], job.layer.eps)
 
 
 cdef void merge_gradients(const Job *job) noexcept nogil:
@@ -331,7 +336,7 @@ cdef void merge_gradients(const Job *job) noexcept nogil:
         sums = job.parts + group * p.n_segments * PART_ROWS * pitch
         for k in range(1, p.n_segments):
             part = sums + k * PART_ROWS * pitch
-            for i in range(0, 4, 2):
+            for i in range(0, SUM_ROWS, 2):
                 add_sums(part + i * pitch, t.channels, sums + i * pitch, pitch)
                 add_sums(part + (i + 1) * pitch, t.channels, sums + i * pitch, pitch)
         emit_gradients(job, &t, sums, pitch)
@@ -351,8 +356,8 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
         free(tile)
         return -1
     make_coefficients(job.view, p, &t, layer, &w)
-    fetch(job.grads, &t, w.beta)
-    fetch(job.grads + layer.pitch, &t, w.slope)
+    fetch(job.grads + GRAD_BETA * layer.pitch, &t, w.beta)
+    fetch(job.grads + GRAD_GAMMA * layer.pitch, &t, w.slope)
     for c in range(t.channels):
         w.slope[c] *= w.invstd[c] / w.n[c]
         w.beta[c] = w.beta[c] / w.n[c] - (w.mean_lo[c] * w.slope[c] if w.mean_lo[c] != 0 else 0.0)

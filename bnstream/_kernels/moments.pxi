@@ -21,13 +21,13 @@ ctypedef struct Work:           # of one task: rows of numbers, of its channels 
     double *n                   # of each column, then of each channel
     double *s
     double *q
-    double *rest                # what rounding left of sums of weights
+    double *n_lo                # what rounding left of sums of weights
     double *block               # states
     double *segment             # where the sink holds none
 
 cdef bint make_work(Work *w, const Plan *p, double *stack) noexcept nogil:
     """Whether there is memory: that of the stack where it is enough."""
-    w.room = make_room(4 * p.pitch + 14 * p.state_pitch, stack)
+    w.room = make_room(4 * p.pitch + (4 + 2 * STATE_ROWS) * p.state_pitch, stack)
     w.spread = w.room
     w.n = w.spread + p.pitch
     w.s = w.n + p.pitch
@@ -35,9 +35,9 @@ cdef bint make_work(Work *w, const Plan *p, double *stack) noexcept nogil:
     w.anchor = <uint64_t *> (w.q + p.pitch)
     w.shift = <double *> w.anchor + p.state_pitch
     w.moved = w.shift + p.state_pitch
-    w.rest = w.moved + p.state_pitch
-    w.block = w.rest + p.state_pitch
-    w.segment = w.block + 5 * p.state_pitch
+    w.n_lo = w.moved + p.state_pitch
+    w.block = w.n_lo + p.state_pitch
+    w.segment = w.block + STATE_ROWS * p.state_pitch
     return w.room != NULL
 
 
@@ -260,13 +260,13 @@ cdef void exact_columns(const double *x, Py_ssize_t n, Py_ssize_t fold, Py_ssize
             for j in range((i * channels + c) * inner, (i * channels + c + 1) * inner):
                 s = add(s, fast_two_sum(sums[j], sums[NARROW + j]))
                 q = add(q, fast_two_sum(sums[2 * NARROW + j], sums[3 * NARROW + j]))
-        mean = add_double(quotient(s.hi, state[c]), s.lo / state[c])
+        mean = add_double(quotient(s.hi, state[N * pitch + c]), s.lo / state[N * pitch + c])
         m2 = add(q, negative(multiply(s, mean)))
         mean = add_double(mean, shift[c])
-        state[pitch + c] = mean.hi
-        state[2 * pitch + c] = mean.lo
-        state[3 * pitch + c] = m2.hi
-        state[4 * pitch + c] = m2.lo
+        state[MEAN * pitch + c] = mean.hi
+        state[MEAN_LO * pitch + c] = mean.lo
+        state[M2 * pitch + c] = m2.hi
+        state[M2_LO * pitch + c] = m2.lo
 
 
 cdef int segment_state(const View *view, const Plan *p, const Segment *t, bint omit, Work *w,
@@ -279,7 +279,7 @@ cdef int segment_state(const View *view, const Plan *p, const Segment *t, bint o
     cdef Block b
     if not make_tile(view, p, &tile):
         return -1
-    memset(w.rest, 0, p.state_pitch * sizeof(double))
+    memset(w.n_lo, 0, p.state_pitch * sizeof(double))
     if p.anchored:
         set_anchors(view, t, w.anchor)
     for i in range(t.start, t.stop):
@@ -289,16 +289,17 @@ cdef int segment_state(const View *view, const Plan *p, const Segment *t, bint o
             block_state(&b, p.whole, omit and not p.whole, w, state, pitch, n_states)
             continue
         if b.element not in (UINT8, INT8):      # shift by the mean of the block before
-            memcpy(w.shift, state + pitch if i == t.start + 1 else w.block + p.state_pitch, t.channels * sizeof(double))
+            memcpy(w.shift, state + MEAN * pitch if i == t.start + 1 else w.block + MEAN * p.state_pitch,
+                   t.channels * sizeof(double))
             prepare_shift(w.shift, t.channels, p.whole)
         block_state(&b, p.whole, omit and not p.whole, w, w.block, p.state_pitch, n_states)
-        merge(state, pitch, w.rest if view.weighted else NULL, w.block, p.state_pitch, n_states)
+        merge(state, pitch, w.n_lo if view.weighted else NULL, w.block, p.state_pitch, n_states)
     if p.anchored:
         for c in range(t.channels):
-            mean.hi = state[pitch + c]
-            mean.lo = state[2 * pitch + c]
+            mean.hi = state[MEAN * pitch + c]
+            mean.lo = state[MEAN_LO * pitch + c]
             mean = add(mean, anchor_value(w.anchor[c], view.operand[0].element))
-            state[pitch + c] = mean.hi
-            state[2 * pitch + c] = mean.lo
+            state[MEAN * pitch + c] = mean.hi
+            state[MEAN_LO * pitch + c] = mean.lo
     free(tile)
     return 0

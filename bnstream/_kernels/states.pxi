@@ -27,16 +27,16 @@ cdef void finish(const double *n, const double *shift, const double *s, const do
         m2 = two_sum(q[c], -loss.hi)
         m2 = fast_two_sum(m2.hi, m2.lo - loss.lo)
         settle(&mean, &m2, shift[c] + s[c] / (n[c] if n[c] > 0 else 1))
-        state[c] = n[c]
-        state[pitch + c] = mean.hi if n[c] > 0 else 0
-        state[2 * pitch + c] = mean.lo if n[c] > 0 else 0
+        state[N * pitch + c] = n[c]
+        state[MEAN * pitch + c] = mean.hi if n[c] > 0 else 0
+        state[MEAN_LO * pitch + c] = mean.lo if n[c] > 0 else 0
         m2.lo = m2.lo if m2.hi > 0 else 0
         m2.hi = 0 if m2.hi < 0 else m2.hi
-        state[3 * pitch + c] = m2.hi if n[c] > 0 else 0
-        state[4 * pitch + c] = m2.lo if n[c] > 0 else 0
+        state[M2 * pitch + c] = m2.hi if n[c] > 0 else 0
+        state[M2_LO * pitch + c] = m2.lo if n[c] > 0 else 0
 
 
-cdef void merge(f64_out a, Py_ssize_t a_pitch, f64_out rest, const double *b, Py_ssize_t b_pitch,
+cdef void merge(f64_out a, Py_ssize_t a_pitch, f64_out n_lo, const double *b, Py_ssize_t b_pitch,
                 Py_ssize_t n_channels) noexcept nogil:
     """a <- the states of a's and b's data together (Chan, Golub, LeVeque 1983), w = n_b / n:
 
@@ -48,37 +48,37 @@ cdef void merge(f64_out a, Py_ssize_t a_pitch, f64_out rest, const double *b, Py
     cdef Py_ssize_t c
     cdef double n, n_a, n_b
     cdef pair w, delta, step, mean_a, mean_b, mean, m2_a, m2_b, m2, total
-    if rest != NULL:
+    if n_lo != NULL:
         for c in range(n_channels):
-            rest[c] += two_sum(a[c], b[c]).lo
+            n_lo[c] += two_sum(a[N * a_pitch + c], b[N * b_pitch + c]).lo
     for c in range(n_channels):
-        n_a = a[c]
-        n_b = b[c]
+        n_a = a[N * a_pitch + c]
+        n_b = b[N * b_pitch + c]
         n = n_a + n_b
         w = quotient(n_b, n if n > 0 else 1)
-        mean_a.hi = a[a_pitch + c]
-        mean_a.lo = a[2 * a_pitch + c]
-        mean_b.hi = b[b_pitch + c]
-        mean_b.lo = b[2 * b_pitch + c]
-        m2_a.hi = a[3 * a_pitch + c]
-        m2_a.lo = a[4 * a_pitch + c]
-        m2_b.hi = b[3 * b_pitch + c]
-        m2_b.lo = b[4 * b_pitch + c]
+        mean_a.hi = a[MEAN * a_pitch + c]
+        mean_a.lo = a[MEAN_LO * a_pitch + c]
+        mean_b.hi = b[MEAN * b_pitch + c]
+        mean_b.lo = b[MEAN_LO * b_pitch + c]
+        m2_a.hi = a[M2 * a_pitch + c]
+        m2_a.lo = a[M2_LO * a_pitch + c]
+        m2_b.hi = b[M2 * b_pitch + c]
+        m2_b.lo = b[M2_LO * b_pitch + c]
         delta = add(mean_b, negative(mean_a))
         step = multiply(delta, w)
         mean = add(mean_a, step)
         m2 = add(add(m2_a, m2_b), multiply(delta, scale(step, n_a)))
         settle(&mean, &m2, mean_a.hi * (1 - w.hi) + mean_b.hi * w.hi)
-        a[c] = n
-        a[a_pitch + c] = mean.hi
-        a[2 * a_pitch + c] = mean.lo
-        a[3 * a_pitch + c] = m2.hi
-        a[4 * a_pitch + c] = m2.lo
-    if rest != NULL:
+        a[N * a_pitch + c] = n
+        a[MEAN * a_pitch + c] = mean.hi
+        a[MEAN_LO * a_pitch + c] = mean.lo
+        a[M2 * a_pitch + c] = m2.hi
+        a[M2_LO * a_pitch + c] = m2.lo
+    if n_lo != NULL:
         for c in range(n_channels):
-            total = fast_two_sum(a[c], rest[c])
-            a[c] = total.hi
-            rest[c] = total.lo
+            total = fast_two_sum(a[N * a_pitch + c], n_lo[c])
+            a[N * a_pitch + c] = total.hi
+            n_lo[c] = total.lo
 
 
 cdef void emit(const double *state, Py_ssize_t pitch, Py_ssize_t n_channels, const Sink *sink, Py_ssize_t first,
@@ -86,7 +86,7 @@ cdef void emit(const double *state, Py_ssize_t pitch, Py_ssize_t n_channels, con
     """The states of n_channels to places first, first + step, ... of the sink."""
     cdef Py_ssize_t i
     if sink.state != NULL:
-        for i in range(5):
+        for i in range(STATE_ROWS):
             emit_row(state + i * pitch, n_channels, sink.state + i * sink.pitch + first, step)
     else:
         emit_moments(state, pitch, n_channels, sink, first, step)
@@ -114,8 +114,8 @@ cdef void emit_moments(const double *state, Py_ssize_t pitch, Py_ssize_t n_chann
     for k in range(0, n_channels, 512):         # NARROW: Cython wants the number
         some = min(<Py_ssize_t> NARROW, n_channels - k)
         for i in range(some):
-            n = state[k + i]
-            mean[i] = state[pitch + k + i] if n > 0 else NAN
-            var[i] = state[3 * pitch + k + i] / (n - sink.ddof) if n > sink.ddof and n > 0 else NAN
+            n = state[N * pitch + k + i]
+            mean[i] = state[MEAN * pitch + k + i] if n > 0 else NAN
+            var[i] = state[M2 * pitch + k + i] / (n - sink.ddof) if n > sink.ddof and n > 0 else NAN
         store(mean, step * to.itemsize, some, &to, sink.mean + (first + k * step) * to.itemsize)
         store(var, step * to.itemsize, some, &to, sink.var + (first + k * step) * to.itemsize)
