@@ -1,4 +1,4 @@
-"""The extensions: one variant of the kernels for each level of CPU, and what calls them. Metadata: pyproject.toml."""
+"""The extension modules: a variant of the kernels for each CPU level, and their callers. Metadata: pyproject.toml."""
 
 import os
 import platform
@@ -13,9 +13,9 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("BNSTREAM_DEBUG") == "1"
-OPENMP = os.environ.get("BNSTREAM_OPENMP", "auto")      # auto, require, off
+OPENMP = os.environ.get("BNSTREAM_OPENMP", "auto")      # auto: use OpenMP if the compiler has it
 if OPENMP not in ("auto", "require", "off"):
-    raise SystemExit(f"BNSTREAM_OPENMP must be 'require', 'off' or unset, got {OPENMP!r}")
+    raise SystemExit(f"BNSTREAM_OPENMP is {OPENMP!r}; expected 'require', 'off' or unset, which uses OpenMP if found")
 
 DIRECTIVES = {
     "language_level": 3,
@@ -26,13 +26,13 @@ DIRECTIVES = {
     "embedsignature": True,
 }
 
-# A level's name is its flag, and what the CPU is asked for at import.
+# The extra flags of each variant. At import, the CPU must support the level named by -march.
 LEVELS = {
     "_x86_64_v3": ["-march=x86-64-v3"],
     "_x86_64_v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
 }
-# The bits must be those of plain IEEE arithmetic at every level: no contraction, no sums in another order.
-# Without -g0 the flags of Python itself, -g, would make the wheel four times as large.
+# Every level must give the bits of plain IEEE arithmetic: no contraction and no reordered sums.
+# -g0 overrides the -g in Python's own flags, which would make the wheel four times as large.
 FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", *([] if DEBUG else ["-g0"])]
 MSVC_FLAGS = ["/O2", "/fp:precise"]
 
@@ -53,11 +53,12 @@ LEVEL_PROBE = "int main(void) { return __builtin_cpu_supports(\"x86-64-v4\") < 0
 
 
 class Build(build_ext):
-    """Asks the compiler what it can do, and builds accordingly."""
+    """A build with OpenMP and the CPU levels that the compiler supports."""
 
     def finalize_options(self):
         super().finalize_options()
-        self.force = True       # an object file does not tell with which BNSTREAM_DEBUG or BNSTREAM_OPENMP it was built
+        # Old object files may come from a build with another BNSTREAM_DEBUG or BNSTREAM_OPENMP.
+        self.force = True
         self.parallel = self.parallel or os.cpu_count()
 
     def build_extensions(self):
@@ -69,7 +70,8 @@ class Build(build_ext):
             extension.extra_compile_args = (MSVC_FLAGS if msvc else FLAGS) + compile_flags + levels.get(level, [])
             extension.extra_link_args = list(link_flags)
             extension.define_macros.append(("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"))
-            if level in ("_baseline", *LEVELS) and not msvc:     # each literal flag makes a loop of its own
+            # Inlining specializes the loops for each literal flag that they are called with.
+            if level in ("_baseline", *LEVELS) and not msvc:
                 extension.define_macros.append(("CYTHON_INLINE", "inline __attribute__((always_inline))"))
             if levels:
                 extension.define_macros.append(("BN_LEVELS", "1"))
@@ -77,7 +79,7 @@ class Build(build_ext):
         super().build_extensions()
 
     def probe(self, source, compile_flags=(), link_flags=(), run=True):
-        """Whether a program compiles, links and, if wanted, runs."""
+        """Whether a program compiles, links and, with `run`, exits with 0."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "probe.c")
             path.write_text(source, encoding="utf-8")
@@ -86,7 +88,7 @@ class Build(build_ext):
                 self.compiler.link_executable(objects, "probe", folder, extra_postargs=list(link_flags))
                 program = Path(folder, self.compiler.executable_filename("probe"))
                 return not run or subprocess.run([program], timeout=60, check=False).returncode == 0
-            except Exception as error:      # each compiler class has errors of its own
+            except Exception as error:      # Each compiler class has its own errors.
                 print(f"probe failed: {error}", file=sys.stderr)
                 return False
 
@@ -97,8 +99,9 @@ class Build(build_ext):
             if self.probe(OPENMP_PROBE, *flags):
                 return flags
         if OPENMP == "require":
-            raise SystemExit("BNSTREAM_OPENMP=require, but no OpenMP program compiles, links and runs here")
-        print("\n*** bnstream: no OpenMP found, every call will run on one thread ***\n", file=sys.stderr)
+            raise SystemExit("BNSTREAM_OPENMP=require, but no OpenMP program compiles, links and runs here; "
+                             "install OpenMP for this compiler, or unset BNSTREAM_OPENMP to build without")
+        print("\n*** bnstream: no OpenMP found; every call will use one thread ***\n", file=sys.stderr)
         return [], []
 
     def levels(self, msvc):
@@ -107,7 +110,7 @@ class Build(build_ext):
         return {name: flags for name, flags in LEVELS.items() if self.probe(LEVEL_PROBE, flags, run=False)}
 
 
-# All Cython sources belong to every extension: in a source distribution, which else would hold only the C made of them.
+# Every extension depends on all Cython sources. Otherwise a source distribution would contain only the generated C.
 SOURCES = sorted(str(path) for ending in ("pyx", "pxd", "pxi", "h") for path in Path("bnstream").rglob(f"*.{ending}"))
 
 

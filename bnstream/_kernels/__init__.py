@@ -2,7 +2,7 @@
 
     _runtime        the level of this CPU, and threads      built at baseline
     _baseline       \\
-    _x86_64_v3       > variant.pxi, compiled three times     each offers its table of functions in a capsule
+    _x86_64_v3       > variant.pxi, compiled three times     each offers its functions in a capsule
     _x86_64_v4      /
 
 The level is chosen here, once, at import, and nowhere else. ``BNSTREAM_ISA`` forces one.

@@ -1,4 +1,4 @@
-"""What the kernels run on: the level of this CPU, OpenMP, and how many threads. Built at baseline."""
+"""What the kernels run on: the level of this CPU, OpenMP, and the number of threads. Built at baseline."""
 
 import math
 import operator
@@ -12,26 +12,26 @@ cdef extern from "runtime.h" nogil:
     bint supports_v4 "bn_supports_v4"()
 
 cdef enum:
-    BYTES_PER_THREAD = 65536    # less is done sooner than a thread is woken
-    MAX_THREADS = 65536
+    BYTES_PER_THREAD = 65536    # One thread finishes less than this before another wakes up.
+    MAX_THREADS = 65536         # largest number that a caller or OMP_NUM_THREADS can set
 
-cdef int n_default = 1
-# More threads than this for each CPU only cost, and where a limit forbids them the OpenMP library ends the process.
+cdef int n_default = 1          # threads of a call without n_threads
+# More than four threads per CPU only cost time, and the OpenMP library ends the process if a limit forbids them.
 cdef int n_most = 4 * (os.cpu_count() or 1)
 cdef bint forked = False
 
 compiler = COMPILER.decode()
-openmp = OPENMP                 # the standard's date, as 201511 for 4.5; 0 where built without
+openmp = OPENMP                 # date of the OpenMP standard, such as 201511 for 4.5; 0 in a build without OpenMP
 
 
 def cpu_levels():
-    """The psABI levels of this CPU, highest first, always ending in "baseline"."""
-    has = {"x86-64-v4": supports_v4(), "x86-64-v3": supports_v3(), "baseline": True}
-    return [level for level, there in has.items() if there]
+    """Return the psABI levels that this CPU supports, highest first. The last one is always "baseline"."""
+    supported = {"x86-64-v4": supports_v4(), "x86-64-v3": supports_v3(), "baseline": True}
+    return [level for level, there in supported.items() if there]
 
 
 def cgroup_cpus(root="/sys/fs/cgroup", membership="/proc/self/cgroup"):
-    """The CPUs that this process's cgroup (v2 or v1) and those above it may use, inf where none sets a limit."""
+    """Return the CPU limit of this process's cgroup (v2 or v1) and of the cgroups above it, or inf if none sets one."""
     limit = math.inf
     try:
         lines = Path(membership).read_text().splitlines()
@@ -52,19 +52,19 @@ def cgroup_cpus(root="/sys/fs/cgroup", membership="/proc/self/cgroup"):
 
 
 def _quota(folder):
-    """The limit that one cgroup sets, in CPUs."""
+    """Return the limit that one cgroup sets, in CPUs, or inf."""
     for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
         try:
             quota, period = " ".join((folder / name).read_text() for name in names).split()
             if int(quota) > 0 and int(period) > 0:
                 return int(quota) / int(period)
-        except (OSError, ValueError):       # no such file; "max"
+        except (OSError, ValueError):       # There is no such file, or it says "max".
             continue
     return math.inf
 
 
 def default_threads():
-    """OMP_NUM_THREADS, else the CPUs that affinity and cgroup leave to this process."""
+    """Return OMP_NUM_THREADS if it is a positive integer, else the CPUs that affinity mask and cgroup allow."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if first.isdecimal() and int(first) > 0:
         return min(int(first), MAX_THREADS)
@@ -83,13 +83,13 @@ cdef int positive(object n) except -1:
 
 
 def set_num_threads(n):
-    """Set how many threads a call may use where it is not given ``n_threads``.
+    """Set the number of threads for calls without ``n_threads``.
 
     Parameters
     ----------
-    n : int
-        At least 1. ``None`` goes back to the default: ``OMP_NUM_THREADS``, else the CPUs that the affinity mask and
-        the cgroup leave to this process.
+    n : int or None
+        From 1 to 65536. ``None`` restores the default: ``OMP_NUM_THREADS`` if it is set, else the number of CPUs that
+        the affinity mask and the cgroup allow.
 
     Raises
     ------
@@ -100,15 +100,14 @@ def set_num_threads(n):
 
     Notes
     -----
-    It holds for the whole process. No result depends on it, not in one bit. Small input is done by one thread
-    whatever is set, and so is all input in a forked child and in a build without OpenMP; there are never more than four
-    for each CPU.
+    The setting applies to the whole process. It changes no bit of any result. Whatever the setting, a call uses one
+    thread for small input, in a forked child, and in a build without OpenMP, and never more than four threads per CPU.
 
     Examples
     --------
     >>> import bnstream
     >>> bnstream.set_num_threads(2)
-    >>> bnstream.get_num_threads() <= 2         # 1 where built without OpenMP
+    >>> bnstream.get_num_threads() <= 2         # 1 in a build without OpenMP
     True
     >>> bnstream.set_num_threads(None)
     """
@@ -117,12 +116,12 @@ def set_num_threads(n):
 
 
 def get_num_threads():
-    """How many threads a call may use where it is not given ``n_threads``.
+    """Return the number of threads for calls without ``n_threads``.
 
     Returns
     -------
     int
-        1 in a build without OpenMP and in a forked child, else what `set_num_threads` set.
+        1 in a build without OpenMP and in a forked child, else the number set by `set_num_threads` or the default.
 
     Examples
     --------
@@ -134,7 +133,7 @@ def get_num_threads():
 
 
 cdef int threads_for(Py_ssize_t n_bytes, object n_threads) except -1:
-    """How many threads for a call on so many bytes: the only place that decides it."""
+    """The number of threads for a call that reads n_bytes. Nothing else decides it."""
     cdef int n = n_default if n_threads is None else positive(n_threads)
     if not OPENMP or forked or n_bytes < 2 * BYTES_PER_THREAD:
         return 1
@@ -142,7 +141,7 @@ cdef int threads_for(Py_ssize_t n_bytes, object n_threads) except -1:
 
 
 def _after_fork():
-    """The pool of threads did not come along, and libgomp would wait for it for ever."""
+    """Make the child use one thread: fork does not copy the thread pool, and libgomp would wait for it forever."""
     global forked
     forked = True
 

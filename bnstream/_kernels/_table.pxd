@@ -1,85 +1,99 @@
 # cython: language_level=3
-"""What the compiled parts of bnstream say to each other: plain structs.
+"""The interface between the kernels and their callers: plain structs, and the names of the rows of a state.
 
-A `View` goes in, a `Sink` says where the answer goes, `Kernels` is the table of functions that each variant fills.
+A caller describes its arrays in a `View`, and in a `Sink` or a `Layer` what to do with them. Then it calls one of the
+functions in `Kernels`, which each variant fills in.
 """
 
 cdef enum:
     MAX_DIMS = 64               # NumPy's own limit (NPY_MAXDIMS)
     MAX_OPERANDS = 4
-    WEIGHTS = 3                 # the operand that holds the weights, if there are any
-    GRANULE = 8                 # doubles of the longest vector
-    SMALL = 65536               # bytes; below, letting go of the GIL costs more than it gives
+    WEIGHTS = 3                 # index of the operand that holds the weights of a weighted view
+    GRANULE = 8                 # doubles in the longest vector
+    SMALL = 65536               # bytes of input below which releasing the GIL costs more than it gains
 
-cdef enum:                      # rows of a state, of a weighted state, and of a layer, which begins with a state
-    N, MEAN, MEAN_LO, M2, M2_LO
-    N_LO = 5                    # of a weighted state: what rounding left of n, the sum of weights
-    SQUARES = 6                 # of a weighted state: the sum of squared weights
-    GAMMA = 5
-    BETA = 6
+# Rows of a state, of a weighted state and of a layer. The last two begin with the rows of a state.
+cdef enum:
+    N = 0                       # number of values, or sum of weights
+    MEAN = 1
+    MEAN_LO = 2                 # what rounding left of the mean
+    M2 = 3                      # sum of squared deviations from the mean
+    M2_LO = 4                   # what rounding left of m2
     STATE_ROWS = 5
+    N_LO = 5                    # weighted state: what rounding left of n
+    SQUARES = 6                 # weighted state: sum of squared weights
     WEIGHTED_ROWS = 7
+    GAMMA = 5                   # layer
+    BETA = 6                    # layer
     LAYER_ROWS = 7
 
-cdef enum:                      # rows of the gradients of a layer's parameters
-    GRAD_BETA, GRAD_GAMMA
+# Rows of the gradients of a layer's parameters.
+cdef enum:
+    GRAD_BETA = 0
+    GRAD_GAMMA = 1
+    GRAD_ROWS = 2
+
 
 cdef inline Py_ssize_t padded(Py_ssize_t n_channels) noexcept nogil:
-    """Whole vectors: the loop across 17 channels takes as long as that across 24 where its end is scalar."""
+    """n_channels rounded up to whole vectors: with a scalar end, a loop over 17 channels takes as long as one over 24."""
     return (n_channels + GRANULE - 1) & -GRANULE
 
 
-cdef enum Element:              # what one element of the array is; the first six are read in place
+cdef enum Element:              # type of the elements of an array; the kernels read the first six types in place
     FLOAT32, FLOAT64, UINT8, INT8, UINT16, INT16
     FLOAT16, BFLOAT16, INT32, UINT32, INT64, UINT64, BOOL
 
-ctypedef struct Operand:        # one of the arrays that are walked together
+ctypedef struct Operand:        # one of the arrays that a kernel walks together
     char *data
     Element element
     Py_ssize_t itemsize
-    bint swapped                # bytes of each element in the other order
+    bint swapped                # elements are in the byte order that is not the machine's
 
 ctypedef struct Dim:
     Py_ssize_t n
-    Py_ssize_t place            # channels only: places from one entry to the next in a result of one number a channel
-    Py_ssize_t stride[MAX_OPERANDS]     # bytes from one entry to the next
+    Py_ssize_t place            # channel dims: places between neighbouring entries in a result with one number per channel
+    Py_ssize_t stride[MAX_OPERANDS]     # bytes between neighbouring entries
 
-ctypedef struct View:           # any arrays and batch axes as (batch dims, channel dims), neighbours merged
-    Operand operand[MAX_OPERANDS]       # x; x, y; x, dy, dx; and weights
-    int n_operands              # without the weights
-    int n_read                  # the first of them are read; the last one may be written
-    bint weighted               # each batch position has a weight, 0 where it is left out
-    bint in_place               # they can be as they lie: native elements and byte order, strides of whole elements
+ctypedef struct View:           # arrays as batch dims and channel dims; neighbouring dims are merged where strides allow
+    Operand operand[MAX_OPERANDS]       # x; or x, y; or x, dy, dx. The weights of a weighted view are at index WEIGHTS.
+    int n_operands              # not counting the weights
+    int n_read                  # The first n_read operands are read. The one after them, if any, may be written.
+    bint weighted               # every batch position has a weight; weight 0 leaves it out
+    bint in_place               # operands have native elements and byte order, and strides of whole elements
     int n_batch
     int n_kept
-    Dim batch[MAX_DIMS]         # by falling stride of x: the last one is walked fastest
-    Dim kept[MAX_DIMS]
-    Py_ssize_t n_rows           # values per channel
+    Dim batch[MAX_DIMS]         # by decreasing stride of x: the last one varies fastest
+    Dim kept[MAX_DIMS]          # channel dims
+    Py_ssize_t n_rows           # values in each channel
     Py_ssize_t n_channels
 
-ctypedef struct Sink:           # where the answer goes: a state, or mean and var, never both
-    double *state               # five rows of n_channels: n, mean, mean_lo, m2, m2_lo
-    Py_ssize_t pitch            # places from one row of the state to the next, a multiple of GRANULE
+ctypedef struct Sink:           # where the result goes: either a state, or mean and var
+    double *state               # STATE_ROWS rows of n_channels, or NULL
+    Py_ssize_t pitch            # doubles from one row of the state to the next, a multiple of GRANULE
     char *mean
     char *var
-    Element element             # of mean and var: floating
+    Element element             # type of mean and var: floating
     double ddof
 
-ctypedef struct Layer:          # what becomes of each channel: (x - mean) / sqrt(m2 / n + eps) * gamma + beta
-    double *rows                # seven: those of a state, gamma, beta
-    Py_ssize_t pitch
+ctypedef struct Layer:          # the map y = (x - mean) / sqrt(m2 / n + eps) * gamma + beta of every channel
+    double *rows                # LAYER_ROWS rows of n_channels
+    Py_ssize_t pitch            # doubles from one row to the next
     double eps
 
+# The functions of one variant. Those that return an int return 0, or -1 if memory ran out.
+# `omit` leaves out every x that is NaN or inf.
 ctypedef struct Kernels:
-    # Each answers 0, or -1 where memory ran out.
+    # Operand x: write the state, or the mean and variance, of x to the sink.
     int (*accumulate)(const View *view, const Sink *sink, bint omit, int n_threads) noexcept nogil
-    # operands x, y: y <- x as the layer says; `standardize` makes the layer's state that of x before. Who is to `look` for
-    # inf in x answers 1 if there is any.
+    # Operands x, y: apply the layer to x. With `look`, return 1 if x holds inf.
     int (*affine)(const View *view, const Layer *layer, bint look, int n_threads) noexcept nogil
+    # Operands x, y: write the state of x to the layer, then apply it.
     int (*standardize)(const View *view, const Layer *layer, bint omit, int n_threads) noexcept nogil
-    # operands x, dy: grads <- the gradients of beta and of gamma, two rows; and operand dx: that of x, too
+    # Operands x, dy, dx: write the gradients of beta and gamma to `grads`, GRAD_ROWS rows with the layer's pitch.
+    # dx is left as it is.
     int (*gradients)(const View *view, const Layer *layer, double *grads, bint omit, int n_threads) noexcept nogil
+    # Operands x, dy, dx: do the same, and write the gradient of x to dx.
     int (*backward)(const View *view, const Layer *layer, double *grads, bint omit, int n_threads) noexcept nogil
-    # a <- a merged with b; each is a state with its pitch. `rest`, or NULL, is what rounding left of a's sums of weights
-    void (*merge)(double *a, Py_ssize_t a_pitch, double *rest, const double *b, Py_ssize_t b_pitch,
+    # Merge state b into state a, for n channels. `n_lo` is the row N_LO of a weighted state a, or NULL.
+    void (*merge)(double *a, Py_ssize_t a_pitch, double *n_lo, const double *b, Py_ssize_t b_pitch,
                   Py_ssize_t n) noexcept nogil

@@ -1,26 +1,26 @@
 # Forward: y = (x - mean) * scale + (beta - mean_lo * scale),    scale = gamma / sqrt(m2 / n + eps)
 #
-# In double, and rounded once to the type of y: half an ulp off, where x * alpha + beta' in single precision loses as many
-# digits as mean / sd has. Per element a conversion, 3 operations and a conversion back: out of cache on two cores 18
-# GB/s of reads and writes, as with half as many operations in single precision (19), and a copy's 17 to 20. (Stores past
-# the cache, tried with those, ran at 12 to 15.)
+# The arithmetic is in double, and the result is rounded once to the type of y. The error is half an ulp, whereas
+# x * alpha + beta' in single precision loses as many digits as mean / sd has. Each element costs a conversion, three
+# operations and a conversion back. Past the cache, two cores read and write 18 GB/s, which is as much as with half as many
+# operations in single precision (19), or as a copy (17 to 20). Stores that bypass the cache ran at 12 to 15.
 #
-# As in the sums, the loops run across columns; a run of one channel is one row, with scalars instead.
+# As in the sums, the loops run across columns. By runs, a row is a run of one channel, and the coefficients are scalars.
 
-ctypedef struct Coefficients:   # what an affine task needs of each channel, then of each column: rows of numbers
+ctypedef struct Coefficients:   # rows with a number for each channel, then for each column
     double *room
     double *mean
     double *mean_lo
     double *scale
     double *beta
     double *slope               # backward only
-    double *n                   # of channels only
-    double *invstd
-    uint64_t *anchor
+    double *n                   # for channels only
+    double *invstd              # for channels only
+    uint64_t *anchor            # for channels only
 
 
 cdef bint make_rows(Coefficients *w, const Plan *p, Py_ssize_t n_more, double *stack) noexcept nogil:
-    """Whether there is memory, for n_more rows, too: that of the stack where it is enough."""
+    """Allocate the coefficients and n_more rows, on `stack` if they fit. Return whether there was memory."""
     cdef Py_ssize_t pitch = p.pitch
     w.room = make_room((8 + n_more) * pitch, stack)
     w.mean = w.room
@@ -36,12 +36,12 @@ cdef bint make_rows(Coefficients *w, const Plan *p, Py_ssize_t n_more, double *s
 
 cdef inline int64_t affine_columns(const native *x, result y, Py_ssize_t first, Py_ssize_t width, const Coefficients *w,
                                    Py_ssize_t channel, bint one, bint look) noexcept nogil:
-    """`width` columns from `first` on: of one channel, or with coefficients of their own. Who is to `look` counts inf."""
+    """Map `width` columns from `first` on, with the coefficients of `one` channel or their own. `look` counts inf."""
     cdef Py_ssize_t j
     cdef int64_t n_inf = 0
     cdef double value, mean = w.mean[channel], scale = w.scale[channel], beta = w.beta[channel]
     for j in range(first, first + width):
-        value = x[j]            # once, as y may take its place
+        value = x[j]            # Read x once: y may replace it.
         if look:
             n_inf += fabs(value) == INFINITY
         if one:
@@ -69,14 +69,14 @@ cdef inline int64_t affine_rows(const native *x, result y, const Layout *from_, 
 
 cdef inline int64_t affine_tables(const native *x, result y, const Block *b, const Coefficients *w,
                                   bint look) noexcept nogil:
-    """Table by table; a table of one channel is one long row."""
+    """Map the tables of a block. By runs, a table is one row of each channel."""
     cdef const Layout *from_ = &b.layout[0]
     cdef const Layout *to = &b.layout[1]
-    cdef const flag *mask = <const flag *> b.weights        # of a layer there are no others
+    cdef const flag *mask = <const flag *> b.weights        # A layer has no other weights than flags.
     cdef Py_ssize_t i, c
     cdef int64_t n_inf = 0
     for i in range(b.n_tables):
-        if b.by_channel:
+        if b.by_runs:
             for c in range(b.n_channels):
                 n_inf += affine_rows(x + c * from_.channel_pitch, y + c * to.channel_pitch, from_, to, 1, b.width, w, c,
                                      True, look)
@@ -95,7 +95,7 @@ cdef inline int64_t affine_tables(const native *x, result y, const Block *b, con
 
 
 cdef int64_t affine_block(const Block *b, const Coefficients *w, bint look) noexcept nogil:
-    """How many of x were inf, if it is to look."""
+    """Map a block. Return how many x were inf if `look` is set, else 0."""
     cdef const char *x = b.layout[0].data
     cdef char *y = b.layout[1].data
     if b.element == FLOAT32 and look:
@@ -115,8 +115,8 @@ cdef int64_t affine_block(const Block *b, const Coefficients *w, bint look) noex
     return affine_tables(<const i16 *> x, <y32> y, b, w, False)
 
 
-cdef inline void fetch(const double *row, const Segment *t, f64_out values) noexcept nogil:
-    """What a row of a result holds of a segment's channels."""
+cdef inline void fetch(const double *row, const Task *t, f64_out values) noexcept nogil:
+    """Copy the values of a task's channels from a row of a state, a layer or gradients."""
     cdef Py_ssize_t c
     if t.step == 1:
         memcpy(values, row + t.place, t.channels * sizeof(double))
@@ -131,9 +131,9 @@ cdef inline double invstd_of(double n, double m2, double eps) noexcept nogil:
     return 1 / sqrt(square) if square != 0 else 1
 
 
-cdef void make_coefficients(const View *view, const Plan *p, const Segment *t, const Layer *layer,
+cdef void make_coefficients(const View *view, const Plan *p, const Task *t, const Layer *layer,
                             Coefficients *w) noexcept nogil:
-    """mean, mean_lo, scale and beta of a segment's channels, not yet of columns."""
+    """Set the coefficients of a task's channels: all but slope, and not yet for columns."""
     cdef Py_ssize_t c
     cdef pair mean
     fetch(layer.rows + MEAN * layer.pitch, t, w.mean)
@@ -155,8 +155,8 @@ cdef void make_coefficients(const View *view, const Plan *p, const Segment *t, c
             w.mean_lo[c] = mean.lo
 
 
-cdef void to_columns(const Plan *p, const Segment *t, Coefficients *w, double *values) noexcept nogil:
-    """Values of a segment's channels to those of its columns, in place, unless tables hold one channel each; n is lost."""
+cdef void to_columns(const Plan *p, const Task *t, Coefficients *w, double *values) noexcept nogil:
+    """Spread the values of a task's channels over its columns, in place, unless it is by runs. w.n is overwritten."""
     if not p.by_runs and (p.fold > 1 or p.inner > 1):
         memcpy(w.n, values, t.channels * sizeof(double))
         spread(w.n, p.fold, t.channels, p.inner, values)
@@ -164,7 +164,7 @@ cdef void to_columns(const Plan *p, const Segment *t, Coefficients *w, double *v
 
 cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef const Plan *p = &job.plan
-    cdef Segment t = make_segment(job.view, p, task)
+    cdef Task t = make_task(job.view, p, task)
     cdef double stack[ROOM]
     cdef double *tile = NULL
     cdef Py_ssize_t i, c
@@ -176,7 +176,7 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
         free(tile)
         return -1
     make_coefficients(job.view, p, &t, job.layer, &w)
-    for c in range(t.channels):         # where scale is inf so is what it would add, or NaN
+    for c in range(t.channels):         # If scale is inf, the product would be inf or NaN.
         w.beta[c] -= w.mean_lo[c] * w.scale[c] if finite(w.scale[c]) else 0.0
     to_columns(p, &t, &w, w.mean)
     to_columns(p, &t, &w, w.scale)

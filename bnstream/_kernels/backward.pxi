@@ -4,19 +4,21 @@
 #   dx = gamma * invstd * (dy - grad_beta / n - xhat * grad_gamma / n)
 #      = (dy - grad_beta / n) * scale - (x - mean) * slope,     slope = gamma * invstd**2 * grad_gamma / n
 #
-# In the loops mean is its upper half; what mean_lo adds is made up for once a channel.
+# The loops use the upper half of the mean. What mean_lo adds is corrected once for each channel.
 #
-# The sums read x and dy once, 6 operations an element; dx reads both again, from the cache where a task's channels fit in
-# it, 5 operations. Sums of a block are doubles, from block to block pairs of doubles. An element x without weight, or NaN or
-# inf under `omit`, has no part in the sums, and its dx is 0.
+# The sums read x and dy once, with 6 operations for each element. dx reads both again, with 5 operations, and from the cache
+# if the task fits in it. Sums within a block are doubles, and sums of blocks are pairs of doubles. An element x that has no
+# weight, or is NaN or inf under `omit`, does not enter the sums, and its dx is 0.
 
-cdef enum:              # rows of a task's sums, pairs of doubles
+# Rows of the sums of a task, which are pairs of doubles.
+cdef enum:
     SUM_DY, SUM_DY_LO
-    SUM_DY_X, SUM_DY_X_LO       # of dy * (x - mean)
+    SUM_DY_X, SUM_DY_X_LO       # dy * (x - mean)
     SUM_ROWS
 
+
 cdef inline Sums gradients_of(const number *x, const number *dy, double mean, double weight, Count count) noexcept nogil:
-    """What an element adds to s = sum of dy, q = sum of dy * (x - mean)."""
+    """What an element adds to s = sum of dy and q = sum of dy * (x - mean)."""
     cdef Sums sums
     if count & FINITE:
         weight = counted(x[0], weight)
@@ -36,7 +38,7 @@ cdef inline Sums two_gradients(const number *x, const number *dy, Py_ssize_t x_p
 cdef inline void gradient_rows(const number *x, const number *dy, Py_ssize_t x_pitch, Py_ssize_t y_pitch, Py_ssize_t first,
                                Py_ssize_t width, const Coefficients *w, Py_ssize_t channel, const double *weights, bint one,
                                Count count, f64_out s, f64_out q) noexcept nogil:
-    """Add eight rows of `width` columns from `first` on, two by two."""
+    """Add eight rows of `width` columns from `first` on, in twos."""
     cdef Py_ssize_t j, step = LANES if one else 1
     cdef const double *weight
     cdef double mean, mean_of_all = w.mean[channel]
@@ -98,7 +100,7 @@ cdef inline void gradient_columns(const number *x, const number *dy, const Layou
 cdef inline void gradient_part(const number *x, const number *dy, Py_ssize_t n, Py_ssize_t x_ahead, Py_ssize_t y_ahead,
                                const Coefficients *w, Py_ssize_t channel, const char *weights, Count count,
                                double *s, double *q) noexcept nogil:
-    """Of n elements of one channel, as `part_sums` takes them."""
+    """As `part_sums`: add a part of n elements of one channel."""
     cdef double lane_s[LANES]
     cdef double lane_q[LANES]
     cdef double room[8 * LANES]
@@ -136,22 +138,22 @@ cdef inline void gradient_part(const number *x, const number *dy, Py_ssize_t n, 
 cdef inline void gradient_run(const number *x, const number *dy, Py_ssize_t n, Py_ssize_t x_ahead, Py_ssize_t y_ahead,
                               const Coefficients *w, Py_ssize_t channel, const char *weights, Count count,
                               double *s, double *q) noexcept nogil:
-    """Of a whole run, as `run_sums`."""
+    """As `run_sums`: add a run of one channel."""
     cdef Py_ssize_t i
-    for i in range(0, n, 8192):         # PART: Cython wants the number
+    for i in range(0, n, 8192):         # 8192 is PART: Cython needs a literal step.
         gradient_part(x + i, dy + i, min(n - i, <Py_ssize_t> PART), x_ahead, y_ahead, w, channel,
                       weights + bytes_of(i, count), count, s, q)
 
 
 cdef inline void gradient_tables(const number *x, const number *dy, const Block *b, const Coefficients *w, Count count,
                                  double *s, double *q) noexcept nogil:
-    """Table by table, in the order of memory where channels are runs: each is summed in lanes, and these added up."""
+    """Add the tables of a block one after the other: by runs, this is the order of memory."""
     cdef const Layout *of_x = &b.layout[0]
     cdef const Layout *of_y = &b.layout[1]
     cdef const char *weights = b.weights
     cdef Py_ssize_t i, c
     for i in range(b.n_tables):
-        if b.by_channel:
+        if b.by_runs:
             for c in range(b.n_channels):
                 gradient_run(x + c * of_x.channel_pitch, dy + c * of_y.channel_pitch, b.width, of_x.ahead, of_y.ahead, w, c,
                              weights, count, s + c, q + c)
@@ -186,21 +188,21 @@ cdef void gradient_block(const Block *b, const Coefficients *w, bint omit, doubl
         gradient_floats(<const f64 *> x, <const f64 *> dy, b, w, omit, s, q)
 
 
-cdef inline double kept(double x, double value, bint omit) noexcept nogil:
-    """value, or 0 where x is left out."""
+cdef inline double unless_omitted(double x, double value, bint omit) noexcept nogil:
+    """The value, or 0 if `omit` leaves x out."""
     return value if not omit or finite(x) else 0.0
 
 
 cdef inline void slope_columns(const number *x, const number *dy, result dx, Py_ssize_t first, Py_ssize_t width,
                                const Coefficients *w, Py_ssize_t channel, bint one, bint omit) noexcept nogil:
-    """w.beta holds grad_beta / n less what mean_lo makes of it."""
+    """Compute dx of `width` columns. w.beta holds grad_beta / n, corrected for mean_lo."""
     cdef Py_ssize_t j
     cdef double mean = w.mean[channel], scale = w.scale[channel], beta = w.beta[channel], slope = w.slope[channel]
     for j in range(first, first + width):
         if one:
-            dx[j] = kept(x[j], (dy[j] - beta) * scale - (x[j] - mean) * slope, omit)
+            dx[j] = unless_omitted(x[j], (dy[j] - beta) * scale - (x[j] - mean) * slope, omit)
         else:
-            dx[j] = kept(x[j], (dy[j] - w.beta[j]) * w.scale[j] - (x[j] - w.mean[j]) * w.slope[j], omit)
+            dx[j] = unless_omitted(x[j], (dy[j] - w.beta[j]) * w.scale[j] - (x[j] - w.mean[j]) * w.slope[j], omit)
 
 
 cdef inline void slope_rows(const number *x, const number *dy, result dx, const Block *b, Py_ssize_t n_rows,
@@ -221,10 +223,10 @@ cdef inline void slope_rows(const number *x, const number *dy, result dx, const 
 
 cdef inline void slope_tables(const number *x, const number *dy, result dx, const Block *b, const Coefficients *w,
                               bint omit) noexcept nogil:
-    cdef const flag *mask = <const flag *> b.weights        # of a layer there are no others
+    cdef const flag *mask = <const flag *> b.weights        # A layer has no other weights than flags.
     cdef Py_ssize_t i, c
     for i in range(b.n_tables):
-        if b.by_channel:
+        if b.by_runs:
             for c in range(b.n_channels):
                 slope_rows(x + c * b.layout[0].channel_pitch, dy + c * b.layout[1].channel_pitch,
                            dx + c * b.layout[2].channel_pitch, b, 1, b.width, w, c, True, omit)
@@ -257,7 +259,7 @@ cdef void slope_block(const Block *b, const Coefficients *w, bint omit) noexcept
 
 
 cdef void add_sums(const double *s, Py_ssize_t n, double *sums, Py_ssize_t pitch) noexcept nogil:
-    """Add s to the pairs in two rows of sums."""
+    """Add s to the pairs in the first two rows of sums."""
     cdef Py_ssize_t c
     cdef pair total
     for c in range(n):
@@ -269,10 +271,9 @@ cdef void add_sums(const double *s, Py_ssize_t n, double *sums, Py_ssize_t pitch
 
 
 cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
-    """The sums of dy and of dy * (x - mean), four rows of pairs, to the task's part; or, where a group of channels has but
-    one segment, their gradients to their places."""
+    """Write the sums of a task to its partial, or the gradients to their places if it is the only task of its chunk."""
     cdef const Plan *p = &job.plan
-    cdef Segment t = make_segment(job.view, p, task)
+    cdef Task t = make_task(job.view, p, task)
     cdef Py_ssize_t i, c, n = t.channels if p.by_runs else p.fold * t.channels * p.inner
     cdef double stack[ROOM]
     cdef double *tile = NULL
@@ -287,7 +288,7 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
         return -1
     s = w.room + 8 * p.pitch
     q = s + p.pitch
-    sums = q + p.pitch if job.parts == NULL else job.parts + task * PART_ROWS * p.state_pitch
+    sums = q + p.pitch if job.partials == NULL else job.partials + task * PARTIAL_ROWS * p.state_pitch
     make_coefficients(job.view, p, &t, job.layer, &w)
     to_columns(p, &t, &w, w.mean)
     memset(sums, 0, SUM_ROWS * p.state_pitch * sizeof(double))
@@ -301,18 +302,18 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
             add_up(q, p.fold, t.channels, p.inner)
         add_sums(s, t.channels, sums + SUM_DY * p.state_pitch, p.state_pitch)
         add_sums(q, t.channels, sums + SUM_DY_X * p.state_pitch, p.state_pitch)
-    for c in range(t.channels):         # what the mean's last digits make of dy * (x - mean)
+    for c in range(t.channels):         # Correct the sum of dy * (x - mean) for mean_lo.
         s[c] = -w.mean_lo[c] * sums[SUM_DY * p.state_pitch + c] if w.mean_lo[c] != 0 else 0.0
     add_sums(s, t.channels, sums + SUM_DY_X * p.state_pitch, p.state_pitch)
-    if job.parts == NULL:
+    if job.partials == NULL:
         emit_gradients(job, &t, sums, p.state_pitch)
     give_back(w.room, stack)
     free(tile)
     return 0
 
 
-cdef void emit_gradients(const Job *job, const Segment *t, const double *sums, Py_ssize_t pitch) noexcept nogil:
-    """grad_beta and grad_gamma of a segment's channels, from their sums."""
+cdef void emit_gradients(const Job *job, const Task *t, const double *sums, Py_ssize_t pitch) noexcept nogil:
+    """Write grad_beta and grad_gamma of a task's channels, from their sums."""
     cdef const double *n = job.layer.rows + N * job.layer.pitch + t.place
     cdef const double *m2 = job.layer.rows + M2 * job.layer.pitch + t.place
     cdef double *grad_beta = job.grads + GRAD_BETA * job.layer.pitch + t.place
@@ -325,27 +326,27 @@ cdef void emit_gradients(const Job *job, const Segment *t, const double *sums, P
 
 
 cdef void merge_gradients(const Job *job) noexcept nogil:
-    """The gradients of all channels, from the parts of the tasks."""
+    """Add up the partials of each chunk in order, and write the gradients."""
     cdef const Plan *p = &job.plan
-    cdef Py_ssize_t group, k, i, pitch = p.state_pitch
+    cdef Py_ssize_t chunk, k, i, pitch = p.state_pitch
     cdef double *sums
-    cdef double *part
-    cdef Segment t
-    for group in range(n_groups(job)):
-        t = make_segment(job.view, p, group * p.n_segments)
-        sums = job.parts + group * p.n_segments * PART_ROWS * pitch
-        for k in range(1, p.n_segments):
-            part = sums + k * PART_ROWS * pitch
+    cdef double *partial
+    cdef Task t
+    for chunk in range(n_chunks(job)):
+        t = make_task(job.view, p, chunk * p.chunk_tasks)
+        sums = job.partials + chunk * p.chunk_tasks * PARTIAL_ROWS * pitch
+        for k in range(1, p.chunk_tasks):
+            partial = sums + k * PARTIAL_ROWS * pitch
             for i in range(0, SUM_ROWS, 2):
-                add_sums(part + i * pitch, t.channels, sums + i * pitch, pitch)
-                add_sums(part + (i + 1) * pitch, t.channels, sums + i * pitch, pitch)
+                add_sums(partial + i * pitch, t.channels, sums + i * pitch, pitch)
+                add_sums(partial + (i + 1) * pitch, t.channels, sums + i * pitch, pitch)
         emit_gradients(job, &t, sums, pitch)
 
 
 cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef const Plan *p = &job.plan
     cdef const Layer *layer = job.layer
-    cdef Segment t = make_segment(job.view, p, task)
+    cdef Task t = make_task(job.view, p, task)
     cdef double stack[ROOM]
     cdef double *tile = NULL
     cdef Py_ssize_t c, i

@@ -1,32 +1,32 @@
-# The blocks of a plan: where the rows of each operand lie, or, tiled, their copies in scratch as doubles.
+# The blocks of a plan: where their elements are in each operand, or in the tiles that hold copies of them.
 
-ctypedef struct Layout:         # how a block of one operand lies; lengths in elements
+ctypedef struct Layout:         # where the elements of a block are in one operand or tile; lengths are in elements
     char *data
     Py_ssize_t itemsize
     Py_ssize_t pitch            # from one row of a table to the next
-    Py_ssize_t table_pitch
-    Py_ssize_t channel_pitch
+    Py_ssize_t table_pitch      # from one table to the next
+    Py_ssize_t channel_pitch    # from one channel of a table to the next
     Py_ssize_t ahead            # from a load to its prefetch
 
-ctypedef struct Block:          # some channels, some rows, as tables of columns: those of all channels, or of one each
-    Element element             # of the first operand
+ctypedef struct Block:
+    Element element             # of x, or of its tile
     Layout layout[MAX_OPERANDS]
-    Count count                 # without FINITE, which is what the caller wants
-    char *weights               # of each element, or NULL: flags or doubles; of columns, of each row
-    Py_ssize_t n                # values per channel
-    Py_ssize_t n_samples        # of each channel at hand for a guess
+    Count count                 # without FINITE, which `count_in` adds
+    char *weights               # flags or doubles, one for each batch position, or NULL
+    Py_ssize_t n                # values in each channel
+    Py_ssize_t n_samples        # elements of each channel that `guess` can choose from
     Py_ssize_t sample_pitch     # elements from one of them to the next
-    bint by_channel             # tables hold one channel each
+    bint by_runs
     Py_ssize_t n_channels
-    Py_ssize_t fold, inner      # what the columns of a table are: of `fold` rows, of each channel `inner` elements
-    Py_ssize_t width            # how many columns that is; of one channel a run, which is all of the table
-    Py_ssize_t n_rows           # of a table
-    Py_ssize_t tail             # columns of one more row, a shorter one
-    Py_ssize_t n_tables         # of each channel, or of all
+    Py_ssize_t fold, inner      # The columns of a row are an array (fold, n_channels, inner).
+    Py_ssize_t width            # columns of a row, or by runs the elements of a run
+    Py_ssize_t n_rows           # rows of a table
+    Py_ssize_t tail             # columns of one more, shorter row
+    Py_ssize_t n_tables
 
 
 cdef inline double *make_room(Py_ssize_t n, double *stack) noexcept nogil:
-    """n doubles, or NULL: in `stack`, ROOM doubles, where that is enough."""
+    """Room for n doubles: `stack`, which has ROOM doubles, if that is enough, else the heap. NULL if memory ran out."""
     return stack if n <= ROOM else <double *> malloc(n * sizeof(double))
 
 
@@ -36,10 +36,10 @@ cdef inline void give_back(double *room, double *stack) noexcept nogil:
 
 
 cdef bint make_tile(const View *view, const Plan *p, double **tile) noexcept nogil:
-    """Whether there is memory: for the weights of a block, and for a block of each operand that is read."""
-    cdef Py_ssize_t n = weights_room(count_of(view)), whole = p.unit.n * p.chunk * (1 if p.by_runs else p.inner)
+    """Allocate the weights of a block, and a tile for each operand that is read. Return whether there was memory."""
+    cdef Py_ssize_t n = weights_room(count_of(view)), n_elements = p.unit.n * p.chunk * (1 if p.by_runs else p.inner)
     if p.tiled:
-        n += (view.n_read - 1) * TILE + min(<Py_ssize_t> TILE, whole)
+        n += (view.n_read - 1) * TILE + min(<Py_ssize_t> TILE, n_elements)
     tile[0] = <double *> malloc(n * sizeof(double)) if n > 0 else NULL
     return n == 0 or tile[0] != NULL
 
@@ -48,8 +48,8 @@ cdef inline int count_in(const Block *b, bint omit) noexcept nogil:
     return b.count | FINITE if omit else b.count
 
 
-cdef void set_anchors(const View *view, const Segment *t, uint64_t *anchor) noexcept nogil:
-    """The first element of each channel, of those with a weight."""
+cdef void set_anchors(const View *view, const Task *t, uint64_t *anchor) noexcept nogil:
+    """Set the anchor of each channel to its first element, or its first element with a weight other than 0."""
     cdef Py_ssize_t c, position = 0, offset = 0
     cdef Count count = count_of(view)
     cdef double room
@@ -67,17 +67,20 @@ cdef void set_anchors(const View *view, const Segment *t, uint64_t *anchor) noex
         anchor[c] = anchor_of(slab_data(view, 0, t.slab, t.first + c) + offset, view.operand[0].swapped)
 
 
-cdef Block make_block(const View *view, const Plan *p, const Segment *t, Py_ssize_t index, const uint64_t *anchor,
+cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t index, const uint64_t *anchor,
                       double *tile) noexcept nogil:
-    """Block number `index` of a segment's channels: where it lies, or, tiled, its copy in `tile`, TILE doubles for each
-    operand, after the weights. What is written takes the place of the copy of x."""
+    """Block number `index` of a task's chunk; if tiled, this reads it into its tiles.
+
+    `tile` begins with the weights of the block. The tiles of the operands follow, TILE doubles each. The operand that is
+    written shares the tile of x.
+    """
     cdef Block b
     cdef Layout *layout
-    cdef Py_ssize_t group = div(index, p.pieces), first = group * p.block_units, n = min(p.block_units, p.unit.n - first)
-    cdef Py_ssize_t skip = (index - group * p.pieces) * p.piece, run = n if p.tiled else min(p.piece, p.run - skip)
+    cdef Py_ssize_t at = div(index, p.run_pieces), first = at * p.block_units, n = min(p.block_units, p.unit.n - first)
+    cdef Py_ssize_t skip = (index - at * p.run_pieces) * p.piece, run = n if p.tiled else min(p.piece, p.run - skip)
     cdef int k
     b.element = FLOAT64 if p.tiled else view.operand[0].element
-    b.by_channel = p.by_runs
+    b.by_runs = p.by_runs
     b.n_channels = t.channels
     b.fold = p.fold
     b.inner = p.inner
@@ -118,7 +121,7 @@ cdef Block make_block(const View *view, const Plan *p, const Segment *t, Py_ssiz
         layout.itemsize = view.operand[k].itemsize
         layout.data = slab_data(view, k, t.slab, t.first) + first * p.unit.stride[k] + skip * layout.itemsize
         layout.table_pitch = elements(p.unit.stride[k], layout.itemsize)
-        if p.by_runs:           # the same of the next image, or further on in this one
+        if p.by_runs:           # Prefetch from the next unit, or from further on in this one.
             layout.channel_pitch = elements(last_kept(view).stride[k], layout.itemsize)
             layout.ahead = layout.table_pitch
             if p.unit.n == 1 or t.channels * p.run * layout.itemsize > <Py_ssize_t> JUMP:
@@ -132,8 +135,8 @@ cdef Block make_block(const View *view, const Plan *p, const Segment *t, Py_ssiz
     return b
 
 
-cdef void write_block(const View *view, const Plan *p, const Segment *t, Py_ssize_t index, const Block *b) noexcept nogil:
-    """The last operand of a block from its tile, if it is there, to where it belongs."""
+cdef void write_block(const View *view, const Plan *p, const Task *t, Py_ssize_t index, const Block *b) noexcept nogil:
+    """Store the last operand of a block from its tile, if it is tiled."""
     cdef int last = view.n_operands - 1
     cdef Py_ssize_t first = index * p.block_units
     if p.tiled:
@@ -143,7 +146,7 @@ cdef void write_block(const View *view, const Plan *p, const Segment *t, Py_ssiz
 
 cdef inline void blank(result y, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, const flag *mask,
                        bint one) noexcept nogil:
-    """0 where the flag is 0: of rows, or of the elements of `one` channel."""
+    """Set y to 0 where the flag is 0. Flags are those of rows, or of the elements of `one` channel."""
     cdef Py_ssize_t r, j
     for r in range(n_rows):
         if one:
@@ -164,10 +167,12 @@ cdef char *slab_data(const View *view, int operand, Py_ssize_t slab, Py_ssize_t 
     return data + first_channel * view.kept[view.n_kept - 1].stride[operand]
 
 
-cdef void move_tile(const View *view, const Plan *p, int operand, const Segment *t, Py_ssize_t first, Py_ssize_t n,
+cdef void move_tile(const View *view, const Plan *p, int operand, const Task *t, Py_ssize_t first, Py_ssize_t n,
                     const uint64_t *anchor, double *tile, bint back) noexcept nogil:
-    """Rows first to first + n of a segment's channels to the tile, (channels, n) by runs, else (n, channels, inner), less
-    their anchors; or `back` from it."""
+    """Copy units first to first + n of a task's channels to a tile, minus their anchors; or `back` from the tile.
+
+    The tile is an array (channels, n) by runs, else (n, channels, inner).
+    """
     cdef const Operand *o = &view.operand[operand]
     cdef char *data = slab_data(view, operand, t.slab, t.first)
     cdef Py_ssize_t index[MAX_DIMS]
@@ -193,7 +198,7 @@ cdef void move_tile(const View *view, const Plan *p, int operand, const Segment 
             for c in range(t.channels):
                 move(o, data + at + c * channel_stride, stride, left, anchor + (c if anchored else 0), 0,
                      tile + c * n + done, back)
-        elif stride == width * column_stride and not anchored:      # rows that follow each other as their columns do
+        elif stride == width * column_stride and not anchored:      # The rows are contiguous.
             move(o, data + at, column_stride, left * width, anchor, 0, tile + done * width, back)
         else:
             for c in range(left):

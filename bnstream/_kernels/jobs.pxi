@@ -1,25 +1,25 @@
-# What the table offers. A job is a view and its plan; threads take its tasks, and which takes which changes no bit.
+# The functions of `Kernels`. A job is a view with its plan. Any thread may do any of its tasks: that changes no bit.
 #
-# Training reads x twice: for the moments, then for y. Where a task has all rows of its channels, and these fit into the L2
-# cache, it does both at once, and the second time finds them there. So does backward, with x and dy. What is written is not
-# counted: it takes the place of what has just been read for the last time. Where it does not fit, the second pass goes
-# through the tasks backwards, as what was read last is in the L3 cache still.
+# Training reads x twice: for the moments, then for y. If a task has all blocks of its chunk, and they fit into the L2 cache,
+# it does both, and the second pass finds x in the cache. Backward does the same with x and dy. The result needs no room of
+# its own: it replaces what has just been read for the last time. If the data does not fit, the second pass takes the tasks
+# in reverse order, because the data read last is still in the L3 cache.
 
 cdef enum:
-    PART_ROWS = 5           # of a task's part of a result: a state has five, sums of gradients four
+    PARTIAL_ROWS = 5        # rows of a partial: STATE_ROWS of a state, or SUM_ROWS of the sums of gradients
 
 ctypedef struct Job:
     const View *view
     const Sink *sink
     const Layer *layer
     double *grads
-    double *parts
+    double *partials
     bint omit
     bint look
     int n_threads
     Plan plan
 
-ctypedef int (*Task)(const Job *job, Py_ssize_t task) noexcept nogil
+ctypedef int (*Body)(const Job *job, Py_ssize_t task) noexcept nogil
 
 
 cdef Job make_job(const View *view, const Sink *sink, const Layer *layer, bint omit, int n_threads,
@@ -28,7 +28,7 @@ cdef Job make_job(const View *view, const Sink *sink, const Layer *layer, bint o
     job.view = view
     job.sink = sink
     job.layer = layer
-    job.grads = job.parts = NULL
+    job.grads = job.partials = NULL
     job.omit = omit
     job.look = False
     job.n_threads = n_threads
@@ -36,26 +36,26 @@ cdef Job make_job(const View *view, const Sink *sink, const Layer *layer, bint o
     return job
 
 
-cdef inline Py_ssize_t n_groups(const Job *job) noexcept nogil:
-    return job.plan.n_slabs * job.plan.n_chunks
+cdef inline Py_ssize_t n_chunks(const Job *job) noexcept nogil:
+    return job.plan.n_slabs * job.plan.slab_chunks
 
 
-cdef bint make_parts(Job *job) noexcept nogil:
-    cdef Py_ssize_t n = n_groups(job) * job.plan.n_segments * PART_ROWS * job.plan.state_pitch
-    job.parts = <double *> malloc(n * sizeof(double))
-    return job.parts != NULL
+cdef bint make_partials(Job *job) noexcept nogil:
+    cdef Py_ssize_t n = n_chunks(job) * job.plan.chunk_tasks * PARTIAL_ROWS * job.plan.state_pitch
+    job.partials = <double *> malloc(n * sizeof(double))
+    return job.partials != NULL
 
 
 cdef bint cached(const Job *job) noexcept nogil:
-    """Whether a task finds in the cache what it has just read."""
+    """Whether the data that a task has read is still in the cache for its second pass."""
     cdef Py_ssize_t n_bytes = 0
     cdef int k
     for k in range(job.view.n_read):
         n_bytes += job.view.operand[k].itemsize
-    return job.plan.n_segments == 1 and job.view.n_rows * job.plan.chunk * n_bytes <= <Py_ssize_t> CACHED
+    return job.plan.chunk_tasks == 1 and job.view.n_rows * job.plan.chunk * n_bytes <= <Py_ssize_t> CACHED
 
 
-cdef int run(const Job *job, Task body, Py_ssize_t n_tasks, bint backwards) noexcept nogil:
+cdef int perform(const Job *job, Body body, Py_ssize_t n_tasks, bint backwards) noexcept nogil:
     cdef Py_ssize_t task
     cdef int failed = 0
     if job.n_threads == 1 or n_tasks == 1:
@@ -68,65 +68,65 @@ cdef int run(const Job *job, Task body, Py_ssize_t n_tasks, bint backwards) noex
 
 
 cdef int moments_task(const Job *job, Py_ssize_t task) noexcept nogil:
-    """A task's state to its part, or, where a group of channels has but one segment, to the sink."""
-    cdef Segment t = make_segment(job.view, &job.plan, task)
+    """Write a task's state to its partial, or to the sink if it is the only task of its chunk."""
+    cdef Task t = make_task(job.view, &job.plan, task)
     cdef Py_ssize_t pitch = job.plan.state_pitch
     cdef double stack[ROOM]
-    cdef bint direct = job.parts == NULL and job.sink.state != NULL and t.step == 1
+    cdef bint direct = job.partials == NULL and job.sink.state != NULL and t.step == 1
     cdef int failed
     cdef Work w
     if not make_work(&w, &job.plan, stack):
         return -1
-    if job.parts != NULL:
-        w.segment = job.parts + task * PART_ROWS * pitch
+    if job.partials != NULL:
+        w.state = job.partials + task * PARTIAL_ROWS * pitch
     elif direct:
-        w.segment = job.sink.state + t.place
+        w.state = job.sink.state + t.place
         pitch = job.sink.pitch
-    failed = segment_state(job.view, &job.plan, &t, job.omit, &w, pitch)
-    if job.parts == NULL and not direct and not failed:
-        emit(w.segment, pitch, t.channels, job.sink, t.place, t.step)
+    failed = task_state(job.view, &job.plan, &t, job.omit, &w, pitch)
+    if job.partials == NULL and not direct and not failed:
+        emit(w.state, pitch, t.channels, job.sink, t.place, t.step)
     give_back(w.room, stack)
     return failed
 
 
 cdef void emit_states(const Job *job) noexcept nogil:
-    """The states of all groups, merged from the parts of their tasks."""
-    cdef Py_ssize_t i, k, n = job.plan.n_segments, pitch = job.plan.state_pitch
-    cdef double *part
-    cdef Segment t
-    for i in range(n_groups(job)):
-        part = job.parts + i * n * PART_ROWS * pitch
-        t = make_segment(job.view, &job.plan, i * n)
+    """Merge the partials of each chunk in order, and write the states to the sink."""
+    cdef Py_ssize_t chunk, k, n = job.plan.chunk_tasks, pitch = job.plan.state_pitch
+    cdef double *partial
+    cdef Task t
+    for chunk in range(n_chunks(job)):
+        partial = job.partials + chunk * n * PARTIAL_ROWS * pitch
+        t = make_task(job.view, &job.plan, chunk * n)
         for k in range(1, n):
-            merge(part, pitch, NULL, part + k * PART_ROWS * pitch, pitch, round_up(t.channels, job.plan.granule))
-        emit(part, pitch, t.channels, job.sink, t.place, t.step)
+            merge(partial, pitch, NULL, partial + k * PARTIAL_ROWS * pitch, pitch, round_up(t.channels, job.plan.granule))
+        emit(partial, pitch, t.channels, job.sink, t.place, t.step)
 
 
-cdef int run_moments(Job *job) noexcept nogil:
+cdef int perform_moments(Job *job) noexcept nogil:
     cdef int failed
-    if job.plan.n_segments > 1 and not make_parts(job):
+    if job.plan.chunk_tasks > 1 and not make_partials(job):
         return -1
-    failed = run(job, moments_task, n_groups(job) * job.plan.n_segments, False)
-    if job.parts != NULL and not failed:
+    failed = perform(job, moments_task, n_chunks(job) * job.plan.chunk_tasks, False)
+    if job.partials != NULL and not failed:
         emit_states(job)
-    free(job.parts)
+    free(job.partials)
     return failed
 
 
-cdef int run_affine(const Job *job) noexcept nogil:
-    return run(job, affine_task, n_groups(job) * job.plan.n_segments, True)
+cdef int perform_affine(const Job *job) noexcept nogil:
+    return perform(job, affine_task, n_chunks(job) * job.plan.chunk_tasks, True)
 
 
 cdef int accumulate(const View *view, const Sink *sink, bint omit, int n_threads) noexcept nogil:
-    # with y beside x, the moments of training, bit for bit, whose plan is for reading twice
+    # A view with y gets the plan of training, so that its moments have the same bits.
     cdef Job job = make_job(view, sink, NULL, omit, n_threads, TWICE if view.n_operands > 1 else ONCE)
-    return run_moments(&job)
+    return perform_moments(&job)
 
 
 cdef int affine(const View *view, const Layer *layer, bint look, int n_threads) noexcept nogil:
     cdef Job job = make_job(view, NULL, layer, False, n_threads, MAP)
     job.look = look
-    return run_affine(&job)
+    return perform_affine(&job)
 
 
 cdef int standardize_task(const Job *job, Py_ssize_t task) noexcept nogil:
@@ -141,10 +141,10 @@ cdef int standardize(const View *view, const Layer *layer, bint omit, int n_thre
     sink.pitch = layer.pitch
     cdef Job job = make_job(view, &sink, layer, omit, n_threads, TWICE)
     if cached(&job):
-        return run(&job, standardize_task, n_groups(&job), False)
-    if run_moments(&job):
+        return perform(&job, standardize_task, n_chunks(&job), False)
+    if perform_moments(&job):
         return -1
-    return run_affine(&job)
+    return perform_affine(&job)
 
 
 cdef int backward_task(const Job *job, Py_ssize_t task) noexcept nogil:
@@ -153,28 +153,28 @@ cdef int backward_task(const Job *job, Py_ssize_t task) noexcept nogil:
     return slope_task(job, task)
 
 
-cdef int run_backward(const View *view, const Layer *layer, double *grads, bint omit, int n_threads,
-                      bint slope) noexcept nogil:
+cdef int perform_backward(const View *view, const Layer *layer, double *grads, bint omit, int n_threads,
+                          bint slope) noexcept nogil:
     cdef Job job = make_job(view, NULL, layer, omit, n_threads, TWICE if slope else ONCE)
-    cdef Py_ssize_t n_tasks = n_groups(&job) * job.plan.n_segments
+    cdef Py_ssize_t n_tasks = n_chunks(&job) * job.plan.chunk_tasks
     cdef int failed
     job.grads = grads
     if slope and cached(&job):
-        return run(&job, backward_task, n_tasks, False)
-    if job.plan.n_segments > 1 and not make_parts(&job):
+        return perform(&job, backward_task, n_tasks, False)
+    if job.plan.chunk_tasks > 1 and not make_partials(&job):
         return -1
-    failed = run(&job, gradient_task, n_tasks, False)
-    if job.parts != NULL and not failed:
+    failed = perform(&job, gradient_task, n_tasks, False)
+    if job.partials != NULL and not failed:
         merge_gradients(&job)
-    free(job.parts)
+    free(job.partials)
     if slope and not failed:
-        failed = run(&job, slope_task, n_tasks, True)
+        failed = perform(&job, slope_task, n_tasks, True)
     return failed
 
 
 cdef int gradients(const View *view, const Layer *layer, double *grads, bint omit, int n_threads) noexcept nogil:
-    return run_backward(view, layer, grads, omit, n_threads, False)
+    return perform_backward(view, layer, grads, omit, n_threads, False)
 
 
 cdef int backward(const View *view, const Layer *layer, double *grads, bint omit, int n_threads) noexcept nogil:
-    return run_backward(view, layer, grads, omit, n_threads, True)
+    return perform_backward(view, layer, grads, omit, n_threads, True)

@@ -1,4 +1,4 @@
-/* What Cython cannot say: restrict, prefetch, and the bits of half-precision numbers. */
+/* What Cython cannot express: restrict, prefetch, and the bits of half-precision numbers. */
 #ifndef BNSTREAM_KERNELS_H
 #define BNSTREAM_KERNELS_H
 #include <stddef.h>
@@ -20,12 +20,12 @@
 #define BN_PREFETCH(p) ((void)(p))
 #endif
 
-/* The cache lines of n bytes. */
+/* Prefetch the cache lines of n bytes. */
 static inline void bn_prefetch(const void *p, ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; i += 64) BN_PREFETCH((const char *)p + i);
 }
 
-/* Elements as they lie in an array, at any address. */
+/* Elements of an array, at any address. */
 #if defined(__GNUC__)
 #define BN_ANYWHERE __attribute__((aligned(1)))
 #else
@@ -36,9 +36,10 @@ typedef double bn_f64 BN_ANYWHERE;
 typedef int16_t bn_i16 BN_ANYWHERE;
 typedef uint16_t bn_u16 BN_ANYWHERE;
 
-typedef double *BN_RESTRICT bn_f64_out; /* written, and read through nothing else */
-/* What an element-wise loop writes. It may be its source, which the letter of the standard forbids: but each element is
-   computed from the one that it replaces, so that no order of loads and stores that vectors allow can tell. */
+/* Doubles that are written and, meanwhile, accessed through no other pointer. */
+typedef double *BN_RESTRICT bn_f64_out;
+/* The result of an element-wise loop. It may be the loop's source, which the letter of the standard forbids for restrict.
+   But each element is computed from the one that it replaces, so no order of loads and stores changes the result. */
 typedef bn_f32 *BN_RESTRICT bn_y32;
 typedef bn_f64 *BN_RESTRICT bn_y64;
 
@@ -60,7 +61,7 @@ static inline double bn_as_double(uint64_t bits) {
     return f;
 }
 
-/* IEEE binary16: shift exponent and fraction into place, then scale by 2^(127-15), exact for subnormals too. */
+/* IEEE binary16: shift exponent and fraction into place, then scale by 2^(127-15), exact for subnormals as well. */
 static inline double bn_half(uint16_t h) {
     uint32_t bits = (uint32_t)(h & 0x7fff) << 13, special = (h & 0x7c00) == 0x7c00; /* inf, NaN */
     double f = bn_as_float(special ? bits | 0x7f800000 : bits) * (special ? 1.0 : 0x1p112);
@@ -72,8 +73,8 @@ static inline double bn_bfloat(uint16_t h) {
     return bn_as_float((uint32_t)h << 16);
 }
 
-/* Rounded to odd: towards zero, then the last bit set if anything was lost, so that a second rounding, to 22 bits or
-   fewer, is that of the double itself. NaN stays NaN. */
+/* The bits of d rounded to odd: towards zero, with the last bit set if anything was lost. A second rounding, to 22 bits
+   or fewer, then gives the same as rounding d directly. NaN stays NaN. */
 static inline uint32_t bn_odd_float_bits(double d) {
     float f = (float)d;
     uint32_t bits = bn_float_bits(f);
@@ -81,7 +82,8 @@ static inline uint32_t bn_odd_float_bits(double d) {
     return bits | (f != d && d == d);
 }
 
-/* To IEEE binary16, to nearest, ties to even: below 2^-14 by adding 0.5, whose last bit is binary16's smallest number. */
+/* Round to IEEE binary16, to nearest, ties to even. Below 2^-14, adding 0.5 rounds: its last bit is binary16's smallest
+   number. */
 static inline uint16_t bn_to_half(double d) {
     uint32_t bits = bn_odd_float_bits(d), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
     uint32_t small = bn_float_bits(bn_as_float(rest) + 0.5f) - 0x3f000000;
@@ -91,7 +93,7 @@ static inline uint16_t bn_to_half(double d) {
     return (uint16_t)(sign | (rest > 0x7f800000 ? 0x7e00 : half));
 }
 
-/* To bfloat16, to nearest, ties to even. */
+/* Round to bfloat16, to nearest, ties to even. */
 static inline uint16_t bn_to_bfloat(double d) {
     uint32_t bits = bn_odd_float_bits(d), rest = bits & 0x7fffffff;
     uint32_t usual = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;

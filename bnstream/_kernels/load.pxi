@@ -1,8 +1,9 @@
-# Any other element: unaligned, byte-swapped, strided, half precision, 32 and 64 bits. A run of them becomes doubles in
-# scratch. Of 64-bit integers the anchor is taken off first, in integers, so that no digit of a deviation is lost.
+# Elements that cannot be read in place: unaligned, byte-swapped, strided, half precision, and integers of 32 and 64 bits.
+# They are converted to doubles in a tile. From 64-bit integers the anchor is first subtracted in integer arithmetic, so that
+# no digit of a deviation is lost.
 
 cdef inline int64_t high(uint64_t bits, Element element) noexcept nogil:
-    """The upper half of a 64-bit integer; its value is high * 2**32 + low."""
+    """The upper half of a 64-bit integer, whose value is high * 2**32 + low."""
     return <int64_t> bits >> 32 if element == INT64 else <int64_t> (bits >> 32)
 
 
@@ -11,7 +12,7 @@ cdef inline int64_t low(uint64_t bits) noexcept nogil:
 
 
 cdef inline double number64(uint64_t a, uint64_t b, Element element) noexcept nogil:
-    """a - b rounded once: the halves differ by 33 bits each. Of float64, a."""
+    """a - b of integers, rounded once: the difference of each half has 33 bits. For float64, a itself."""
     if element == FLOAT64:
         return as_double(a)
     return <double> (high(a, element) - high(b, element)) * 4294967296.0 + <double> (low(a) - low(b))
@@ -53,7 +54,7 @@ cdef inline void load32(const char *source, Py_ssize_t stride, Py_ssize_t n, bin
                         double *out) noexcept nogil:
     cdef uint32_t bits
     cdef Py_ssize_t i
-    if stride == 4 and not swapped:       # the usual case, in vectors
+    if stride == 4 and not swapped:       # The usual case is vectorized.
         for i in range(n):
             memcpy(&bits, source + i * 4, 4)
             out[i] = number32(bits, element)
@@ -67,7 +68,7 @@ cdef inline void load16(const char *source, Py_ssize_t stride, Py_ssize_t n, bin
                         double *out) noexcept nogil:
     cdef uint16_t bits
     cdef Py_ssize_t i
-    if stride == 2 and not swapped:       # the usual case, in vectors
+    if stride == 2 and not swapped:       # The usual case is vectorized.
         for i in range(n):
             memcpy(&bits, source + i * 2, 2)
             out[i] = number16(bits, element)
@@ -79,7 +80,7 @@ cdef inline void load16(const char *source, Py_ssize_t stride, Py_ssize_t n, bin
 
 cdef void load(const char *source, Py_ssize_t stride, Py_ssize_t n, Element element, bint swapped,
                const uint64_t *anchor, Py_ssize_t anchor_step, double *out) noexcept nogil:
-    """n elements, `stride` bytes apart, to out. Naming the element makes each of these a loop of its own."""
+    """Convert n elements, `stride` bytes apart, to doubles. A literal element gives each type a loop of its own."""
     cdef Py_ssize_t i
     if element == BOOL and stride == 1:
         for i in range(n):

@@ -1,32 +1,32 @@
 # Mean and variance of every channel of a view:
 #
-#   view -> plan:  slabs of channels x chunks of channels x segments of rows = tasks, decided by the view alone
-#   task:          its segment, block by block; each block's sums -> a state, merged into the segment's
-#   then:          the segments' states merged in order -> sink
+#   view -> plan   tasks and blocks, decided by the view alone (see plan.pxi)
+#   block          sums -> a state, merged into the state of its task
+#   chunk          the partials of its tasks, merged in order -> sink
 #
-# Which thread takes which task changes no bit. Within a segment, and from segment to segment, states are merged one
-# after the other: as pairs of doubles they lose no more so than in a tree, which would need room for all its levels.
+# States are merged one after the other. As pairs of doubles they lose no more than in a tree, which would need room for all
+# its levels.
 #
-# The shift of a block is the mean of the block before, of the first one that of eight elements: nearly always within a
-# fraction of the deviation of the mean, so that the guard, at two bits lost, hardly ever asks for a second look, by runs at
-# these channels, by columns at all of the block. (With the first row as the shift and a guard at one bit, a third of all
-# channels of normal data would ask.)
+# The shift of the first block is the mean of eight elements. The shift of every other block is the mean of the block before.
+# It is nearly always within a fraction of a standard deviation of the mean. If it is so far away that it costs m2 two bits,
+# the block is summed again about the mean, at most twice: by runs only the channels concerned, by columns all of them. (With
+# the first row as the shift and one bit as the limit, a third of all channels of normal data would be summed again.)
 
-ctypedef struct Work:           # of one task: rows of numbers, of its channels and of its columns
+ctypedef struct Work:           # scratch of a moments task: rows with a number for each channel, or for each column
     double *room
-    uint64_t *anchor            # of each channel
+    uint64_t *anchor
     double *shift
-    double *moved               # whether it has been, and the channel is to be summed: 1 or 0
+    double *moved               # 1 if the shift has moved and the channel is to be summed, else 0
     double *spread              # the shift of each column
-    double *n                   # of each column, then of each channel
-    double *s
-    double *q
-    double *n_lo                # what rounding left of sums of weights
-    double *block               # states
-    double *segment             # where the sink holds none
+    double *n                   # sum of weights: of each column, then of each channel
+    double *s                   # sum of deviations: of each column, then of each channel
+    double *q                   # sum of squared deviations: of each column, then of each channel
+    double *n_lo                # row N_LO of the task's states
+    double *block               # states of the block
+    double *state               # states of the task; a partial or the sink may replace them
 
 cdef bint make_work(Work *w, const Plan *p, double *stack) noexcept nogil:
-    """Whether there is memory: that of the stack where it is enough."""
+    """Allocate the scratch of a task, on `stack` if it fits. Return whether there was memory."""
     w.room = make_room(4 * p.pitch + (4 + 2 * STATE_ROWS) * p.state_pitch, stack)
     w.spread = w.room
     w.n = w.spread + p.pitch
@@ -37,7 +37,7 @@ cdef bint make_work(Work *w, const Plan *p, double *stack) noexcept nogil:
     w.moved = w.shift + p.state_pitch
     w.n_lo = w.moved + p.state_pitch
     w.block = w.n_lo + p.state_pitch
-    w.segment = w.block + STATE_ROWS * p.state_pitch
+    w.state = w.block + STATE_ROWS * p.state_pitch
     return w.room != NULL
 
 
@@ -58,12 +58,12 @@ cdef inline void byte_table(const byte *x, const Block *b, Work *w) noexcept nog
 
 
 cdef inline void sum_numbers(const number *x, const Block *b, Count count, Work *w) noexcept nogil:
-    """Table by table, and so in the order of memory where channels are runs."""
+    """Add the tables of a block one after the other: by runs, this is the order of memory."""
     cdef const Layout *layout = &b.layout[0]
     cdef const char *weights = b.weights
     cdef Py_ssize_t i, c
     for i in range(b.n_tables):
-        if b.by_channel:
+        if b.by_runs:
             for c in range(b.n_channels):
                 if w.moved[c] == 0:
                     continue
@@ -82,7 +82,7 @@ cdef inline void sum_bytes(const byte *x, const Block *b, Work *w) noexcept nogi
     cdef const Layout *layout = &b.layout[0]
     cdef Py_ssize_t i, c
     for i in range(b.n_tables):
-        if b.by_channel:
+        if b.by_runs:
             for c in range(b.n_channels):
                 byte_run_sums(x + c * layout.channel_pitch, b.width, layout.ahead, w.s + c, w.q + c)
         else:
@@ -91,7 +91,7 @@ cdef inline void sum_bytes(const byte *x, const Block *b, Work *w) noexcept nogi
 
 
 cdef inline void sum_floats(const number *x, const Block *b, bint omit, Work *w) noexcept nogil:
-    """Naming the count makes each of these a loop of its own."""
+    """A literal count gives each case a loop of its own."""
     cdef int count = count_in(b, omit)
     if count == FINITE_WEIGHTED:
         sum_numbers(x, b, FINITE_WEIGHTED, w)
@@ -108,7 +108,7 @@ cdef inline void sum_floats(const number *x, const Block *b, bint omit, Work *w)
 
 
 cdef void sum_block(const Block *b, bint omit, Work *w) noexcept nogil:
-    """s, q (and n) of a block: of every column, or by channel."""
+    """The sums s and q, and with FINITE n, of a block: for each column, or by runs for each channel."""
     if b.element == FLOAT32:
         sum_floats(<const f32 *> b.layout[0].data, b, omit, w)
     elif b.element == FLOAT64:
@@ -135,12 +135,12 @@ cdef void guess_shift(const Block *b, bint whole, double *shift) noexcept nogil:
         guess(<const i16 *> b.layout[0].data, b, shift)
     else:
         for c in range(b.n_channels):
-            shift[c] = 128 if b.element == UINT8 else 0     # their bias
+            shift[c] = 128 if b.element == UINT8 else 0     # the bias of bytes
     prepare_shift(shift, b.n_channels, whole)
 
 
 cdef inline void prepare_shift(double *shift, Py_ssize_t channels, bint whole) noexcept nogil:
-    """A shift is finite, and whole for integers, so that their sums stay exact."""
+    """Make shifts finite, and integers for integers, so that their sums stay exact."""
     cdef Py_ssize_t c
     for c in range(channels):
         shift[c] = 0 if not finite(shift[c]) else (rint(shift[c]) if whole else shift[c])
@@ -148,8 +148,8 @@ cdef inline void prepare_shift(double *shift, Py_ssize_t channels, bint whole) n
 
 cdef inline void spread(const double *values, Py_ssize_t fold, Py_ssize_t channels, Py_ssize_t inner,
                         f64_out columns) noexcept nogil:
-    """A value of each channel to its columns (fold, channels, inner)."""
-    cdef Py_ssize_t c, j, group = channels * inner
+    """Copy the value of each channel to all of its columns (fold, channels, inner)."""
+    cdef Py_ssize_t c, j, row = channels * inner
     if inner == 1:
         for c in range(channels):
             columns[c] = values[c]
@@ -157,13 +157,13 @@ cdef inline void spread(const double *values, Py_ssize_t fold, Py_ssize_t channe
         for c in range(channels):
             for j in range(inner):
                 columns[c * inner + j] = values[c]
-    for j in range(group, fold * group):
-        columns[j] = columns[j - group]
+    for j in range(row, fold * row):
+        columns[j] = columns[j - row]
 
 
-cdef void add_up(double *sums, Py_ssize_t n_fold, Py_ssize_t channels, Py_ssize_t inner) noexcept nogil:
-    """Columns (fold, channels, inner) added up to channels, in a fixed order."""
-    cdef Py_ssize_t c, n = n_fold * channels * inner
+cdef void add_up(double *sums, Py_ssize_t fold, Py_ssize_t channels, Py_ssize_t inner) noexcept nogil:
+    """Add up the columns (fold, channels, inner) of each channel, in a fixed order."""
+    cdef Py_ssize_t c, n = fold * channels * inner
     while n > channels * inner:
         n //= 2
         for c in range(n):
@@ -174,7 +174,7 @@ cdef void add_up(double *sums, Py_ssize_t n_fold, Py_ssize_t channels, Py_ssize_
 
 
 cdef bint move_shift(Work *w, Py_ssize_t channels) noexcept nogil:
-    """Where s*s/n has cost m2 = q - s*s/n two bits, move the shift to the mean; whether any moved."""
+    """If s * s / n has cost m2 = q - s * s / n two bits, move the shift to the mean. Return whether any has moved."""
     cdef Py_ssize_t c
     cdef int n_far = 0
     for c in range(channels):
@@ -193,23 +193,23 @@ cdef inline bint far(double n, double s, double q) noexcept nogil:
 
 cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *state, Py_ssize_t pitch,
                       Py_ssize_t n_states) noexcept nogil:
-    """The n_states, at least as many as the block has channels, of a block, about shifts that may be moved."""
-    cdef Py_ssize_t c, attempt, n = b.n_channels if b.by_channel else b.width
+    """The states of a block. Those beyond its channels, up to n_states, are empty."""
+    cdef Py_ssize_t c, attempt, n = b.n_channels if b.by_runs else b.width
     cdef double total = b.n if b.count == ALL else sum_of_weights(b.weights, b.n, b.count)
     for c in range(b.n_channels):
         w.moved[c] = 1
     for attempt in range(3):
-        if not b.by_channel:            # all channels, or by runs those whose shift has moved
+        if not b.by_runs:       # By runs, only channels whose shift has moved are summed again.
             spread(w.shift, b.fold, b.n_channels, b.inner, w.spread)
         for c in range(n):
-            if not b.by_channel or w.moved[c] != 0:
+            if not b.by_runs or w.moved[c] != 0:
                 w.s[c] = w.q[c] = 0
         if omit:
             for c in range(n):
-                if not b.by_channel or w.moved[c] != 0:
+                if not b.by_runs or w.moved[c] != 0:
                     w.n[c] = 0
         sum_block(b, omit, w)
-        if not b.by_channel:
+        if not b.by_runs:
             add_up(w.s, b.fold, b.n_channels, b.inner)
             add_up(w.q, b.fold, b.n_channels, b.inner)
             if omit:
@@ -224,17 +224,19 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
     finish(w.n, w.shift, w.s, w.q, state, pitch, n_states)
     if whole:
         for c in range(b.n_channels):
-            if w.q[c] >= 9007199254740992.0:        # 2**53: up to there sums of squares are exact
+            if w.q[c] >= 9007199254740992.0:        # Up to 2**53, sums of squares are exact.
                 exact_states(b, w.shift, state, pitch)
                 break
 
 
 cdef void exact_states(const Block *b, const double *shift, double *state, Py_ssize_t pitch) noexcept nogil:
-    """The states of a tile of integers, summed once more, in pairs: what rounding leaves of a sum would depend on how the
-    data is cut. Exact for deviations up to 2**53."""
+    """The states of a tile of integers, summed once more, in pairs of doubles.
+
+    They are exact for deviations up to 2**53. Rounded sums would depend on how the data is cut into updates.
+    """
     cdef const double *x = <const double *> b.layout[0].data
     cdef Py_ssize_t c
-    if b.by_channel:
+    if b.by_runs:
         for c in range(b.n_channels):
             exact_columns(x + c * b.n, b.n, LANES, 1, 1, shift + c, state + c, pitch)
     else:
@@ -243,7 +245,7 @@ cdef void exact_states(const Block *b, const double *shift, double *state, Py_ss
 
 cdef void exact_columns(const double *x, Py_ssize_t n, Py_ssize_t fold, Py_ssize_t channels, Py_ssize_t inner,
                         const double *shift, double *state, Py_ssize_t pitch) noexcept nogil:
-    """Of n elements in rows of columns (fold, channels, inner)."""
+    """As `exact_states`, for n elements in rows of columns (fold, channels, inner)."""
     cdef double shifts[NARROW]
     cdef double sums[4 * NARROW]
     cdef Py_ssize_t c, i, j, width = fold * channels * inner
@@ -269,10 +271,10 @@ cdef void exact_columns(const double *x, Py_ssize_t n, Py_ssize_t fold, Py_ssize
         state[M2_LO * pitch + c] = m2.lo
 
 
-cdef int segment_state(const View *view, const Plan *p, const Segment *t, bint omit, Work *w,
-                       Py_ssize_t pitch) noexcept nogil:
-    """The state of a segment to w.segment, `pitch` from row to row; -1 where memory ran out."""
-    cdef double *state = w.segment
+cdef int task_state(const View *view, const Plan *p, const Task *t, bint omit, Work *w,
+                    Py_ssize_t pitch) noexcept nogil:
+    """Write the states of a task to w.state, whose rows are `pitch` apart. Return -1 if memory ran out."""
+    cdef double *state = w.state
     cdef Py_ssize_t c, i, n_states = round_up(t.channels, p.granule)
     cdef double *tile = NULL
     cdef pair mean
@@ -288,7 +290,7 @@ cdef int segment_state(const View *view, const Plan *p, const Segment *t, bint o
             guess_shift(&b, p.whole, w.shift)
             block_state(&b, p.whole, omit and not p.whole, w, state, pitch, n_states)
             continue
-        if b.element not in (UINT8, INT8):      # shift by the mean of the block before
+        if b.element not in (UINT8, INT8):      # The shift is the mean of the block before.
             memcpy(w.shift, state + MEAN * pitch if i == t.start + 1 else w.block + MEAN * p.state_pitch,
                    t.channels * sizeof(double))
             prepare_shift(w.shift, t.channels, p.whole)

@@ -1,6 +1,6 @@
-# Pairs of doubles: hi + lo, |lo| <= ulp(hi)/2, about 106 bits.
-# (Dekker 1971; Knuth, TAOCP 2, 4.2.2.) fma() is the correctly rounded one at every level, so no level changes a bit;
-# the products cost two operations where the CPU has the instruction, and a call where it has not.
+# Pairs of doubles: hi + lo with |lo| <= ulp(hi) / 2, about 106 bits (Dekker 1971; Knuth, TAOCP 2, 4.2.2). fma() is correctly
+# rounded at every level, so the level changes no bit. A product costs two operations if the CPU has the instruction, and a
+# function call if it does not.
 
 ctypedef struct pair:
     double hi
@@ -8,7 +8,7 @@ ctypedef struct pair:
 
 
 cdef inline pair fast_two_sum(double a, double b) noexcept nogil:
-    """a + b exactly, for |a| >= |b|: 3 operations."""
+    """a + b exactly, if |a| >= |b|; 3 operations."""
     cdef pair r
     r.hi = a + b
     r.lo = b - (r.hi - a)
@@ -16,7 +16,7 @@ cdef inline pair fast_two_sum(double a, double b) noexcept nogil:
 
 
 cdef inline pair two_sum(double a, double b) noexcept nogil:
-    """a + b exactly: 6 operations."""
+    """a + b exactly; 6 operations."""
     cdef pair r
     cdef double t
     r.hi = a + b
@@ -26,7 +26,7 @@ cdef inline pair two_sum(double a, double b) noexcept nogil:
 
 
 cdef inline pair two_product(double a, double b) noexcept nogil:
-    """a * b exactly: 2 operations."""
+    """a * b exactly; 2 operations."""
     cdef pair r
     r.hi = a * b
     r.lo = fma(a, b, -r.hi)
@@ -34,8 +34,11 @@ cdef inline pair two_product(double a, double b) noexcept nogil:
 
 
 cdef inline pair quotient(double a, double n) noexcept nogil:
-    """a / n: the rest a - q*n is exact, and divided in single precision, in a third of the time, for some 77 bits in all;
-    or, for sums of weights too small for that, left away. n / n is 1, so that an empty state changes no bit of another."""
+    """a / n to about 77 bits.
+
+    The remainder a - q * n is exact. It is divided in single precision, which takes a third of the time, or dropped if n is
+    a sum of weights too small for single precision. n / n is 1, so merging an empty state changes no bit.
+    """
     cdef double q = a / n
     cdef float inverse = <float> 1 / <float> n
     return fast_two_sum(q, fma(-q, n, a) * (inverse if inverse < 1e38 else 0))

@@ -1,68 +1,124 @@
-# How a view is cut up: a plan of tasks and blocks, decided by the view alone, and so the same for any number of threads.
-# A block whose shift was so far from the mean that it has cost digits is summed again, twice at the most.
+# How a view is divided. The plan depends on the view alone, so it is the same for any number of threads.
+#
+#               channels of a slab ->
+#               chunk 0    chunk 1    chunk 2
+#             +----------+----------+--------+
+#   batch     | task 0:  | task 2   | task 4 |    A view is one or more slabs.
+#   positions |  block 0 |          |        |    A slab is divided into chunks, side by side.
+#      |      |  block 1 |          |        |    A chunk is divided into tasks, one below the other.
+#      v      +----------+----------+--------+    A task is done by one thread, block after block.
+#             | task 1:  | task 3   | task 5 |
+#             |  block 2 |          |        |
+#             +----------+----------+--------+
+#
+#   A block by columns: one table               A block by runs: one table for each unit
+#
+#              strip   strip                             run of channel 0   run of channel 1
+#            +-------+-------+---                 unit 0 +----------------+ +----------------+ ...
+#   8 rows   | row   |       |                           | piece          | |                |
+#            | row   |       |                    unit 1 +----------------+ +----------------+ ...
+#            +-------+-------+---
+#   8 rows   | row   |       |                    A piece is divided into parts, and a part into rows of lanes:
+#            | row   |       |                    +------+------+------+------+
+#            +-------+-------+---                 | lane | lane | lane | lane | ...
+#              |                                  +------+------+------+------+
+#              column: one position in every row
+#
+# slab      The channels at one index of all channel dims but the last. Its size is that of the last channel dim.
+# chunk     Neighbouring channels of a slab: at most NARROW columns, or WIDTH past the cache, and by runs as many channels.
+#           A chunk is narrower if that gives more tasks, or keeps its data in the cache for a second pass (`widest_chunk`).
+# task      Consecutive blocks of a chunk. A chunk is divided only into tasks of at least TASK_BYTES, and only until the
+#           view has TASKS tasks.
+# partial   The result of one task of a chunk that has several. All partials together hold at most PARTIALS channels.
+# block     Consecutive units of a task: by columns at most BLOCK_ROWS rows and about BLOCK_BYTES bytes, by runs at most
+#           UNITS runs and PIECE elements of each channel. Its sums are taken about one shift for each channel.
+# unit      What blocks are made of. By columns: the elements of a chunk at one batch position, or at `inner` neighbouring
+#           ones. By runs: one run of each channel, such as an image of (N, C, H, W); if tiled, one batch position.
+# table     Rows of columns, as the loops walk them: all rows of a block by columns, or, by runs, the runs of one unit.
+# row       `fold` units of a block by columns, read as one where channels are few; or LANES elements of a part.
+# column    One position in every row. It belongs to one channel. A row has at most NARROW or WIDTH columns.
+# strip     Neighbouring columns of eight rows, read between two prefetches: STRIP columns, or a cache line of them.
+# run       Neighbouring elements of one channel: the whole last batch dim. If tiled, the positions of a block.
+# piece     The elements of a run in one block: at most PIECE elements, or PART with weights.
+# part      Elements of a piece that are summed by themselves first: at most PART, but the whole piece of a run of bytes.
+# lane      A column of a part: LANES or BYTE_LANES of them.
+# tile      A copy of a block as doubles, for operands that cannot be read or written in place: at most TILE elements.
+# granule   The doubles in the longest vector, GRANULE. The states of a single chunk come in whole granules.
 
+# Constants of the loops.
 cdef enum:
     LINE = 64               # bytes of a cache line
-    STRIP = 32              # elements between prefetches, or a line of them; GCC 12 unrolls loops of 16 doubles as scalars
-    LANES = 32              # a run is summed in; 16 and 64 were slower
-    BYTE_LANES = 128        # bytes are
-    AHEAD = 16384           # bytes from a load to its prefetch ...
-    RUN_AHEAD = 4096        # ... where memory is read in order, run after run
-    JUMP = 32768            # bytes of an image worth the jump to the next
-    NARROW = 512            # columns at a time at the most: 12 KB of accumulators, which stay in the L1 cache ...
-    WIDTH = 2048            # ... and of an array past the cache, where half a page of each row costs a quarter of the time
-    PAST = 16777216         # bytes of such an array
-    BLOCK_BYTES = 2097152   # of a block of columns
-    BLOCK_ROWS = 256        # of each column: 32 additions, as equal terms round to one side and the mean may err by 8 eps
-    RUN = 65536             # elements of a block of runs, of one channel ...
-    PART = 8192             # ... of as many additions to each lane ...
-    UNITS = 16              # ... and runs at the most
-    FEW = 2048              # elements worth a block
-    FEWEST_COLUMNS = 16     # channels, to be columns of rows with weights
-    ROOM = 8320             # doubles of a task's numbers on its stack: 16 rows of NARROW columns, padded
-    TILE = 32768            # doubles of scratch for what cannot be read in place
-    TASKS = 32              # at least so many, where there is enough to do ...
-    TASK_BYTES = 262144     # ... with this much of the same channels for each
-    LEAST = 16384           # ... or of others
-    PARTS = 16384           # channels of all their states: 655 KB
-    CACHED = 917504         # bytes of an L2 cache of 1 MiB, as the servers since 2017 have; 512 KB cost a third of backward
+    STRIP = 32              # least columns of a strip; GCC 12 unrolls loops of 16 doubles into scalar code
+    LANES = 32              # lanes of a part; 16 and 64 were slower
+    BYTE_LANES = 128        # lanes of a run of bytes
+    AHEAD = 16384           # bytes from a load to its prefetch, by columns
+    RUN_AHEAD = 4096        # bytes from a load to its prefetch, where runs are read in the order of memory
+
+# Sizes of blocks. In a block by columns, and in a part, 32 sums of eight elements are added to each accumulator. More would
+# cost accuracy: equal terms all round to the same side, and the mean may err by 8 eps.
+cdef enum:
+    BLOCK_ROWS = 256        # most rows of a block by columns
+    BLOCK_BYTES = 2097152   # most bytes of a block by columns, unless eight rows have more
+    PIECE = 65536           # most elements of a piece, without weights
+    PART = 8192             # most elements of a part
+    UNITS = 16              # most runs of each channel in a block
+    FEW = 2048              # elements of each channel that a block by runs should have at least
+    TILE = 32768            # most elements of a tile
+    ROOM = 8320             # doubles that a task has on its stack: 16 rows of NARROW columns, padded
+
+# Sizes of chunks and tasks.
+cdef enum:
+    NARROW = 512            # most columns of a chunk: their accumulators, 12 KB, stay in the L1 cache
+    WIDTH = 2048            # most columns of a chunk of an array past the cache; 512 would cost a quarter of the time there
+    PAST = 16777216         # bytes of an array from which it is past the cache
+    FEWEST_COLUMNS = 16     # Weighted rows of fewer channels than this are gathered into runs.
+    JUMP = 32768            # bytes of a unit that are worth the jump to the next unit
+    TASKS = 32              # tasks of a view, if there is enough to do
+    TASK_BYTES = 262144     # least bytes of a task, where tasks share a chunk
+    LEAST = 16384           # least bytes of a task, where tasks divide the channels
+    PARTIALS = 16384        # most channels of all partials: 655 KB
+    CACHED = 917504         # bytes that stay in an L2 cache of 1 MiB, common since 2017; 512 KB cost backward a third
 
 ctypedef enum Purpose:          # what the plan is for
-    ONCE                        # to read: moments, gradients
-    TWICE                       # training, backward: the second time from the cache, where they fit
+    ONCE                        # one pass of reading: moments, or the gradients of the parameters
+    TWICE                       # two passes, the second one from the cache where it fits: training, backward
     MAP                         # one result for each element
 
 ctypedef struct Plan:
-    bint by_runs                # else by columns
-    bint tiled                  # through scratch ...
-    bint anchored               # ... less an anchor of each channel: 64-bit integers
-    bint whole                  # integers without weights, which add up exactly
-    Py_ssize_t n_slabs          # channel dims but the last, flattened
-    Py_ssize_t chunk            # channels of a task, of the last channel dim
-    Py_ssize_t n_chunks
-    Py_ssize_t fold             # rows read as one
-    Py_ssize_t inner            # batch elements beside each other within a channel
-    Py_ssize_t run              # by runs: elements of one
-    Dim unit                    # what blocks divide: rows, or runs
-    Py_ssize_t block_units
-    Py_ssize_t piece            # elements of a block of runs, of one channel
-    Py_ssize_t pieces           # blocks that a long run is cut into
-    Py_ssize_t n_blocks
-    Py_ssize_t n_segments
-    Py_ssize_t granule          # channels of a state come in so many: a whole vector, where there is one chunk
-    Py_ssize_t pitch            # from one row of a task's numbers to the next: of each column or channel ...
-    Py_ssize_t state_pitch      # ... of each channel
+    bint by_runs                # by runs, else by columns
+    bint tiled                  # blocks are copied to tiles
+    bint anchored               # 64-bit integers: the tile holds x minus an anchor of its channel
+    bint whole                  # integers without weights: their sums are exact
+    Py_ssize_t n_slabs
+    Py_ssize_t chunk            # channels of a chunk; the last one of a slab may have fewer
+    Py_ssize_t slab_chunks      # chunks of a slab
+    Py_ssize_t fold             # units of a row, by columns
+    Py_ssize_t inner            # neighbouring elements of each channel in a unit, by columns
+    Py_ssize_t run              # elements of a run, by runs
+    Dim unit
+    Py_ssize_t block_units      # units of a block
+    Py_ssize_t piece            # most elements of a piece
+    Py_ssize_t run_pieces       # pieces of a run
+    Py_ssize_t chunk_blocks     # blocks of a chunk
+    Py_ssize_t chunk_tasks      # tasks of a chunk
+    Py_ssize_t granule          # The number of states is a multiple of this.
+    Py_ssize_t pitch            # doubles between the rows of a task's scratch that hold a number per column or channel
+    Py_ssize_t state_pitch      # doubles between those that hold a number per channel
 
-ctypedef struct Segment:        # what a task does: some channels, some blocks of their rows
-    Py_ssize_t group            # which channels: slab and chunk
-    Py_ssize_t slab, first, channels    # of the last channel dim
-    Py_ssize_t start, stop
-    Py_ssize_t place, step      # of its channels in a result
+ctypedef struct Task:
+    Py_ssize_t chunk            # index of its chunk among those of all slabs
+    Py_ssize_t slab             # index of its slab
+    Py_ssize_t first            # index of its first channel in the last channel dim
+    Py_ssize_t channels
+    Py_ssize_t start, stop      # its blocks, of those of the chunk
+    Py_ssize_t place, step      # of its channels in a result with one number per channel
 
 
 cdef inline Py_ssize_t div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    """a // b for a >= 0, b > 0, without the 40 cycles of a 64-bit division where it is trivial or small: 15 of them would
-    double the time of a small update."""
+    """a // b for a >= 0, b > 0, without the 40 cycles of a 64-bit division if the quotient is trivial or the numbers small.
+
+    Fifteen such divisions would double the time of a small update.
+    """
     if b == 1:
         return a
     if a < b:
@@ -73,7 +129,7 @@ cdef inline Py_ssize_t div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 
 
 cdef inline Py_ssize_t elements(Py_ssize_t n_bytes, Py_ssize_t itemsize) noexcept nogil:
-    """n_bytes / itemsize of a stride, which may be negative."""
+    """n_bytes / itemsize, where n_bytes is a stride and may be negative."""
     return -div(-n_bytes, itemsize) if n_bytes < 0 else div(n_bytes, itemsize)
 
 
@@ -86,7 +142,7 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 
 
 cdef inline Dim no_dim(const View *view) noexcept nogil:
-    """A dim of one entry, as if the next lay beside it."""
+    """A dim of one entry, with the stride of contiguous elements."""
     cdef Dim one
     cdef int k
     one.n = one.place = 1
@@ -96,12 +152,12 @@ cdef inline Dim no_dim(const View *view) noexcept nogil:
 
 
 cdef inline Dim last_kept(const View *view) noexcept nogil:
-    """The channel dim that tasks divide."""
+    """The channel dim that is divided into chunks."""
     return view.kept[view.n_kept - 1] if view.n_kept > 0 else no_dim(view)
 
 
 cdef inline bint apart(const View *view, const Dim *dim, Py_ssize_t n) noexcept nogil:
-    """Whether the entries of a dim are n elements apart, in every operand."""
+    """Whether neighbouring entries of a dim are n elements apart in every operand."""
     cdef int k
     for k in range(view.n_operands):
         if dim.stride[k] != n * view.operand[k].itemsize:
@@ -110,7 +166,7 @@ cdef inline bint apart(const View *view, const Dim *dim, Py_ssize_t n) noexcept 
 
 
 cdef bint faster(const View *view, const Dim *a, const Dim *b) noexcept nogil:
-    """Whether a is walked in shorter steps than b, in every operand: else tiles of several channels serve both ways."""
+    """Whether a has shorter strides than b in every operand. If neither has, tiles of several channels suit both."""
     cdef int k
     for k in range(view.n_operands):
         if max(a.stride[k], -a.stride[k]) >= max(b.stride[k], -b.stride[k]):
@@ -118,30 +174,32 @@ cdef bint faster(const View *view, const Dim *a, const Dim *b) noexcept nogil:
     return True
 
 
-cdef Py_ssize_t fold_of(Py_ssize_t width, Py_ssize_t n_rows) noexcept nogil:
-    """How many rows to read as one, a power of two: few channels make short vectors."""
+cdef Py_ssize_t fold_of(Py_ssize_t width, Py_ssize_t n_units) noexcept nogil:
+    """How many units to read as one row, a power of two: rows of few channels make short vectors."""
     cdef Py_ssize_t fold = 1
-    while 2 * fold * width <= NARROW and 16 * fold <= n_rows:
+    while 2 * fold * width <= NARROW and 16 * fold <= n_units:
         fold *= 2
     return fold
 
 
 cdef Py_ssize_t longest_columns(Py_ssize_t n_runs, Py_ssize_t itemsize, Purpose purpose) noexcept nogil:
-    """Runs up to this, beside each other, are taken as columns. Where there are few of a channel, columns cost more than
-    they give, but sums of a channel at a time cost even more."""
+    """The longest runs that are read as columns, where the runs of all channels are contiguous.
+
+    With few runs in each channel, columns pay only for short runs, where sums of one channel at a time cost even more.
+    """
     if purpose != MAP:
         return 256 if n_runs >= 8 else (64 if n_runs > 1 or itemsize == 1 else 32)
     return 64 if n_runs >= 32 else (12 if n_runs >= 4 else 8)
 
 
 cdef Py_ssize_t row_pitch(Py_ssize_t n) noexcept nogil:
-    """A pitch for rows of n doubles: not a page, where all rows would fall on the same cache lines."""
+    """A pitch for rows of n doubles. It is no multiple of a page, as all rows would then share the same cache sets."""
     n = round_up(n, GRANULE)
     return n if n % 512 else n + GRANULE
 
 
 cdef Py_ssize_t widest_chunk(const View *view, const Plan *p, Purpose purpose) noexcept nogil:
-    """How many channels a task is to have at the most."""
+    """The most channels that a chunk may have."""
     cdef Py_ssize_t widest, tasks, fitting, each = 0, itemsize = view.operand[0].itemsize
     cdef Py_ssize_t n_bytes = view.n_rows * view.n_channels * itemsize
     cdef Dim channel = last_kept(view)
@@ -153,7 +211,8 @@ cdef Py_ssize_t widest_chunk(const View *view, const Plan *p, Purpose purpose) n
     widest = WIDTH if n_bytes >= <Py_ssize_t> PAST and not p.tiled else NARROW
     if not p.by_runs:
         widest = div(widest, p.inner)
-    elif n_bytes < <Py_ssize_t> PAST or p.unit.n * ceil_div(p.run, p.piece) < TASKS:      # tasks of channels, not of images
+    elif n_bytes < <Py_ssize_t> PAST or p.unit.n * ceil_div(p.run, p.piece) < TASKS:
+        # There are too few blocks for TASKS tasks, so that the channels are divided further.
         tasks = max(1, min(<Py_ssize_t> TASKS, n_bytes // <Py_ssize_t> LEAST))
         widest = min(widest, ceil_div(view.n_channels, tasks))
         if p.unit.n > 1:
@@ -171,7 +230,7 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
     cdef Plan p
     cdef int last = view.n_batch - 1
     cdef Dim channel, fastest
-    cdef Py_ssize_t tasks, widest, itemsize = view.operand[0].itemsize
+    cdef Py_ssize_t n_chunks, widest, itemsize = view.operand[0].itemsize
     cdef bint integers
     channel = last_kept(view)
     fastest = view.batch[last] if view.n_batch > 0 else no_dim(view)
@@ -181,20 +240,21 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
     integers = view.operand[0].element not in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16)
     p.whole = integers and not view.weighted
     p.tiled = not view.in_place or view.weighted and integers and purpose != MAP
-    p.piece = PART if view.weighted else RUN        # whose weights stay in the cache
+    p.piece = PART if view.weighted else PIECE      # The weights of a part stay in the cache.
     p.by_runs = False
-    p.fold = p.inner = p.run = p.pieces = 1
+    p.fold = p.inner = p.run = p.run_pieces = 1
     p.unit = fastest
     if view.n_batch <= 1 and apart(view, &channel, 1) and (view.n_kept > 0 or view.n_batch == 0):
-        if view.weighted and channel.n < FEWEST_COLUMNS:            # gathered into runs
-            p.tiled = p.by_runs = True                              # else columns: a table, channels last
+        # Channels last: rows of columns, or, with weights on few channels, gathered into runs.
+        if view.weighted and channel.n < FEWEST_COLUMNS:
+            p.tiled = p.by_runs = True
     elif 1 <= view.n_batch <= 2 and apart(view, &fastest, 1):
         p.unit = view.batch[0] if view.n_batch == 2 else no_dim(view)
         if (apart(view, &channel, fastest.n) and fastest.n <= longest_columns(p.unit.n, itemsize, purpose)
                 and not p.anchored and not view.weighted):
-            p.inner = fastest.n                                     # columns: short runs beside each other
+            p.inner = fastest.n                     # short runs, contiguous: columns
         else:
-            p.by_runs = True                                        # long runs
+            p.by_runs = True
             p.run = fastest.n
     else:
         p.tiled = True
@@ -203,21 +263,21 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
 
     widest = widest_chunk(view, &p, purpose)
     p.chunk = ceil_div(channel.n, ceil_div(channel.n, widest))
-    p.n_chunks = ceil_div(channel.n, p.chunk)
-    if p.by_runs and p.tiled:                                       # any rows are gathered into one run
+    p.slab_chunks = ceil_div(channel.n, p.chunk)
+    if p.by_runs and p.tiled:                       # Any batch positions are gathered into one run.
         p.unit.n = view.n_rows
         p.run = 1
         p.block_units = min(div(TILE, p.chunk), <Py_ssize_t> PART)
         p.pitch = p.chunk
     elif p.by_runs:
-        p.pieces = ceil_div(p.run, p.piece)
+        p.run_pieces = ceil_div(p.run, p.piece)
         p.block_units = max(div(p.unit.n, TASKS), div(FEW, p.run))
         p.block_units = max(1, min(p.block_units, min(div(p.piece, p.run), UNITS)))
         p.pitch = p.chunk
     else:
         if p.inner == 1 and p.chunk < channel.n:
             p.chunk = min(widest, round_up(p.chunk, 16))
-            p.n_chunks = ceil_div(channel.n, p.chunk)
+            p.slab_chunks = ceil_div(channel.n, p.chunk)
         if p.chunk == channel.n and (p.tiled or apart(view, &p.unit, channel.n * p.inner)) and not view.weighted:
             p.fold = fold_of(p.chunk * p.inner, p.unit.n)
         p.pitch = p.fold * p.chunk * p.inner
@@ -227,32 +287,34 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
             p.block_units = min(BLOCK_ROWS, max(8, div(BLOCK_BYTES, p.pitch * itemsize) // 8 * 8)) * p.fold
     p.pitch = row_pitch(p.pitch)
     p.state_pitch = row_pitch(p.chunk)
-    p.n_blocks = ceil_div(p.unit.n, p.block_units) * p.pieces
+    p.chunk_blocks = ceil_div(p.unit.n, p.block_units) * p.run_pieces
 
-    tasks = p.n_slabs * p.n_chunks
-    p.n_segments = min(p.n_blocks, view.n_rows * p.chunk * itemsize // <Py_ssize_t> TASK_BYTES)
-    p.n_segments = max(1, min(p.n_segments, div(TASKS, tasks), div(PARTS, tasks * p.chunk)))
-    p.granule = GRANULE if tasks == 1 else 1
+    n_chunks = p.n_slabs * p.slab_chunks
+    p.chunk_tasks = min(p.chunk_blocks, view.n_rows * p.chunk * itemsize // <Py_ssize_t> TASK_BYTES)
+    p.chunk_tasks = max(1, min(p.chunk_tasks, div(TASKS, n_chunks), div(PARTIALS, n_chunks * p.chunk)))
+    p.granule = GRANULE if n_chunks == 1 else 1
     return p
 
 
-cdef Segment make_segment(const View *view, const Plan *p, Py_ssize_t task) noexcept nogil:
-    cdef Segment t
+cdef Task make_task(const View *view, const Plan *p, Py_ssize_t task) noexcept nogil:
+    """Task number `task`, counted over the chunks of all slabs."""
+    cdef Task t
     cdef Dim channel = last_kept(view)
-    cdef Py_ssize_t segment
-    t.group = div(task, p.n_segments)
-    segment = task - t.group * p.n_segments
-    t.slab = div(t.group, p.n_chunks)
-    t.first = (t.group - t.slab * p.n_chunks) * p.chunk
-    t.channels = min(p.chunk, channel.n - t.first)          # the last chunk of a slab may be narrower
-    t.start = div(p.n_blocks * segment, p.n_segments)
-    t.stop = div(p.n_blocks * (segment + 1), p.n_segments)
+    cdef Py_ssize_t index
+    t.chunk = div(task, p.chunk_tasks)
+    index = task - t.chunk * p.chunk_tasks
+    t.slab = div(t.chunk, p.slab_chunks)
+    t.first = (t.chunk - t.slab * p.slab_chunks) * p.chunk
+    t.channels = min(p.chunk, channel.n - t.first)          # The last chunk of a slab may be narrower.
+    t.start = div(p.chunk_blocks * index, p.chunk_tasks)
+    t.stop = div(p.chunk_blocks * (index + 1), p.chunk_tasks)
     t.place = slab_place(view, t.slab, t.first)
     t.step = channel.place
     return t
 
 
 cdef Py_ssize_t slab_place(const View *view, Py_ssize_t slab, Py_ssize_t first_channel) noexcept nogil:
+    """The place of a channel of a slab in a result with one number per channel."""
     cdef Py_ssize_t place = 0
     cdef int i
     if view.n_kept == 0:

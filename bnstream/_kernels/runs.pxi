@@ -1,8 +1,8 @@
-# The sums of a run of one channel: in memory's order, as rows of LANES columns, whose accumulators stay in the L1 cache.
-# Read so, with a prefetch, it comes from memory as fast as by a plain read, where rows of 128 columns took a quarter longer.
+# The sums of a run of one channel. A run is read in the order of memory, as rows of LANES elements, whose accumulators stay
+# in the L1 cache. With a prefetch this is as fast as a plain read from memory; rows of 128 elements took a quarter longer.
 
 cdef inline double sum_of(double *x, Py_ssize_t n) noexcept nogil:
-    """In halves, as equal terms round to one side; x is lost."""
+    """The sum of x, taken in halves because equal terms added in turn all round to the same side. x is overwritten."""
     cdef Py_ssize_t i, half
     while n > 1:
         half = (n + 1) // 2
@@ -14,7 +14,7 @@ cdef inline double sum_of(double *x, Py_ssize_t n) noexcept nogil:
 
 cdef inline void part_sums(const number *x, Py_ssize_t n, Py_ssize_t ahead, double shift, double *s,
                            double *q) noexcept nogil:
-    """Add n elements to s and q, as rows of LANES columns, the last one from their end back."""
+    """Add a part of n elements to s and q, as rows of lanes. The last row ends with the last element."""
     cdef double lane_s[LANES]
     cdef double lane_q[LANES]
     cdef Py_ssize_t i, n_rows = n // LANES, tail = n % LANES
@@ -38,7 +38,7 @@ cdef inline void part_sums(const number *x, Py_ssize_t n, Py_ssize_t ahead, doub
 
 cdef inline void run_sums(const number *x, Py_ssize_t n, Py_ssize_t ahead, double shift, double *s,
                           double *q) noexcept nogil:
-    """Add a run of one channel to s and q, part by part, as equal terms round to one side."""
+    """Add a run of one channel to s and q, part by part, because equal terms all round to the same side."""
     cdef Py_ssize_t i
     for i in range(n // PART):
         part_sums(x + i * PART, PART, ahead, shift, s, q)
@@ -48,7 +48,7 @@ cdef inline void run_sums(const number *x, Py_ssize_t n, Py_ssize_t ahead, doubl
 
 cdef inline void run_sums_some(const number *x, Py_ssize_t n, Py_ssize_t ahead, double shift, const char *weights,
                                Count count, double *total, double *s, double *q) noexcept nogil:
-    """The same of the elements that count; total is their sum of weights, where it differs from channel to channel."""
+    """Add the elements that count to s and q. With FINITE, add their weights to total, which then differ by channel."""
     cdef double lane_n[LANES]
     cdef double lane_s[LANES]
     cdef double lane_q[LANES]

@@ -1,4 +1,4 @@
-/* What the process runs on: the level of the CPU, OpenMP or not. Included by _runtime alone, at baseline. */
+/* What the process runs on: the level of the CPU, and whether there is OpenMP. Only _runtime includes this file. */
 #ifndef BNSTREAM_RUNTIME_H
 #define BNSTREAM_RUNTIME_H
 
@@ -9,7 +9,7 @@
 #define BN_OPENMP 0
 #endif
 
-/* The predicate is the flag that the variant was built with; the build defines BN_LEVELS where it built any. */
+/* Each predicate names the -march flag of its variant. The build defines BN_LEVELS if it includes these variants. */
 #ifdef BN_LEVELS
 #define bn_supports_v3() __builtin_cpu_supports("x86-64-v3")
 #define bn_supports_v4() __builtin_cpu_supports("x86-64-v4")

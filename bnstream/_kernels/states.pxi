@@ -1,19 +1,19 @@
-# The state of a channel: n, mean and m2 (sum of squared deviations), mean and m2 each as a pair of doubles.
-# An array of states is five rows, `pitch` apart: n, mean, mean_lo, m2, m2_lo; the loops below run across channels.
+# The state of a channel: n, mean and m2 (sum of squared deviations), where mean and m2 are pairs of doubles. An array of
+# states has STATE_ROWS rows, `pitch` doubles apart (see _table.pxd). The loops run across channels.
 
 cdef inline void settle(pair *mean, pair *m2, double plain_mean) noexcept nogil:
-    """What IEEE arithmetic leaves of inf, NaN and overflow in a pair, as NumPy would answer."""
+    """Turn what pair arithmetic makes of inf, NaN and overflow into what NumPy would return."""
     mean.hi = plain_mean if mean.hi != mean.hi else mean.hi
-    mean.hi = NAN if mean.hi != mean.hi else mean.hi                    # of several NaN one, the same at every level
+    mean.hi = NAN if mean.hi != mean.hi else mean.hi                    # one NaN at every level
     mean.lo = 0 if mean.lo != mean.lo else mean.lo
     m2.lo = 0 if m2.lo != m2.lo else m2.lo
-    m2.hi = INFINITY if m2.hi != m2.hi and finite(mean.hi) else m2.hi   # deviations too large to square
+    m2.hi = INFINITY if m2.hi != m2.hi and finite(mean.hi) else m2.hi   # overflow of squares
     m2.hi = NAN if m2.hi != m2.hi else m2.hi
 
 
 cdef void finish(const double *n, const double *shift, const double *s, const double *q, f64_out state, Py_ssize_t pitch,
                  Py_ssize_t n_channels) noexcept nogil:
-    """The states of a block from s = sum of d, q = sum of d*d, d = x - shift:
+    """The states of a block from s = sum of d and q = sum of d * d, where d = x - shift:
 
         mean = shift + s / n        m2 = q - s * s / n
     """
@@ -38,12 +38,12 @@ cdef void finish(const double *n, const double *shift, const double *s, const do
 
 cdef void merge(f64_out a, Py_ssize_t a_pitch, f64_out n_lo, const double *b, Py_ssize_t b_pitch,
                 Py_ssize_t n_channels) noexcept nogil:
-    """a <- the states of a's and b's data together (Chan, Golub, LeVeque 1983), w = n_b / n:
+    """Set a to the states of a's and b's data together (Chan, Golub, LeVeque 1983), with w = n_b / n:
 
         n = n_a + n_b       mean = mean_a + delta * w       m2 = m2_a + m2_b + delta * delta * n_a * w
 
-    About 70 operations a channel; an empty state, all zeros, changes nothing. Counts add up exactly; what rounding leaves
-    of a sum of weights goes to `rest`, where there is one, until it makes a digit.
+    About 70 operations for each channel. An empty state, all zeros, changes nothing. Counts add up exactly. `n_lo`, if not
+    NULL, collects what rounding leaves of a sum of weights, until it amounts to a digit of n.
     """
     cdef Py_ssize_t c
     cdef double n, n_a, n_b
@@ -83,7 +83,7 @@ cdef void merge(f64_out a, Py_ssize_t a_pitch, f64_out n_lo, const double *b, Py
 
 cdef void emit(const double *state, Py_ssize_t pitch, Py_ssize_t n_channels, const Sink *sink, Py_ssize_t first,
                Py_ssize_t step) noexcept nogil:
-    """The states of n_channels to places first, first + step, ... of the sink."""
+    """Write the states of n_channels to places first, first + step, ... of the sink."""
     cdef Py_ssize_t i
     if sink.state != NULL:
         for i in range(STATE_ROWS):
@@ -111,7 +111,7 @@ cdef void emit_moments(const double *state, Py_ssize_t pitch, Py_ssize_t n_chann
     to.element = sink.element
     to.swapped = False
     to.itemsize = 8 if to.element == FLOAT64 else (4 if to.element == FLOAT32 else 2)
-    for k in range(0, n_channels, 512):         # NARROW: Cython wants the number
+    for k in range(0, n_channels, 512):         # 512 is NARROW: Cython needs a literal step.
         some = min(<Py_ssize_t> NARROW, n_channels - k)
         for i in range(some):
             n = state[N * pitch + k + i]

@@ -1,6 +1,6 @@
-# The way back: a run of doubles from scratch to elements of any floating type, each rounded once.
+# The reverse of load: doubles of a tile to elements of any floating type, each rounded once.
 
-ctypedef fused result:          # written in place
+ctypedef fused result:          # types written in place
     y32
     y64
 
@@ -35,8 +35,8 @@ cdef inline void store16(const double *source, Py_ssize_t stride, Py_ssize_t n, 
         memcpy(out + i * stride, &bits, 2)
 
 
-cdef inline void store_run(const double *source, Py_ssize_t stride, Py_ssize_t n, Element element, bint swapped,
-                           char *out) noexcept nogil:
+cdef inline void store_elements(const double *source, Py_ssize_t stride, Py_ssize_t n, Element element, bint swapped,
+                                char *out) noexcept nogil:
     if element == FLOAT64:
         store64(source, stride, n, swapped, out)
     elif element == FLOAT32:
@@ -48,20 +48,21 @@ cdef inline void store_run(const double *source, Py_ssize_t stride, Py_ssize_t n
 
 
 cdef void store(const double *source, Py_ssize_t stride, Py_ssize_t n, const Operand *o, char *out) noexcept nogil:
-    """n elements, `stride` bytes apart, from source. Naming stride and order makes vectors of the usual case."""
+    """Convert n doubles to elements, `stride` bytes apart. Literal stride and byte order vectorize the usual case."""
     if stride == o.itemsize and not o.swapped:
         if o.itemsize == 2:
-            store_run(source, 2, n, o.element, False, out)
+            store_elements(source, 2, n, o.element, False, out)
         elif o.itemsize == 4:
-            store_run(source, 4, n, o.element, False, out)
+            store_elements(source, 4, n, o.element, False, out)
         else:
-            store_run(source, 8, n, o.element, False, out)
+            store_elements(source, 8, n, o.element, False, out)
     else:
-        store_run(source, stride, n, o.element, o.swapped, out)
+        store_elements(source, stride, n, o.element, o.swapped, out)
 
 
 cdef void move(const Operand *o, char *at, Py_ssize_t stride, Py_ssize_t n, const uint64_t *anchor, Py_ssize_t anchor_step,
                double *tile, bint back) noexcept nogil:
+    """Load n elements to a tile, or store them `back` from it."""
     if back:
         store(tile, stride, n, o, at)
     else:

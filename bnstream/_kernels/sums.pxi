@@ -1,16 +1,18 @@
-# The innermost loops: sums of d = x - shift and of d*d, where x lies. They read each element once.
+# The innermost loops: the sums of d = x - shift and of d * d. They read each element once.
 #
 # The loops run across columns and take eight rows at a time, so that one load and store of an accumulator serves eight
-# elements: per element a conversion, a subtraction, a product and two additions. No vector width changes a bit.
-# Out of the L2 cache those alone run at 30 GB/s on one core with AVX-512, a quarter of what a plain read does.
+# elements. Each element costs a conversion, a subtraction, a product and two additions. The width of vectors changes no bit.
+# From the L2 cache, one core with AVX-512 runs these loops at 30 GB/s, a quarter of the rate of a plain read.
 
-ctypedef fused number:  # added up in double; of the integers every sum is exact, as blocks are short and shifts whole
+# Types that are summed in double. Sums of the integers are exact, because blocks are short and shifts are integers.
+ctypedef fused number:
     f32
     f64
     i16
     u16
 
-ctypedef fused native:  # any that is read in place
+# Types that are read in place.
+ctypedef fused native:
     f32
     f64
     i16
@@ -18,13 +20,14 @@ ctypedef fused native:  # any that is read in place
     uint8_t
     int8_t
 
-ctypedef fused byte:    # added up in 32 bits, exactly
+# Types that are summed in 32-bit integers.
+ctypedef fused byte:
     uint8_t
     int8_t
 
 
 cdef inline Py_ssize_t strip_of(const native *x) noexcept nogil:
-    """How many elements to go on before the next prefetch."""
+    """The columns of a strip."""
     return max(<Py_ssize_t> STRIP, <Py_ssize_t> (LINE // sizeof(native)))
 
 
@@ -38,7 +41,7 @@ cdef inline bint finite(double x) noexcept nogil:
 
 cdef inline void eight_rows(const number *x, Py_ssize_t pitch, Py_ssize_t width, const double *shift, bint one,
                             f64_out s, f64_out q) noexcept nogil:
-    """`width` columns, with shifts of their own, or of `one` channel."""
+    """Add eight rows of `width` columns, which have a shift each, or one shift if they are of `one` channel."""
     cdef Py_ssize_t j
     cdef double a, b, c, d, e, f, g, h, k
     for j in range(width):
@@ -57,7 +60,7 @@ cdef inline void eight_rows(const number *x, Py_ssize_t pitch, Py_ssize_t width,
 
 cdef inline void one_row(const number *x, Py_ssize_t first, Py_ssize_t width, const double *shift, bint one,
                          f64_out s, f64_out q) noexcept nogil:
-    """Columns from `first` on; with those before it a row of one width is one loop of vectors."""
+    """Add one row, from column `first` on. The loop includes the columns before it, to be of whole vectors."""
     cdef Py_ssize_t j
     cdef double d
     for j in range(width):
@@ -69,7 +72,7 @@ cdef inline void one_row(const number *x, Py_ssize_t first, Py_ssize_t width, co
 
 cdef void columns(const number *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, Py_ssize_t ahead,
                   const double *shift, f64_out s, f64_out q) noexcept nogil:
-    """Add n_rows of `width` columns, `pitch` elements apart, to s and q; prefetch `ahead` elements on."""
+    """Add n_rows rows of `width` columns, `pitch` elements apart, to s and q. Prefetch `ahead` elements ahead."""
     cdef Py_ssize_t r, i, j, strip = strip_of(x), n_strips = width // strip
     cdef const number *row
     for r in range(0, n_rows - 7, 8):
@@ -84,8 +87,10 @@ cdef void columns(const number *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize
         one_row(x + r * pitch, 0, width, shift, False, s, q)
 
 
-ctypedef struct Sums:           # of some elements: weights, deviations and their squares; backward: dy, and times x - mean
-    double n, s, q
+ctypedef struct Sums:           # sums over some elements
+    double n                    # weights
+    double s                    # deviations; backward: dy
+    double q                    # squares of deviations; backward: dy * (x - mean)
 
 
 cdef inline double counted(double x, double weight) noexcept nogil:
@@ -98,11 +103,11 @@ cdef inline double deviation(double x, double shift, double weight, Count count)
 
 cdef inline Sums two_of(const number *x, Py_ssize_t pitch, double shift, const double *weights, Py_ssize_t step,
                         Count count) noexcept nogil:
-    """What two elements, and two weights, add."""
+    """What two elements with their weights add to the sums."""
     cdef double v = weight_of(weights, 0, count), w = weight_of(weights, step, count), a, b
     cdef Sums sums
     if count & FINITE:
-        v *= finite(x[0])           # products: of two conditions GCC 12 makes no vectors
+        v *= finite(x[0])           # A product, as GCC 12 does not vectorize two conditions.
         w *= finite(x[pitch])
     a = deviation(x[0], shift, v, count)
     b = deviation(x[pitch], shift, w, count)
@@ -124,7 +129,7 @@ cdef inline Sums plus(Sums a, Sums b) noexcept nogil:
 cdef inline void eight_rows_weighted(const number *x, Py_ssize_t pitch, Py_ssize_t width, const double *shift,
                                      const double *weights, bint one, Count count, f64_out n, f64_out s,
                                      f64_out q) noexcept nogil:
-    """The same by weights, two by two: the elements and weights of eight rows are more than there are registers."""
+    """As `eight_rows`, with weights. Rows are taken in twos: the elements and weights of eight do not fit in registers."""
     cdef Py_ssize_t j, step = pitch if one else 1
     cdef const double *weight
     cdef double z
@@ -147,7 +152,7 @@ cdef inline void eight_rows_weighted(const number *x, Py_ssize_t pitch, Py_ssize
 cdef inline void eight_rows_some(const number *x, Py_ssize_t pitch, Py_ssize_t width, const double *shift,
                                  const double *weights, bint one, Count count, f64_out n, f64_out s,
                                  f64_out q) noexcept nogil:
-    """The same of those that count, by flags of rows, or of the elements of `one` channel."""
+    """As `eight_rows`, for the elements that count. Flags are those of rows, or of the elements of `one` channel."""
     cdef Py_ssize_t j, k, step = pitch if one else 1
     cdef double a, b, c, d, e, f, g, h, z, va, vb, vc, vd, ve, vf, vg, vh
     for j in range(width):
@@ -229,7 +234,7 @@ cdef inline void columns_some(const number *x, Py_ssize_t pitch, Py_ssize_t n_ro
 
 cdef inline void exact_row(const double *x, Py_ssize_t width, const double *shift, f64_out s, f64_out s_lo, f64_out q,
                            f64_out q_lo) noexcept nogil:
-    """Add a row of columns to sums in pairs, not normalized, of which the lower halves add up exactly."""
+    """Add a row to sums that are pairs of doubles. The pairs are not normalized. Their lower halves add up exactly."""
     cdef Py_ssize_t j
     cdef double d
     cdef pair sum, square
@@ -245,7 +250,7 @@ cdef inline void exact_row(const double *x, Py_ssize_t width, const double *shif
 
 
 cdef inline int16_t bias(const byte *x) noexcept nogil:
-    """The shift of bytes: within -128 to 127, two squares fit 16 bits."""
+    """The shift of bytes. It makes them -128 to 127, so that the sum of two squares fits in 16 bits."""
     return 128 if byte is uint8_t else 0
 
 
@@ -276,7 +281,7 @@ cdef inline void eight_byte_rows(const byte *x, Py_ssize_t pitch, Py_ssize_t wid
 
 cdef void byte_columns(const byte *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, Py_ssize_t ahead,
                        f64_out s, f64_out q) noexcept nogil:
-    """The same as columns for bytes, about their bias; the sums of 262,143 rows, more than any block has, fit 32 bits."""
+    """As `columns`, for bytes about their bias. Sums of 262,143 rows fit in 32 bits, and no block has as many."""
     cdef int32_t s32[WIDTH]
     cdef uint32_t q32[WIDTH]
     cdef Py_ssize_t r, i, j
@@ -315,18 +320,20 @@ cdef inline void eight_means(const number *x, const Py_ssize_t *at, Py_ssize_t c
 
 
 cdef inline Py_ssize_t weighty(const Block *b, Py_ssize_t first) noexcept nogil:
-    """Where a batch position lies that has a weight, the next one or else the one before."""
+    """The offset of the nearest batch position from `first` on that counts, or else of the nearest one before it."""
     cdef Py_ssize_t i = first
     while i < b.n - 1 and not counts(b.weights, i, b.count):
         i += 1
     while i > 0 and not counts(b.weights, i, b.count):
         i -= 1
-    return i // b.width * b.layout[0].table_pitch + i % b.width if b.by_channel else i * b.layout[0].pitch
+    return i // b.width * b.layout[0].table_pitch + i % b.width if b.by_runs else i * b.layout[0].pitch
 
 
 cdef inline void guess(const number *x, const Block *b, f64_out shift) noexcept nogil:
-    """A first shift near the data of each channel: the mean of eight of its elements, of the last one several times where
-    there are fewer. Eight, so that the mean of equal numbers is that number, and their variance 0.
+    """A first shift near the data of each channel: the mean of eight of its elements.
+
+    The division by eight is exact, so that the mean of equal numbers is that number and their variance is 0. If there are
+    fewer elements, the last one is taken several times.
     """
     cdef Py_ssize_t at[8]
     cdef Py_ssize_t r, c, n_bad = 0, channel_pitch = b.layout[0].channel_pitch
@@ -334,7 +341,7 @@ cdef inline void guess(const number *x, const Block *b, f64_out shift) noexcept 
         if b.count != ALL:
             at[r] = weighty(b, r * b.n // 8)
         else:
-            at[r] = min(r, b.n_samples - 1) * b.sample_pitch + (0 if b.by_channel else r * b.inner // 8)
+            at[r] = min(r, b.n_samples - 1) * b.sample_pitch + (0 if b.by_runs else r * b.inner // 8)
     if channel_pitch == 1:
         eight_means(x, at, 1, b.n_channels, shift)
     else:
@@ -343,6 +350,6 @@ cdef inline void guess(const number *x, const Block *b, f64_out shift) noexcept 
         n_bad += not finite(shift[c])
     if n_bad > 0:
         for c in range(b.n_channels):
-            for r in range(8):                      # NaN or inf among them: another of them
+            for r in range(8):                      # The mean is NaN or inf: take a finite element instead.
                 if not finite(shift[c]):
                     shift[c] = x[at[r] + c * channel_pitch]

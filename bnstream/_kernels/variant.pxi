@@ -1,4 +1,14 @@
-# One variant of the kernels: everything below is compiled once for each level, with nothing else in the module.
+# One variant of the kernels. Each module _baseline, _x86_64_v3, ... consists of this file alone, compiled with the flags of
+# its level. It offers the struct of functions `Kernels` in a capsule.
+#
+#   pairs              arithmetic on pairs of doubles
+#   plan, blocks       how a view is divided, and where the elements of a block are
+#   load, store        elements that cannot be accessed in place, from and to doubles
+#   weights            which elements count, and how much
+#   sums, runs         the innermost loops of the moments
+#   states, moments    states from sums, and their merging
+#   affine, backward   normalization, and its gradients
+#   jobs               the functions of `Kernels`
 
 from cpython.pycapsule cimport PyCapsule_New
 from cython.parallel cimport prange
@@ -42,12 +52,12 @@ include "affine.pxi"
 include "backward.pxi"
 include "jobs.pxi"
 
-cdef Kernels table
-table.accumulate = accumulate
-table.affine = affine
-table.standardize = standardize
-table.gradients = gradients
-table.backward = backward
-table.merge = merge
+cdef Kernels kernels
+kernels.accumulate = accumulate
+kernels.affine = affine
+kernels.standardize = standardize
+kernels.gradients = gradients
+kernels.backward = backward
+kernels.merge = merge
 
-capsule = PyCapsule_New(&table, "bnstream.kernels", NULL)
+capsule = PyCapsule_New(&kernels, "bnstream.kernels", NULL)

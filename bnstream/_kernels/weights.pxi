@@ -1,14 +1,14 @@
-# Which elements count, and how much. The weights of a block of batch positions lie in scratch, one after the other: doubles,
-# or the flags of a mask, bytes, which with x stay in the L1 cache. The loops widen a few flags at a time: GCC 12 makes poor
-# vectors of bytes beside doubles.
+# Which elements count, and how much. The weights of a block are copied to scratch, one for each batch position. They are
+# doubles, or the flags of a mask: bytes, which stay in the L1 cache together with x. The loops widen a few flags at a time,
+# because GCC 12 vectorizes a mix of bytes and doubles poorly.
 
-ctypedef uint8_t flag           # of a mask: 1 or 0
+ctypedef uint8_t flag           # of a mask: 0 or 1
 
 ctypedef enum Count:            # which elements count, and how much
     ALL = 0
-    FINITE = 1                  # those not NaN or inf
+    FINITE = 1                  # those that are neither NaN nor inf
     MASKED = 2                  # those whose flag is 1
-    WEIGHTED = 4                # each by its weight
+    WEIGHTED = 4                # each as much as its weight
     FINITE_MASKED = 3
     FINITE_WEIGHTED = 5
 
@@ -20,13 +20,13 @@ cdef inline Count count_of(const View *view) noexcept nogil:
 
 
 cdef inline Py_ssize_t bytes_of(Py_ssize_t n, Count count) noexcept nogil:
-    """Of n weights."""
+    """The bytes of n weights."""
     cdef Py_ssize_t size = sizeof(flag) if count & MASKED else (sizeof(double) if count & WEIGHTED else 0)
     return n * size
 
 
 cdef inline const double *doubles(const char *weights, Py_ssize_t n, Count count, double *room) noexcept nogil:
-    """n weights as the loops take them: flags in `room`."""
+    """n weights as doubles, which is what the loops take. Flags are widened to `room`."""
     cdef Py_ssize_t i
     if not count & MASKED:
         return <const double *> weights
@@ -36,7 +36,7 @@ cdef inline const double *doubles(const char *weights, Py_ssize_t n, Count count
 
 
 cdef inline Py_ssize_t step_of(Py_ssize_t n, Count count) noexcept nogil:
-    """Over n weights, if there are any."""
+    """The step over n weights, which is 0 if there are none."""
     return n if count & (MASKED | WEIGHTED) else 0
 
 
@@ -50,7 +50,7 @@ cdef inline bint counts(const char *weights, Py_ssize_t i, Count count) noexcept
 
 
 cdef inline Py_ssize_t weights_room(Count count) noexcept nogil:
-    """In doubles, for the weights of a block, of which there are PART at the most."""
+    """The doubles that the weights of a block take. A block has at most PART weights."""
     return bytes_of(PART, count) // <Py_ssize_t> sizeof(double)
 
 
@@ -65,7 +65,7 @@ cdef inline void load_flags(const char *source, Py_ssize_t stride, Py_ssize_t n,
 
 
 cdef void load_weights(const View *view, Py_ssize_t first, Py_ssize_t n, char *out) noexcept nogil:
-    """Those of n batch positions, in the order of the batch dims."""
+    """Copy the weights of n batch positions to out, in the order of the batch dims."""
     cdef Count count = count_of(view)
     cdef const Operand *o = &view.operand[WEIGHTS]
     cdef const char *data
@@ -100,7 +100,7 @@ cdef double sum_of_weights(const char *weights, Py_ssize_t n, Count count) noexc
             n_true += mask[i]
         return n_true
     memset(lanes, 0, sizeof(lanes))
-    for i in range(0, n - LANES + 1, 32):       # LANES: Cython wants the number
+    for i in range(0, n - LANES + 1, 32):       # 32 is LANES: Cython needs a literal step.
         for j in range(LANES):
             lanes[j] += each[i + j]
     for i in range(n & -LANES, n):

@@ -1,4 +1,4 @@
-"""What must not change one bit: the number of threads, the level, the alignment, what ran before."""
+"""Results keep every bit whatever the number of threads, the level, the alignment, and the calls before."""
 
 import json
 
@@ -24,7 +24,7 @@ def test_n_threads(n_threads, reference):
 
 
 def test_set_num_threads(reference):
-    """For updates, which have no argument for it."""
+    """The default number of threads, which calls without `n_threads` use."""
     try:
         bnstream.set_num_threads(5)
         assert bits.digests() == reference
@@ -45,7 +45,7 @@ def test_level(level, reference):
 @pytest.mark.parametrize(("shape", "axis"), [((3000, 40), 0), ((3, 20000), 1), ((20000, 3), 0), ((40, 30, 9), (0, 2)),
                                              ((11, 700), 0)])
 def test_alignment(dtype, shape, axis):
-    """At every byte of a cache line and more."""
+    """Arrays may start at any byte of a cache line."""
     x = of_dtype(dtype, shape)
     expected = [y.tobytes() for y in bnstream.mean_var(x, axis)]
     state = bnstream.Moments(axis).update(x)
@@ -59,7 +59,7 @@ def test_alignment(dtype, shape, axis):
 @pytest.mark.parametrize(("shape", "channel_axis"), [((3000, 40), 1), ((3, 20000), 0), ((20000, 3), 1),
                                                      ((9, 30, 49), 1), ((11, 700), 1), ((4, 6, 900), 1)])
 def test_alignment_of_layers(dtype, shape, channel_axis):
-    """x, the result, and both gradients at every byte of a cache line."""
+    """x, the result, dy and dx may start at any byte of a cache line."""
     x = of_dtype(dtype, shape)
     bn = bnstream.BatchNorm(shape[channel_axis], channel_axis=channel_axis, momentum=1.0)
     real = np.float64 if dtype == "f8" else np.float32
@@ -77,14 +77,14 @@ def test_alignment_of_layers(dtype, shape, channel_axis):
 
 
 def test_repeated(reference):
-    """With all else that ran between, and garbage in the heap."""
+    """Calls in between, and garbage in the heap, make no difference."""
     rubbish = [np.full(1000 * k, np.nan) for k in range(50)]
     del rubbish
     assert bits.digests() == reference
 
 
-def test_states_too():
-    """Where the state goes straight to its place, and where it is merged from segments."""
+def test_states():
+    """A state has the same bits if it is written in place and if it is merged from several tasks."""
     for shape, axis in [((20000, 64), 0), ((64, 20000), 1), ((3, 5, 70000), (0, 2))]:
         x = of_dtype("f4", shape)
         states = []

@@ -1,4 +1,4 @@
-"""The level of the kernels, chosen once at import, and what show_config tells."""
+"""The level of the kernels, which is chosen once at import, and what show_config reports."""
 
 import sys
 
@@ -36,15 +36,15 @@ def test_forced(level):
 
 
 @pytest.mark.parametrize("value", ["avx2", "x86-64-v9", "BASELINE", " "])
-def test_forced_to_what_is_no_level(value):
+def test_forced_to_unknown_level(value):
     done = python("-c", LEVEL, BNSTREAM_ISA=value, check=False)
     assert done.returncode == 1
     message = f"ValueError: BNSTREAM_ISA is {value!r}; expected one of x86-64-v4, x86-64-v3, baseline, or unset"
     assert message in done.stderr
 
 
-def test_forced_to_what_cannot_run(monkeypatch):
-    """A level that the CPU lacks, and one that the build lacks."""
+def test_forced_to_unusable_level(monkeypatch):
+    """A level that the CPU does not support, and one that the build does not include."""
     monkeypatch.setattr(_runtime, "cpu_levels", lambda: ["baseline"])
     assert _kernels._choose(None) == "baseline"
     message = r"BNSTREAM_ISA is 'x86-64-v4', but this (CPU|build) does not .*; usable here: "
@@ -58,7 +58,7 @@ def test_forced_to_what_cannot_run(monkeypatch):
 
 
 def test_broken_variant():
-    """Only a missing variant is passed over; one that does not load is an error."""
+    """Only missing variants are skipped. A variant that does not load raises its own error."""
     script = """
 import importlib.util, sys
 class Broken:

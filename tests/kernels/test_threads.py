@@ -1,4 +1,4 @@
-"""Several Python threads, processes that fork, and the number of threads."""
+"""Concurrent Python threads, forked processes, and the number of threads."""
 
 import math
 import os
@@ -20,7 +20,7 @@ OPENMP = bool(_runtime.openmp)
 
 
 def run(*targets):
-    """All at once, to the end; what one raised, this raises."""
+    """Run all targets at the same time, each in a thread. Raise the first exception."""
     failures = []
     barrier = threading.Barrier(len(targets))
 
@@ -43,7 +43,7 @@ def run(*targets):
 
 @pytest.fixture
 def often():
-    """Threads take turns as often as they may."""
+    """Make Python switch threads as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -52,7 +52,7 @@ def often():
 
 @pytest.mark.parametrize("shape", [(8, 5), (9000, 12)])
 def test_four_objects(shape):
-    """Four threads, four objects: the serial results, bit for bit."""
+    """Four threads with an object each get the serial results, bit for bit."""
     batches = [[of_dtype("f4", shape, 10 * i + j) for j in range(12)] for i in range(4)]
     objects = [Moments() for _ in batches]
     serial = [Moments() for _ in batches]
@@ -70,7 +70,7 @@ def test_four_objects(shape):
 
 @pytest.mark.parametrize("shape", [(8, 3), (6000, 3)])
 def test_one_object(shape):
-    """Four threads, one object, from its first batch on: nothing is lost, whatever the order."""
+    """Four threads update one object from its first batch on. No update is lost, whatever the order."""
     batches = [of_dtype("f8", shape, i) + 1e6 for i in range(24)]
     for _ in range(5):
         m = Moments()
@@ -80,9 +80,9 @@ def test_one_object(shape):
 
 
 def test_one_object_two_shapes():
-    """Of two threads with different channels one comes first, and the other is told so."""
+    """Two threads update one object with different channels. The later one gets a ValueError."""
     m = Moments()
-    told = []
+    errors = []
 
     def work(width):
         x = np.ones((40000, width))
@@ -90,11 +90,11 @@ def test_one_object_two_shapes():
             for _ in range(5):
                 m.update(x)
         except ValueError as error:
-            told.append(str(error))
+            errors.append(str(error))
 
     run(lambda: work(3), lambda: work(4))
-    assert len(told) == 1
-    assert "expected channels of shape" in told[0]
+    assert len(errors) == 1
+    assert "expected channels of shape" in errors[0]
     assert np.all(m.n == 5 * 40000)
     assert m.shape in ((3,), (4,))
 
@@ -124,7 +124,7 @@ def test_functions():
 
 @pytest.mark.parametrize("shape", [(8, 5), (9000, 12)])
 def test_inference_by_one_layer(shape):
-    """Four threads, one layer, other batches: the serial results, bit for bit."""
+    """Four threads apply one layer to different batches, and get the serial results, bit for bit."""
     batches = [of_dtype("f4", shape, i) for i in range(16)]
     bn = BatchNorm(shape[1])
     bn(batches[0])
@@ -145,7 +145,7 @@ def test_inference_by_one_layer(shape):
 @pytest.mark.parametrize("options", [{"momentum": 0.5}, {"momentum": None}, {"track_pooled": True}], ids=str)
 @pytest.mark.parametrize("shape", [(8, 3), (6000, 3)])
 def test_training_of_one_layer(shape, options, often):
-    """No batch is lost: not from the count, nor from the pooled statistics."""
+    """Four threads train one layer. Every batch enters the count and the pooled statistics."""
     batches = [of_dtype("f8", shape, i) + 1e3 for i in range(24)]
     for _ in range(5):
         bn = BatchNorm(3, **options)
@@ -168,8 +168,8 @@ def test_training_of_one_layer(shape, options, often):
         assert (bn.running_mean > rows.mean(0) * 0.9).all()
 
 
-def test_layers_of_their_own():
-    """Training with backward in four threads, each with a copy."""
+def test_copies_of_a_layer():
+    """Four threads train a copy of the layer each, with backward."""
     x, dy = of_dtype("f4", (3000, 20)), of_dtype("f4", (3000, 20), 1)
     layer, results = BatchNorm(20), []
 
@@ -188,7 +188,7 @@ FORK = """
 import os, sys, warnings
 import numpy as np
 import bnstream
-warnings.simplefilter("ignore", DeprecationWarning)     # Python 3.12 and later: of fork beside other threads
+warnings.simplefilter("ignore", DeprecationWarning)     # from fork with other threads, since Python 3.12
 x = np.random.default_rng(0).standard_normal((40000, 64))
 expected = [y.tobytes() for y in bnstream.mean_var(x, n_threads=4)]
 m = bnstream.Moments().update(x)
@@ -210,7 +210,7 @@ assert bnstream.get_num_threads() == 4 or not bnstream.show_config("dicts")["Ope
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_fork():
-    """After use the child runs serial, gets the same bits, and does not hang; the parent goes on as before."""
+    """A child forked after a parallel call uses one thread, gets the same bits and does not hang."""
     python("-c", FORK, OMP_NUM_THREADS="4")
 
 
@@ -236,7 +236,7 @@ def test_omp_num_threads(value, expected, monkeypatch):
 @pytest.mark.parametrize(("limit", "cpus", "expected"), [(math.inf, 6, 6), (2.0, 6, 2), (1.5, 6, 2), (0.1, 6, 1),
                                                          (16.0, 6, 6)])
 def test_default_threads(value, limit, cpus, expected, monkeypatch):
-    """Without a number that can be used: the affinity mask, cut to the cgroup's limit, rounded up."""
+    """Without a usable OMP_NUM_THREADS, the affinity mask counts, or the cgroup limit, rounded up, if that is less."""
     if value is None:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     else:
@@ -293,12 +293,12 @@ def test_no_cgroup(tmp_path):
     ("0::/a\n", {"a/cpu.max": "\0\0"}),
 ])
 def test_strange_cgroup(membership, files, tmp_path):
-    """It is read at import: nothing there may keep the package from being imported."""
+    """Cgroup files are read at import. Whatever they contain must not make the import fail."""
     assert cgroup(tmp_path, membership, files) == math.inf
 
 
 def test_readers_see_whole_states():
-    """Reading while another thread updates: every copy is the state after some batch, in all channels."""
+    """A copy taken while another thread updates is the state after some batch, in all channels."""
     x = np.ones((2, 200_000))
     m = Moments().update(x)
     stop = threading.Event()
@@ -319,7 +319,7 @@ def test_readers_see_whole_states():
 
 
 def test_absurd_numbers_of_threads():
-    """More threads than a process may have would end it."""
+    """The number of threads is capped: the process would end if it started more than it may."""
     x = np.ones((250_000, 32), "f4")
     assert bnstream.mean_var(x, n_threads=60_000)[0].tobytes() == np.ones(32, "f4").tobytes()
     code = "import bnstream; print(bnstream.get_num_threads())"
