@@ -1,0 +1,231 @@
+"""The code of README.md and of every page in docs/ runs as it stands: Python, and the command.
+
+The Python blocks of a page run from top to bottom in one namespace, so each page is complete in itself. A block marked
+"python needs PACKAGE" runs after the plain blocks above it, and is skipped without the package.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.frameworks import require
+
+import bnstream
+
+ROOT = Path(__file__).parents[2]
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+         for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}
+BLOCK = re.compile(r"^```(\w+)(?: needs ([\w.]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+N_ROWS = 1000
+COMMAND = f'set -euo pipefail\nbnstream() {{ "{sys.executable}" -m bnstream "$@"; }}\n'
+
+# What must hold after the Python blocks of a page; `printed` is what they printed.
+PYTHON = {
+    "README.md": [
+        "assert np.all(m.n == 2 * 65536)",
+        "assert abs(m.mean - 1e5 - 0.5).max() < 0.05",
+        "assert bnstream.load('stats.npz') == m",
+        "assert abs(y.mean(axis=0)).max() < 1e-2",
+        "assert abs(bn.running_mean - 1e5).max() < 0.05",
+        "assert 'effective_n' in printed",
+    ],
+    "docs/moments.md": [
+        "assert abs(y.mean(dtype=float)) < 1e-5",
+        "assert abs(y.std(dtype=float) - 1) < 1e-5",
+        "assert total.mean.tolist() == [pytest.approx(value, rel=1e-14) for value in x.mean(axis=0, dtype=float)]",
+        "assert f'{np.ravel(m.effective_n)[0]:.0f}' == '49152'",     # 3/4 of the rows, of weights from 0 on
+        "assert mean.shape == var.shape == (64,)",
+        "assert rms.count == 100",
+    ],
+    "docs/layers.md": [
+        "assert not (other.state_dict()['running_mean'] - bn.state_dict()['running_mean']).any()",
+        "assert mask.sum() == 520",
+        "assert m.mean == pytest.approx(1e6, rel=1e-6)",
+        "assert weight.shape == (10, 256)",
+        "assert images.dtype == 'uint8' and y.dtype == 'float32'",
+        "assert abs(y.mean(axis=(0, 2, 3))).max() < 1e-5",
+        "assert 'initial weight' in printed",
+    ],
+    "docs/files.md": [
+        "assert 'complete' in printed",
+        "assert \"('distance', 'air_time')\" in printed",
+        "assert np.load('normalized.npy').mean(axis=(0, 2, 3)) == pytest.approx([0, 0, 0], abs=1e-12)",
+        "assert np.all(m.n == 2000)",
+        "assert arrays['momentum'] == 0.9 and bn.momentum == 0.1",
+    ],
+    "docs/adapters/scikit-learn.md": ["assert x.dtype == 'float32'"],
+    "docs/adapters/frameworks.md": ["assert bnstream.BatchNorm(3).training"],
+    "docs/adapters/gymnasium.md": ["assert (a + b).mean.tolist() == [3, 4]"],
+    "docs/adapters/beam.md": ["assert len(x) == 1000"],
+    "docs/adapters/mpi.md": ["assert bnstream.__name__ == 'bnstream'"],
+}
+# The same for the blocks that need a package.
+PACKAGES = {
+    ("docs/layers.md", "matplotlib"): [
+        "assert len(figure.axes) > 1",
+        "assert Path('running.png').read_bytes().startswith(b'\\x89PNG')",
+        "assert history.num_batches == list(range(1, 65))",
+    ],
+    ("docs/files.md", "pandas"): ["assert m.mean == pytest.approx(frame['distance'].mean(), rel=1e-15)"],
+    ("docs/adapters/scikit-learn.md", "sklearn"): [
+        "assert scaler.n_samples_seen_ == 65536",
+        "assert abs(scaler.mean_ - 1e6).max() < 1",
+        "assert scaler.mean_.tolist() == StandardScaler().fit(x).mean_.tolist()",
+    ],
+    ("docs/adapters/dask.md", "dask"): [
+        "assert np.all(stats.compute().n == 100_000)",
+        "assert abs(y.compute().std() - 1) < 1e-9",
+    ],
+    ("docs/adapters/dask.md", "dask.dataframe"): [
+        "assert stats.compute().n.tolist() == [2, 3]",
+        "assert bnstream.dask.normalize(frame, stats).compute()['age'].mean() == pytest.approx(0, abs=1e-12)",
+    ],
+    ("docs/adapters/frameworks.md", "torch"): ["assert abs(bn(z) - net[1](z).detach().numpy()).max() < 1e-5"],
+    ("docs/adapters/frameworks.md", "keras"): [
+        "assert layer.name == 'normalize'",
+        "assert (bn.channel_axis, bn.momentum) == (-1, 0.01)",
+    ],
+    ("docs/adapters/frameworks.md", "flax"): [
+        "assert variables['batch_stats']['mean'].shape == layer.mean.shape == (256,)",
+        "assert bn.channel_axis == -1",
+    ],
+    ("docs/adapters/frameworks.md", "onnx"): ["assert bn.num_features == 256"],
+    ("docs/adapters/gymnasium.md", "gymnasium"): [
+        "assert rms.count > 100",
+        "assert abs(observations).max() < 10",
+    ],
+    ("docs/adapters/beam.md", "apache_beam"): ["assert 'n    1000' in printed"],
+    ("docs/adapters/mpi.md", "mpi4py"): ["assert total == m == bnstream.Moments().update(x)"],
+}
+# The same for the lines of bash blocks that call bnstream; `printed` is their output.
+BASH = {
+    "README.md": [
+        "assert 'distance' in printed",
+        "again = bnstream.fit('normalized.parquet', columns=['distance', 'air_time'], nan_policy='omit')",
+        "assert again.mean == pytest.approx([0, 0], abs=1e-12)",
+        "assert again.std() == pytest.approx([1, 1], rel=1e-12)",
+        "assert np.load('scaler.npz')['n_samples_seen_'].tolist() == again.n.tolist()",
+    ],
+    "docs/files.md": [
+        "assert 'air_time' in printed",
+        "assert Path('stats.csv').read_text().startswith('channel,n,mean,')",
+        "assert bnstream.load('both.npz').n.tolist() == bnstream.load('stats.npz').n.tolist()",
+        "assert bnstream.load('both.npz').mean == pytest.approx(bnstream.load('stats.npz').mean, rel=1e-15)",
+        "assert bnstream.load('imported.npz').mean.tolist() == bnstream.load('stats.npz').mean.tolist()",
+        "again = bnstream.fit('normalized.parquet', columns=['distance', 'air_time'], nan_policy='omit')",
+        "assert again.std() == pytest.approx([1, 1], rel=1e-12)",
+        "assert Path('stats.png').read_bytes().startswith(b'\\x89PNG')",
+    ],
+    "docs/building.md": ["assert bnstream.show_config('dicts')['level'] in printed"],
+}
+
+
+def blocks(page, language):
+    """The blocks of a page in a language, each with the package it needs, or ''."""
+    return [(package, code) for found, package, code in BLOCK.findall(PAGES[page]) if found == language]
+
+
+def command_lines(page):
+    return [line for _, code in blocks(page, "bash") for line in code.splitlines() if line.startswith("bnstream ")]
+
+
+def check(statements, **names):
+    for statement in statements:
+        exec(statement, names)
+
+
+def run(page, package, capsys):
+    """The plain blocks of a page, and those that need a package, in their order."""
+    names = {}
+    for needed, code in blocks(page, "python"):
+        if needed in ("", package):
+            exec(code, names)
+    return names | {"printed": capsys.readouterr().out, "pytest": pytest, "np": np, "Path": Path}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, request):
+    """An empty working folder; for a page that reads files, with the files it reads."""
+    monkeypatch.chdir(tmp_path)
+    if "data/" not in PAGES[request.getfixturevalue("page")]:
+        return
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rng = np.random.default_rng(0)
+    (tmp_path / "data").mkdir()
+    for month in ("january", "february"):
+        distance = rng.integers(100, 5000, N_ROWS)
+        air_time = pa.array(distance / 8, mask=rng.random(N_ROWS) < 0.1)
+        table = pa.table({"carrier": ["AA"] * N_ROWS, "distance": distance, "air_time": air_time})
+        parquet.write_table(table, tmp_path / "data" / f"{month}.parquet")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(not needed for needed, _ in blocks(page, "python"))])
+@pytest.mark.usefixtures("folder")
+def test_python(page, capsys):
+    check(PYTHON[page], **run(page, "", capsys))
+
+
+@pytest.mark.parametrize(("page", "package"), sorted(
+    {(page, needed) for page in PAGES for needed, _ in blocks(page, "python") if needed}))
+@pytest.mark.usefixtures("folder")
+def test_packages(page, package, capsys):
+    """The plain blocks, and those that need one package."""
+    require(package)
+    check(PACKAGES[page, package], **run(page, package, capsys))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if command_lines(page)])
+@pytest.mark.usefixtures("folder")
+def test_commands(page):
+    """Each line that calls bnstream, in the shell."""
+    shell = shutil.which("bash")
+    if shell is None:
+        pytest.skip("there is no bash")
+    process = subprocess.run([shell, "-c", COMMAND + "\n".join(command_lines(page))], capture_output=True,
+                             encoding="utf-8", timeout=120, check=False)
+    assert process.returncode == 0, process.stderr
+    check(BASH[page], printed=process.stdout, bnstream=bnstream, pytest=pytest, np=np, Path=Path)
+
+
+def test_every_block_runs():
+    """Every code block is of a form that the tests find, and every page with code has something to check."""
+    for page, text in PAGES.items():
+        fences = [line for line in text.splitlines() if line.lstrip().startswith("```")]
+        assert len(fences) == 2 * len(BLOCK.findall(text)), page
+        assert {language for language, *_ in BLOCK.findall(text)} <= {"python", "bash"}, page
+    assert PYTHON.keys() == {page for page in PAGES if any(not needed for needed, _ in blocks(page, "python"))}
+    assert BASH.keys() == {page for page in PAGES if command_lines(page)}
+    assert PACKAGES.keys() == {(page, needed) for page in PAGES for needed, _ in blocks(page, "python") if needed}
+
+
+def heading_ids(text):
+    """The anchors that GitHub makes of the headings of a page."""
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+            for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
+def test_links(page):
+    """Each relative link leads to a file, and to a heading of it."""
+    path = ROOT / page
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = path.parent / name if name else path
+        assert file.exists(), f"{page} links to {target}, which is not there"
+        if anchor:
+            assert anchor in heading_ids(file.read_text(encoding="utf-8")), f"{page} links to {target}"
+
+
+def test_quick_start():
+    """The two commands of the README, to the letter; the checks run them from there."""
+    for command in ('pip install ".[demo]" && bnstream demo', 'pip install -e ".[test]" && pytest'):
+        assert f"```bash\n{command}\n```" in PAGES["README.md"]
