@@ -23,8 +23,8 @@ BLOCK = re.compile(r"^```(\w+)(?: needs ([\w.]+))?\n(.*?)^```$", re.MULTILINE | 
 N_ROWS = 1000
 COMMAND = f'set -euo pipefail\nbnstream() {{ "{sys.executable}" -m bnstream "$@"; }}\n'
 
-# What must hold after the plain Python blocks of a page; `printed` is what they printed. On a page that is not here they
-# only prepare what its other blocks need.
+# What must hold after the plain Python blocks of a page; `printed` is what they printed. Elsewhere these blocks only
+# prepare what those with a package need.
 PYTHON = {
     "README.md": [
         "assert (m.n == 2 * 65536).all()",
