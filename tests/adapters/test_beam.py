@@ -36,7 +36,7 @@ def moments_of(rows, axis=0):
     def matches(found):
         (m,) = found
         assert type(m) is Moments
-        assert m.n * m.mean.size == rows.size
+        assert np.all(m.n * m.mean.size == rows.size)
         assert_within(m.mean, m.var(), exact_states(rows, axis))
 
     return matches
