@@ -1,4 +1,4 @@
-"""Arrays of other libraries, read where they lie: DLPack says where, ml_dtypes knows the bfloat16 that NumPy lacks."""
+"""Arrays of other libraries, read in place: by DLPack, and with bfloat16 from ml_dtypes, which NumPy lacks."""
 
 from importlib import import_module
 from typing import Any
@@ -13,7 +13,7 @@ DEVICES = {2: "CUDA", 8: "Metal", 10: "ROCm", 14: "oneAPI"}
 
 
 def as_numpy(x: Any) -> NDArray[Any]:
-    """x as an ndarray of the same memory, where x is an array of the CPU's; else what NumPy makes of it."""
+    """x as an ndarray on the same memory if x is an array in the memory of the CPU; else what NumPy makes of it."""
     if not hasattr(x, "__dlpack_device__"):
         return np.asanyarray(x)
     kind = type(x).__name__
@@ -22,14 +22,14 @@ def as_numpy(x: Any) -> NDArray[Any]:
         if device in HOST and not hasattr(x, "__array__"):
             return np.from_dlpack(x)
     except (BufferError, RuntimeError, ValueError) as error:
-        raise TypeError(f"expected an array that NumPy can read where it lies, got {kind}: {error}; copy it into a "
+        raise TypeError(f"expected an array that NumPy can read in place, got {kind}: {error}; copy it into a "
                         "NumPy array first") from error
     if device not in HOST:
         raise TypeError(f"expected an array in the memory of the CPU, got {kind} on a device of "
                         f"{DEVICES.get(device, f'DLPack type {device}')}; copy it there first, by x.cpu() in PyTorch, "
                         "jax.device_get(x) in JAX, x.get() in CuPy")
     if getattr(x, "requires_grad", False):
-        raise TypeError(f"got a {kind} that requires a gradient, which does not pass through here; give x.detach()")
+        raise TypeError(f"got a {kind} that requires a gradient, which bnstream does not propagate; pass x.detach()")
     if str(getattr(x, "dtype", None)) == "torch.bfloat16":
         return np.asarray(x.view(import_module("torch").int16)).view(bfloat16(f"the {kind}"))
     return np.asanyarray(x)

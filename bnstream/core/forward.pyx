@@ -1,4 +1,4 @@
-"""What batch normalization does to one array, forward and backward. What is kept from call to call is `BatchNorm`'s."""
+"""Normalization of one array, forward and backward. The layers keep what lasts from call to call."""
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from libc.string cimport memcpy
 from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
-from bnstream._kernels._table cimport SMALL, Kernels, Layer, Sink, View, padded
+from bnstream._kernels._table cimport (
+    BETA, GAMMA, GRAD_ROWS, LAYER_ROWS, M2, MEAN, MEAN_LO, N, SMALL, Kernels, Layer, Sink, View, padded,
+)
 from bnstream.core.result cimport overlap, result_like, same_shape
 from bnstream.core.view cimport (
     OMIT, PROPAGATE, Policy, as_array, batch_axes, kept_shape, make_view, mask_of, policy_of, require_finite,
@@ -26,12 +28,11 @@ cnp.import_array()
 
 cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
 cdef enum:
-    N, MEAN, MEAN_LO, M2, M2_LO, GAMMA, BETA, N_ROWS                            # the rows of a layer
     RUNNING_MEAN = 0, RUNNING_VAR, SPREAD, INITIAL_WEIGHT, BATCH_MEAN, BATCH_VAR    # those of `RunningEstimates`
 
 
 cdef unsigned long long batch_axes_of(object channel_axis, int ndim) except? 0:
-    """The axes reduced over, as bits: all but the channel axis, or axes."""
+    """The axes reduced over, as bits: all but the channel axis or axes."""
     if channel_axis is None:
         raise TypeError("channel_axis must be an int or a tuple of ints, got None")
     return ~batch_axes(channel_axis, ndim) & ~0ULL >> (64 - ndim)
@@ -61,10 +62,10 @@ cdef ndarray real_array(object values, str name):
 @cython.freelist(8)
 @cython.final
 cdef class Forward:
-    """A forward of x: its layer, and what backward needs.
+    """One normalization of x: the coefficients of its channels, and what backward needs.
 
-    The layer has seven rows of float64, a column for each channel: n, mean, mean_lo, m2, m2_lo, gamma, beta. The first
-    five are a state: in training that of the batch, in inference n = 1 with the given mean and var.
+    There are seven rows of float64, with a column for each channel: n, mean, mean_lo, m2, m2_lo, gamma, beta. The first
+    five are a state: in training that of the batch, in inference n = 1 with the given mean and variance.
     """
 
     def __dealloc__(self):
@@ -83,11 +84,11 @@ cdef class Forward:
     cdef int view_of(self, View *view, ndarray x, ndarray y=None, ndarray dx=None) except -1:
         make_view(view, self.axes, x, y, dx, self.where)
         if view.n_channels != self.n_channels:
-            raise ValueError(f"x has another shape now than in the call, {(<object> x).shape}; reshape it to a new array")
+            raise ValueError(f"x has changed its shape since the call, {(<object> x).shape}; reshape it to a new array")
         return 0
 
     cdef bint small(self) noexcept:
-        """Whether letting go of the GIL would cost more than it gives."""
+        """Whether releasing the GIL would cost more than it gains."""
         return cnp.PyArray_NBYTES(self.x) < SMALL
 
     cdef int threads(self, object n_threads) except -1:
@@ -145,7 +146,7 @@ cdef class Forward:
         return self.start_inference()
 
     cdef int start_inference(self) except -1:
-        """Mean and var are in their rows."""
+        """Complete the state of inference, once mean and variance are in their rows."""
         cdef Py_ssize_t c
         cdef const double *variance = self.row(M2)
         self.fill(N, 1)
@@ -161,7 +162,7 @@ cdef class Forward:
         cdef int failed, threads = self.threads(n_threads)
         cdef View view
         cdef Sink sink
-        self.view_of(&view, self.x, self.x)         # as `train` does, bit for bit
+        self.view_of(&view, self.x, self.x)         # the plan of `train`, and so its bits
         self.start_training(&view, policy)
         sink.state = self.rows
         sink.pitch = self.pitch
@@ -182,7 +183,7 @@ cdef class Forward:
         return 0
 
     cdef int check_state(self, Policy policy) except -1:
-        """What training demands of the statistics of a batch."""
+        """Raise ValueError unless training can use the statistics of the batch."""
         cdef const double *n = self.row(N)
         cdef const double *mean = self.row(MEAN)
         cdef const double *m2 = self.row(M2)
@@ -192,19 +193,19 @@ cdef class Forward:
             for c in range(self.n_channels):
                 if n[c] < 2:
                     raise ValueError(f"training needs at least 2 values in each channel, got {int(n[c])} in channel {c}, "
-                                     "without those that where or nan_policy='omit' leave out; leave the batch out, or "
+                                     "not counting those that where or nan_policy='omit' leaves out; leave the batch out, or "
                                      "use inference mode")
         if policy == PROPAGATE:
             return 0
         for c in range(self.n_channels):
             sum_of_all += (mean[c] - mean[c]) + (m2[c] - m2[c])
-        if sum_of_all != 0:         # NaN, which only NaN and inf leave
+        if sum_of_all != 0:         # NaN, which only NaN and inf give
             rows = self.statistics()
             require_finite((rows[MEAN] + rows[M2]).reshape(kept_shape(self.x, self.axes, False)))
         return 0
 
     cdef ndarray apply_to(self, object out, object n_threads, bint *has_inf=NULL):
-        """x, normalized; from then on x is gone if that has taken its place. Whether it held inf, if that is asked."""
+        """Normalize x. If the result replaces x, x is None from then on. `has_inf` tells whether x held inf, if given."""
         cdef bint replaced
         cdef ndarray y = result_like(self.x, out, &replaced)
         cdef Layer fields = self.layer()
@@ -225,7 +226,7 @@ cdef class Forward:
         return y
 
     cdef ndarray train(self, object out, object nan_policy, object n_threads):
-        """x, normalized by its own statistics; from then on x is gone if that has taken its place."""
+        """Normalize x by its own statistics. If the result replaces x, x is None from then on."""
         cdef bint replaced
         cdef Policy policy = policy_of(nan_policy)
         cdef ndarray y = result_like(self.x, out, &replaced)
@@ -233,7 +234,7 @@ cdef class Forward:
         cdef int failed, threads
         cdef View view
         if replaced and (policy != PROPAGATE or self.where is not None):
-            # A batch that is refused must not be lost: look at it all before anything is written.
+            # A refused batch must not be lost: all of it is checked before anything is written.
             self.accumulate(nan_policy, n_threads)
             return self.apply_to(y, n_threads)
         threads = self.threads(n_threads)
@@ -252,8 +253,8 @@ cdef class Forward:
         return y
 
     cdef int blend(self, double *mean, double *var, double momentum, double ddof) except -1:
-        """running <- (1 - momentum) * running + momentum * batch. The GIL is kept: no thread sees half of it. ddof is below
-        2, and so below n."""
+        """running <- (1 - momentum) * running + momentum * batch. The GIL is kept, so that no thread sees half of it. ddof is
+        below 2, and so below n."""
         cdef const double *n = self.row(N)
         cdef const double *batch_mean = self.row(MEAN)
         cdef const double *m2 = self.row(M2)
@@ -264,8 +265,7 @@ cdef class Forward:
         return 0
 
     cdef int weigh(self, double *spread, double momentum) except -1:
-        """Of the weights w of the batches in a running estimate the sum of w**2 / n, and in the row after it the weight of
-        its start."""
+        """Update the sum of w**2 / n over the batches of weight w, and in the row after it the weight of the start."""
         cdef const double *n = self.row(N)
         cdef double *initial = spread + self.n_channels
         cdef double rest = 1 - momentum
@@ -276,34 +276,34 @@ cdef class Forward:
         return 0
 
     def statistics(self):
-        """The layer's rows, (7, channels), where they lie."""
+        """The seven rows, (7, channels), as a view."""
         cdef cnp.npy_intp shape[2]
         cdef ndarray rows
-        shape[0] = N_ROWS
+        shape[0] = LAYER_ROWS
         shape[1] = self.pitch
         rows = cnp.PyArray_SimpleNewFromData(2, shape, cnp.NPY_DOUBLE, self.rows)
         cnp.set_array_base(rows, self)
         return rows[:, :self.n_channels]
 
     def apply(self, out, n_threads):
-        """x, normalized by the rows as they are now."""
+        """Normalize x by the rows as they are now."""
         return self.apply_to(out, n_threads)
 
     def backward(self, dy, out, n_threads):
-        """The gradient of x; and those of beta and gamma, two rows."""
+        """The gradient of x, and those of beta and gamma as two rows."""
         cdef ndarray a = as_array(dy), dx, x = self.x
         cdef Layer fields = self.layer()
-        cdef ndarray grads = np.zeros((2, self.pitch)), slope
+        cdef ndarray grads = np.zeros((GRAD_ROWS, self.pitch)), slope
         cdef double *rows = <double *> cnp.PyArray_DATA(grads)
         cdef int failed, threads, i
         cdef bint replaced
         cdef View view
         if self.thread != PyThread_get_thread_ident():
-            raise RuntimeError("the last call of this layer was another thread's; give each thread that trains a copy")
+            raise RuntimeError("the last call of this layer was made by another thread; give each thread that trains a copy of the layer")
         if x is None:
             raise RuntimeError("the last call wrote its result over x, which backward needs; call without out=x")
         if not same_shape(a, x):
-            raise ValueError(f"dy must have the shape of the x of the last call, {(<object> x).shape}, got "
+            raise ValueError(f"dy must have the shape of x in the last call, {(<object> x).shape}, got "
                              f"{(<object> a).shape}")
         dx = result_like(x, out, &replaced)
         overlap(a, dx, "dy")
@@ -316,8 +316,8 @@ cdef class Forward:
                 else:
                     failed = kernels.gradients(&view, &fields, rows, self.omit, threads)
             check(failed)
-            if not self.training:           # dx = dy * scale: an affine map without mean and beta
-                slope = np.zeros((N_ROWS, self.pitch))
+            if not self.training:           # dx = dy * scale is an affine map without mean and beta.
+                slope = np.zeros((LAYER_ROWS, self.pitch))
                 fields.rows = <double *> cnp.PyArray_DATA(slope)
                 for i in (N, M2, GAMMA):
                     memcpy(fields.rows + i * self.pitch, self.row(i), self.pitch * sizeof(double))
@@ -329,7 +329,7 @@ cdef class Forward:
 
 
 def normalize_and_look(x, mean, gamma, beta):
-    """`normalize` by a variance of 1; and whether x holds inf, which a pass of its own would take a quarter more time for."""
+    """`normalize` by a variance of 1, and whether x holds inf; another pass would take a quarter more time."""
     cdef bint has_inf
     cdef Forward forward = broadcast_forward(x, mean, 1, gamma, beta, 0)
     return forward.apply_to(None, None, &has_inf), has_inf
@@ -394,8 +394,8 @@ cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting,
         if not axes >> i & 1:
             f.n_channels *= x.shape[i]
     f.pitch = padded(f.n_channels)
-    if f.n_channels <= PY_SSIZE_T_MAX // <Py_ssize_t> (2 * N_ROWS * sizeof(double)):
-        f.rows = <double *> malloc(max(1, N_ROWS * f.pitch) * sizeof(double))
+    if f.n_channels <= PY_SSIZE_T_MAX // <Py_ssize_t> (2 * LAYER_ROWS * sizeof(double)):
+        f.rows = <double *> malloc(max(1, LAYER_ROWS * f.pitch) * sizeof(double))
     if f.rows == NULL:
         raise MemoryError(f"no memory for the parameters of {f.n_channels} channels")
     f.thread = PyThread_get_thread_ident()

@@ -1,4 +1,4 @@
-"""Functions of arrays, without a state."""
+"""Functions of arrays, which keep no state."""
 
 import numpy as np
 
@@ -232,14 +232,14 @@ def normalize(x, mean, var, gamma=None, beta=None, *, double eps=0.0, channel_ax
 
 
 cdef ndarray running_row(object values, str name, Py_ssize_t n_channels):
-    """An array that training may update, as float64: itself, or a copy."""
+    """An array that training updates, as float64: the array itself, or a copy."""
     cdef ndarray a
     if cnp.PyArray_CheckExact(values):
         a = values
         if a.ndim == 1 and a.shape[0] == n_channels and cnp.PyArray_TYPE(a) == cnp.NPY_DOUBLE and cnp.PyArray_ISCARRAY(a):
             return a
     if not isinstance(values, np.ndarray):
-        raise TypeError(f"{name} must be an array, which training updates in place, or None, got {type(values).__name__}")
+        raise TypeError(f"{name} must be an array, as training updates it in place, or None, got {type(values).__name__}")
     if values.dtype.kind != "f" or values.shape != (n_channels,) or not values.flags.writeable:
         raise ValueError(f"{name} must be a writeable floating array of shape ({n_channels},), got shape {values.shape} of "
                          f"{values.dtype}{'' if values.flags.writeable else ', read-only'}")
@@ -249,20 +249,20 @@ cdef ndarray running_row(object values, str name, Py_ssize_t n_channels):
 def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint training=False, double momentum=0.1,
                double eps=1e-5, channel_axis=1, out=None, double running_ddof=1, nan_policy="raise", where=None,
                n_threads=None):
-    """Batch normalization of x, without a state: by the running estimates, or, in training, by the batch itself.
+    """Batch-normalize x without a layer: by the running estimates or, in training, by the statistics of the batch.
 
     Parameters
     ----------
     x : array_like
-        Numbers, as for `normalize`, of at least 2 dimensions.
-    running_mean, running_var : array_like
-        Of shape (channels,). In training they are updated in place: floating arrays, or both None.
+        Real numbers, as for `normalize`, of at least 2 dimensions.
+    running_mean, running_var : array_like or None
+        Of shape (channels,). Training updates them in place: they are floating arrays, or both None.
     gamma, beta : array_like, optional
         Scale and shift of each channel, of shape (channels,); by default 1 and 0.
     training : bool, default False
         Normalize by mean and variance (``ddof=0``) of the batch, and update the running estimates.
     momentum : float, default 0.1
-        The weight of the batch: ``running = (1 - momentum) * running + momentum * batch``, PyTorch's sense; what Keras,
+        The weight of the batch: ``running = (1 - momentum) * running + momentum * batch``, as in PyTorch. What Keras,
         Flax and ONNX call momentum is 1 minus this.
     eps : float, default 1e-5
         Added to the variance.
@@ -271,33 +271,33 @@ def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint trai
     out : ndarray, optional
         Where the result goes: of the shape of `x` and the dtype of the result. It may be `x` itself.
     running_ddof : float, default 1
-        The variance that goes into `running_var` is divided by ``n - running_ddof``: 1 as in PyTorch, 0 as elsewhere.
+        `running_var` takes the variance of the batch divided by ``n - running_ddof``: 1 as in PyTorch, 0 elsewhere.
     nan_policy : {"raise", "omit", "propagate"}, default "raise"
         What training does about NaN and inf: refuse the batch; leave these elements out of the statistics; or let them
-        through, into the running estimates, too.
+        through, into the running estimates as well.
     where : array_like of bool, optional
-        Which batch positions count, as True: of the shape of `x` without the channel axis, as (N, L) for sequences
-        (N, channels, L), or with 1 for any axis. The others may hold anything; their result is 0.
+        The batch positions to use, marked True: of the shape of `x` without the channel axis, as (N, L) for sequences
+        (N, channels, L), or with length 1 along any axis. The others may hold anything; their result is 0.
     n_threads : int, optional
-        How many threads at most, instead of `get_num_threads`.
+        The most threads to use, instead of `get_num_threads`.
 
     Returns
     -------
     ndarray
-        `out`, or a new array laid out as `x`; in the dtype of `x` if that is floating, else float32.
+        `out`, or a new array with the memory layout of `x`; in the dtype of `x` if that is floating, else float32.
 
     Raises
     ------
     TypeError
-        If `x` or a parameter is not of real numbers, or `out` or a running estimate to be updated is no array.
+        If `x` or a parameter is not of real numbers, or `out` or a running estimate to be updated is not an array.
     ValueError
-        As `normalize`, or if `where` has another shape; in training also if there are not two values in each channel, or
-        there is NaN or inf under ``nan_policy="raise"``. The running estimates are then as they were, and so is `x` where
-        it is `out`.
+        As `normalize` with `channel_axis`, or if `where` has another shape; in training also if a channel has fewer than
+        two values, or there is NaN or inf under ``nan_policy="raise"``. The running estimates are then as they were, and
+        so is `x` if it is `out`.
 
     See Also
     --------
-    BatchNorm : keeps the parameters, and has the backward pass.
+    BatchNorm : a layer, with the backward pass.
 
     Notes
     -----
@@ -321,7 +321,7 @@ def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint trai
     cdef Forward forward
     cdef ndarray mean, var, y
     if isinstance(channel_axis, (tuple, list)):
-        raise TypeError(f"channel_axis must be an int, got {channel_axis!r}; normalize takes several")
+        raise TypeError(f"channel_axis must be an int, got {channel_axis!r}; normalize takes several axes")
     forward = new_forward(x, channel_axis, 2, gamma, beta, eps)
     forward.set_where(where)
     if not training:
@@ -336,14 +336,14 @@ def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint trai
     if running_mean is None and running_var is None:
         return forward.train(out, nan_policy, n_threads)
     if running_mean is None or running_var is None:
-        raise TypeError("running_mean and running_var go together: pass both, or None for both")
+        raise TypeError("running_mean and running_var go together; pass both, or None for both")
     if running_mean is running_var:
-        raise ValueError("running_mean and running_var are the same array; pass two")
+        raise ValueError("running_mean and running_var are the same array; pass two arrays")
     mean = running_row(running_mean, "running_mean", forward.n_channels)
     var = running_row(running_var, "running_var", forward.n_channels)
     y = forward.train(out, nan_policy, n_threads)
     forward.blend(<double *> cnp.PyArray_DATA(mean), <double *> cnp.PyArray_DATA(var), momentum, running_ddof)
     if mean is not running_mean or var is not running_var:
-        with np.errstate(all="ignore"):         # too large for the dtype is inf, here as in the kernels
+        with np.errstate(all="ignore"):         # Too large for the dtype is inf, here as in the kernels.
             running_mean[...], running_var[...] = mean, var
     return y

@@ -14,7 +14,9 @@ from libc.string cimport memcpy
 from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
-from bnstream._kernels._table cimport SMALL, Kernels, Sink, View, padded
+from bnstream._kernels._table cimport (
+    M2, MEAN, N, N_LO, SMALL, SQUARES, STATE_ROWS, WEIGHTED_ROWS, Kernels, Sink, View, padded,
+)
 from bnstream.core.view cimport (
     OMIT, RAISE, Policy, as_array, batch_axes, kept_shape, make_view, policy_of, require_finite, weights_of,
 )
@@ -25,14 +27,9 @@ from bnstream.core.late import late
 cnp.import_array()
 
 cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
-cdef enum:
-    N, MEAN, MEAN_LO, M2, M2_LO, N_LO, SQUARES      # as `rows` names them; the last two where there were weights
-    STATE_ROWS = 5
-    WEIGHTED_ROWS = 7
-
 
 cdef tuple require_names(object names):
-    """Names of channels as a tuple, once it is known that they are different strings."""
+    """The names of channels as a tuple, checked to be different strings."""
     if isinstance(names, str):
         raise TypeError(f"names must be a sequence of str, got the str {names!r}; make it a list")
     names = tuple(names)
@@ -51,13 +48,14 @@ cdef class Moments:
     Parameters
     ----------
     axis : int, tuple of int or None, default 0
-        The batch axes of every batch, those reduced over. The other axes are the channels; their shape is that of the
-        first batch.
+        The batch axes of every batch, those reduced over. The other axes are the channels; the first batch sets their
+        shape.
     nan_policy : {"raise", "omit", "propagate"}, default "raise"
         What to do about NaN and inf: refuse the batch; leave these elements out, and count the others of each channel;
         or let them through.
     names : sequence of str, optional
-        Names of the channels, where these are of one axis; `merge` takes names over, and refuses others.
+        The names of the channels, if these are of one axis. `merge` copies names from the other object, and refuses
+        names that differ.
 
     Attributes
     ----------
@@ -72,7 +70,7 @@ cdef class Moments:
     shape : tuple of int or None
         The shape of the channels, None before the first batch.
     names : tuple of str or None
-        Names of the channels. They may be set.
+        The names of the channels. They may be set.
     axis, nan_policy
         As given.
 
@@ -85,12 +83,12 @@ cdef class Moments:
     Notes
     -----
     A new object is the identity of `merge`: ``sum(parts, Moments())`` holds what one object would that saw all the
-    batches. Mean and m2 are each carried as a pair of doubles, so that updates and merges cost no digits [1]_ [2]_:
+    batches. Mean and m2 are each carried as a pair of doubles, so that updates and merges lose no digits [1]_ [2]_:
     however the data was cut, the mean is within 8 eps of ``max(|mean|, sd)`` and the variance within a relative
-    ``16 eps log2(n)``. Of integers n, mean and m2 are the same in every bit, where they differ by less than 2**52.
+    ``16 eps log2(n)``. For integers that differ by less than 2**52, n, mean and m2 have the same bits for every cut.
 
-    A call that raises leaves the state as it was. One object may be updated by several threads at once. It pickles, and
-    two objects are equal where they hold the same shape, n, mean and m2, to the last digit kept (NaN equal to NaN).
+    A call that raises leaves the state as it was. Several threads may update one object at once. It pickles, and two
+    objects are equal if they hold the same shape, n, mean and m2, to the last digit kept (NaN equals NaN).
 
     References
     ----------
@@ -142,34 +140,35 @@ cdef class Moments:
         self._names = names
 
     def update(self, batch, *, weights=None, where=None, n_threads=None):
-        """Take in a batch.
+        """Add a batch to the statistics.
 
         Parameters
         ----------
         batch : array_like
-            Numbers, as for `mean_var`, with the same channels as the batches before. It is read in place. An empty
+            Real numbers, as for `mean_var`, with the same channels as the batches before. It is read in place. An empty
             batch changes nothing.
         weights : array_like, optional
-            How much each batch position, a row of all channels, counts: 0, or from 1e-100 to 1e100, of the shape of
-            `batch` along the batch axes, or with 1 for any of them. Only their ratios tell in mean and variance.
+            The weight of each batch position, that is, of a row of all channels: 0, or from 1e-100 to 1e100, of the
+            shape of `batch` along the batch axes, or with length 1 along any of them. Mean and variance depend only on
+            their ratios.
         where : array_like of bool, optional
-            Which batch positions count at all, as True; of the same shape. The others may hold anything.
+            The batch positions to use, marked True; of the same shape as `weights`. The others may hold anything.
         n_threads : int, optional
-            As for `mean_var`.
+            The most threads to use, instead of `get_num_threads`.
 
         Returns
         -------
         Moments
-            Itself.
+            The object itself.
 
         Raises
         ------
         TypeError
             If the batch is complex, of objects, strings, records or dates, or a masked array; if `where` is not of
-            bool, or weights are no numbers.
+            bool, or `weights` are not numbers.
         ValueError
             If its channels are not those of the batches before, an axis is out of range, or it holds NaN or inf under
-            ``nan_policy="raise"``; if weights or `where` have another shape, or a weight is out of range.
+            ``nan_policy="raise"``; if `weights` or `where` has another shape, or a weight is out of range.
 
         Examples
         --------
@@ -195,7 +194,7 @@ cdef class Moments:
         if view.n_rows == 0 or view.n_channels == 0:
             return self
         self.check_channels(a, axes, view.n_channels)
-        shape = self.shape              # for `take_in`, should another thread come first
+        shape = self.shape              # for `take_in`, in case another thread sets it meanwhile
         sink.pitch = padded(view.n_channels)
         if sink.pitch > 64:
             part = NULL
@@ -217,7 +216,7 @@ cdef class Moments:
             if weights is not None:
                 squares = part + STATE_ROWS * sink.pitch
                 self.square(a, axes, given, part, squares, view.n_channels, threads)
-            for i in range(STATE_ROWS + (squares != NULL)):   # the kernels fill the padding only of whole states
+            for i in range(STATE_ROWS + (squares != NULL)):   # The kernels fill the padding of whole states alone.
                 for c in range(view.n_channels, sink.pitch):
                     part[i * sink.pitch + c] = 0
             self.take_in(part, sink.pitch, kept_shape(a, axes, False) if shape is None else shape, NULL, squares)
@@ -228,7 +227,7 @@ cdef class Moments:
 
     cdef int square(self, ndarray a, unsigned long long axes, ndarray weights, const double *n, double *squares,
                     Py_ssize_t n_channels, int threads) except -1:
-        """The sums of squared weights of each channel: of all of them, or, where some have no value, summed as n is."""
+        """Sum the squared weights of each channel. Where some elements are left out, a kernel sums them as it sums n."""
         cdef ndarray part, squared
         cdef View view
         cdef Sink sink
@@ -256,7 +255,7 @@ cdef class Moments:
         cdef int i, kept = 0
         if self.state is None:
             if self._names is not None and kept_shape(a, axes, False) != (len(self._names),):
-                raise ValueError(f"expected {len(self._names)} channels, as there are names, got channels of shape "
+                raise ValueError(f"expected {len(self._names)} channels, one for each name, got channels of shape "
                                  f"{kept_shape(a, axes, False)} from a batch of shape {(<object> a).shape} with "
                                  f"axis={self.axis!r}")
             return 0
@@ -285,14 +284,14 @@ cdef class Moments:
 
     cdef int take_in(self, const double *part, Py_ssize_t pitch, tuple shape, const double *rest,
                      const double *squares) except -1:
-        """Merge a part into the state. This keeps the GIL, and so no thread sees, or loses, half of it."""
+        """Merge a part into the state. This keeps the GIL, so that no thread sees or loses half of it."""
         cdef ndarray fresh
         cdef double *state
         cdef Py_ssize_t size, c
         if self.state is None:
             fresh = np.zeros((WEIGHTED_ROWS, pitch))
             size = math.prod(shape)
-            if self.state is None:      # allocating may have let another thread come first; from here on nothing can
+            if self.state is None:      # Another thread may have come first while memory was allocated.
                 self.state = fresh
                 self.shape = shape
                 self.size = size
@@ -310,7 +309,7 @@ cdef class Moments:
         return 0
 
     cdef ndarray snapshot(self):
-        """The state of one moment, (WEIGHTED_ROWS, *shape), copied under the GIL, which NumPy's own copy would let go."""
+        """A consistent copy of the state, (WEIGHTED_ROWS, *shape), made under the GIL, which NumPy's copy would release."""
         cdef tuple shape = () if self.shape is None else self.shape
         cdef ndarray rows = np.zeros((WEIGHTED_ROWS, *shape))
         cdef Py_ssize_t i, size = self.size, n_bytes = size * sizeof(double)
@@ -318,7 +317,7 @@ cdef class Moments:
         cdef const char *state
         if self.shape is None or not size:
             return rows
-        if self.shape is not shape:     # a first batch has come while rows was made
+        if self.shape is not shape:     # A first batch came while the rows were allocated.
             return self.snapshot()
         state = <const char *> cnp.PyArray_DATA(self.state)
         for i in range(WEIGHTED_ROWS):
@@ -328,25 +327,25 @@ cdef class Moments:
         return rows
 
     def merge(self, other):
-        """Take in what another object has seen.
+        """Add the statistics of another object.
 
         Parameters
         ----------
         other : Moments
-            With the same channels. It is left as it is. Where the batch axes or the policies differ, this object keeps
-            its own; n is told by channel where it was in either, and names are those of either.
+            With the same channels. It is not changed. Where the batch axes or the policies differ, this object keeps
+            its own. Names are taken from whichever object has them.
 
         Returns
         -------
         Moments
-            Itself.
+            The object itself.
 
         Raises
         ------
         TypeError
-            If `other` is no Moments.
+            If `other` is not a Moments.
         ValueError
-            If its channels are others, by shape or by name.
+            If its channels differ in shape or in name.
 
         Examples
         --------
@@ -404,7 +403,8 @@ cdef class Moments:
         return self.values(False, 0)
 
     cdef object values(self, bint variance, double ddof):
-        """Mean or variance of each channel, of one moment, as no Python runs in the loop; NaN where there are too few."""
+        """Mean or variance of each channel, NaN where it has too few values. No Python runs in the loop, so that it is
+        consistent."""
         cdef tuple shape = self.shape
         cdef ndarray out = np.empty(() if shape is None else shape)
         cdef double *to = <double *> cnp.PyArray_DATA(out)
@@ -429,12 +429,13 @@ cdef class Moments:
         return self.snapshot()[M2]
 
     def var(self, double ddof=0):
-        """The variance of every channel: ``m2 / (n - ddof)``; with weights ``m2 / (n - ddof * n / effective_n)``.
+        """Compute the variance: ``m2 / (n - ddof)``; with weights ``m2 / (n - ddof * n / effective_n)``.
 
         Parameters
         ----------
         ddof : float, default 0
-            1 for the unbiased estimate; weights tell of how reliable values are, as `aweights` of ``numpy.cov``.
+            1 for the unbiased estimate, which takes weights as measures of reliability, like `aweights` of
+            ``numpy.cov``.
 
         Returns
         -------
@@ -450,7 +451,7 @@ cdef class Moments:
         return self.values(True, ddof)
 
     def std(self, double ddof=0):
-        """The standard deviation of every channel: the square root of `var`.
+        """Compute the standard deviation: the square root of `var`.
 
         Parameters
         ----------
@@ -471,7 +472,7 @@ cdef class Moments:
         return np.sqrt(self.var(ddof))
 
     def copy(self):
-        """An independent object with the same state.
+        """Return an independent object with the same state.
 
         Returns
         -------
@@ -521,7 +522,7 @@ cdef class Moments:
 
 
 def rows_of(Moments m):
-    """The state of a `Moments`, of one moment whatever other threads do.
+    """A consistent copy of the state of a `Moments`, whatever other threads do.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Where a result of the shape of x goes: `out`, once it is known that it may be written, or a new array."""
+"""The array for a result of the shape of x: `out`, checked to be writable, or a new one."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ cdef extern from "numpy/arrayobject.h":
 
 
 cdef object result_dtype(ndarray x):
-    """The dtype of what is made of x: its floating dtype, else float32."""
+    """The dtype of the result: that of x if it is floating, else float32."""
     dtype = x.dtype
     return dtype.newbyteorder("=") if is_floating(dtype) else np.dtype(np.float32)
 
@@ -24,13 +24,14 @@ cdef inline bint is_native_float(ndarray x) noexcept:
 
 
 cdef ndarray result_like(ndarray x, object out, bint *replaces):
-    """The array for a result: out, if it may be written, or a new one, laid out as x; and whether it takes x's place."""
+    """The array for a result: out, if it can be used, or a new one with the memory layout of x. `replaces` tells whether it
+    takes the place of x."""
     cdef ndarray y
     cdef cnp.dtype dtype
     replaces[0] = False
     if out is None:
         dtype = x.dtype if is_native_float(x) else result_dtype(x)
-        cnp.Py_INCREF(dtype)        # the call takes it
+        cnp.Py_INCREF(dtype)        # The call steals the reference.
         return PyArray_NewLikeArray(x, cnp.NPY_KEEPORDER, dtype, 0)
     if not cnp.PyArray_CheckExact(out) and (not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray)):
         raise TypeError(f"out must be a plain array, got {type(out).__name__}; make one with np.empty_like(x)")
@@ -42,7 +43,7 @@ cdef ndarray result_like(ndarray x, object out, bint *replaces):
         if y.dtype.newbyteorder("=") != dtype:
             raise ValueError(f"out must have dtype {dtype} for x of dtype {x.dtype}, got {y.dtype}")
     if not cnp.PyArray_ISWRITEABLE(y):
-        raise ValueError("out is read-only; pass an array that may be written, or none")
+        raise ValueError("out is read-only; pass a writable array, or leave it out")
     replaces[0] = overlap(x, y, "x")
     return y
 
@@ -63,7 +64,7 @@ cdef bint same_shape(ndarray a, ndarray b) noexcept:
 
 
 cdef Extent extent_of(ndarray a) noexcept:
-    """The memory from an array's first byte to its last."""
+    """The memory between the first byte of an array and its last."""
     cdef Extent e
     cdef Py_ssize_t step
     cdef int i
@@ -79,7 +80,7 @@ cdef Extent extent_of(ndarray a) noexcept:
 
 
 cdef bint overlaps_itself(ndarray y) noexcept:
-    """Whether the axes, from the shortest stride to the longest, do not step over all that the ones before them cover."""
+    """Whether an axis, from the shortest stride to the longest, fails to step over what the axes before it cover."""
     cdef Py_ssize_t stride, shortest, covered = cnp.PyArray_ITEMSIZE(y)
     cdef unsigned long long left = 0
     cdef int i, axis = 0
@@ -101,7 +102,7 @@ cdef bint overlaps_itself(ndarray y) noexcept:
 
 
 cdef bint overlap(ndarray x, ndarray y, str name) except -1:
-    """Whether y is x, element by element; an error where it is so in part, or overlaps itself."""
+    """Whether y is x, element by element. Raise ValueError if they overlap in part, or y overlaps itself."""
     cdef Extent of_x = extent_of(x), of_y = extent_of(y)
     cdef bint same = (cnp.PyArray_DATA(x) == cnp.PyArray_DATA(y)
                       and cnp.PyArray_ITEMSIZE(x) == cnp.PyArray_ITEMSIZE(y))
@@ -109,7 +110,7 @@ cdef bint overlap(ndarray x, ndarray y, str name) except -1:
     if x.size == 0:
         return False
     if not cnp.PyArray_ISCONTIGUOUS(y) and overlaps_itself(y):
-        raise ValueError(f"out overlaps itself, with strides {(<object> y).strides}; pass an array of its own memory")
+        raise ValueError(f"out overlaps itself, with strides {(<object> y).strides}; pass an array with memory of its own")
     for i in range(y.ndim):
         if y.shape[i] > 1:
             same = same and x.strides[i] == y.strides[i]
@@ -122,5 +123,5 @@ cdef bint overlap(ndarray x, ndarray y, str name) except -1:
     except np.exceptions.TooHardError:
         shared = True
     if shared:
-        raise ValueError(f"out overlaps {name} in part; pass {name} itself, or an array of its own memory")
+        raise ValueError(f"out overlaps {name} in part; pass {name} itself, or an array with memory of its own")
     return False

@@ -1,4 +1,4 @@
-"""Any array and batch axes as a `View`: batch dims and channel dims, neighbours merged, without a copy.
+"""Any array with its batch axes as a `View`: batch dims and channel dims, neighbours merged, without a copy.
 
     (N, C, H, W), axis (0, 2, 3)     batch (N), (H*W);   channels (C)
     (N, C), axis 0                   batch (N);          channels (C)
@@ -38,19 +38,19 @@ cdef Policy policy_of(object nan_policy) except *:
 
 
 cdef int require_finite(ndarray mean) except -1:
-    """Under nan_policy="raise": means are finite where all elements are, so that no pass over these is needed."""
+    """Raise ValueError unless all means are finite, as they are if all elements are: no other pass over x is needed."""
     bad = np.argwhere(~np.isfinite(mean))
     if len(bad):
         channel = tuple(bad[0].tolist())
         raise ValueError(f"NaN or inf in {len(bad)} of {mean.size} channels, the first at index "
                          f"{channel[0] if len(channel) == 1 else channel}; clean the data, or pass nan_policy='omit' to "
-                         "leave such elements out, or 'propagate' to let them through. (Finite data comes to this only "
-                         "where sums overflow, at deviations beyond 1e150: scale it)")
+                         "leave such elements out, or 'propagate' to let them through. (Finite data raises this only if "
+                         "its sums overflow, at deviations beyond 1e150: scale it)")
     return 0
 
 
 cdef ndarray as_array(object x):
-    """x as an ndarray of numbers, as it lies."""
+    """x as an ndarray, without a copy where it is one already."""
     cdef ndarray a
     if cnp.PyArray_CheckExact(x):
         return x
@@ -64,12 +64,12 @@ cdef ndarray as_array(object x):
         raise ValueError(f"expected an array or nested sequences of equal lengths, got {type(x).__name__}: {error}"
                          ) from None
     if a.ndim == 0 and a.dtype.kind in "OSU":
-        raise TypeError(f"expected an array of numbers, got {type(x).__name__}; of an iterator make a list first")
+        raise TypeError(f"expected an array of numbers, got {type(x).__name__}; make a list of an iterator first")
     return a
 
 
 cdef unsigned long long batch_axes(object axis, int ndim) except? 0:
-    """The axes reduced over, as bits: axis as in NumPy, an int, a tuple of ints or None for all."""
+    """The axes reduced over, as bits. `axis` is as in NumPy: an int, a tuple of ints, or None for all."""
     cdef unsigned long long axes = 0, bit
     if ndim == 0:
         raise ValueError("expected an array of at least 1 dimension, got a 0-d array; put the values into a 1-d array")
@@ -99,7 +99,7 @@ cdef unsigned long long axis_bit(object axis, int ndim) except? 0:
 
 
 cdef tuple kept_shape(ndarray a, unsigned long long axes, bint keepdims):
-    """The shape of the result."""
+    """The shape of the channels, or with `keepdims` that of a result which broadcasts against a."""
     cdef int i
     return tuple([1 if axes >> i & 1 else a.shape[i] for i in range(a.ndim) if keepdims or not axes >> i & 1])
 
@@ -116,7 +116,7 @@ cdef int element_of(ndarray a) except -1:
     dtype = a.dtype
     kind, size = dtype.kind, dtype.itemsize
     if kind == "b":
-        return BOOL             # any byte but 0 is True
+        return BOOL             # Any byte but 0 is True.
     if kind == "i":
         return {1: INT8, 2: INT16, 4: INT32, 8: INT64}[size]
     if kind == "u":
@@ -125,11 +125,11 @@ cdef int element_of(ndarray a) except -1:
         return BFLOAT16
     advice = "convert it with x.astype"
     if kind == "c":
-        advice = "pass x.real and x.imag each on its own"
+        advice = "pass x.real and x.imag separately"
     elif dtype.names:
         advice = "pass one field, x['name'], at a time"
     elif kind in "mM":
-        advice = "pass x.astype('int64'), which counts its units"
+        advice = "pass x.astype('int64'), the number of its units"
     elif kind in "OSUT":
         advice = "convert it with x.astype(float)"
     elif kind == "f":
@@ -138,7 +138,7 @@ cdef int element_of(ndarray a) except -1:
 
 
 cdef inline bint joins(const View *view, const Dim *outer, const Dim *inner) noexcept nogil:
-    """Whether one loop can walk both."""
+    """Whether one loop can walk both dims."""
     cdef int k
     for k in range(view.n_operands):
         if outer.stride[k] != inner.stride[k] * inner.n:
@@ -153,7 +153,7 @@ cdef inline Py_ssize_t magnitude(Py_ssize_t stride) noexcept nogil:
 
 
 cdef int insert(Dim *dims, int n, const Dim *dim) noexcept nogil:
-    """Put a dim into dims, sorted by falling stride of the first operand; the new count."""
+    """Insert a dim into dims, which are sorted by falling stride of the first operand. Return the new number of them."""
     cdef int i = n
     while i > 0 and magnitude(dims[i - 1].stride[0]) < magnitude(dim.stride[0]):
         dims[i] = dims[i - 1]
@@ -174,7 +174,7 @@ cdef int merge_neighbours(const View *view, Dim *dims, int n) noexcept nogil:
 
 
 cdef ndarray positions(object values, str name, ndarray x, unsigned long long axes):
-    """Values of the batch positions of x, as an array of its axes, with 1 for those of the channels."""
+    """Values of the batch positions of x as an array with the axes of x, of length 1 along those of the channels."""
     cdef ndarray a
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name} must be a plain array, got a masked array; {name}.filled(0) leaves the masked positions "
@@ -196,19 +196,19 @@ cdef ndarray positions(object values, str name, ndarray x, unsigned long long ax
 
 
 cdef ndarray mask_of(object where, ndarray x, unsigned long long axes):
-    """Which batch positions count; None where all do."""
+    """The batch positions to use, as a mask; None for all."""
     cdef ndarray mask
     if where is None:
         return None
     mask = positions(where, "where", x, axes)
     if mask.dtype != np.bool_:
-        raise TypeError(f"where must be a mask of bool, True for what counts, got dtype {mask.dtype}; compare, or convert "
+        raise TypeError(f"where must be a mask of bool, True for the positions to use, got dtype {mask.dtype}; compare, or convert "
                         "it with .astype(bool)")
     return mask
 
 
 cdef ndarray weights_of(object weights, object where, ndarray x, unsigned long long axes):
-    """The weight of each batch position, 0 where a mask leaves it out; or the mask alone, or None."""
+    """The weight of each batch position, 0 where the mask is False; the mask alone if there are no weights; or None."""
     cdef ndarray mask = mask_of(where, x, axes), w
     if weights is None:
         return mask
@@ -219,7 +219,7 @@ cdef ndarray weights_of(object weights, object where, ndarray x, unsigned long l
     least = w.min(initial=np.inf)
     if least == 0:
         least = w.min(initial=np.inf, where=w != 0)
-    if not (least >= 1e-100 and w.max(initial=0) <= 1e100):       # their squares are added up, too
+    if not (least >= 1e-100 and w.max(initial=0) <= 1e100):       # Their squares are summed as well.
         raise ValueError(f"weights must be finite and not negative, 0 or from 1e-100 to 1e100, got {w.min()} to {w.max()}; "
                          "scale them, or leave rows out with weight 0, or with where=")
     return w
@@ -244,8 +244,8 @@ cdef int add_operand(View *view, ndarray a) except -1:
 
 cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=None, ndarray dx=None,
                    ndarray weights=None) except -1:
-    """Fill in a view of x and of others of its shape, which all must outlive it. Bit i of axes says that axis i is reduced
-    over. Given dx, y is read too, else written. Weights are of `positions`, of bool or float64."""
+    """Fill in a view of x and of other arrays of its shape, which all must outlive it. Bit i of `axes` means that axis i is
+    reduced over. If dx is given, y is read, else it is written. Weights come from `positions`, as bool or float64."""
     cdef Dim dim
     cdef int i, k
     cdef Element result
@@ -264,7 +264,7 @@ cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=Non
         add_operand(view, dx)
         strides[2] = <const Py_ssize_t *> cnp.PyArray_STRIDES(dx)
         view.in_place = view.in_place and view.operand[0].element == view.operand[1].element == view.operand[2].element
-    if y is not None:       # there are loops for these alone
+    if y is not None:       # Only these combinations have loops that read and write in place.
         result = FLOAT64 if view.operand[0].element == FLOAT64 else FLOAT32
         view.in_place = view.in_place and view.operand[view.n_operands - 1].element == result
     if weights is not None:
@@ -284,7 +284,7 @@ cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=Non
             view.n_rows *= dim.n
             if dim.n == 1:
                 continue
-            if dim.stride[0] < 0:       # rows may come in any order
+            if dim.stride[0] < 0:       # The rows may be walked in any order.
                 for k in range(view.n_operands):
                     view.operand[k].data += (dim.n - 1) * dim.stride[k]
                     dim.stride[k] = -dim.stride[k]

@@ -344,7 +344,7 @@ def test_x_that_changes_its_shape():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         x.shape = (4, 15)
-    refused(bn, ValueError, "x has another shape now than in the call", np.ones((4, 15), "f4"))
+    refused(bn, ValueError, "x has changed its shape since the call", np.ones((4, 15), "f4"))
 
 
 @pytest.mark.parametrize("shape", [(8, 4), (7, 3), (3,), (8, 3, 1), (1, 3), (0, 3), (3, 8)])
@@ -355,7 +355,7 @@ def test_another_shape(shape, training):
     y = bn(X)
     wanted = bn.backward(DY)
     bn(X)
-    refused(bn, ValueError, r"dy must have the shape of the x of the last call, \(8, 3\), got \(", np.ones(shape))
+    refused(bn, ValueError, r"dy must have the shape of x in the last call, \(8, 3\), got \(", np.ones(shape))
     assert bn.backward(DY).tobytes() == wanted.tobytes()
     assert y.shape == X.shape
 
@@ -391,7 +391,7 @@ def test_from_another_thread():
 
     def work():
         try:
-            refused(bn, RuntimeError, "the last call of this layer was another thread's; give each thread", DY)
+            refused(bn, RuntimeError, "the last call of this layer was made by another thread; give each thread", DY)
         except BaseException as error:
             raised.append(error)
 

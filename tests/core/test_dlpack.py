@@ -132,7 +132,7 @@ def test_a_tensor_that_requires_a_gradient():
 
 def test_tensors_without_memory():
     torch = pytest.importorskip("torch")
-    with pytest.raises(TypeError, match=r"can read where it lies, got Tensor: .*meta.*; copy it into a NumPy array"):
+    with pytest.raises(TypeError, match=r"can read in place, got Tensor: .*meta.*; copy it into a NumPy array"):
         mean_var(torch.ones(3, device="meta"))
     with pytest.raises(TypeError, match="Sparse"):
         mean_var(torch.ones(3, 3).to_sparse())
@@ -140,7 +140,7 @@ def test_tensors_without_memory():
 
 def test_an_array_that_cannot_be_exported():
     x = np.array(["a", "b"])
-    with pytest.raises(TypeError, match=r"can read where it lies, got Foreign: .+; copy it into a NumPy array first"):
+    with pytest.raises(TypeError, match=r"can read in place, got Foreign: .+; copy it into a NumPy array first"):
         mean_var(Foreign(x))
 
 

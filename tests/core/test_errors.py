@@ -12,7 +12,7 @@ X = of_dtype("f8", (8, 3))
 ACCEPTED = r"expected float16, bfloat16, float32, float64, bool, or integers of 8 to 64 bits: "
 
 FLOAT = r"convert it with x\.astype\(float\)"
-PARTS = r"pass x\.real and x\.imag each on its own"
+PARTS = r"pass x\.real and x\.imag separately"
 REFUSED_DTYPES = {
     "complex64": (X.astype("c8"), "complex64", PARTS),
     "complex128": (X.astype("c16"), "complex128", PARTS),
@@ -164,8 +164,8 @@ REFUSED_TRAINING = [
     ({"momentum": 1.5}, ValueError, r"momentum must be from 0 to 1, the weight of the batch, got 1\.5"),
     ({"momentum": np.nan}, ValueError, "momentum must be from 0 to 1, the weight of the batch, got nan"),
     ({"momentum": None}, TypeError, "must be real number, not NoneType"), ({"eps": -1}, ValueError, "eps must be"),
-    ({"running_mean": None}, TypeError, "running_mean and running_var go together: pass both, or None for both"),
-    ({"running_mean": [0, 0, 0]}, TypeError, "running_mean must be an array, which training updates in place, or None"),
+    ({"running_mean": None}, TypeError, "running_mean and running_var go together; pass both, or None for both"),
+    ({"running_mean": [0, 0, 0]}, TypeError, "running_mean must be an array, as training updates it in place, or None"),
     ({"running_mean": np.zeros(2)}, ValueError, WHOLE + r"\(2,\) of float64"),
     ({"running_mean": np.zeros(3, "i4")}, ValueError, WHOLE + r"\(3,\) of int32"),
     ({"running_mean": np.broadcast_to(0.0, 3)}, ValueError, WHOLE + r"\(3,\) of float64, read-only"),

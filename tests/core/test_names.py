@@ -45,7 +45,7 @@ def test_names_that_do_not_fit(make, names, error, message):
 
 @pytest.mark.parametrize("shape", [(3, 3), (3,), (3, 2, 1)])
 def test_first_batch_has_other_channels(shape, unchanged):
-    message = "expected 2 channels, as there are names"
+    message = "expected 2 channels, one for each name"
     unchanged(Moments(names=["a", "b"]), ValueError, message, lambda m: m.update(np.ones(shape)))
 
 

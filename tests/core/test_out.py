@@ -79,7 +79,7 @@ def test_overlap_in_part(dtype, overlap, name):
     out = OVERLAPS[overlap](buffer, x)
     assert np.shares_memory(x, out)
     before = buffer.tobytes()
-    message = r"out overlaps (x|dy) in part; pass (x|dy) itself, or an array of its own memory"
+    message = r"out overlaps (x|dy) in part; pass (x|dy) itself, or an array with memory of its own"
     with pytest.raises(ValueError, match=message):
         CALLS[name](x, out)
     assert buffer.tobytes() == before
@@ -103,9 +103,9 @@ REFUSED = {     # out, error, message
     "masked": (np.ma.ones(SHAPE, "f4"), TypeError, "out must be a plain array, got MaskedArray"),
     "buffer": (bytearray(4 * N * C), TypeError, "out must be a plain array, got bytearray"),
     "read-only": (np.broadcast_to(np.ones(SHAPE, "f4"), SHAPE), ValueError,
-                  "out is read-only; pass an array that may be written, or none"),
+                  "out is read-only; pass a writable array, or leave it out"),
     "stride 0": (as_strided(np.ones(C, "f4"), SHAPE, (0, 4)), ValueError,
-                 r"out overlaps itself, with strides \(0, 4\); pass an array of its own memory"),
+                 r"out overlaps itself, with strides \(0, 4\); pass an array with memory of its own"),
     "column of stride 0": (as_strided(np.ones(N, "f4"), SHAPE, (4, 0)), ValueError, "out overlaps itself"),
     "half a step": (as_strided(np.ones(N * C, "f4"), SHAPE, (4, 4)), ValueError, "out overlaps itself"),
 }
