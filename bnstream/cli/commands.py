@@ -28,7 +28,8 @@ Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, 
                                               ".npz, .csv, .tsv (also .gz, .zip), .parquet, .arrow, .feather, images.")]
 State = Annotated[Path, typer.Argument(metavar="STATS", help="A state file, as fit writes it.")]
 Out = Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="The file to write; it appears when whole.")]
-ChannelAxis = Annotated[int, typer.Option(help="Of arrays: the axis of the channels; all others are reduced.")]
+ChannelAxis = Annotated[int | None, typer.Option(help="The channel axis of arrays; all others are reduced.",
+                                                 show_default="the last")]
 ChunkRows = Annotated[int | None, typer.Option(min=1, help="The most rows to read at a time.", show_default="some MiB")]
 Threads = Annotated[int | None, typer.Option(min=1, help="How many threads.", show_default="as many as there are CPUs")]
 Convention = Literal["bnstream", "pytorch", "keras", "flax", "onnx", "scikit-learn"]
@@ -87,7 +88,7 @@ def fit(
         list[str] | None, typer.Option(metavar="A,B,...", help="The columns, channels or arrays; '\"a,b\",c' for a "
                                                                "name with a comma.", show_default="all")
     ] = None,
-    channel_axis: ChannelAxis = -1,
+    channel_axis: ChannelAxis = None,
     nan: Annotated[
         Literal["raise", "omit", "propagate"],
         typer.Option(help="Missing values, NaN and inf: refuse them, leave them out, or let them through."),

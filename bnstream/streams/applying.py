@@ -1,141 +1,27 @@
-"""apply: a source of any size, normalized by statistics of its channels, to a file."""
+"""apply: normalize a source of any size by the statistics of its channels, and write it to a file."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 
 from bnstream.core.affine import Affine
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.moments import Moments
 from bnstream.statefiles import load
 from bnstream.statefiles.atomic import replacing
-from bnstream.streams.place import (
-    Place,
-    Progress,
-    names_of,
-    parts_of,
-    require_counts,
-    require_no_source,
-    require_writable,
-)
+from bnstream.streams.checks import as_integer, require_counts, require_no_source, require_writable
+from bnstream.streams.parallel import map_pieces
+from bnstream.streams.position import Position, Progress
 from bnstream.streams.sources import Piece, Source, SourceError, Wanted, open_sources
-from bnstream.streams.sources.source import reading
-
-GROUP_BYTES = 16 << 20      # of a row group
-
-
-class Writer(Protocol):
-    """Takes normalized batches to a file, which has room for what comes; `close` completes it."""
-
-    def write(self, batch: Any) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class NpyWriter:
-    """A .npy file of rows. How many, its header is told at the end: NumPy leaves room for that."""
-
-    def __init__(self, file: IO[bytes], names: Sequence[str] | None) -> None:
-        self.file, self.names = file, names or ()
-        self.dtype: Any = None
-        self.shape: tuple[int, ...] = (0,)
-
-    def write(self, batch: Any) -> None:
-        if not isinstance(batch, np.ndarray):       # a record batch
-            columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in self.names]
-            batch = np.stack(columns, axis=1)
-        if self.dtype is None:
-            self.dtype, self.shape = batch.dtype, (0, *batch.shape[1:])
-            self.write_header()
-        if batch.shape[1:] != self.shape[1:]:
-            raise ValueError(f"rows of shape {batch.shape[1:]} after rows of {self.shape[1:]}; an array holds rows of "
-                             "one shape: make all images of one size")
-        if not np.can_cast(batch.dtype, self.dtype):
-            raise ValueError(f"values of {batch.dtype} after such of {self.dtype}; make all files of one dtype")
-        self.file.write(np.ascontiguousarray(batch, self.dtype).reshape(-1).view(np.uint8).data)
-        self.shape = (self.shape[0] + len(batch), *self.shape[1:])
-
-    def write_header(self) -> None:
-        self.file.seek(0)
-        described = {"descr": npy.dtype_to_descr(np.dtype(self.dtype)), "fortran_order": False, "shape": self.shape}
-        npy.write_array_header_1_0(self.file, described)
-
-    def close(self) -> None:
-        self.write_header()
-
-
-class TableWriter:
-    """A Parquet, Arrow or CSV file. Row groups of Parquet are made of many batches."""
-
-    def __init__(self, file: IO[bytes], suffix: str, names: Sequence[str] | None) -> None:
-        self.file, self.suffix, self.names = file, suffix, names
-        self.writer: Any = None
-        self.batches: list[Any] = []
-        self.n_bytes = 0
-
-    def write(self, batch: Any) -> None:
-        import pyarrow as pa  # type: ignore[import-untyped]
-        from pyarrow import csv, ipc, parquet
-
-        if isinstance(batch, np.ndarray):
-            if batch.ndim != 2:
-                raise ValueError(f"a table has rows and columns, the data {batch.ndim} axes; write it to a .npy file")
-            names = self.names or [str(i) for i in range(batch.shape[1])]
-            batch = pa.record_batch([np.ascontiguousarray(column) for column in batch.T], names=list(names))
-        for i, field in enumerate(batch.schema):        # each batch may have another dictionary
-            if pa.types.is_dictionary(field.type):
-                batch = batch.set_column(i, field.name, batch.column(i).dictionary_decode())
-        if self.writer is None:
-            make = {".csv": csv.CSVWriter, ".parquet": parquet.ParquetWriter, ".arrow": ipc.new_file}[self.suffix]
-            self.writer, self.schema = make(self.file, batch.schema), batch.schema
-        if not batch.schema.equals(self.schema):
-            batch = in_order(batch, self.schema)
-        self.batches.append(batch)
-        self.n_bytes += batch.nbytes
-        if self.n_bytes >= GROUP_BYTES or self.suffix != ".parquet":
-            self.flush()
-
-    def flush(self) -> None:
-        import pyarrow as pa
-
-        batches, self.batches, self.n_bytes = self.batches, [], 0
-        if batches:
-            self.writer.write_table(pa.Table.from_batches(batches))
-
-    def close(self) -> None:
-        self.flush()
-        self.writer.close()
-
-
-@contextmanager
-def writing(file: IO[bytes], suffix: str, names: Sequence[str] | None) -> Iterator[Writer]:
-    """A writer, which is closed."""
-    writer: Writer = NpyWriter(file, names) if suffix == ".npy" else TableWriter(file, suffix, names)
-    try:
-        yield writer
-    except BaseException:
-        with suppress(Exception):       # it would try later on, when the file is closed
-            writer.close()
-        raise
-    writer.close()
-
-
-def in_order(batch: Any, schema: Any) -> Any:
-    """A record batch with its columns in the order of a schema, which must be the same but for that."""
-    types, wanted = ({field.name: field.type for field in one} for one in (batch.schema, schema))
-    for name in sorted({*types, *wanted}):
-        if types.get(name) != wanted.get(name):
-            there, before = (one.get(name, "absent") for one in (types, wanted))
-            raise ValueError(f"column {name!r} is {there}, and in what came before {before}; all must have the same "
-                             "columns and types")
-    return batch.select(schema.names).cast(schema)
+from bnstream.streams.sources.errors import reading
+from bnstream.streams.sources.source import names_of
+from bnstream.streams.writers import writing
 
 
 def apply(
@@ -149,49 +35,50 @@ def apply(
     n_threads: int | None = None,
     progress: Callable[[Progress], object] | None = None,
 ) -> int:
-    """Normalize a source of any size by the statistics of its channels, to a file.
+    """Normalize a source of any size by the statistics of its channels, and write it to a file.
 
     Parameters
     ----------
     state : Moments, BatchNorm or path
-        Statistics, as from `fit`, or the file of them: mean and variance (``ddof=0``) of a `Moments`; of a layer its
-        running estimates, gamma and beta.
+        The statistics, or a state file: mean and variance (``ddof=0``) of a `Moments`; the running estimates, gamma and
+        beta of a layer.
     source
-        As for `fit`. Of a table the columns that `state` names are normalized, the others passed on as they are; from
-        CSV as text.
+        As for `fit`. The columns of a table that `state` names are normalized. The other columns are copied, those of
+        CSV files as text.
     out : path
-        A .npy file (the named columns alone), or a .parquet, .arrow or .csv file. It is there when it is whole: until
-        then a hidden file is beside it.
+        A .npy file, which holds the named columns only, or a .parquet, .arrow or .csv file. It appears when it is
+        complete; until then a hidden file is beside it.
     channel_axis : int, optional
-        Of arrays: where the channels are; by default where they were for `state`.
-    chunk_rows, n_threads, progress
-        As for `fit`.
+        The channel axis of arrays, by default that of the data that `state` was computed from.
     eps : float, optional
-        Added to the variance; by default 0, or the eps of a layer. Channels of variance 0 become 0, or beta.
+        Added to the variance, by default 0 or the eps of the layer. A channel of variance 0 (with eps 0) is centred and
+        not divided.
+    chunk_rows, n_threads, progress
+        As for `fit`. The threads load and normalize.
 
     Returns
     -------
     int
-        How many rows were written.
+        Number of rows written.
 
     Raises
     ------
     SourceError
-        As by `fit`; and if channels are lacking. `out` is then as it was.
+        As for `fit`, and if channels are missing. `out` is then as it was.
     ValueError
-        If `out` is of another kind, or `state` holds no statistics.
+        If `out` has an unsupported suffix, or `state` has channels without statistics.
     OSError
         If `out` cannot be written; it is then as it was.
 
     See Also
     --------
-    fit : the statistics of a source.
-    normalize : the same for an array.
+    fit : compute the statistics of a source.
+    normalize : do the same to an array.
 
     Notes
     -----
-    The results have the dtype of the data if that is floating; else those of arrays float32, of tables float64. Missing
-    values stay missing.
+    The result has the dtype of the data if that is floating. Otherwise it is float32 for arrays and float64 for tables.
+    Missing values stay missing.
 
     Examples
     --------
@@ -210,33 +97,33 @@ def apply(
     require_writable(out)
     known = state if isinstance(state, (Moments, BatchNorm)) else load(state)
     affine = Affine(known, eps)
-    axis = channel_axis_of(known) if channel_axis is None else channel_axis
+    axis = channel_axis_of(known) if channel_axis is None else as_integer("channel_axis", channel_axis)
     sources = open_sources(source, Wanted(affine.names, axis, whole_rows=True))
     require_no_source(out, sources)
-    place = Place(sources, {})
+    position = Position(sources, {})
 
-    def part(source: Source, piece: Piece) -> list[Any]:
+    def normalize_piece(source: Source, piece: Piece) -> list[Any]:
         with reading(f"{source.name}, {piece.place}"):
             return [normalized(values, source, affine) for values in piece.load()]
 
     with replacing(out) as file, writing(file, out.suffix, affine.names) as writer:
-        with closing(parts_of(sources, place, chunk_rows, n_threads, part)) as parts:
+        with closing(map_pieces(normalize_piece, sources, position, chunk_rows, n_threads)) as parts:
             for index, piece, batches in parts:
                 try:
                     for batch in batches:
                         writer.write(batch)
-                except (RuntimeError, TypeError, ValueError) as error:      # pyarrow's are all of these
+                except (RuntimeError, TypeError, ValueError) as error:      # all errors of pyarrow are among these
                     raise SourceError(f"{sources[index].name}, {piece.place}: {error}") from error
-                place.take(index, piece, sum(map(len, batches)))
+                position.advance(index, piece, sum(map(len, batches)))
                 if progress is not None:
-                    progress(place.progress())
-        if not place.n_rows:
+                    progress(position.progress())
+        if not position.n_rows:
             raise SourceError(f"{names_of(sources)}: no rows; there is nothing to normalize")
-    return place.n_rows
+    return position.n_rows
 
 
 def channel_axis_of(state: Moments | BatchNorm) -> int:
-    """Where the channels were; -1 if behind all that was reduced over."""
+    """The channel axis of the data of a state; -1 if it came after all batch axes."""
     if isinstance(state, BatchNorm):
         return state.channel_axis
     axes: Any = (state.axis,) if isinstance(state.axis, int) else state.axis or ()
@@ -245,29 +132,29 @@ def channel_axis_of(state: Moments | BatchNorm) -> int:
 
 
 def normalized(values: Any, source: Source, affine: Affine) -> Any:
-    """A batch with rows first, or a record batch."""
+    """Normalize an array, with rows first, or a record batch."""
     if not isinstance(values, np.ndarray):
         return normalized_columns(values, affine)
     axes = source.batch_axes or ()
     channel_axis = next(axis for axis in range(values.ndim) if axis not in axes)
     if channel_axis == 0:
-        raise ValueError("rows are written one after the other, and the first axis is that of the channels; normalize "
-                         "a memmap with bnstream.normalize")
+        raise ValueError("rows are written in order, so the channel axis cannot be the first; normalize a memmap with "
+                         "bnstream.normalize")
     y = affine.of_array(values, channel_axis)
     return y if source.rows_first else y[np.newaxis]
 
 
 def normalized_columns(batch: Any, affine: Affine) -> Any:
-    """A record batch with the named columns replaced; what is missing stays so."""
-    import pyarrow as pa
+    """Normalize the named columns of a record batch. Missing values stay missing."""
+    import pyarrow as pa  # type: ignore[import-untyped]
 
-    from bnstream.streams.sources.tables import of_numbers
+    from bnstream.streams.sources.columns import as_numeric
 
     if affine.names is None:
-        raise ValueError("the statistics have no names of columns; fit them from a table, or set names of the state")
+        raise ValueError("the statistics have no column names; fit them from a table, or set the names of the state")
     for name in affine.names:
         i = batch.schema.get_field_index(name)
-        column = of_numbers(batch.column(i), name)
+        column = as_numeric(batch.column(i), name)
         missing = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
         values = (column if missing is None else column.fill_null(0)).to_numpy()
         batch = batch.set_column(i, name, pa.array(affine.of_column(values, name), mask=missing))

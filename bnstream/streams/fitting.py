@@ -1,4 +1,4 @@
-"""fit: the moments of a source of any size, in one pass, which may stop at any moment and go on."""
+"""fit: the moments of a source of any size, in one pass that can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,12 @@ import numpy as np
 
 from bnstream.core.moments import Moments
 from bnstream.statefiles import save
-from bnstream.streams.accumulate import Accumulator, Policy
-from bnstream.streams.place import (
-    Place,
-    Progress,
-    names_of,
-    parts_of,
-    require_counts,
-    require_no_source,
-    require_writable,
-)
+from bnstream.streams.accumulator import Accumulator, Policy
+from bnstream.streams.checks import as_columns, as_integer, require_counts, require_no_source, require_writable
+from bnstream.streams.parallel import map_pieces
+from bnstream.streams.position import Position, Progress
 from bnstream.streams.sources import Source, SourceError, Wanted, open_sources
+from bnstream.streams.sources.source import names_of
 
 
 def fit(
@@ -31,7 +26,7 @@ def fit(
     out: str | os.PathLike[str] | None = None,
     *,
     columns: Sequence[Any] | None = None,
-    channel_axis: int = -1,
+    channel_axis: int | None = None,
     chunk_rows: int | None = None,
     n_threads: int | None = None,
     nan_policy: Policy = "raise",
@@ -43,45 +38,47 @@ def fit(
 
     Parameters
     ----------
-    source : path, list of paths, array, table or iterable of these
-        A file (.npy, .npz; .csv and .tsv, also .gz and .zip; .parquet; .arrow, .feather; images), a folder or a glob
-        of files of one kind; an array or a memmap; whatever has ``__arrow_c_stream__`` (frames of pandas and polars,
-        tables of pyarrow, relations of DuckDB); a pyarrow.dataset; an iterable of arrays or tables. It is never held as
-        a whole.
+    source : path, list of paths, array, table, or iterable of arrays or tables
+        Files (.npy, .npz; .csv and .tsv, also .gz and .zip; .parquet; .arrow, .feather; images), or a folder or glob of
+        files of one format; an array or a memmap; an object with ``__arrow_c_stream__`` (data frames of pandas and
+        polars, pyarrow tables, DuckDB relations); a pyarrow dataset; an iterable of arrays or tables. It is never held
+        in memory as a whole.
     out : path, optional
-        Where the state goes, as by `save`. While the pass lasts, a checkpoint beside it, ``out`` + ".checkpoint", has
-        what was read so far.
+        File to `save` the state to. During the pass a checkpoint of what was read so far is kept beside it, in ``out``
+        + ".checkpoint".
     columns : sequence of str or int, optional
-        The columns of a table, the arrays of a .npz file, the channels of images, by name; the channels of an array, by
-        index. All of them by default.
-    channel_axis : int, default -1
-        Of arrays: where the channels are. All other axes are reduced. An array of one axis is one channel.
+        The channels to use, by default all: names of table columns, of arrays in a .npz file, or of image channels;
+        indices of array channels.
+    channel_axis : int, optional
+        The channel axis of arrays, by default the last. All other axes are reduced. An array of one axis is one
+        channel.
     chunk_rows : int, optional
-        The most rows that are read at a time; by default some MiB of them.
+        Maximum number of rows to read at a time, by default some MiB of them.
     n_threads : int, optional
-        How many threads load and sum; no bit depends on it.
+        Number of threads that load and sum, by default `get_num_threads`. The bits of the result do not depend on it.
+        Iterables are read and summed by one thread, as they may reuse their buffers.
     nan_policy : {"raise", "omit", "propagate"}, default "raise"
-        What to do about missing values, NaN and inf: refuse the source; leave them out, and count the others of each
-        channel; or let them through.
+        How to handle missing values, NaN and inf: raise an error; omit them, and count the other values of each
+        channel; or propagate them to the result.
     checkpoint_every : float, default 60
-        Seconds from one checkpoint to the next.
+        Seconds between checkpoints.
     resume : bool, default False
-        Go on from the checkpoint, if there is one: with the same bits as a pass that was never interrupted.
+        Continue from the checkpoint, if there is one. The result has the same bits as that of an uninterrupted pass.
     progress : callable, optional
-        Called after each chunk with a `Progress`, of share, n_rows and source. What it raises ends the pass, which
-        leaves a checkpoint first.
+        Called after each chunk with a `Progress`, which has the fields share, n_rows and source. If it raises, the pass
+        writes a checkpoint and ends.
 
     Returns
     -------
     Moments
-        With the names of the channels, where they have names.
+        With the names of the channels, if they have names.
 
     Raises
     ------
     SourceError
-        A ValueError: nothing to read, a file that is damaged, that changes while it is read or has other columns than
-        the first, columns that are not of numbers, no rows, a channel of missing values alone, NaN under
-        ``nan_policy="raise"``. The message says where. The last checkpoint stays.
+        A ValueError: if there is nothing to read or there are no rows; if a file is damaged, changes while it is read,
+        or has other columns than the first; if a column is not numeric or has only missing values; if there is NaN or
+        inf under ``nan_policy="raise"``. The message says where. The last checkpoint is kept.
     OSError
         If `out` cannot be written.
 
@@ -91,8 +88,8 @@ def fit(
 
     Notes
     -----
-    The error bound of `Moments` holds for any `chunk_rows` and any order of files. A checkpoint goes with its sources,
-    their sizes and times, and the arguments; anything else is refused.
+    The error bound of `Moments` holds for any `chunk_rows` and any order of files. A checkpoint can be resumed only
+    with the same arguments and the same sources; files are compared by size and modification time.
 
     Examples
     --------
@@ -102,49 +99,44 @@ def fit(
     ([15, 15], [4.0, 5.0])
     """
     require_counts(chunk_rows, n_threads)
+    columns = as_columns(columns)
+    channel_axis = None if channel_axis is None else as_integer("channel_axis", channel_axis)
     if resume and out is None:
-        raise ValueError("resume=True goes on with the checkpoint beside out, and there is no out; give it")
+        raise ValueError("resume=True resumes from the checkpoint beside out, but out is missing; give it")
     if not checkpoint_every >= 0:
-        raise ValueError(f"checkpoint_every must be seconds, 0 or more, got {checkpoint_every}")
+        raise ValueError(f"checkpoint_every must be at least 0 seconds, got {checkpoint_every}")
     sources = open_sources(source, Wanted(columns, channel_axis))
     total = Accumulator(sources[0], nan_policy)
-    total.result()      # refuses a policy that there is none of before anything is read
-    place = Place(sources, {
+    total.result()      # refuses an unknown nan_policy before anything is read
+    position = Position(sources, {
         "columns": None if columns is None else [str(column) for column in columns], "channel_axis": channel_axis,
         "chunk_rows": chunk_rows, "nan_policy": nan_policy,
     })
-    checkpoint = None
-    if out is not None:
-        require_writable(Path(out))
-        require_no_source(Path(out), sources)
-        checkpoint = Path(f"{os.fspath(out)}.checkpoint")
-        if checkpoint.exists() and not resume:
-            raise SourceError(f"there is a checkpoint, {checkpoint}: go on with it with resume=True (--resume), or "
-                              "delete it")
-        if checkpoint.exists():
-            total.restore(place.resume(checkpoint))
+    checkpoint = None if out is None else checkpoint_of(Path(out), sources, resume)
+    if checkpoint is not None and checkpoint.exists():
+        total.restore(position.resume(checkpoint))
 
     def keep() -> None:
         if checkpoint is not None:
-            save(checkpoint, total.result(), progress=place.to_json())
+            save(checkpoint, total.result(), progress=position.to_json())
 
     saved = time.monotonic()
-    with closing(parts_of(sources, place, chunk_rows, n_threads, total.of_piece)) as parts:
+    with closing(map_pieces(total.of_piece, sources, position, chunk_rows, n_threads)) as parts:
         for index, piece, part in parts:
             total.merge(part)
-            if not place.take(index, piece, part.n_rows):
+            if not position.advance(index, piece, part.n_rows):
                 continue
             try:
                 if progress is not None:
-                    progress(place.progress())
+                    progress(position.progress())
             except BaseException:
                 keep()
                 raise
             if time.monotonic() - saved >= checkpoint_every:
                 keep()
                 saved = time.monotonic()
-    if place.n_rows == 0:
-        raise SourceError(f"{names_of(sources)}: no rows; there is nothing to take statistics of")
+    if position.n_rows == 0:
+        raise SourceError(f"{names_of(sources)}: no rows; there is nothing to compute statistics of")
     result = total.result()
     require_values(result, sources)
     if out is not None and checkpoint is not None:
@@ -153,10 +145,21 @@ def fit(
     return result
 
 
+def checkpoint_of(out: Path, sources: Sequence[Source], resume: bool) -> Path:
+    """The path of the checkpoint, once it is known that `out` can be written and that a pass may begin."""
+    require_writable(out)
+    require_no_source(out, sources)
+    checkpoint = Path(f"{out}.checkpoint")
+    if checkpoint.exists() and not resume:
+        raise SourceError(f"there is a checkpoint, {checkpoint}; resume from it with resume=True (--resume), or delete "
+                          "it")
+    return checkpoint
+
+
 def require_values(m: Moments, sources: Sequence[Source]) -> None:
-    """That each channel has a value: under `omit` all may have been missing."""
+    """Raise SourceError if all values of a channel were omitted."""
     empty = np.flatnonzero(m.n == 0)
     if empty.size:
         which = ", ".join(repr(m.names[i]) if m.names else str(i) for i in empty[:10])
-        raise SourceError(f"{names_of(sources)}: every value is missing in column {which}; choose others with columns= "
-                          "or --columns")
+        raise SourceError(f"{names_of(sources)}: every value is missing in column {which}; select other columns with "
+                          "columns= or --columns")

@@ -264,7 +264,7 @@ def test_plot_appears_when_whole(folder, monkeypatch):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (("fit", "nowhere.csv", "-o", "y.npz"), "there is no file nowhere.csv"),
-    (("fit", "t.parquet", "-o", "y.npz"), "'text' is of type string; choose columns of numbers"),
+    (("fit", "t.parquet", "-o", "y.npz"), "'text' is of type string; select numeric columns"),
     (("fit", "t.parquet", "-o", "y.npz", "--columns", "a,z"), "has no column 'z'; its columns are a, b, c, text"),
     (("fit", "t.parquet", "-o", "y.npz", "--columns", '"b, c"'), "column 'b, c' has 20 missing values"),
     (("fit", "x.npy", "-o", "nowhere/y.npz"), "there is no folder nowhere"),

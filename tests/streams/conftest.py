@@ -1,16 +1,16 @@
-"""A folder for the tests of streams."""
+"""The folder in which the tests of streams work."""
 
 import pytest
 
-from bnstream.streams.sources import arrays, tables
+from bnstream.streams.sources import arrays, csv, parquet
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working folder, and pieces so small that a short file has many."""
+    """An empty working folder. Pieces are so small that a short file has many."""
     monkeypatch.chdir(tmp_path)
-    for module, name in ((arrays, "PIECE_BYTES"), (arrays, "CHUNK_BYTES"), (tables, "SPAN_ROWS")):
+    for module, name in ((arrays, "PIECE_BYTES"), (arrays, "CHUNK_BYTES"), (parquet, "SPAN_ROWS")):
         monkeypatch.setattr(module, name, 1)
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 300)
-    monkeypatch.setattr(tables, "LOOK_BYTES", 300)
+    monkeypatch.setattr(csv, "CSV_BLOCK_BYTES", 300)
+    monkeypatch.setattr(csv, "LOOK_BYTES", 300)
     return tmp_path

@@ -1,4 +1,4 @@
-"""apply: the same values as normalize's, whatever the source and the file; and the file is whole or as it was."""
+"""apply gives the values of normalize for any source and any format, and leaves a complete file or the old one."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def test_every_source_to_every_file(suffix, out, chunk_rows, folder):
     assert seen[-1].n_rows == 200
     y = array_in(f"y{out}")
     assert out != ".csv" or y.dtype == np.float64
-    equal(y.astype(wanted.dtype), wanted)       # text of all digits
+    equal(y.astype(wanted.dtype), wanted)       # CSV keeps all digits
     if out != ".npy":
         names = NAMES if m.names else ("0", "1", "2")
         assert tuple(table_in(f"y{out}").column_names) == names
@@ -72,7 +72,7 @@ def test_dtypes(dtype, folder):
     if dtype not in (BFLOAT16, ">f8"):
         table = named(x)
         apply(m := fit(table), table, "y.parquet")
-        in_doubles = x if x.dtype.kind == "f" else x.astype("f8")       # files of a table may differ in their types
+        in_doubles = x if x.dtype.kind == "f" else x.astype("f8")       # the types of a column may differ between files
         equal(array_in("y.parquet"), normalize(in_doubles, m.mean, m.var()))
 
 
@@ -111,7 +111,7 @@ def test_constant_channels(folder):
 
 @pytest.mark.parametrize("out", [".parquet", ".arrow", ".csv"])
 @pytest.mark.parametrize("suffix", ["table", ".parquet", ".arrow", ".csv"])
-def test_other_columns_are_passed_on(suffix, out, folder):
+def test_other_columns_are_copied(suffix, out, folder):
     others = {"text": ["x,y", "", "\u00fc"] * 2, "i": [1, None, 3, 4, 5, 6]}
     source = pa.table({
         "text": others["text"], "b": [1.0, 3, None, 1, 3, None], "when": pa.array(range(6), pa.date32()),
@@ -154,17 +154,17 @@ def test_images(folder):
     m = fit("*.png")
     assert apply(m, "*.png", "y.npy") == 4
     equal(np.load("y.npy"), normalize(x, m.mean, m.var()))
-    with pytest.raises(SourceError, match=r"image 0\.png: a table has rows and columns, the data 4 axes"):
+    with pytest.raises(SourceError, match=r"image 0\.png: a table has two axes, but the data has 4"):
         apply(m, "*.png", "y.csv")
     image.fromarray(x[0, :2]).save("5.png")
-    with pytest.raises(SourceError, match=r"5\.png: rows of shape \(2, 6, 3\) after rows of \(5, 6, 3\); .* one size"):
+    with pytest.raises(SourceError, match=r"5\.png: rows of shape \(2, 6, 3\) follow .* \(5, 6, 3\); .* the same size"):
         apply(m, "*.png", "y.npy")
     equal(np.load("y.npy"), normalize(x, m.mean, m.var()))
 
 
 @pytest.mark.parametrize("out", KINDS)
 def test_many_pieces_are_one(out, tmp_path, monkeypatch):
-    """A million rows; in Parquet in row groups of a useful size."""
+    """A million rows, in Parquet in row groups of a useful size."""
     monkeypatch.chdir(tmp_path)
     x = of_dtype("f4", (1_000_000, 1)) if out != ".csv" else of_dtype("f8", (100_000, 1))
     m = fit(x)
@@ -188,9 +188,9 @@ def test_columns_in_another_order(folder):
 
 
 OTHERS = {
-    "dtype": ({"x": "f8"}, ".npy", "values of float64 after such of float32; make all files of one dtype"),
-    "type": ({"x": "f8"}, ".parquet", "column 'x' is double, and in what came before float; all must have the same"),
-    "more": ({"x": "f4", "y": "f4"}, ".arrow", "column 'y' is float, and in what came before absent"),
+    "dtype": ({"x": "f8"}, ".npy", "float64 values follow float32 values; give all files the same dtype"),
+    "type": ({"x": "f8"}, ".parquet", "column 'x' is double here and float before; all sources must have the same"),
+    "more": ({"x": "f4", "y": "f4"}, ".arrow", "column 'y' is float here and absent before"),
 }
 
 
@@ -215,18 +215,16 @@ FAILURES = {
     "channels": (lambda: (fit(X[:, :2]), X, "y"), {}, SourceError,
                  "expected 2 channels as in the statistics, got 3 along"),
     "no names": (lambda: (fit(X), named(), "y"), {}, SourceError,
-                 "the statistics have no names of columns; fit them from"),
+                 "the statistics have no column names; fit them from"),
     "column": (lambda: (fit(named()), named().drop(["b"]), "y"), {}, SourceError, "the Table has no column 'b'; its"),
     "text": (lambda: (fit(named()), pa.table({n: ["x"] for n in NAMES}), "y"), {}, SourceError,
              "'a' is of type string"),
     "channels first": (lambda: (fit(X, channel_axis=0), X, "y"), {"channel_axis": 0}, SourceError,
-                       "first axis is that of"),
+                       "the channel axis cannot be the first"),
     "no rows": (lambda: (fit(X), X[:0], "y"), {}, SourceError,
                 r"the array of shape \(0, 3\): no rows; there is nothing to"),
     "chunk_rows": (lambda: (fit(X), X, "y"), {"chunk_rows": 0}, ValueError, "chunk_rows must be at least 1, got 0"),
 }
-
-
 
 
 @pytest.mark.parametrize("out", KINDS)
@@ -245,7 +243,7 @@ def test_failures_leave_the_old_file(name, out, folder):
 
 @pytest.mark.parametrize("out", KINDS)
 @pytest.mark.parametrize("trouble", ["stopped", "cut", "changed"])
-def test_trouble_half_way(trouble, out, folder):
+def test_trouble_midway(trouble, out, folder):
     path = write(".npy", np.tile(X, (5, 1)))
     Path(f"y{out}").write_text("old")
     calls = []
@@ -268,7 +266,7 @@ def test_trouble_half_way(trouble, out, folder):
 def test_onto_itself(folder):
     path = write(".npy", X)
     m = fit(path)
-    with pytest.raises(ValueError, match="is one of the sources, and would be replaced"):
+    with pytest.raises(ValueError, match="is one of the sources and would be replaced"):
         apply(m, path, path, chunk_rows=7)
     equal(np.load(path), X)
 
@@ -300,7 +298,7 @@ MEMORY = PEAK + """
 import os
 import pyarrow.parquet as parquet, pyarrow as pa, pyarrow.csv
 os.chdir(FOLDER)
-with open("x.npy", "wb") as file:       # 1.6 GB of zeros, which take no place on the disk
+with open("x.npy", "wb") as file:       # 1.6 GB of zeros, a sparse file
     header = {"descr": "<f4", "fortran_order": False, "shape": (25_000_000, 16)}
     np.lib.format.write_array_header_1_0(file, header)
     file.truncate(file.tell() + 1_600_000_000)
@@ -330,7 +328,7 @@ print(peak() - before)
     ("bnstream.apply(m, 'x.parquet', 'y.parquet')", 120),
 ])
 def test_memory(work, most, tmp_path):
-    """Of a file of any size, some MiB."""
+    """A file of any size takes some MiB."""
     script = MEMORY.replace("FOLDER", repr(str(tmp_path))).replace("WORK", work)
     done = python("-c", script)
     assert int(done.stdout) < most << 20, f"{int(done.stdout) / 2**20:.0f} MiB more"

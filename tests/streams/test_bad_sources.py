@@ -1,4 +1,4 @@
-"""Bad input and trouble half-way: an error that says where it is, and what was there before is still there."""
+"""Bad input, and trouble midway: the error says where it is, and existing files are unchanged."""
 
 import os
 import shutil
@@ -17,7 +17,6 @@ from bnstream.statefiles import read
 
 pa = pytest.importorskip("pyarrow", minversion="17")
 parquet = pytest.importorskip("pyarrow.parquet")
-
 
 
 def truncated(path, share=0.5):
@@ -65,32 +64,33 @@ def cube(path):
 
 X3 = of_dtype("f8", (50, 3))
 BAD = {
-    "empty folder": (lambda: ".", r"the folder \. holds no file of a kind that is read"),
+    "empty folder": (lambda: ".", r"the folder \. holds no file with a supported suffix: \.npy"),
     "no match": (lambda: "*.npy", r"no file matches \*\.npy"),
     "no file": (lambda: "no.npy", r"there is no file no\.npy"),
     "no path": (lambda: "", "a path is empty"),
-    "unknown kind": (lambda: text("1", "x.txt"), r"x\.txt is of no kind that is read: \.npy"),
-    "mixed kinds": (lambda: [write(".npy", X3), write(".csv", X3)], r"more than one kind, as x\.\w+ and x\.\w+; take"),
+    "unknown format": (lambda: text("1", "x.txt"), r"x\.txt has no supported suffix; supported are \.npy"),
+    "mixed formats": (lambda: [write(".npy", X3), write(".csv", X3)],
+                      r"different formats, such as x\.\w+ and x\.\w+; process"),
     "lacks a column": (lambda: [write(".csv", X3, "1"), write(".csv", X3[:, :2], "2")],
                        r"2\.csv lacks 'c', unlike 1\.csv"),
     "another column": (lambda: [write(".csv", X3[:, :2], "1"), write(".csv", X3, "2")],
                        r"2\.csv has 'c', unlike 1\.csv"),
     "channels": (lambda: [write(".npy", X3, "1"), write(".npy", X3[:, :2], "2")],
-                 r"2\.npy has 2 channels, but 1\.npy 3"),
-    "axes": (lambda: [write(".npy", X3, "1"), cube("2.npy")], r"2\.npy is of arrays of 3 axes, but 1\.npy"),
+                 r"2\.npy has 2 channels, but 1\.npy has 3; select"),
+    "axes": (lambda: [write(".npy", X3, "1"), cube("2.npy")], r"2\.npy holds arrays with 3 axes, but 1\.npy"),
     "tables and arrays": (lambda: [pa.table({"a": [1.0]}), X3],
-                          "item 1 of the list is of arrays of 2 axes, but item 0"),
-    "text": (lambda: text("a,b\n1,x\n"), r"x\.csv: 'b' is of type string; choose columns of numbers .*: a"),
-    "only text": (lambda: text("a\nx\n"), r"x\.csv: 'a' is of type string; it has no others"),
+                          "item 1 of the list holds arrays with 2 axes, but item 0 of the list holds a table"),
+    "text": (lambda: text("a,b\n1,x\n"), r"x\.csv: 'b' is of type string; select numeric columns .*: a"),
+    "only text": (lambda: text("a\nx\n"), r"x\.csv: 'a' is of type string; there are no numeric columns"),
     "dates": (lambda: text("a\n2020-01-01\n"), r"x\.csv: 'a' is of type date32"),
     "text later": (lambda: text("a,b\n" + "1,2\n" * 200 + "3,x1\n"),
-                   r"x\.csv, bytes \d+ to \d+: column 'b' .*, as 'x1'"),
+                   r"x\.csv, bytes \d+ to \d+: column 'b' .*, such as 'x1'"),
     "short row": (lambda: text("a,b\n" + "1,2\n" * 200 + "3\n"),
                   r"x\.csv, bytes \d+ to .*Expected 2 columns, got 1: 3"),
-    "no names": (lambda: text("1,2\n3,4\n"), r"x\.csv begins with numbers, '1,2'; put a line with the names"),
-    "empty csv": (lambda: text("\n"), r"x\.csv is empty; a line of names was expected"),
+    "no names": (lambda: text("1,2\n3,4\n"), r"x\.csv begins with numbers, '1,2'; expected a header with the names"),
+    "empty csv": (lambda: text("\n"), r"x\.csv is empty; expected a header"),
     "names alone": (lambda: text("a,b\n"), r"x\.csv: no rows"),
-    "UTF-16": (utf16, r"x\.csv: the line of names is not UTF-8"),
+    "UTF-16": (utf16, r"x\.csv: the header is not UTF-8"),
     "twice the same name": (lambda: text("a,a\n1,2\n"), r"x\.csv has more than one column 'a'"),
     "no rows": (lambda: write(".npy", X3[:0]), r"x\.npy: no rows; there is nothing"),
     "no rows in many": (lambda: [write(".parquet", X3[:0], s) for s in "12"],
@@ -100,30 +100,28 @@ BAD = {
     "all NaN": (lambda: X3 * [1, np.nan, 1], r"every value is missing in column 1"),
     "number": (lambda: 3.0, "is a single number"),
     "None": (lambda: None, "expected a path, an array, a table or an iterable of these, got NoneType"),
-    "empty iterable": (lambda: iter([]), "the list_iterator is empty: no batch came of it"),
+    "empty iterable": (lambda: iter([]), "the list_iterator is empty: it yielded no batch"),
     "paths of a generator": (lambda: (Path(p) for p in "ab"), "item 0 of the generator is a path, 'a'; give a list"),
-    "series": (lambda: pa.chunked_array([[1.0]]), "the ChunkedArray is no table"),
+    "series": (lambda: pa.chunked_array([[1.0]]), "the ChunkedArray is not a table"),
     "cut .npy": (lambda: truncated(write(".npy", X3)),
-                 r"x\.npy has [\d,]+ bytes of data, but 1,200 by its shape .*: it is cut"),
-    "cut header": (lambda: truncated(write(".npy", X3), 0.01), r"x\.npy is no array of numbers .*, or is cut"),
-    "cut .npz": (lambda: truncated(write(".npz", X3)), r"x\.npz is no \.npz file, or is cut"),
+                 r"x\.npy has [\d,]+ bytes of data, but its shape .* needs 1,200: it is truncated"),
+    "cut header": (lambda: truncated(write(".npy", X3), 0.01), r"x\.npy is not an array of numbers .* truncated"),
+    "cut .npz": (lambda: truncated(write(".npz", X3)), r"x\.npz is not a \.npz file, or is truncated"),
     "cut .parquet": (lambda: truncated(write(".parquet", X3)), r"x\.parquet.*Parquet magic bytes"),
     "cut .arrow": (lambda: truncated(write(".arrow", X3)), r"x\.arrow"),
     "cut .csv.gz": (lambda: truncated(write(".csv.gz", X3)), r"x\.csv\.gz: Compressed file ended"),
     "no gzip": (lambda: text("a\n1\n", "x.csv.gz"), r"x\.csv\.gz: Not a gzipped file"),
-    "two in a zip": (lambda: zipped(), r"x\.csv\.zip holds 2 files; one was expected"),
-    "modes": (lambda: images("RGB", "L"), r"1\.png is of mode L, but 0\.png of RGB; convert it"),
-    "palette": (lambda: images("P"), r"0\.png is of mode P; convert it first"),
+    "two in a zip": (lambda: zipped(), r"x\.csv\.zip holds 2 files; expected one"),
+    "modes": (lambda: images("RGB", "L"), r"1\.png has mode L, but 0\.png has RGB; convert it"),
+    "palette": (lambda: images("P"), r"0\.png has mode P; convert it to"),
     "cut image": (cut_image, r"1\.png cannot be (decoded|read)"),
     "no image": (lambda: text("x", "0.png") and ".", r"0\.png cannot be read as an image"),
 }
 
 
-
-
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input(name, folder):
-    """It says which file, and which column; and no checkpoint is lost for it."""
+    """The message says which file and which column. No checkpoint is lost."""
     make, message = BAD[name]
     source = make()
     for out in (None, "out"):
@@ -136,8 +134,8 @@ def test_bad_input(name, folder):
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".parquet", ".arrow", ".csv", ".csv.gz", "images"])
 @pytest.mark.parametrize("change", ["vanishes", "is cut", "grows", "of another shape", "touched"])
-def test_a_file_that_changes_half_way(suffix, change, folder):
-    """Also after its last byte was read ahead."""
+def test_a_file_that_changes_midway(suffix, change, folder):
+    """The change is found even if the last byte was already read ahead."""
     if suffix == "images":
         image = pytest.importorskip("PIL.Image")
         for i in range(5):
@@ -177,21 +175,21 @@ def test_a_file_that_changes_half_way(suffix, change, folder):
             fit(source, "out", progress=progress, checkpoint_every=0)
         assert not Path("out").exists()
         assert read("out.checkpoint").metadata["progress"]["n_rows"] > 0
-        with pytest.raises(SourceError, match=rf"out\.checkpoint was made of|{path}|there is no file"):
+        with pytest.raises(SourceError, match=rf"out\.checkpoint was made from|{path}|there is no file"):
             fit(source, "out", resume=True)
         shutil.copytree("../kept", ".", dirs_exist_ok=True)
         Path("out.checkpoint").unlink()
 
 
 def test_pages_that_end_too_early(folder, monkeypatch):
-    """pyarrow may take the end of a file that is cut meanwhile for that of a column."""
+    """pyarrow may take the end of a file that is truncated meanwhile for the end of a column."""
     path = write(".parquet", X3)
     m = fit(path)
-    whole = parquet.ParquetFile.iter_batches
+    original = parquet.ParquetFile.iter_batches
     monkeypatch.setattr(parquet.ParquetFile, "iter_batches", lambda *args, **options: (
-        batch.slice(0, 9) for batch in whole(*args, **options)))
+        batch.slice(0, 9) for batch in original(*args, **options)))
     for call in (lambda: fit(path), lambda: bnstream.apply(m, path, "y.npy")):
-        with pytest.raises(SourceError, match=r"x\.parquet has \d+ rows where \d+ should be: it is cut"):
+        with pytest.raises(SourceError, match=r"x\.parquet has \d+ rows, expected \d+: it is truncated"):
             call()
 
 
@@ -199,7 +197,7 @@ def test_checkpoint_stays_when_a_later_file_is_bad(folder):
     files = [write(".csv", X3, stem) for stem in "12"]
     with Path("2.csv").open("a") as file:
         file.write("1,2,x\n")
-    with pytest.raises(SourceError, match=r"2\.csv, bytes .* column 'c' is of type string, not of numbers, as 'x'"):
+    with pytest.raises(SourceError, match=r"2\.csv, bytes .* column 'c' is of type string, not numeric, such as 'x'"):
         fit(files, "out", checkpoint_every=0)
     kept = read("out.checkpoint")
     assert kept.metadata["progress"]["at"][0] == 1
@@ -213,7 +211,7 @@ def test_no_place_for_the_result(folder, monkeypatch):
         fit(path, "no/out")
     with pytest.raises(IsADirectoryError, match="cannot write there: it is a folder"):
         fit(path, "there")
-    monkeypatch.setattr(os, "access", lambda path, mode: False)     # as root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: False)     # root may write everywhere
     for call in (lambda: fit(path, "there/out"), lambda: bnstream.apply(fit(path), path, "there/out.npy")):
         with pytest.raises(PermissionError, match=r"cannot write there/out.*: the folder there is read-only"):
             call()

@@ -1,4 +1,4 @@
-"""A pass that is killed at any moment and resumed gives the bytes of one that is not; an output is whole or absent."""
+"""A pass that is killed at any moment and resumed gives the bytes of an uninterrupted one; no output is partial."""
 
 import os
 import signal
@@ -18,19 +18,19 @@ if os.name == "nt":
     pytest.skip("there is no SIGKILL", allow_module_level=True)
 
 KILLS = 20
-# The command as it is, but for a line after each piece, by which a test knows how far it is.
+# The command, with a dot printed after each piece, so that a test knows how far it is.
 COMMAND = """
 from bnstream import cli
 from bnstream.streams import applying
 from bnstream.streams import fitting
 from bnstream.streams.sources import arrays
 arrays.CHUNK_BYTES = arrays.PIECE_BYTES = 1 << 12
-parts_of = fitting.parts_of
-def told(*arguments):
-    for part in parts_of(*arguments):
+map_pieces = fitting.map_pieces
+def dotted(*arguments):
+    for part in map_pieces(*arguments):
         print(end=".", flush=True)
         yield part
-fitting.parts_of = applying.parts_of = told
+fitting.map_pieces = applying.map_pieces = dotted
 cli.main()
 """
 N_PIECES = 200
@@ -38,7 +38,7 @@ N_PIECES = 200
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    """As many pieces as there are dots at the end."""
+    """A file of `N_PIECES` pieces."""
     monkeypatch.setattr(arrays, "CHUNK_BYTES", 1 << 12)
     monkeypatch.setattr(arrays, "PIECE_BYTES", 1 << 12)
     path = tmp_path / "data.npy"
@@ -52,10 +52,10 @@ def start(*arguments):
 
 
 def kill_after(process, n_dots, delay):
-    """Whether it was killed before its end, after so many pieces and a moment more."""
+    """Kill a process after a number of dots and a delay; return whether it was still running."""
     while n_dots and process.stdout.read(1):
         n_dots -= 1
-    time.sleep(delay)       # not for anything to happen: the moment of the kill is to be any
+    time.sleep(delay)       # waits for nothing: it varies the moment of the kill
     process.send_signal(signal.SIGKILL)
     process.communicate()
     return process.returncode == -signal.SIGKILL
@@ -71,7 +71,7 @@ def test_fit_is_killed_and_resumed(data, tmp_path):
         killed = kill_after(process, int(rng.integers(0, N_PIECES // 8)), rng.exponential(0.002))
         n_killed += killed
         assert not killed or not out.exists()
-        if not killed:      # done before the kill: from the beginning again
+        if not killed:      # it ended before the kill, so the next one starts again
             out.unlink()
     checkpoint = tmp_path / "out.npz.checkpoint"
     assert n_killed >= KILLS // 2
@@ -85,7 +85,7 @@ def test_fit_is_killed_and_resumed(data, tmp_path):
 
 
 def test_apply_is_killed(data, tmp_path):
-    """No output, or the whole of it; what is left of the others is hidden and named part."""
+    """The output is absent or complete. What a killed process leaves is hidden and named .part."""
     stats, out = tmp_path / "stats.npz", tmp_path / "y.npy"
     bnstream.fit(data, stats)
     bnstream.apply(stats, data, tmp_path / "whole.npy")
@@ -104,7 +104,7 @@ def test_apply_is_killed(data, tmp_path):
     {"at": [1, 0], "n_rows": 128}, {"at": [-1, 0], "n_rows": 128}, {"at": [0, -1], "n_rows": 128},
     {"at": [0, 128], "n_rows": -1}, {"at": [0, 0.5], "n_rows": 128}, {"at": [0, 128], "n_rows": "many"},
 ], ids=str)
-def test_checkpoint_without_a_place_is_refused(data, tmp_path, progress):
+def test_checkpoint_without_a_position_is_refused(data, tmp_path, progress):
     checkpoint = tmp_path / "out.npz.checkpoint"
 
     def stop(now):
@@ -116,15 +116,15 @@ def test_checkpoint_without_a_place_is_refused(data, tmp_path, progress):
     plan = {key: value for key, value in file.metadata["progress"].items() if key not in ("at", "n_rows")}
     bnstream.save(checkpoint, file.state, progress={**plan, **progress})
     before = checkpoint.read_bytes()
-    with pytest.raises(bnstream.SourceError, match=r"checkpoint does not say where the pass was, but at=.*, n_rows=.*; "
-                                                   "delete it to begin anew"):
+    with pytest.raises(bnstream.SourceError, match=r"checkpoint does not record a valid position, got at=.*, "
+                                                   "n_rows=.*; delete it to start again"):
         bnstream.fit(data, tmp_path / "out.npz", resume=True)
     assert checkpoint.read_bytes() == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_interrupt(data, tmp_path, number):
-    """Ctrl-C leaves a checkpoint, and says how to go on."""
+    """Ctrl-C leaves a checkpoint, and the message says how to resume."""
     out = tmp_path / "out.npz"
     process = start("fit", data, "-o", out)
     process.stdout.read(10)

@@ -1,11 +1,11 @@
-"""fit: exact however the source is cut, the same bits however it is interrupted, and errors that say where."""
+"""fit is exact for any chunks, and gives the same bits after any interruption; errors say where they are."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.arrays import HARD, of_dtype, random_cuts, rng
+from support.arrays import HARD, normal, of_dtype, random_cuts, rng
 from support.oracle import assert_within, exact_states
 from support.passes import NAMES, N, Stop, stop_after, write
 
@@ -42,7 +42,7 @@ def test_any_chunks_and_any_order_of_files(name, folder):
 @pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "u2", "i4", "i8", "?"])
 def test_integers_agree_in_every_bit(dtype, folder):
     x = of_dtype(dtype, (1000, 3), 5)
-    if x.dtype.itemsize > 2:        # in double, which has to hold the sums
+    if x.dtype.itemsize > 2:        # the sums must be exact in double
         x = x % 1000
     wanted = bits(Moments().update(x))
     cuts = random_cuts(len(x), rng(2))
@@ -53,7 +53,7 @@ def test_integers_agree_in_every_bit(dtype, folder):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_the_same_bits_on_any_number_of_threads(suffix, folder):
+def test_n_threads_agnosticism(suffix, folder):
     path = write(suffix, HARD["steps"][900:1900])
     found = set()
     for n_threads in (1, 2, 5):
@@ -63,7 +63,7 @@ def test_the_same_bits_on_any_number_of_threads(suffix, folder):
 
 
 def with_holes(suffix):
-    """n and mean of the columns where the holes are left out, and how the file tells of them."""
+    """A file with missing values: NaN in arrays, null in tables."""
     x = np.arange(60.0).reshape(20, 3)
     x[3, 0] = x[7, 1] = x[8, 1] = np.nan
     if suffix in (".npy", ".npz"):
@@ -104,7 +104,7 @@ def test_nan_that_is_not_null(folder):
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, "images", "iterable", "stream"])
 def test_resume_gives_the_same_bytes(suffix, folder):
-    """Wherever the pass was stopped; a second time, too."""
+    """The pass is stopped after each piece, and once more after it was resumed."""
     x = of_dtype("f4", (N, 3)) * np.array([1e6, 1, 1], "f4")
     if suffix == "images":
         image = pytest.importorskip("PIL.Image")
@@ -126,7 +126,7 @@ def test_resume_gives_the_same_bytes(suffix, folder):
     assert seen[-1].n_rows == (7 if suffix == "images" else N)
     shares = [now.share for now in seen]
     assert shares == sorted(shares) if suffix not in ("iterable", "stream") else set(shares) == {None}
-    assert suffix in ("iterable", "stream", ".csv.gz", ".arrow") or shares[-1] == 1     # these do not know their rows
+    assert suffix in ("iterable", "stream", ".csv.gz", ".arrow") or shares[-1] == 1     # these do not know their size
     for k in range(1, len(seen)):
         with pytest.raises(Stop):
             fit(source(), "out", progress=stop_after(k), chunk_rows=7)
@@ -156,7 +156,7 @@ def test_checkpoints_while_it_lasts(folder):
     assert len(rows) == 13
     assert all(done - kept == 16 for done, kept in rows[1:-1])
     assert np.all(load("out").n == N)
-    assert set(fit(path, "out", resume=True).n.tolist()) == {N}      # without a checkpoint it begins anew
+    assert set(fit(path, "out", resume=True).n.tolist()) == {N}      # without a checkpoint it starts from the beginning
     there = []
     fit(path, "out", checkpoint_every=1e9, progress=lambda now: there.append(Path("out.checkpoint").exists()))
     assert not any(there)
@@ -164,7 +164,7 @@ def test_checkpoints_while_it_lasts(folder):
 
 @pytest.fixture
 def stopped(folder):
-    """The arguments of a pass that left a checkpoint."""
+    """The files of a pass that left a checkpoint."""
     files = [write(".parquet", of_dtype("f8", (60, 3)), stem) for stem in ("1", "2")]
     with pytest.raises(Stop):
         fit(files, "out", progress=stop_after(2))
@@ -175,8 +175,8 @@ REFUSED = {
     "columns": ({"columns": ["a"]}, r"was made with columns=None, now \['a'\]"),
     "chunk_rows": ({"chunk_rows": 9}, "was made with chunk_rows=None, now 9"),
     "nan_policy": ({"nan_policy": "omit"}, "was made with nan_policy='raise', now 'omit'"),
-    "channel_axis": ({"channel_axis": 0}, "was made with channel_axis=-1, now 0"),
-    "no resume": ({"resume": False}, r"there is a checkpoint, out\.checkpoint: go on with it with resume=True"),
+    "channel_axis": ({"channel_axis": 0}, "was made with channel_axis=None, now 0"),
+    "no resume": ({"resume": False}, r"there is a checkpoint, out\.checkpoint; resume from it with resume=True"),
 }
 
 
@@ -190,6 +190,20 @@ def test_other_arguments_than_the_checkpoint(name, stopped):
     assert set(fit(stopped, "out", resume=True).n.tolist()) == {120}
 
 
+def test_the_default_channel_axis_is_the_last(folder):
+    """A checkpoint of a pass with the default resumes with the default."""
+    x = normal((20, 3, 4))
+    files = ["1.npy", "2.npy"]
+    for path, part in zip(files, np.split(x, 2), strict=True):
+        np.save(path, part)
+    with pytest.raises(Stop):
+        fit(files, "out", progress=stop_after(2))
+    assert read("out.checkpoint").metadata["progress"]["arguments"]["channel_axis"] is None
+    m = fit(files, "out", resume=True)
+    assert m.shape == (4,)
+    assert m == fit(files, channel_axis=-1) == fit(files, channel_axis=2)
+
+
 @pytest.mark.parametrize("change", ["order", "fewer", "touched", "rewritten"])
 def test_other_files_than_the_checkpoint(change, stopped):
     before = Path("out.checkpoint").read_bytes()
@@ -199,17 +213,17 @@ def test_other_files_than_the_checkpoint(change, stopped):
     elif change == "rewritten":
         write(".parquet", of_dtype("f8", (61, 3)), "2")
     difference = "2 sources, now 1" if change == "fewer" else r"\['[12]\.parquet', .* \(path, size, time\), now \["
-    with pytest.raises(SourceError, match=rf"out\.checkpoint was made of {difference}"):
+    with pytest.raises(SourceError, match=rf"out\.checkpoint was made from {difference}"):
         fit(files, "out", resume=True)
     assert Path("out.checkpoint").read_bytes() == before
 
 
-def test_no_checkpoint_at_all(stopped):
+def test_what_is_not_a_checkpoint(stopped):
     bnstream.save("out.checkpoint", Moments().update(np.ones((3, 3))))
-    with pytest.raises(SourceError, match=r"out\.checkpoint is no checkpoint of an unfinished fit; delete it"):
+    with pytest.raises(SourceError, match=r"out\.checkpoint is not a checkpoint of an unfinished fit; delete it"):
         fit(stopped, "out", resume=True)
     Path("out.checkpoint").write_bytes(b"PK")
     with pytest.raises(bnstream.StateError, match=r"out\.checkpoint is damaged or cut"):
         fit(stopped, "out", resume=True)
-    with pytest.raises(ValueError, match="there is no out; give it"):
+    with pytest.raises(ValueError, match="out is missing; give it"):
         fit(stopped, resume=True)

@@ -1,4 +1,4 @@
-"""Folders of images: every mode, any sizes, nothing lost."""
+"""Folders of images: every mode and size, without loss."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ MODES = {"L": ((), "u1", ("L",)), "LA": ((2,), "u1", ("L", "A")), "RGB": ((3,), 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_images(mode, tmp_path, monkeypatch):
-    """Of different sizes, without loss."""
+    """The images of a folder may differ in size."""
     monkeypatch.chdir(tmp_path)
     shape, dtype, names = MODES[mode]
     pixels = []
@@ -31,7 +31,7 @@ def test_images(mode, tmp_path, monkeypatch):
 
 
 def raw_png(mode, depth, pixels):
-    """A PNG that Pillow does not write."""
+    """A PNG file of a kind that Pillow cannot write."""
     import struct
     import zlib
 
@@ -45,10 +45,10 @@ def raw_png(mode, depth, pixels):
 
 @pytest.mark.parametrize(("mode", "n_channels"), [(2, 3), (4, 2), (6, 4)], ids=["RGB", "LA", "RGBA"])
 def test_channels_of_16_bits(tmp_path, mode, n_channels):
-    """Pillow would cut them to 8 without a word."""
+    """Pillow would silently reduce them to 8 bits."""
     pixels = np.arange(4 * 5 * n_channels, dtype=">u2").reshape(4, 5, n_channels) * 256
     (tmp_path / "x.png").write_bytes(raw_png(mode, 16, pixels))
-    with pytest.raises(SourceError, match=r"x\.png has several channels of 16 bits, of which Pillow reads 8"):
+    with pytest.raises(SourceError, match=r"x\.png has several channels of 16 bits, of which Pillow reads only 8"):
         fit(tmp_path)
 
 
@@ -56,5 +56,5 @@ def test_channels_of_16_bits(tmp_path, mode, n_channels):
 def test_frames(tmp_path, suffix):
     first, *others = (image.new("RGB", (8, 10), (level, 0, 0)) for level in (0, 100, 200))
     first.save(tmp_path / f"x.{suffix}", save_all=True, append_images=others)
-    with pytest.raises(SourceError, match=r"x\.\w+ holds 3 frames; save each in a file of its own"):
+    with pytest.raises(SourceError, match=r"x\.\w+ has 3 frames; save each in its own file"):
         fit(tmp_path)

@@ -1,4 +1,4 @@
-"""Sources: every kind, however it lies and is cut, gives the same statistics under the same names."""
+"""Sources: every kind, in any layout and chunks, gives the same statistics and names."""
 
 import gzip
 import io
@@ -16,7 +16,8 @@ from support.oracle import assert_within, exact_states
 
 import bnstream
 from bnstream import SourceError, fit
-from bnstream.streams.sources import Wanted, arrays, open_sources, tables
+from bnstream.streams.sources import Wanted, open_sources
+from bnstream.streams.sources.csv import native
 
 pa = pytest.importorskip("pyarrow", minversion="17")
 dataset = pytest.importorskip("pyarrow.dataset")
@@ -43,7 +44,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def written(suffix, table=TABLE, stem="t"):
-    """A file of a table in the working folder."""
+    """Write a table to a file in the working folder; return its path."""
     path = f"{stem}{suffix}"
     csv.write_csv(table, text := io.BytesIO())
     if suffix in (".parquet", ".pq"):
@@ -80,7 +81,7 @@ def test_npy(ndim, channel_axis, order, largest, folder, monkeypatch):
     np.savez_compressed(npz := "x.npz", x=x)
     axis = tuple(i for i in range(ndim) if i != channel_axis % ndim) if ndim > 1 else 0
     wanted = x if ndim > 1 else x[:, None]
-    monkeypatch.setattr(arrays, "LARGEST_ROW", largest)
+    monkeypatch.setattr("bnstream.streams.sources.slicing.LARGEST_ROW", largest)
     for source, chunk_rows in itertools.product(["x.npy", npz, x, x[::-1][::-1]], [1, 7, None]):
         m = fit(source, channel_axis=channel_axis, chunk_rows=chunk_rows)
         check(m, wanted, axis, ("x",) if ndim == 1 and source is npz else None)
@@ -90,7 +91,7 @@ def test_npy(ndim, channel_axis, order, largest, folder, monkeypatch):
 def test_dtypes(dtype, folder):
     x = of_dtype(np.dtype(dtype).newbyteorder("="), (80, 3)).astype(dtype)
     check(fit(x, chunk_rows=9), x)
-    if dtype != BFLOAT16:       # .npy has no such type
+    if dtype != BFLOAT16:       # .npy does not have this dtype
         np.save("x.npy", x)
         check(fit("x.npy", chunk_rows=9), x)
         check(fit(np.load("x.npy", mmap_mode="r"), chunk_rows=9), x)
@@ -99,10 +100,10 @@ def test_dtypes(dtype, folder):
 @pytest.mark.parametrize("dtype", ["c16", "g", "M8[s]", "U3", "O", [("a", "f8")]])
 def test_no_real_numbers(dtype, folder):
     x = np.zeros((3, 2), dtype)
-    with pytest.raises(SourceError, match=r"the array of shape \(3, 2\) has dtype .*; arrays of real numbers"):
+    with pytest.raises(SourceError, match=r"the array of shape \(3, 2\) has dtype .*; expected real numbers"):
         fit(x)
     np.save("x.npy", x)
-    with pytest.raises(SourceError, match=r"x\.npy has dtype .*; arrays of real numbers"):
+    with pytest.raises(SourceError, match=r"x\.npy has dtype .*; expected real numbers of at most 64 bits"):
         fit("x.npy")
 
 
@@ -124,7 +125,7 @@ def test_lists_of_numbers():
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_npz_of_channels(save, folder):
-    """More of it than pieces fit in memory of one thread's: none may be written over by the next one."""
+    """A pass over many pieces: none may overwrite the memory of another."""
     x = of_dtype("i4", (300_000, 3))
     save("x.npz", a=x[:, 0], b=x[:, 1].astype("f8"), c=x[:, 2])
     m = bnstream.Moments(names=NAMES).update(x)
@@ -150,7 +151,7 @@ def test_tables(suffix, chunk_rows, folder):
     check(fit(path, columns=["b"]), X[:, 1:2], 0, ("b",))
 
 
-# name: text, of which the columns "a" and "b b" have the values 1, 2.5, -3 and 4, 5, 6
+# Texts whose columns "a" and "b b" have the values 1, 2.5, -3 and 4, 5, 6.
 TEXTS = {
     "plain": b"a,b b\n1,4\n2.5,5\n-3,6\n",
     "no newline at the end": b"a,b b\n1,4\n2.5,5\n-3,6",
@@ -171,8 +172,8 @@ TEXTS = {
 @pytest.mark.parametrize("block", [1, 9, 1 << 20])
 @pytest.mark.parametrize("name", TEXTS)
 def test_texts(name, block, folder, monkeypatch):
-    monkeypatch.setattr(tables, "BLOCK_BYTES", block)
-    monkeypatch.setattr(tables, "LOOK_BYTES", block)
+    monkeypatch.setattr("bnstream.streams.sources.csv.CSV_BLOCK_BYTES", block)
+    monkeypatch.setattr("bnstream.streams.sources.csv.LOOK_BYTES", block)
     Path("t.csv").write_bytes(TEXTS[name])
     columns = ["a", "b b"] if name == "other columns" else None
     check(fit("t.csv", columns=columns), np.array([[1, 4], [2.5, 5], [-3, 6]]), 0, ("a", "b b"))
@@ -181,8 +182,8 @@ def test_texts(name, block, folder, monkeypatch):
 @pytest.mark.parametrize("missing", ["", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null", "-nan", "1.#QNAN"])
 @pytest.mark.parametrize("block", [1, 1 << 20])
 def test_missing_in_text(missing, block, folder, monkeypatch):
-    monkeypatch.setattr(tables, "BLOCK_BYTES", block)
-    monkeypatch.setattr(tables, "LOOK_BYTES", block)
+    monkeypatch.setattr("bnstream.streams.sources.csv.CSV_BLOCK_BYTES", block)
+    monkeypatch.setattr("bnstream.streams.sources.csv.LOOK_BYTES", block)
     Path("t.csv").write_text(f"a,b\n1,2\n{missing},3\n2,{missing}\n{missing},5\n")
     m = fit("t.csv", nan_policy="omit")
     assert (m.n.tolist(), m.mean.tolist()) == ([2, 3], [1.5, 10 / 3])
@@ -197,8 +198,8 @@ def test_quoted_names(folder):
 
 
 def test_types_differ_from_block_to_block(folder, monkeypatch):
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 1)
-    monkeypatch.setattr(tables, "LOOK_BYTES", 1)
+    monkeypatch.setattr("bnstream.streams.sources.csv.CSV_BLOCK_BYTES", 1)
+    monkeypatch.setattr("bnstream.streams.sources.csv.LOOK_BYTES", 1)
     Path("t.csv").write_text("a,b\n1,\n2.5,7\n9007199254740993,8\n,9\n99999999999999999999,1e3\n")
     x = np.array([1, 2.5, 2.0**53 + 1, 1e20])
     m = fit("t.csv", nan_policy="omit")
@@ -228,7 +229,7 @@ def test_types(name, where, folder):
     kind, values = TYPES[name]
     table = pa.table({"x": pa.array(values, kind), "y": pa.array(range(len(values)), pa.int8())})
     source = table
-    if where == "sliced":       # the validity bitmap begins within a byte
+    if where == "sliced":       # the validity bitmap starts within a byte
         source = pa.concat_tables([table.slice(len(values) - 1), table]).combine_chunks().slice(1)
     elif where == "dataset":
         source = dataset.dataset(table)
@@ -248,14 +249,14 @@ def test_types(name, where, folder):
 @pytest.mark.parametrize("span", [1, 100, 1 << 20])
 @pytest.mark.parametrize("rows", [1, 64, 1000])
 def test_row_groups(rows, span, folder, monkeypatch):
-    monkeypatch.setattr(tables, "SPAN_ROWS", span)
+    monkeypatch.setattr("bnstream.streams.sources.parquet.SPAN_ROWS", span)
     parquet.write_table(TABLE.slice(0, 130), "t.parquet", row_group_size=rows)
     check(fit("t.parquet"), X[:130], 0, NAMES)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
 def test_other_columns_are_not_read(suffix, folder):
-    """Their bytes are destroyed."""
+    """The bytes of the other column are overwritten."""
     if suffix == ".parquet":
         parquet.write_table(TABLE, "t.parquet")
     else:
@@ -317,7 +318,7 @@ def test_streams(name, chunk_rows):
     check(fit(STREAMS[name](), columns=["b", "a"], chunk_rows=chunk_rows), X[:, [1, 0]], 0, ("b", "a"))
 
 
-def test_the_index_of_pandas_is_no_column(folder):
+def test_the_index_of_pandas_is_not_a_column(folder):
     pandas = pytest.importorskip("pandas")
     whole = pandas.DataFrame(X, columns=NAMES)
     some = X[:, 1] > 0
@@ -328,7 +329,7 @@ def test_the_index_of_pandas_is_no_column(folder):
 
 
 def test_a_column_named_scanner():
-    """By which datasets are known."""
+    """Datasets are recognized by their attribute `scanner`."""
     check(fit(pytest.importorskip("pandas", "2.2").DataFrame({"scanner": X[:, 0]})), X[:, :1], 0, ("scanner",))
 
 
@@ -344,10 +345,10 @@ def test_iterables_may_reuse_their_buffer(chunk_rows):
     check(fit(([batch] for batch in batches(np.empty((50, 3)))), chunk_rows=chunk_rows), X)
 
 
-def test_text_for_the_csv_reader_is_no_object_of_python_s():
-    """A thread of the reader that let go of one while Python ended has aborted 11 of 150 processes."""
+def test_text_for_the_csv_reader_is_not_a_python_object():
+    """A thread of the reader that released one during shutdown aborted 11 of 150 processes."""
     text = b"a\n1\n" * 100
     before = sys.getrefcount(text)
-    reader = tables.native(text)
+    reader = native(text)
     assert sys.getrefcount(text) == before
     assert reader.read() == text

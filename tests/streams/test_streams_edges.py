@@ -1,4 +1,4 @@
-"""What is easily mixed up in streams: orders, places, quotes, axes, types; each once gave a wrong answer in silence."""
+"""Regressions: orders, positions, quotes, axes and types that once gave a wrong result silently."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ import pytest
 import bnstream
 from bnstream import BatchNorm, Moments, SourceError, apply, fit
 from bnstream.core.moments import rows_of
-from bnstream.streams.sources import tables
 
 pa = pytest.importorskip("pyarrow", minversion="17")
 dataset = pytest.importorskip("pyarrow.dataset")
@@ -53,7 +52,7 @@ def test_resume_of_a_table_in_other_batches(n_rows):
 def test_resume_of_another_table():
     interrupted(pa.Table.from_batches(pa.table({"a": [1.0] * 60, "b": [2.0] * 60}).to_batches(10)))
     for other in ({"b": [1.0] * 60, "c": [2.0] * 60}, {"a": [1] * 60, "b": [2.0] * 60}):
-        with pytest.raises(SourceError, match=r"out.npz.checkpoint was made of .*Table"):
+        with pytest.raises(SourceError, match=r"out.npz.checkpoint was made from .*Table"):
             fit(pa.table(other), "out.npz", resume=True)
 
 
@@ -61,14 +60,14 @@ def test_resume_of_a_dataset_whose_file_changed():
     parquet.write_table(pa.table({"a": np.arange(60.0)}), "a.parquet")
     interrupted(dataset.dataset("a.parquet"), chunk_rows=10)
     parquet.write_table(pa.table({"a": np.arange(61.0)}), "a.parquet")
-    with pytest.raises(SourceError, match=r"out\.npz\.checkpoint was made of"):
+    with pytest.raises(SourceError, match=r"out\.npz\.checkpoint was made from"):
         fit(dataset.dataset("a.parquet"), "out.npz", chunk_rows=10, resume=True)
 
 
 @pytest.mark.parametrize("n_bytes", [50, 100, 1000, 10**6])
 def test_line_breaks_in_quotes(monkeypatch, n_bytes, folder):
-    monkeypatch.setattr(tables, "BLOCK_BYTES", n_bytes)
-    monkeypatch.setattr(tables, "LOOK_BYTES", n_bytes)
+    monkeypatch.setattr("bnstream.streams.sources.csv.CSV_BLOCK_BYTES", n_bytes)
+    monkeypatch.setattr("bnstream.streams.sources.csv.LOOK_BYTES", n_bytes)
     rows = "".join(f'{i},"{i},6\n{i},""7""\n{i}"\n' for i in range(100))
     (folder / "x.csv").write_text(f"a,text\n{rows}")
     m = fit("x.csv", columns=["a"])
@@ -76,13 +75,13 @@ def test_line_breaks_in_quotes(monkeypatch, n_bytes, folder):
 
 
 def test_a_quote_that_is_not_closed(monkeypatch, folder):
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 100)
+    monkeypatch.setattr("bnstream.streams.sources.csv.CSV_BLOCK_BYTES", 100)
     (folder / "x.csv").write_text("a,text\n" + '1,5"\n' + "1,2\n" * 1000)
-    with pytest.raises(SourceError, match=r"x.csv: there is a quote after byte 7 that is not closed"):
+    with pytest.raises(SourceError, match=r"x.csv: a quote after byte 7 is never closed"):
         fit("x.csv", columns=["a"])
 
 
-def test_tabs_of_a_tsv(folder):
+def test_a_tsv_is_separated_by_tabs(folder):
     (folder / "x.tsv").write_text("x, m\ty, m\n1\t2\n")
     assert fit("x.tsv").names == ("x, m", "y, m")
 
@@ -109,7 +108,7 @@ def test_npz_in_fortran_order(save, monkeypatch):
     save("x.npz", np.asfortranarray(x))
     assert set(fit("x.npz", chunk_rows=10).n.tolist()) == {500}
     monkeypatch.setattr("bnstream.streams.sources.arrays.MOST_SCATTERED", 1000)
-    with pytest.raises(SourceError, match=r"save it in C order, rows first, or as a \.npy file"):
+    with pytest.raises(SourceError, match=r"save it in C order with rows first, or as a \.npy file"):
         fit("x.npz")
 
 
@@ -148,7 +147,7 @@ def test_out_is_a_source():
     np.save("x.npy", np.ones((3, 2)))
     m = fit("x.npy")
     for call in (lambda: fit("x.npy", "./x.npy"), lambda: apply(m, "x.npy", "x.npy")):
-        with pytest.raises(ValueError, match=r"x\.npy is one of the sources, and would be replaced"):
+        with pytest.raises(ValueError, match=r"x\.npy is one of the sources and would be replaced"):
             call()
     assert np.load("x.npy").shape == (3, 2)
 
@@ -158,13 +157,13 @@ def test_out_is_a_source():
     (None, "expected a path, an array, a table or an iterable of these, got NoneType"),
     (3j, "complex"),
 ], ids=["dict", "None", "complex"])
-def test_what_is_no_source(source, message):
+def test_what_is_not_a_source(source, message):
     with pytest.raises((TypeError, SourceError), match=message):
         fit(source)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ValueError, KeyError])
-def test_errors_of_a_generator_are_its_own(error):
+def test_errors_of_a_generator_are_not_changed(error):
     def broken():
         yield np.ones((3, 2))
         raise error("broken")
@@ -196,15 +195,15 @@ def test_frame_with_numbers_for_names():
     ({"chunk_rows": 0}, ValueError, "chunk_rows must be at least 1, got 0"),
     ({"n_threads": 0}, ValueError, "n_threads must be at least 1, got 0"),
     ({"channel_axis": 1.0}, TypeError, "channel_axis must be an integer, got 1.0"),
-    ({"checkpoint_every": -1}, ValueError, "checkpoint_every must be seconds, 0 or more, got -1"),
-    ({"checkpoint_every": np.nan}, ValueError, "checkpoint_every must be seconds, 0 or more, got nan"),
+    ({"checkpoint_every": -1}, ValueError, "checkpoint_every must be at least 0 seconds, got -1"),
+    ({"checkpoint_every": np.nan}, ValueError, "checkpoint_every must be at least 0 seconds, got nan"),
 ])
 def test_arguments(options, error, message):
     with pytest.raises(error, match=message):
         fit(np.ones((3, 2)), **options)
 
 
-def test_threads_change_nothing():
+def test_n_threads_agnosticism():
     np.save("x.npy", np.random.default_rng(0).normal(1e6, 1, (300_000, 8)))
     states = {rows_of(fit("x.npy", n_threads=n)).tobytes() for n in (1, 2, 5, None)}
     assert len(states) == 1

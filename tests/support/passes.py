@@ -1,4 +1,4 @@
-"""Small files of every format, read in many pieces, and passes that stop half-way."""
+"""Small files of every format, and passes that are stopped midway."""
 
 import itertools
 
@@ -14,6 +14,7 @@ N = 200
 
 
 def write(suffix, x, stem="x"):
+    """Write an array to a file, a table with columns `NAMES` if the format is one of tables; return the path."""
     path = f"{stem}{suffix}"
     table = pa.table(dict(zip(NAMES, np.ascontiguousarray(x.T), strict=False)))
     if suffix == ".npy":
@@ -33,11 +34,11 @@ def write(suffix, x, stem="x"):
 
 
 class Stop(Exception):  # noqa: N818
-    """What ends a pass half-way."""
+    """Ends a pass midway."""
 
 
 def stop_after(k, seen=None):
-    """Progress that raises at the k-th call."""
+    """A progress callback that raises `Stop` at the k-th call."""
     calls = itertools.count(1)
 
     def progress(now):

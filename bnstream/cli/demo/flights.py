@@ -28,7 +28,7 @@ from rich.table import Table
 
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.moments import Moments
-from bnstream.streams.sources.tables import native
+from bnstream.streams.sources.csv import native
 
 COLUMNS = (
     "year", "month", "day", "dep_time", "sched_dep_time", "dep_delay", "arr_time", "sched_arr_time", "arr_delay",

@@ -1,10 +1,9 @@
 """Arrays: in memory, in .npy and in .npz files."""
 
 import math
-import operator
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,93 +14,21 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from bnstream.streams.sources.source import (
-    CHUNK_BYTES,
-    LEAST_ROWS,
-    PIECE_BYTES,
-    FileSource,
-    Piece,
-    Source,
-    SourceError,
-    Wanted,
-    reading,
-)
+from bnstream.streams.sources.errors import SourceError, reading
+from bnstream.streams.sources.slicing import Slicing, require_real
+from bnstream.streams.sources.source import FileSource, Piece, Source, Wanted
 
-LARGEST_ROW = 1 << 22       # values; larger ones are cut themselves
-MOST_SCATTERED = 64 << 20   # bytes of an array in a zip that is read at once, as it cannot be read row by row
+PIECE_BYTES = 8 << 20       # Bytes that a thread works on at a time.
+CHUNK_BYTES = 1 << 20       # Bytes that are read at a time; they stay in the cache of the core that sums them.
+MOST_SCATTERED = 64 << 20   # Bytes of an array in a zip that is read at once because its rows are not contiguous.
 
 
 def is_array(source: Any) -> bool:
-    if isinstance(source, (list, tuple)):       # of numbers, however deep; of arrays it is an iterable
+    """Whether it is an array or a scalar, or nested lists of numbers. A list of arrays is an iterable."""
+    if isinstance(source, (list, tuple)):
         first = source[0] if source else None
         return np.isscalar(first) or (isinstance(first, (list, tuple)) and is_array(first))
     return hasattr(source, "__array__") or hasattr(source, "__array_interface__") or np.isscalar(source)
-
-
-def require_real(dtype: Any, name: str) -> None:
-    if not (dtype.kind in "biuf" and dtype.itemsize <= 8) and dtype.name != "bfloat16":
-        raise SourceError(f"{name} has dtype {dtype}; arrays of real numbers of up to 64 bits are read")
-
-
-def indices_of(columns: Sequence[Any] | None, n_channels: int, name: str) -> list[int] | None:
-    """The channels asked for; None for all. Arrays have no names: as many as there are channels stand for these."""
-    if columns is None:
-        return None
-    try:
-        indices = [int(column) if isinstance(column, str) else operator.index(column) for column in columns]
-    except (TypeError, ValueError):
-        if len(columns) == n_channels:
-            return None
-        raise SourceError(f"{name} has {n_channels} channels, and no names to choose by, got {list(columns)}; give "
-                          "indices, from 0 on") from None
-    for index in indices:
-        if not 0 <= index < n_channels:
-            raise SourceError(f"{name} has {n_channels} channels, from 0 on; there is no channel {index}")
-    return indices
-
-
-class Layout:
-    """How the batches of a stream of arrays lie: the axis they are cut along, the channels, and those asked for."""
-
-    def __init__(self, name: str, shape: tuple[int, ...], wanted: Wanted) -> None:
-        if not shape:
-            raise SourceError(f"{name} is a single number; an array of at least one axis was expected")
-        self.one_axis = len(shape) == 1         # n values of one channel
-        ndim = max(len(shape), 2)
-        channel_axis = 1 if self.one_axis else wanted.channel_axis
-        if not -ndim <= channel_axis < ndim:
-            raise SourceError(f"{name} has shape {shape}: there is no channel axis {channel_axis}")
-        self.channel_axis = channel_axis % ndim
-        self.axis = int(self.channel_axis == 0)     # batches are cut along the first that is not the channels'
-        if 0 in shape[:self.axis] + shape[self.axis + 1:]:
-            raise SourceError(f"{name} has shape {shape}: its rows have no values")
-        self.batch_axes = tuple(axis for axis in range(ndim) if axis != self.channel_axis)
-        size = math.prod(shape)
-        if size > LARGEST_ROW * shape[self.axis] and not wanted.whole_rows:     # one image may be a whole file
-            fit = (axis for axis in self.batch_axes if size <= LARGEST_ROW * shape[axis])
-            self.axis = next(fit, max(self.batch_axes, key=shape.__getitem__))
-        self.n_rows = shape[self.axis]
-        self.row_size = size // max(self.n_rows, 1)
-        n_channels = 1 if self.one_axis else shape[self.channel_axis]
-        self.indices = indices_of(wanted.columns, n_channels, name)
-        self.n_channels = n_channels if self.indices is None else len(self.indices)
-        self.names = None if wanted.columns is None else tuple(map(str, wanted.columns))
-
-    def rows_in(self, n_bytes: int, itemsize: int) -> int:
-        """How many rows are about so many bytes; of wide ones more."""
-        row_size = max(1, self.row_size)
-        return max(1, LEAST_ROWS * self.n_channels // row_size, n_bytes // (row_size * itemsize))
-
-    def pieces(self, start: int, rows: int, load: Callable[[int, int], Any]) -> Iterator[Piece]:
-        """Pieces of so many rows; load makes the arrays from a first row to the one after the last."""
-        for first in range(start, self.n_rows, rows):
-            stop = min(first + rows, self.n_rows)
-            yield Piece(partial(load, first, stop), stop - first, stop, f"rows {first:,} to {stop:,}")
-
-    def chosen(self, x: NDArray[Any]) -> NDArray[Any]:
-        """The channels asked for of a batch."""
-        x = x[:, np.newaxis] if self.one_axis else x
-        return x if self.indices is None else np.take(x, self.indices, self.channel_axis)
 
 
 class Array(Source):
@@ -112,24 +39,27 @@ class Array(Source):
             self.array = np.asanyarray(source)
         self.name = f"the array of shape {self.array.shape}"
         require_real(self.array.dtype, self.name)
-        self.layout = Layout(self.name, self.array.shape, wanted)
-        self.names, self.batch_axes, self.extent = self.layout.names, self.layout.batch_axes, self.layout.n_rows
-        self.rows_first, self.in_turn, self.n_channels = self.layout.axis == 0, False, self.layout.n_channels
+        self.slicing = Slicing(self.name, self.array.shape, wanted)
+        self.names, self.batch_axes, self.extent = self.slicing.names, self.slicing.batch_axes, self.slicing.n_rows
+        self.rows_first, self.in_turn, self.n_channels = self.slicing.axis == 0, False, self.slicing.n_channels
         self.mark = [list(self.array.shape), str(self.array.dtype)]
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
-        rows = chunk_rows or self.layout.rows_in(PIECE_BYTES, self.array.itemsize)
-        return self.layout.pieces(start, rows, self.load)
+        rows = chunk_rows or self.slicing.rows_in(PIECE_BYTES, self.array.itemsize)
+        return self.slicing.pieces(start, rows, self.load)
 
     def load(self, first: int, stop: int) -> list[NDArray[Any]]:
-        return [self.layout.chosen(self.array[(slice(None),) * self.layout.axis + (slice(first, stop),)])]
+        return [self.slicing.selected(self.array[(slice(None),) * self.slicing.axis + (slice(first, stop),)])]
 
 
 rooms = threading.local()
 
 
 def room(n_bytes: int) -> NDArray[np.uint8]:
-    """Memory of this thread, for one array at a time: new pages for each would take longer than to read and sum it."""
+    """Memory of this thread for one array at a time.
+
+    To fault in new pages for each array would take longer than to read and sum it.
+    """
     if getattr(rooms, "bytes", np.empty(0)).size < n_bytes:
         rooms.bytes = fresh(n_bytes)
     return rooms.bytes[:n_bytes]
@@ -140,7 +70,7 @@ def fresh(n_bytes: int) -> NDArray[np.uint8]:
 
 
 class NpyStream:
-    """The array in a file of the format .npy, read piece by piece."""
+    """The array in an open file of .npy format, read by rows."""
 
     def __init__(self, name: str, file: IO[bytes]) -> None:
         self.name = name
@@ -149,7 +79,7 @@ class NpyStream:
             read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
             self.shape, self.fortran, self.dtype = read(file)
         except (ValueError, KeyError, EOFError, TokenError) as error:
-            raise SourceError(f"{name} is no array of numbers in the format .npy, or is cut: {error}") from error
+            raise SourceError(f"{name} is not an array of numbers in .npy format, or is truncated: {error}") from error
         require_real(self.dtype, name)
         self.start = file.tell()
         self.n_bytes = math.prod(self.shape) * self.dtype.itemsize
@@ -157,23 +87,23 @@ class NpyStream:
     def read(
         self, file: IO[bytes], axis: int, first: int, stop: int, memory: Callable[[int], NDArray[np.uint8]]
     ) -> NDArray[Any]:
-        """Rows of the array along an axis; in memory's order these are pieces of one length at equal distances."""
+        """Read the rows from `first` to `stop` along an axis: in memory, runs of equal length at equal distances."""
         shape = list(self.shape[::-1] if self.fortran else self.shape)
         axis = len(shape) - 1 - axis if self.fortran else axis
         n_rows, shape[axis] = shape[axis], stop - first
         x = memory(math.prod(shape) * self.dtype.itemsize).view(self.dtype).reshape(shape)
-        pieces = x.reshape(math.prod(shape[:axis]), -1)
+        runs = x.reshape(math.prod(shape[:axis]), -1)
         row_bytes = math.prod(shape[axis + 1:]) * self.dtype.itemsize
-        for i, piece in enumerate(pieces):
-            place = self.start + (i * n_rows + first) * row_bytes
-            if file.tell() != place:
-                file.seek(place)
-            left = piece.data.cast("B")
+        for i, run in enumerate(runs):
+            start = self.start + (i * n_rows + first) * row_bytes
+            if file.tell() != start:
+                file.seek(start)
+            left = run.data.cast("B")
             while left and (n := file.readinto(left)):      # type: ignore[attr-defined]
                 left = left[n:]
             if left:
                 raise SourceError(f"{self.name} ends before its {self.n_bytes:,} bytes of shape {self.shape}: it is "
-                                  "cut, or was changed while it was read")
+                                  "truncated, or changed while it was read")
         return x.T if self.fortran else x
 
 
@@ -186,76 +116,84 @@ class NpyFile(FileSource):
             self.stream = NpyStream(self.name, file)
             n_bytes = file.seek(0, 2) - self.stream.start
         if n_bytes != self.stream.n_bytes:
-            why = "it is cut, or not written to its end"
+            why = "it is truncated, or not completely written"
             if n_bytes > self.stream.n_bytes:
                 why = "something was appended to it"
-            raise SourceError(f"{path} has {n_bytes:,} bytes of data, but {self.stream.n_bytes:,} by its shape "
-                              f"{self.stream.shape}: {why}")
-        self.layout = Layout(self.name, self.stream.shape, wanted)
-        self.names, self.batch_axes, self.extent = self.layout.names, self.layout.batch_axes, self.layout.n_rows
-        self.rows_first, self.n_channels = self.layout.axis == 0, self.layout.n_channels
+            raise SourceError(f"{path} has {n_bytes:,} bytes of data, but its shape {self.stream.shape} needs "
+                              f"{self.stream.n_bytes:,}: {why}")
+        self.slicing = Slicing(self.name, self.stream.shape, wanted)
+        self.names, self.batch_axes, self.extent = self.slicing.names, self.slicing.batch_axes, self.slicing.n_rows
+        self.rows_first, self.n_channels = self.slicing.axis == 0, self.slicing.n_channels
 
     def open(self) -> IO[bytes]:
         return self.path.open("rb", buffering=0)
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
-        rows = chunk_rows or self.layout.rows_in(CHUNK_BYTES, self.stream.dtype.itemsize)
-        in_piece = self.layout.rows_in(PIECE_BYTES, self.stream.dtype.itemsize) // rows * rows or rows
-        yield from self.layout.pieces(start, in_piece, partial(self.load, rows))
+        rows = chunk_rows or self.slicing.rows_in(CHUNK_BYTES, self.stream.dtype.itemsize)
+        in_piece = self.slicing.rows_in(PIECE_BYTES, self.stream.dtype.itemsize) // rows * rows or rows
+        yield from self.slicing.pieces(start, in_piece, partial(self.load, rows))
 
     def load(self, rows: int, first: int, stop: int) -> Iterator[NDArray[Any]]:
         with self.open() as file:
             for at in range(first, stop, rows):
-                yield self.layout.chosen(self.stream.read(file, self.layout.axis, at, min(at + rows, stop), room))
+                yield self.slicing.selected(self.stream.read(file, self.slicing.axis, at, min(at + rows, stop), room))
 
 
 class NpzFile(FileSource):
-    """A .npz file: of one array, or of one named channel an array."""
+    """A .npz file that holds one array, or one array of one axis for each named channel."""
 
     def __init__(self, path: Path, wanted: Wanted) -> None:
         super().__init__(path)
-        with reading(f"{path} is no .npz file, or is cut"), zipfile.ZipFile(path) as archive:
-            keys = sorted(key.removesuffix(".npy") for key in archive.namelist() if key.endswith(".npy"))
-            if len(keys) < len(archive.namelist()):
-                raise SourceError(f"{path} holds more than arrays, as a state file does; give a .npz file of arrays")
-            if wanted.columns is not None and (len(keys) > 1 or set(wanted.columns) <= set(keys)):
-                for column in wanted.columns:
-                    if column not in keys:
-                        raise SourceError(f"{path} has no array {column!r}; its arrays are {', '.join(keys)}")
-                keys, wanted = list(wanted.columns), wanted._replace(columns=None)
-            self.streams = {}
-            for key in keys:
-                with archive.open(f"{key}.npy") as file:
-                    self.streams[key] = NpyStream(f"{path}[{key!r}]", file)
-        shapes = {key: stream.shape for key, stream in self.streams.items()}
-        if len(shapes) > 1 and (len(set(shapes.values())) > 1 or any(len(shape) != 1 for shape in shapes.values())):
-            raise SourceError(f"{path} holds arrays of shapes {shapes}; choose one with columns= or --columns, or "
-                              "some of one axis and one length, which are taken for channels")
-        if not shapes:
-            raise SourceError(f"{path} holds no array")
+        self.streams, wanted = streams_in(path, wanted)
         first = next(iter(self.streams.values()))
-        self.layout = Layout(self.name, first.shape, wanted)
-        self.names = tuple(keys) if first.shape[1:] == () and wanted.columns is None else self.layout.names
-        self.batch_axes, self.extent = self.layout.batch_axes, self.layout.n_rows
-        self.rows_first = self.layout.axis == 0
-        self.n_channels = max(len(keys), self.layout.n_channels)
-        self.scattered = self.layout.axis != (len(first.shape) - 1 if first.fortran else 0)
+        self.slicing = Slicing(self.name, first.shape, wanted)
+        are_channels = first.shape[1:] == () and wanted.columns is None
+        self.names = tuple(self.streams) if are_channels else self.slicing.names
+        self.batch_axes, self.extent = self.slicing.batch_axes, self.slicing.n_rows
+        self.rows_first = self.slicing.axis == 0
+        self.n_channels = max(len(self.streams), self.slicing.n_channels)
+        self.scattered = self.slicing.axis != (len(first.shape) - 1 if first.fortran else 0)
         if self.scattered and first.n_bytes > MOST_SCATTERED:
-            raise SourceError(f"{first.name} lies in such an order that it would be decompressed anew for every chunk; "
-                              "save it in C order, rows first, or as a .npy file")
+            raise SourceError(f"{first.name} is stored in an order in which each chunk would decompress all of it; "
+                              "save it in C order with rows first, or as a .npy file")
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         itemsize = sum(stream.dtype.itemsize for stream in self.streams.values())
-        rows = chunk_rows or self.layout.rows_in(CHUNK_BYTES, itemsize)
+        rows = chunk_rows or self.slicing.rows_in(CHUNK_BYTES, itemsize)
         if self.scattered:
-            rows = self.layout.n_rows
+            rows = self.slicing.n_rows
         with zipfile.ZipFile(self.path) as archive, ExitStack() as stack:
             streams = [(stack.enter_context(archive.open(f"{key}.npy")), s) for key, s in self.streams.items()]
-            for file, stream in streams:    # all in order, as a seek gives up the checksum, and errs in Python 3.13.0
+            # Everything is read in order: a seek gives up the checksum, and fails in Python 3.13.0.
+            for file, stream in streams:
                 file.read(stream.start)
-            for piece in self.layout.pieces(start, rows, partial(self.load, streams)):
-                yield piece._replace(load=partial(list, piece.load()))      # read here, one after the other
+            for piece in self.slicing.pieces(start, rows, partial(self.load, streams)):
+                yield piece._replace(load=partial(list, piece.load()))      # Loaded here, in order.
 
     def load(self, streams: list[tuple[IO[bytes], NpyStream]], first: int, stop: int) -> list[NDArray[Any]]:
-        parts = [stream.read(file, self.layout.axis, first, stop, fresh) for file, stream in streams]
-        return [self.layout.chosen(parts[0]) if len(parts) == 1 else np.stack(parts, axis=1)]
+        parts = [stream.read(file, self.slicing.axis, first, stop, fresh) for file, stream in streams]
+        return [self.slicing.selected(parts[0]) if len(parts) == 1 else np.stack(parts, axis=1)]
+
+
+def streams_in(path: Path, wanted: Wanted) -> tuple[dict[str, NpyStream], Wanted]:
+    """The selected arrays of a .npz file by name, and what is wanted from them."""
+    with reading(f"{path} is not a .npz file, or is truncated"), zipfile.ZipFile(path) as archive:
+        keys = sorted(key.removesuffix(".npy") for key in archive.namelist() if key.endswith(".npy"))
+        if len(keys) < len(archive.namelist()):
+            raise SourceError(f"{path} holds more than arrays, as state files do; give a .npz file of arrays")
+        if wanted.columns is not None and (len(keys) > 1 or set(wanted.columns) <= set(keys)):
+            for column in wanted.columns:
+                if column not in keys:
+                    raise SourceError(f"{path} has no array {column!r}; its arrays are {', '.join(keys)}")
+            keys, wanted = list(wanted.columns), wanted._replace(columns=None)
+        streams = {}
+        for key in keys:
+            with archive.open(f"{key}.npy") as file:
+                streams[key] = NpyStream(f"{path}[{key!r}]", file)
+    shapes = {key: stream.shape for key, stream in streams.items()}
+    if len(shapes) > 1 and (len(set(shapes.values())) > 1 or any(len(shape) != 1 for shape in shapes.values())):
+        raise SourceError(f"{path} holds arrays of shapes {shapes}; with columns= or --columns select one array, or "
+                          "several of one axis and equal length as channels")
+    if not shapes:
+        raise SourceError(f"{path} holds no arrays")
+    return streams, wanted

@@ -1,4 +1,4 @@
-"""Folders of images, by Pillow: a piece is one image, uint8 as it was stored, its channels last."""
+"""Images, read with Pillow: a piece is one image, in the dtype that is stored, with its channels last."""
 
 import hashlib
 import json
@@ -9,18 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
-try:
-    from PIL import Image, UnidentifiedImageError
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        'images are read by Pillow, which is not installed; install it with: pip install "bnstream[streams]"',
-        name=error.name,
-    ) from error
+from bnstream.streams.sources.errors import SourceError
+from bnstream.streams.sources.source import Piece, Source, Wanted, mark_of
 
-from bnstream.streams.sources.source import Piece, Source, SourceError, Wanted, mark_of
-
-# Pillow's modes that are arrays of numbers, with the names of their channels.
+# The modes of Pillow that are arrays of numbers, with the names of their channels.
 MODES = {
     "L": ("L",), "LA": ("L", "A"), "RGB": ("R", "G", "B"), "RGBA": ("R", "G", "B", "A"), "CMYK": ("C", "M", "Y", "K"),
     "YCbCr": ("Y", "Cb", "Cr"), "HSV": ("H", "S", "V"), "LAB": ("L", "A", "B"), "I;16": ("I",),
@@ -29,7 +23,7 @@ MODES = {
 
 
 class Images(Source):
-    """Images of one mode, of any sizes."""
+    """Images of one mode and any size."""
 
     batch_axes = (0, 1)
     rows_first = False
@@ -55,12 +49,12 @@ class Images(Source):
 
     def require_unchanged(self) -> None:
         if self.mark_now() != self.mark:
-            raise SourceError(f"an image in {self.name} was changed while they were read; begin anew")
+            raise SourceError(f"an image in {self.name} changed while the images were read; start again")
 
     def mode_of(self, path: Path) -> str:
         with self.open(path) as image:
             if image.mode not in MODES:
-                raise SourceError(f"{path} is of mode {image.mode}; convert it first, to one of {', '.join(MODES)}")
+                raise SourceError(f"{path} has mode {image.mode}; convert it to one of {', '.join(MODES)}")
             return str(image.mode)
 
     def open(self, path: Path) -> Any:
@@ -68,12 +62,12 @@ class Images(Source):
             image: Any = Image.open(path)
         except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
             raise SourceError(f"{path} cannot be read as an image: {error}") from error
-        # What Pillow would leave out without a word; an MPO is a photo with its thumbnails.
+        # Pillow would drop these silently. An MPO file is a photo with its thumbnails, which may be dropped.
         left_out = ""
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-            left_out = f"holds {image.n_frames} frames; save each in a file of its own"
+            left_out = f"has {image.n_frames} frames; save each in its own file"
         elif not image.mode.startswith("I") and any(";16" in str(tile) for tile in image.tile):
-            left_out = "has several channels of 16 bits, of which Pillow reads 8; save it as a .npy file"
+            left_out = "has several channels of 16 bits, of which Pillow reads only 8; save it as a .npy file"
         if left_out:
             image.close()
             raise SourceError(f"{path} {left_out}")
@@ -83,12 +77,12 @@ class Images(Source):
         path = self.paths[index]
         with self.open(path) as image:
             if image.mode != self.mode:
-                raise SourceError(f"{path} is of mode {image.mode}, but {self.paths[0]} of {self.mode}; convert it, or "
-                                  "take the images of each mode by themselves")
+                raise SourceError(f"{path} has mode {image.mode}, but {self.paths[0]} has {self.mode}; convert it, or "
+                                  "process the images of each mode separately")
             try:
                 x = np.asarray(image)
             except (OSError, SyntaxError, ValueError) as error:
-                raise SourceError(f"{path} cannot be decoded, it is cut or damaged: {error}") from error
+                raise SourceError(f"{path} cannot be decoded; it is truncated or damaged: {error}") from error
         x = x.reshape(*x.shape[:2], -1)
         return x if self.indices is None else x[..., self.indices]
 

@@ -1,43 +1,47 @@
 """Iterables of arrays, tables or record batches."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from bnstream.streams.sources import is_path, open_sources, require_same
-from bnstream.streams.sources.source import Piece, Source, SourceError, Wanted
+from bnstream.streams.sources.errors import SourceError
+from bnstream.streams.sources.files import is_path
+from bnstream.streams.sources.source import Piece, Source, Wanted, require_same
 
 
 class Iterable(Source):
-    """An iterable. It is read where it is used, as it may reuse its buffers."""
+    """An iterable. Each item is finished before the next is requested, as the iterable may reuse its buffers."""
 
-    def __init__(self, source: Any, wanted: Wanted) -> None:
+    extent = None       # `Piece.stop` counts pieces
+    in_turn = True
+
+    def __init__(self, source: Any, wanted: Wanted, open_item: Callable[[Any, Wanted], list[Source]]) -> None:
         try:
             self.items = iter(source)
         except TypeError:
             raise TypeError(f"expected a path, an array, a table or an iterable of these, got {type(source).__name__}"
                             ) from None
         self.name = f"the {type(source).__name__}"
-        self.wanted = wanted
-        self.extent, self.in_turn = None, True      # places are counted in pieces
+        self.wanted, self.open_item = wanted, open_item
         self.mark = [type(source).__name__]
         first = self.next_item(0)
         if first is None:
-            raise SourceError(f"{self.name} is empty: no batch came of it")
+            raise SourceError(f"{self.name} is empty: it yielded no batch")
         self.first: Source = first
         self.names, self.batch_axes, self.rows_first = first.names, first.batch_axes, first.rows_first
         self.n_channels = first.n_channels
 
     def next_item(self, index: int) -> Source | None:
+        """Open the next item; None at the end."""
         for item in self.items:
             if is_path(item):
-                raise SourceError(f"item {index} of {self.name} is a path, {str(item)!r}; give a list of nothing but "
+                raise SourceError(f"item {index} of {self.name} is a path, {str(item)!r}; give a list that holds only "
                                   "paths")
             try:
-                source, *others = open_sources(item, self.wanted)
+                source, *others = self.open_item(item, self.wanted)
             except SourceError as error:
                 raise SourceError(f"item {index} of {self.name}: {error}") from error
             if others:
-                raise SourceError(f"item {index} of {self.name} is a list of paths; give a list of nothing but paths")
+                raise SourceError(f"item {index} of {self.name} is a list of paths; give a list that holds only paths")
             source.name = f"item {index} of {self.name}"
             if index:
                 require_same(self.first, source)

@@ -1,89 +1,66 @@
-"""What a source is, and how its pieces are worked on by several threads."""
+"""What a source is, and what a caller wants from it."""
 
-import zipfile
-import zlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-PIECE_BYTES = 8 << 20       # for one thread at a time
-CHUNK_BYTES = 1 << 20       # stays in the cache of the core that reads it and sums it up
-LEAST_ROWS = 16             # of wide arrays, as a state takes as much as 5 to 10 rows
-
-
-class SourceError(ValueError):
-    """What a source holds cannot be read, or is not for statistics; the message says what, where and what to do.
-
-    Examples
-    --------
-    >>> import bnstream
-    >>> try:
-    ...     bnstream.fit("nowhere.csv")
-    ... except bnstream.SourceError as error:
-    ...     print(error)
-    there is no file nowhere.csv
-    """
+from bnstream.streams.sources.errors import SourceError
 
 
 class Wanted(NamedTuple):
-    """What is asked of a source."""
+    """What a caller wants from a source."""
 
     columns: Sequence[Any] | None = None
-    """Names, or indices, of the channels; None for all."""
-    channel_axis: int = -1
+    """Names or indices of the channels; None for all."""
+    channel_axis: int | None = None
+    """The channel axis of arrays; None for the last."""
     whole_rows: bool = False
-    """Whether record batches should have all columns, also those that are not asked for."""
+    """Whether record batches keep the columns that are not in `columns`."""
 
 
 class Piece(NamedTuple):
-    """A part of a source, not loaded yet."""
+    """A part of a source, not yet loaded."""
 
     load: Callable[[], Iterable[Any]]
-    """Makes its arrays, or record batches of pyarrow's; in any thread."""
+    """Returns the arrays or record batches of the piece; may be called in any thread."""
     n_rows: int | None
-    """Rows, or images; None where only loading tells."""
+    """Rows or images; None if only loading tells."""
     stop: int | None
-    """Where the next piece starts, in the units of `Source.extent`; None where nobody can start there."""
+    """Where the next piece starts, in the units of `Source.extent`; None if a pass cannot resume there."""
     place: str
-    """Where it is, for messages."""
+    """Where the piece is, for messages."""
 
 
 class Source:
-    """A stream of pieces with the same channels, which can be read from any place where a piece stops."""
+    """A stream of pieces with the same channels, which can be read from the end of any piece."""
 
     name: str
     names: tuple[str, ...] | None
-    """Of the channels, where they have names."""
+    """Names of the channels, if they have any."""
     n_channels: int
     extent: int | None
-    """Where it ends: in rows, bytes or files, as is natural to it; None where it does not know."""
+    """Where the source ends, in its own units: rows, bytes or files; None if unknown."""
     batch_axes: tuple[int, ...] | None
-    """What the statistics of its arrays reduce over; None if it gives record batches."""
+    """The axes of its arrays that statistics reduce over; None if it yields record batches."""
     rows_first: bool
-    """Whether an array's first axis is that of rows; else it is one row, or the channels come first."""
+    """Whether the first axis of an array is the rows. Otherwise an array is one row or has its channels first."""
     in_turn: bool
-    """Whether each piece must be done with before the next one is asked for, as they may share a buffer."""
+    """Whether a piece must be finished before the next is requested, because pieces may share a buffer."""
     size: int = 1
-    """How long it takes, as against others of its kind: of a file, its bytes."""
+    """Amount of work relative to the other sources of a pass; for a file, its size in bytes."""
     mark: list[Any]
-    """By which a resumed pass knows that it reads the same."""
+    """What a resumed pass compares to verify that it reads the same data."""
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
-        """From a place on, each with arrays of at most so many rows."""
+        """Yield the pieces from `start` on, with at most `chunk_rows` rows in an array or record batch."""
         raise NotImplementedError
 
     def require_unchanged(self) -> None:
-        """That it still is what it was, once all pieces are loaded; of what is in memory nobody knows."""
+        """Raise SourceError if the source changed while it was read. Data in memory cannot be checked."""
 
 
 class FileSource(Source):
-    """A source in a file of its own."""
+    """A source that is one file."""
 
     in_turn = False
 
@@ -93,35 +70,36 @@ class FileSource(Source):
 
     def require_unchanged(self) -> None:
         if mark_of(self.path) != self.mark:
-            raise SourceError(f"{self.path} was changed while it was read; begin anew when it is whole")
+            raise SourceError(f"{self.path} changed while it was read; start again when it is complete")
 
 
 def mark_of(path: Path) -> list[Any]:
+    """The path, size and modification time of a file."""
     status = path.stat()
     return [str(path), status.st_size, status.st_mtime_ns]
 
 
-@contextmanager
-def reading(name: str) -> Iterator[None]:
-    """Errors say what was read."""
-    try:
-        yield
-    except SourceError:
-        raise
-    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise SourceError(f"{name}: {error}") from error
+def names_of(sources: Sequence[Source]) -> str:
+    """All sources of a pass in a message."""
+    return sources[0].name if len(sources) == 1 else f"{sources[0].name} to {sources[-1].name}, {len(sources)} files"
 
 
-def ordered_map(function: Callable[[T], R], items: Iterable[T], n_threads: int) -> Iterator[R]:
-    """function of each item, in order, by threads that are a few items ahead."""
-    pending: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(n_threads) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) > n_threads + 1:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+def require_same(first: Source, other: Source) -> None:
+    """Raise SourceError unless both have the same channels. Named channels may be in any order."""
+    if first.batch_axes != other.batch_axes:
+        raise SourceError(f"{other.name} holds {batches_of(other)}, but {first.name} holds {batches_of(first)}; "
+                          "process each kind separately and merge the statistics")
+    if first.names is None or other.names is None:
+        if first.n_channels != other.n_channels:
+            raise SourceError(f"{other.name} has {other.n_channels} channels, but {first.name} has {first.n_channels}; "
+                              "select the same number from each with columns= or --columns")
+        return
+    lacking, more = set(first.names) - set(other.names), set(other.names) - set(first.names)
+    for names, verb in ((lacking, "lacks"), (more, "has")):
+        if names:
+            raise SourceError(f"{other.name} {verb} {', '.join(map(repr, sorted(names)))}, unlike {first.name}; select "
+                              "columns that all sources have, with columns= or --columns")
+
+
+def batches_of(source: Source) -> str:
+    return "a table" if source.batch_axes is None else f"arrays with {len(source.batch_axes) + 1} axes"

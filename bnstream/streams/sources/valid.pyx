@@ -1,4 +1,4 @@
-"""The values that an Arrow validity bitmap says are there."""
+"""The values that an Arrow validity bitmap marks as present."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ ctypedef fused element:
 
 
 cdef Py_ssize_t gather(const element *x, const uint8_t *bits, Py_ssize_t first, Py_ssize_t n, element *out) noexcept nogil:
-    """Each value is written to the next place, which moves on where its bit is set: no branch to guess."""
+    """Write each value to the next free position, which advances if the bit is set: no branch to predict."""
     cdef Py_ssize_t i, kept = 0
     for i in range(first, first + n):
         out[kept] = x[i]
@@ -24,10 +24,10 @@ cdef Py_ssize_t gather(const element *x, const uint8_t *bits, Py_ssize_t first, 
 
 
 def valid(const element[::1] x not None, const uint8_t[::1] bits not None, Py_ssize_t first, Py_ssize_t n):
-    """Of x[first:first + n] those whose bit is set, the lowest of a byte first; a new array of the same dtype."""
+    """The values of x[first:first + n] whose bit is set, in a new array. Bits count from the least significant of a byte."""
     if first < 0 or n < 0 or first + n > x.shape[0] or first + n > 8 * bits.shape[0]:
-        raise ValueError(f"{n} values from {first} on are more than {x.shape[0]} values and {8 * bits.shape[0]} bits")
-    cdef element[::1] out = np.empty(n + 1, np.asarray(x).dtype)      # one more, as each value is written
+        raise ValueError(f"{n} values from {first} on exceed the {x.shape[0]} values and {8 * bits.shape[0]} bits given")
+    cdef element[::1] out = np.empty(n + 1, np.asarray(x).dtype)      # one more, as every value is written
     cdef Py_ssize_t kept = 0
     if n:
         with nogil:

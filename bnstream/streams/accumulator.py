@@ -9,20 +9,21 @@ import numpy as np
 from bnstream.core.moments import Moments, moments_from, rows_of
 from bnstream.core.rows import ROWS
 from bnstream.streams.sources import Piece, Source
-from bnstream.streams.sources.source import reading
+from bnstream.streams.sources.errors import reading
 
 Policy = Literal["raise", "omit", "propagate"]
 
 
 class Accumulator:
-    """The moments of arrays, or of each column of tables, which lie apart and are summed where they lie."""
+    """The moments of arrays, or of each column of a table by itself: columns are separate in memory."""
 
     def __init__(self, source: Source, nan_policy: Policy) -> None:
         self.source, self.nan_policy = source, nan_policy
-        self.parts: dict[str, Moments] = {}     # by column, as these come; of arrays one alone
+        self.parts: dict[str, Moments] = {}     # by column, in the order of arrival; one part for arrays
         self.n_rows = 0         # of a piece
 
     def part(self, name: str) -> Moments:
+        """The moments of a column, or of arrays."""
         if name not in self.parts:
             axes, names = (0, None) if self.source.batch_axes is None else (self.source.batch_axes, self.source.names)
             self.parts[name] = Moments(axes, nan_policy=self.nan_policy, names=names)
@@ -38,21 +39,22 @@ class Accumulator:
         return part
 
     def update(self, values: Any) -> None:
+        """Add an array or a record batch. The kernel runs on one thread, as the threads work on pieces."""
         if self.source.batch_axes is not None:
-            self.part("").update(values, n_threads=1)       # the threads work on pieces
+            self.part("").update(values, n_threads=1)
             return
-        from bnstream.streams.sources.tables import numbers
+        from bnstream.streams.sources.columns import present
 
         self.n_rows += values.num_rows
         for name in values.schema.names:
-            column, n_missing = numbers(values.column(name), name)
+            column, n_missing = present(values.column(name), name)
             if n_missing and self.nan_policy == "raise":
-                raise ValueError(f"column {name!r} has {n_missing:,} missing values; leave missing values out with "
-                                 "nan_policy='omit' (--nan omit), or choose other columns")
+                raise ValueError(f"column {name!r} has {n_missing:,} missing values; omit missing values with "
+                                 "nan_policy='omit' (--nan omit), or select other columns")
             try:
                 self.part(name).update(column, n_threads=1)
                 if n_missing and self.nan_policy == "propagate":
-                    self.part(name).update(np.full(n_missing, np.nan))
+                    self.part(name).update(np.full(n_missing, np.nan), n_threads=1)
             except ValueError as error:
                 raise ValueError(f"column {name!r}: {error}") from error
 
@@ -69,7 +71,7 @@ class Accumulator:
         return moments_from(state, nan_policy=self.nan_policy, names=names)
 
     def restore(self, moments: Moments) -> None:
-        """Go on from a result."""
+        """Continue from the result of another pass."""
         if self.source.batch_axes is not None:
             self.parts = {"": moments.copy()}
         else:

@@ -1,0 +1,56 @@
+"""Checks of the arguments of `fit` and `apply`, before the pass."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bnstream.streams.sources import Source, SourceError
+from bnstream.streams.sources.source import FileSource
+
+
+def as_integer(name: str, value: Any) -> int:
+    """The argument as an int; raise TypeError unless it is an integer."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+
+
+def require_counts(chunk_rows: int | None, n_threads: int | None) -> None:
+    """Raise ValueError unless both are at least 1 or None."""
+    for name, value in (("chunk_rows", chunk_rows), ("n_threads", n_threads)):
+        if value is not None and as_integer(name, value) < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def as_columns(columns: Sequence[Any] | None) -> tuple[Any, ...] | None:
+    """The selected columns; raise an error unless there are some and they differ."""
+    if columns is None:
+        return None
+    if isinstance(columns, str):
+        raise TypeError(f"columns must be a sequence of names, got the str {columns!r}; make it a list")
+    selected = tuple(columns)
+    if len(set(selected)) < max(len(selected), 1):
+        raise SourceError(f"columns must be one or more different names or indices, got {list(selected)}")
+    return selected
+
+
+def require_no_source(out: Path, sources: Sequence[Source]) -> None:
+    """Raise ValueError if the output would replace a source."""
+    for source in sources:
+        if isinstance(source, FileSource) and source.path.resolve() == out.resolve():
+            raise ValueError(f"{out} is one of the sources and would be replaced; give another name")
+
+
+def require_writable(path: Path) -> None:
+    """Raise an OSError before the pass, not after it, if the output cannot be written."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"cannot write {path}: the folder {path.parent} is read-only")

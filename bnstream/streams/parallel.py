@@ -1,0 +1,67 @@
+"""Work on the pieces of sources by several threads, with the results in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import TypeVar
+
+from bnstream._kernels._runtime import get_num_threads
+from bnstream.streams.position import Position
+from bnstream.streams.sources import Piece, Source
+from bnstream.streams.sources.errors import reading
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def map_pieces(
+    function: Callable[[Source, Piece], R],
+    sources: Sequence[Source],
+    position: Position,
+    chunk_rows: int | None,
+    n_threads: int | None,
+) -> Generator[tuple[int, Piece, R], None, None]:
+    """Yield the index of the source, the piece, and `function` of both, for all pieces from a position on."""
+    def pieces() -> Iterator[tuple[int, Piece]]:
+        first = position.index
+        for index, source in enumerate(sources[first:], first):
+            with nullcontext() if source.in_turn else reading(source.name):     # errors of the user's generator pass
+                for piece in source.pieces(position.start if index == first else 0, chunk_rows):
+                    yield index, piece
+
+    def result(item: tuple[int, Piece]) -> tuple[int, Piece, R]:
+        return *item, function(sources[item[0]], item[1])
+
+    in_turn = any(source.in_turn for source in sources)
+    index = position.index
+    for item in map(result, pieces()) if in_turn else ordered_map(result, pieces(), n_threads or get_num_threads()):
+        if item[0] > index:
+            require_unchanged(sources[index:item[0]])
+            index = item[0]
+        yield item
+    require_unchanged(sources[index:])
+
+
+def require_unchanged(sources: Sequence[Source]) -> None:
+    """Raise SourceError if a source changed while it was read."""
+    for source in sources:
+        with reading(source.name):
+            source.require_unchanged()
+
+
+def ordered_map(function: Callable[[T], R], items: Iterable[T], n_threads: int) -> Iterator[R]:
+    """Yield `function` of each item, in order, computed by threads that work a few items ahead."""
+    pending: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(n_threads) as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > n_threads + 1:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,90 @@
+"""The position of a pass over sources, as progress and as what a checkpoint records."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bnstream.core.moments import Moments
+from bnstream.statefiles import read
+from bnstream.streams.sources import Piece, Source, SourceError
+
+
+class Progress(NamedTuple):
+    """How far a pass over sources is."""
+
+    share: float | None
+    """From 0 to 1; None if the size of the source is unknown."""
+    n_rows: int
+    """Rows, or images, so far."""
+    source: str
+    """Name of the source that is being read."""
+
+
+class Position:
+    """The position of a pass, and the sources and arguments that a pass must share to resume there."""
+
+    def __init__(self, sources: Sequence[Source], arguments: dict[str, Any]) -> None:
+        self.sources = sources
+        plan = {"arguments": arguments, "sources": [source.mark for source in sources]}
+        self.plan = json.loads(json.dumps(plan, default=operator.index))
+        self.sizes = [source.size for source in sources]
+        self.index = self.start = 0     # the source, and where its next piece starts
+        self.n_rows = 0
+
+    def advance(self, index: int, piece: Piece, n_rows: int) -> bool:
+        """Move past a piece; return whether a pass could resume from there."""
+        self.n_rows += n_rows
+        if piece.stop is None:
+            return False
+        self.index, self.start = index, piece.stop
+        return True
+
+    def progress(self) -> Progress:
+        source = self.sources[self.index]
+        if source.extent is None and len(self.sources) == 1:
+            return Progress(None, self.n_rows, source.name)
+        part = self.start / source.extent if source.extent else 0.0
+        done = sum(self.sizes[:self.index]) + part * self.sizes[self.index]
+        return Progress(done / max(sum(self.sizes), 1), self.n_rows, source.name)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.plan, "at": [self.index, self.start], "n_rows": self.n_rows}
+
+    def resume(self, checkpoint: Path) -> Moments:
+        """Move to the position of a checkpoint and return its moments.
+
+        Raises
+        ------
+        SourceError
+            If the checkpoint is not one of the same pass.
+        """
+        file = read(checkpoint)
+        saved = file.metadata.get("progress")
+        if not isinstance(saved, dict) or not isinstance(file.state, Moments):
+            raise SourceError(f"{checkpoint} is not a checkpoint of an unfinished fit; delete it to start again")
+        for key, what in (("arguments", "was made with"), ("sources", "was made from")):
+            if saved.get(key) != self.plan[key]:
+                raise SourceError(f"{checkpoint} {what} {difference(saved.get(key), self.plan[key])}; resume with the "
+                                  f"same {key}, or delete it to start again")
+        match saved:
+            case {"at": [int(index), int(start)], "n_rows": int(n_rows)} if (
+                0 <= index < len(self.sources) and start >= 0 and n_rows >= 0
+            ):
+                self.index, self.start, self.n_rows = index, start, n_rows
+            case _:
+                raise SourceError(f"{checkpoint} does not record a valid position, got at={saved.get('at')!r:.60}, "
+                                  f"n_rows={saved.get('n_rows')!r:.60}; delete it to start again")
+        return file.state
+
+
+def difference(saved: Any, now: Any) -> str:
+    """Describe what differs between the arguments or sources of a checkpoint and those of this pass."""
+    if isinstance(saved, dict) and isinstance(now, dict):
+        return "; ".join(f"{key}={saved.get(key)!r}, now {now[key]!r}" for key in now if saved.get(key) != now[key])
+    if not isinstance(saved, list) or len(saved) != len(now):
+        return f"{len(saved) if isinstance(saved, list) else 'no'} sources, now {len(now)}"
+    return next(f"{old} (path, size, time), now {new}" for old, new in zip(saved, now, strict=True) if old != new)

@@ -1,0 +1,71 @@
+"""Arrow data: objects with an Arrow stream, pyarrow datasets, and files of the IPC formats."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+from pyarrow import ipc
+
+from bnstream._kernels._runtime import get_num_threads
+from bnstream.streams.sources.columns import selected
+from bnstream.streams.sources.errors import reading
+from bnstream.streams.sources.source import Piece, Source, Wanted, mark_of
+from bnstream.streams.sources.tables import TableFile, arrow_errors, pieces_of, sliced, table_rows
+
+
+class ArrowStream(Source):
+    """An object with ``__arrow_c_stream__`` (a frame of polars or pandas, a DuckDB relation, a table), or a dataset."""
+
+    extent = None
+    batch_axes = None
+    rows_first = True
+    in_turn = False
+
+    def __init__(self, source: Any, wanted: Wanted) -> None:
+        self.name = f"the {type(source).__name__}"
+        is_stream = hasattr(source, "__arrow_c_stream__")
+        self.dataset = None if is_stream else source        # reads only the selected columns
+        with reading(f"{self.name} is not a table; make it one, with named columns"):
+            self.reader = pa.RecordBatchReader.from_stream(source) if is_stream else source
+        self.names = selected(self.name, self.reader.schema, wanted.columns)
+        self.n_channels = len(self.names)
+        self.columns = self.reader.schema.names if wanted.whole_rows else list(self.names)
+        files = [mark_of(Path(file)) for file in getattr(source, "files", ()) if Path(file).exists()]
+        types = [str(self.reader.schema.field(name).type) for name in self.names]
+        self.mark = [[self.name, list(self.names), types, files]]
+
+    def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
+        reader = self.reader
+        if self.dataset is not None:
+            rows = chunk_rows or table_rows(len(self.columns))
+            reader = self.dataset.scanner(columns=self.columns, batch_size=rows, batch_readahead=get_num_threads(),
+                                          fragment_readahead=1).to_reader()
+        with arrow_errors(self.name), reader:
+            batches = (batch.select(self.columns) for batch in reader)
+            yield from pieces_of(sliced(batches, chunk_rows), start)
+
+
+class ArrowFile(TableFile):
+    """A file of the Arrow IPC formats: .arrow, .feather, or the stream .arrows."""
+
+    def inspect(self, wanted: Wanted) -> None:
+        with self.open(ipc.IpcReadOptions()) as reader:
+            self.names = selected(self.name, reader.schema, wanted.columns)
+            self.columns = reader.schema.names if wanted.whole_rows else list(self.names)
+            fields = [i for i, name in enumerate(reader.schema.names) if name in self.columns]
+            self.options = ipc.IpcReadOptions(included_fields=fields)
+
+    @contextmanager
+    def open(self, options: Any) -> Iterator[Any]:
+        with pa.OSFile(str(self.path)) as file:
+            open_as = ipc.open_file if file.read(6) == b"ARROW1" else ipc.open_stream
+            file.seek(0)
+            yield open_as(file, options=options)
+
+    def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
+        with arrow_errors(self.name), self.open(self.options) as reader:
+            random = hasattr(reader, "get_batch")
+            batches = map(reader.get_batch, range(reader.num_record_batches)) if random else reader
+            yield from pieces_of(sliced((batch.select(self.columns) for batch in batches), chunk_rows), start)

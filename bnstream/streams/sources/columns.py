@@ -1,0 +1,80 @@
+"""Columns of pyarrow: which are selected, and the numbers in them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from pyarrow import types
+
+from bnstream.streams.sources.errors import SourceError
+from bnstream.streams.sources.valid import valid
+
+
+def is_numeric(kind: Any) -> bool:
+    """Whether a column of this type holds numbers."""
+    tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
+    return any(test(kind) for test in tests)
+
+
+def selected(name: str, schema: Any, columns: Sequence[Any] | None) -> tuple[str, ...]:
+    """The names of the selected columns, by default all; raise SourceError unless each is unique and numeric."""
+    index = (schema.pandas_metadata or {}).get("index_columns", [])     # pandas does not count these as columns
+    names = tuple([name for name in schema.names if name not in index] if columns is None else map(str, columns))
+    numeric = [field.name for field in schema if is_numeric(field.type)]
+    for column in names:
+        if schema.names.count(column) != 1:
+            found = "no column" if column not in schema.names else "more than one column"
+            raise SourceError(f"{name} has {found} {column!r}; its columns are {', '.join(schema.names)}")
+    others = [f"{column!r} is of type {schema.field(column).type}" for column in names if column not in numeric]
+    if others:
+        hint = "there are no numeric columns"
+        if numeric:
+            hint = f"select numeric columns with columns= or --columns: {','.join(numeric)}"
+        raise SourceError(f"{name}: {'; '.join(others)}; {hint}")
+    if not names:
+        raise SourceError(f"{name} has no columns")
+    return names
+
+
+def as_numeric(column: Any, name: str) -> Any:
+    """The column in a type that NumPy has; raise ValueError unless it is numeric."""
+    if not is_numeric(column.type):
+        raise ValueError(f"column {name!r} is of type {column.type}, not numeric{example(column)}")
+    if types.is_boolean(column.type):
+        return column.cast(pa.uint8())
+    if types.is_decimal(column.type) or types.is_null(column.type):
+        return column.cast(pa.float64())
+    return column
+
+
+def example(column: Any) -> str:
+    """The first text in a column that is not a number, for a message."""
+    if types.is_string(column.type) or types.is_large_string(column.type):
+        for value in column:
+            if value.is_valid and not is_number(value.as_py()):
+                return f", such as {value.as_py()!r}"
+    return ""
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def present(column: Any, name: str) -> tuple[NDArray[Any], int]:
+    """The values of a column that are not missing, and the number that are.
+
+    A value is missing if the validity bitmap says so. The array is a view if no value is missing.
+    """
+    column = as_numeric(column, name)
+    if not column.null_count:
+        return column.to_numpy(), 0
+    bits, data = (np.frombuffer(buffer, np.uint8) for buffer in column.buffers())
+    dtype = np.dtype(column.type.to_pandas_dtype())
+    words = data[:data.size // dtype.itemsize * dtype.itemsize].view(f"u{dtype.itemsize}")
+    return valid(words, bits, column.offset, len(column)).view(dtype), column.null_count

@@ -1,0 +1,42 @@
+"""Errors of sources: `SourceError`, and the contexts that turn other errors into messages that say what to do."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class SourceError(ValueError):
+    """A source that cannot be read or has no statistics; the message says what is wrong, where, and what to do.
+
+    Examples
+    --------
+    >>> import bnstream
+    >>> try:
+    ...     bnstream.fit("nowhere.csv")
+    ... except bnstream.SourceError as error:
+    ...     print(error)
+    there is no file nowhere.csv
+    """
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Raise errors of reading as `SourceError`, with the name of what was read."""
+    try:
+        yield
+    except SourceError:
+        raise
+    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise SourceError(f"{name}: {error}") from error
+
+
+@contextmanager
+def needing(what: str) -> Iterator[None]:
+    """Say which extra to install where a package is missing that `what` need."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = {"PIL": "Pillow"}.get(error.name or "", error.name)
+        raise ModuleNotFoundError(f"{what} need {package}, which is not installed; install it with: pip install "
+                                  '"bnstream[streams]"', name=error.name) from error

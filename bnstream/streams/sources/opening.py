@@ -1,0 +1,38 @@
+"""Opening any supported object as sources."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from bnstream.streams.sources.arrays import Array, is_array
+from bnstream.streams.sources.files import is_path, open_files, reader
+from bnstream.streams.sources.iterables import Iterable
+from bnstream.streams.sources.source import Source, Wanted, require_same
+
+
+def open_sources(source: Any, wanted: Wanted) -> list[Source]:
+    """Open what `fit` and `apply` accept, as sources with the same channels."""
+    if isinstance(source, Mapping):
+        raise TypeError("expected a path, an array, a table or an iterable of these, got a mapping; make a table of it "
+                        "with pyarrow.table or pandas.DataFrame")
+    if hasattr(source, "collect") and hasattr(source, "lazy"):
+        raise TypeError(f"the {type(source).__name__} is lazy; collect() it, or give the path of its file")
+    if is_path(source):
+        sources = open_files([os.fspath(source)], wanted)
+    elif isinstance(source, (list, tuple)) and source and all(is_path(entry) for entry in source):
+        sources = open_files([os.fspath(entry) for entry in source], wanted)
+    elif is_table(source):
+        sources = [reader("arrow", "ArrowStream")(source, wanted)]
+    elif is_array(source):
+        sources = [Array(source, wanted)]
+    else:
+        sources = [Iterable(source, wanted, open_sources)]
+    for other in sources[1:]:
+        require_same(sources[0], other)
+    return sources
+
+
+def is_table(source: Any) -> bool:
+    """Whether pyarrow can read it: an Arrow stream with rows and columns, or a dataset."""
+    is_stream = hasattr(source, "__arrow_c_stream__") and len(getattr(source, "shape", (0, 0))) == 2
+    return is_stream or hasattr(source, "scanner")

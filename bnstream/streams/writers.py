@@ -1,0 +1,123 @@
+"""Writers of the files that `apply` makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import IO, Any, Protocol
+
+import numpy as np
+from numpy.lib import format as npy
+
+from bnstream.streams.sources.errors import needing
+
+GROUP_BYTES = 16 << 20      # Bytes of a Parquet row group.
+
+
+class Writer(Protocol):
+    """Writes normalized batches to an open file; `close` completes the file."""
+
+    def write(self, batch: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class NpyWriter:
+    """A .npy file of rows. Its header is rewritten at the end, when the number of rows is known."""
+
+    def __init__(self, file: IO[bytes], names: Sequence[str] | None) -> None:
+        self.file, self.names = file, names or ()
+        self.dtype: Any = None
+        self.shape: tuple[int, ...] = (0,)
+
+    def write(self, batch: Any) -> None:
+        if not isinstance(batch, np.ndarray):       # a record batch
+            columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in self.names]
+            batch = np.stack(columns, axis=1)
+        if self.dtype is None:
+            self.dtype, self.shape = batch.dtype, (0, *batch.shape[1:])
+            self.write_header()
+        if batch.shape[1:] != self.shape[1:]:
+            raise ValueError(f"rows of shape {batch.shape[1:]} follow rows of shape {self.shape[1:]}; an array needs "
+                             "rows of one shape: make all images the same size")
+        if not np.can_cast(batch.dtype, self.dtype):
+            raise ValueError(f"{batch.dtype} values follow {self.dtype} values; give all files the same dtype")
+        self.file.write(np.ascontiguousarray(batch, self.dtype).reshape(-1).view(np.uint8).data)
+        self.shape = (self.shape[0] + len(batch), *self.shape[1:])
+
+    def write_header(self) -> None:
+        """Write the header. NumPy pads it, so that it does not grow with the number of rows."""
+        self.file.seek(0)
+        header = {"descr": npy.dtype_to_descr(np.dtype(self.dtype)), "fortran_order": False, "shape": self.shape}
+        npy.write_array_header_1_0(self.file, header)
+
+    def close(self) -> None:
+        self.write_header()
+
+
+class TableWriter:
+    """A Parquet, Arrow or CSV file. A Parquet row group holds many batches."""
+
+    def __init__(self, file: IO[bytes], suffix: str, names: Sequence[str] | None) -> None:
+        with needing("tables"):
+            from pyarrow import csv, ipc, parquet  # type: ignore[import-untyped]
+        self.open: Any = {".csv": csv.CSVWriter, ".parquet": parquet.ParquetWriter, ".arrow": ipc.new_file}[suffix]
+        self.file, self.suffix, self.names = file, suffix, names
+        self.writer: Any = None
+        self.batches: list[Any] = []
+        self.n_bytes = 0
+
+    def write(self, batch: Any) -> None:
+        import pyarrow as pa
+
+        if isinstance(batch, np.ndarray):
+            if batch.ndim != 2:
+                raise ValueError(f"a table has two axes, but the data has {batch.ndim}; write it to a .npy file")
+            names = self.names or [str(i) for i in range(batch.shape[1])]
+            batch = pa.record_batch([np.ascontiguousarray(column) for column in batch.T], names=list(names))
+        for i, field in enumerate(batch.schema):        # each batch may have another dictionary
+            if pa.types.is_dictionary(field.type):
+                batch = batch.set_column(i, field.name, batch.column(i).dictionary_decode())
+        if self.writer is None:
+            self.writer, self.schema = self.open(self.file, batch.schema), batch.schema
+        if not batch.schema.equals(self.schema):
+            batch = in_order(batch, self.schema)
+        self.batches.append(batch)
+        self.n_bytes += batch.nbytes
+        if self.n_bytes >= GROUP_BYTES or self.suffix != ".parquet":
+            self.flush()
+
+    def flush(self) -> None:
+        import pyarrow as pa
+
+        batches, self.batches, self.n_bytes = self.batches, [], 0
+        if batches:
+            self.writer.write_table(pa.Table.from_batches(batches))
+
+    def close(self) -> None:
+        self.flush()
+        self.writer.close()
+
+
+def in_order(batch: Any, schema: Any) -> Any:
+    """The record batch with its columns in the order of a schema; raise ValueError if they differ otherwise."""
+    types, wanted = ({field.name: field.type for field in one} for one in (batch.schema, schema))
+    for name in sorted({*types, *wanted}):
+        if types.get(name) != wanted.get(name):
+            here, before = (one.get(name, "absent") for one in (types, wanted))
+            raise ValueError(f"column {name!r} is {here} here and {before} before; all sources must have the same "
+                             "columns and types")
+    return batch.select(schema.names).cast(schema)
+
+
+@contextmanager
+def writing(file: IO[bytes], suffix: str, names: Sequence[str] | None) -> Iterator[Writer]:
+    """A writer for a suffix, closed at the end of the block."""
+    writer: Writer = NpyWriter(file, names) if suffix == ".npy" else TableWriter(file, suffix, names)
+    try:
+        yield writer
+    except BaseException:
+        with suppress(Exception):       # otherwise it would try when the file is closed
+            writer.close()
+        raise
+    writer.close()
