@@ -8,6 +8,13 @@ from bnstream import _kernels
 from bnstream._kernels import _runtime
 
 
+def version() -> str:
+    """The version of bnstream that is installed."""
+    from importlib import metadata  # takes as long to import as all of bnstream
+
+    return metadata.version("bnstream")
+
+
 @overload
 def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
 @overload
@@ -38,10 +45,8 @@ def show_config(mode: str = "stdout") -> dict[str, str | int] | None:
     """
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"mode must be 'stdout' or 'dicts', got {mode!r}")
-    from importlib.metadata import version  # takes as long as all of bnstream
-
     config: dict[str, str | int] = {
-        "bnstream": version("bnstream"),
+        "bnstream": version(),
         "numpy": np.__version__,
         "level": _kernels.level,
         "levels of this CPU": ", ".join(_runtime.cpu_levels()),

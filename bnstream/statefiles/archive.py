@@ -1,9 +1,9 @@
-"""A file of arrays and a description of them: an .npz with one member of JSON, which is read without trusting it.
+"""Archives: arrays and their description in a .npz file with a JSON member, which is read without trusting it.
 
     write:  dict of arrays, dict -> zip (stored, without dates): NAME.npy for each array, and bnstream.json
-    read:   zip -> each member once and whole, against its checksum -> the arrays, the dict
+    read:   zip -> each member as a whole, once, with its checksum verified -> dict of arrays, dict
 
-The same arrays and the same description give the same bytes. Whatever else is found raises `StateError`.
+Equal arrays and descriptions give equal bytes. A file that holds anything else raises `StateError`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 
 DESCRIPTION = "bnstream.json"
 
-# What zipfile raises for bytes that are no zip, or a damaged one; RuntimeError where a flag says that it is encrypted.
+# What zipfile raises for a file that is damaged or not a zip. RuntimeError stands for one that is flagged as encrypted.
 DAMAGE = (zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError, RuntimeError, ValueError, struct.error)
 
-# Version 1.0 of NumPy's format, of the types that a state has. Nothing that has to be evaluated.
+# A header of version 1.0 of the .npy format, with a dtype that states have. Nothing in it is evaluated.
 HEADER = re.compile(
     rb"\x93NUMPY\x01\x00(?P<length>..)"
     rb"\{'descr': '(?P<dtype><i8|<f2|<f4|<f8)', 'fortran_order': False, "
@@ -38,16 +38,16 @@ HEADER = re.compile(
 )
 
 FOREIGN = {
-    b"\x93NUMPY": "a .npy file, of one array",
-    b"\x89HDF\r\n\x1a\n": "an HDF5 file; convert takes arrays, as an .npz",
-    b"PAR1": "a Parquet file; bnstream fit makes a state of it",
-    b"ARROW1": "an Arrow file; bnstream fit makes a state of it",
+    b"\x93NUMPY": "a .npy file of one array",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file; bnstream convert reads arrays from a .npz file",
+    b"PAR1": "a Parquet file; bnstream fit computes a state from it",
+    b"ARROW1": "an Arrow file; bnstream fit computes a state from it",
     b"\x1f\x8b": "a gzip file",
 }
 
 
 class StateError(ValueError):
-    """A file that is no state file, or a damaged one.
+    """A file that is damaged or not a state file.
 
     Examples
     --------
@@ -56,12 +56,12 @@ class StateError(ValueError):
     ...     bnstream.load(bnstream.__file__)
     ... except ValueError as error:
     ...     print(str(error).partition("is ")[2])
-    no state file of bnstream: it is text
+    not a bnstream state file: it is text
     """
 
 
 def write(file: BinaryIO, arrays: Mapping[str, NDArray[Any]], description: Mapping[str, Any]) -> None:
-    """An archive of arrays and their description."""
+    """Write an archive of arrays and their description."""
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr(member(DESCRIPTION), json.dumps(description, indent=1, default=plain) + "\n")
         for name, array in arrays.items():
@@ -72,14 +72,14 @@ def write(file: BinaryIO, arrays: Mapping[str, NDArray[Any]], description: Mappi
 
 
 def plain(value: object) -> Any:
-    """A number of NumPy's as one of Python's."""
+    """Convert a NumPy scalar to a Python number; raise TypeError for anything else that JSON cannot hold."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"expected what JSON can hold, got {type(value).__name__}")
+    raise TypeError(f"expected a value that JSON can hold, got {type(value).__name__}")
 
 
 def member(name: str) -> zipfile.ZipInfo:
-    """An entry that tells neither when nor where it was made."""
+    """A zip entry that does not record when or where it was made."""
     info = zipfile.ZipInfo(name)
     info.create_system = 3
     info.external_attr = 0o600 << 16
@@ -87,27 +87,28 @@ def member(name: str) -> zipfile.ZipInfo:
 
 
 def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """The arrays, read-only, and the description.
+    """Read the arrays, which are read-only, and the description.
 
     Raises
     ------
     StateError
-        If it is no such archive, or a damaged one.
+        If the file is damaged or not such an archive.
     OSError
-        If it cannot be opened or read.
+        If the file cannot be opened or read.
     """
     with path.open("rb") as file:
         start = file.read(4096)
         try:
             members = members_of(file)
         except (*DAMAGE, OSError) as error:
-            if isinstance(error, OSError) and error.errno != errno.EINVAL:      # that is a seek to before the file
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:      # EINVAL: a seek to before the file
                 raise
             if not start.startswith(b"PK"):
-                raise StateError(f"{path} is no state file of bnstream: it is {kind_of(start)}") from None
-            raise StateError(f"{path} is damaged or cut: {error}; use a copy of it, or make it anew") from error
+                raise StateError(f"{path} is not a bnstream state file: it is {kind_of(start)}") from None
+            raise StateError(f"{path} is damaged or truncated: {error}; restore a copy of it, or save it again"
+                             ) from error
     if DESCRIPTION not in members:
-        raise StateError(f"{path} is no state file of bnstream: it is {kind_of_zip(list(members))}")
+        raise StateError(f"{path} is not a bnstream state file: it is {kind_of_zip(list(members))}")
     try:
         description = json.loads(members.pop(DESCRIPTION))
     except (ValueError, RecursionError) as error:
@@ -118,7 +119,7 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 
 
 def members_of(file: BinaryIO) -> dict[str, bytes]:
-    """The members by name, once their checksums are found right. Without a description, the names alone."""
+    """Read the members by name and verify their checksums. Without a description, return only the names."""
     n_bytes = file.seek(0, io.SEEK_END)
     with zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
@@ -126,47 +127,50 @@ def members_of(file: BinaryIO) -> dict[str, bytes]:
         if DESCRIPTION not in names:
             return dict.fromkeys(names, b"")
         if len(set(names)) < len(names):
-            raise zipfile.BadZipFile("two members have one name")
-        # Compressed, some bytes could become any number of them.
+            raise zipfile.BadZipFile("two members have the same name")
+        # A few compressed bytes could expand to any number.
         if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
-            raise zipfile.BadZipFile("a member is compressed, and in state files none is")
+            raise zipfile.BadZipFile("a member is compressed; those of state files are not")
         if sum(info.file_size for info in infos) > n_bytes:
-            raise zipfile.BadZipFile("the sizes of the members add up to more than the file has")
+            raise zipfile.BadZipFile("the sizes of the members add up to more than the file")
         return {info.filename: archive.read(info) for info in infos}
 
 
 def array_of(path: Path, name: str, data: bytes) -> NDArray[Any]:
+    """Parse a member as a .npy array; raise StateError unless it is one."""
     header = HEADER.match(data)
     if header is None or header.end() != 10 + int.from_bytes(header["length"], "little") or not name.endswith(".npy"):
-        raise StateError(f"{path}: {name} is no .npy array of int64, float16, float32 or float64 as state files have")
+        raise StateError(f"{path}: {name} is not a .npy array of int64, float16, float32 or float64")
     dtype = np.dtype(header["dtype"].decode())
     shape = tuple(int(extent) for extent in header["shape"].split(b",") if extent.strip())
     if len(data) - header.end() != math.prod(shape) * dtype.itemsize or len(shape) > 64 or 0 in shape:
-        raise StateError(f"{path}: {name} has {len(data) - header.end()} bytes, which do not fit {dtype} of {shape}")
+        raise StateError(f"{path}: {name} has {len(data) - header.end()} bytes, which do not fit {dtype} of shape "
+                         f"{shape}")
     return np.frombuffer(data, dtype, offset=header.end()).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
 def kind_of(start: bytes) -> str:
-    """What a file that is no zip seems to be, by its first bytes."""
+    """Describe a file that is not a zip by its first bytes."""
     for magic, kind in FOREIGN.items():
         if start.startswith(magic):
             return kind
     if not start:
         return "empty"
     if start[0] == 0x80 and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "a pickle, which may run any code when it is opened; it was not"
+        return "a pickle, which can run any code when it is opened; it was not opened"
     if b"\0" not in start:
         with contextlib.suppress(UnicodeDecodeError):
             codecs.getincrementaldecoder("utf-8")().decode(start)       # the last character may be cut
             return "text"
-    return "of a kind that bnstream does not know"
+    return "of an unknown kind"
 
 
 def kind_of_zip(names: list[str]) -> str:
+    """Describe a zip file by the names of its members."""
     if any(name.endswith("data.pkl") for name in names):
-        return "a file of PyTorch; torch.load reads it, and bnstream.exchange.from_arrays takes a state_dict"
+        return "a PyTorch file; read it with torch.load and convert the state_dict with bnstream.exchange.from_arrays"
     if names and all(name.endswith(".npy") for name in names):
-        told = ", ".join(name.removesuffix(".npy") for name in names[:8]) + (", ..." if len(names) > 8 else "")
-        return f"an .npz of the arrays {told}; bnstream convert makes a state of those of another tool"
-    told = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-    return f"a zip of {told}" if names else "an empty zip"
+        listed = ", ".join(name.removesuffix(".npy") for name in names[:8]) + (", ..." if len(names) > 8 else "")
+        return f"a .npz file of the arrays {listed}; bnstream convert converts the arrays of another tool to a state"
+    listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    return f"a zip file of {listed}" if names else "an empty zip file"

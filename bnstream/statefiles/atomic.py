@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file open for writing that takes the place of `path` once the block ends, and not before.
+    """Open a file that replaces `path` when the block ends, and not before.
 
     Parameters
     ----------
     path : path
-        As given; no suffix is added. Where it is a link, the file that it points to is replaced. What exists and is no
-        regular file, /dev/null or a pipe, is written directly.
+        As given; no suffix is added. If it is a link, the file that it points to is replaced. If it exists and is not a
+        regular file, such as /dev/null or a pipe, it is written directly.
 
     Yields
     ------
     file
-        Binary and new, in the same folder, hidden: ``.NAME.<8 hex digits>.part``.
+        A new binary file in the same folder, hidden: ``.NAME.<8 hex digits>.part``.
 
     Raises
     ------
     OSError
-        If it cannot be written: no such folder, a read-only one, a full disk. It names `path`.
+        If it cannot be written: the folder does not exist or is read-only, or the disk is full. It names `path`.
 
     Notes
     -----
-    The bytes are on the disk before the name is, so that a power cut leaves the old file or the new one. Where the
-    block raises, the part is removed and an old file left as it was; where the process is killed, the part stays, too.
+    The bytes reach the disk before the name does, so that a power failure leaves the old file or the new one. If the
+    block raises, the part is removed and an old file is left as it was. If the process is killed, the part also stays.
 
     Examples
     --------
@@ -60,8 +60,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except BaseException as error:
         if made:
             part.unlink(missing_ok=True)
-        # A full disk is told without a name, another failure with that of the part. What has the name of another file
-        # came from the block.
+        # The error of a full disk has no file name, other errors of writing have that of the part. An error with the
+        # name of another file came from the block.
         if isinstance(error, OSError) and error.errno and error.filename in (None, os.fspath(part)):
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
@@ -70,7 +70,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def sync_folder(folder: Path) -> None:
-    """The new name on the disk, too, where the system can do that: Windows cannot, nor can some file systems."""
+    """Write the new name to the disk where the system can; Windows and some file systems cannot."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Moments and BatchNorm as named arrays and a dict for JSON, and back, with nothing taken on trust."""
+"""Moments and BatchNorm as named arrays and a dict for JSON, and back. What comes back is checked, not trusted."""
 
 from __future__ import annotations
 
@@ -12,32 +12,31 @@ from bnstream.core import running
 from bnstream.core.batchnorm import BatchNorm, running_of, settings_of
 from bnstream.core.dtypes import bfloat16
 from bnstream.core.moments import Moments, moments_from
-from bnstream.core.rows import ROWS, WEIGHTED_ROWS, N
+from bnstream.core.rows import M2, M2_LO, MEAN, MEAN_LO, N_LO, ROWS, SQUARES, WEIGHTED_ROWS, N
 
 Arrays = dict[str, NDArray[Any]]
 
 MOMENTS_CONVENTIONS = {
-    "n": "count of values; beside sum_of_squared_weights, n + n_lo is the sum of weights",
-    "mean": "mean + mean_lo is the mean, in twice the digits of a double",
+    "n": "count of values; if there is sum_of_squared_weights, n + n_lo is the sum of weights",
+    "mean": "mean + mean_lo is the mean, with twice the digits of a double",
     "m2": "m2 + m2_lo is the sum of squared deviations from the mean; m2 / (n - ddof) is the variance",
-    "axis": "the batch axes, those reduced over; null: all of them",
+    "axis": "the batch axes, which are reduced over; null: all axes",
 }
 CONVENTIONS = {
     "moments": MOMENTS_CONVENTIONS,
     "batchnorm": {
-        "momentum": "weight of the new batch, as in PyTorch; in Keras, Flax and ONNX 1 minus this; null: the running "
+        "momentum": "weight of the new batch, as in PyTorch; 1 minus that of Keras, Flax and ONNX; null: the running "
                     "estimates are the exact statistics of all batches",
         "running_ddof": "running_var is the sum of squared deviations / (n - running_ddof)",
         "eps": "added to the variance",
         "gamma": "scale; y = (x - mean) / sqrt(var + eps) * gamma + beta",
-        "running_spread": "sum of w**2 / n of the batches of weight w in the running estimates; NaN: not known",
-        "initial_weight": "weight that mean 0 and variance 1, from before the first batch, still have",
-        "batch_mean": "of the last batch, as batch_var, ddof 0; NaN: none",
+        "running_spread": "sum of w**2 / n over the batches, of weight w in the running estimates; NaN: unknown",
+        "initial_weight": "weight that the initial mean 0 and variance 1 still have in the running estimates",
+        "batch_mean": "mean of the last batch; NaN: none",
+        "batch_var": "variance of the last batch, with ddof 0; NaN: none",
         "pooled": "exact statistics of all batches: " + MOMENTS_CONVENTIONS["m2"],
     },
 }
-
-
 SETTINGS = {
     "num_features": (int,), "eps": (float,), "momentum": (float, NoneType), "affine": (bool,), "channel_axis": (int,),
     "dtype": (str,), "running_ddof": (int, float), "nan_policy": (str,), "renorm": (bool,), "r_max": (float,),
@@ -46,7 +45,7 @@ SETTINGS = {
 
 
 class Fields:
-    """Members of a JSON object, each of the type that it must have."""
+    """The members of a JSON object. Each is returned only if it has the expected type."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.values = values
@@ -55,9 +54,9 @@ class Fields:
         if name not in self.values:
             raise ValueError(f"{name} is missing")
         value = self.values[name]
-        if type(value) not in kinds:        # exactly: to Python, true is a number
-            told = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
-            raise ValueError(f"{name} must be of type {told}, got {value!r:.60}")
+        if type(value) not in kinds:        # not isinstance, for which True is an int
+            expected = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
+            raise ValueError(f"{name} must be of type {expected}, got {value!r:.60}")
         return value
 
     def one_of(self, name: str, *choices: str) -> Any:
@@ -66,14 +65,14 @@ class Fields:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r:.60}")
         return value
 
-    def whole(self, name: str, first: int, last: int) -> int:
+    def integer(self, name: str, first: int, last: int) -> int:
         value: int = self.get(name, int)
         if not first <= value <= last:
             raise ValueError(f"{name} must be from {first} to {last}, got {value!r:.60}")
         return value
 
     def all_of(self, name: str, kind: type) -> Any:
-        """A list as a tuple, or None."""
+        """A list as a tuple, or None. All entries are of one type."""
         value = self.get(name, list, NoneType)
         for entry in value or ():
             if type(entry) is not kind:
@@ -86,76 +85,78 @@ class Fields:
 
 
 def describe_moments(m: Moments, prefix: str = "") -> tuple[dict[str, Any], Arrays]:
-    reduced: Any = m.__reduce__()[1]        # of one moment, whatever other threads do
+    """Describe a Moments in a dict, and return its rows as arrays."""
+    reduced: Any = m.__reduce__()[1]        # consistent even if another thread updates m
     rows, axis, nan_policy, names = reduced
-    told = {
+    description = {
         "axis": axis, "nan_policy": nan_policy, "names": names,
         "shape": None if rows is None else rows.shape[1:],
     }
     if rows is None:
-        return told, {}
+        return description, {}
     arrays: Arrays = {prefix + name: row for name, row in zip(WEIGHTED_ROWS, rows, strict=False)}
     if len(rows) == len(ROWS):
-        arrays[prefix + "n"] = rows[N].astype(np.int64)
-    return told, arrays
+        arrays[prefix + ROWS[N]] = rows[N].astype(np.int64)
+    return description, arrays
 
 
 def restore_moments(fields: Fields, arrays: Arrays, prefix: str = "") -> Moments:
-    """A Moments from what `describe_moments` tells; its arrays are taken out of `arrays`."""
+    """Restore a Moments from what `describe_moments` returned. Its arrays are removed from `arrays`."""
     policy = fields.one_of("nan_policy", "raise", "omit", "propagate")
     shape, state = fields.all_of("shape", int), None
     if shape is not None:
-        weighted = prefix + WEIGHTED_ROWS[-1] in arrays
+        weighted = prefix + WEIGHTED_ROWS[SQUARES] in arrays
         names = WEIGHTED_ROWS if weighted else ROWS
-        kinds = {"n": np.float64 if weighted else np.int64}
-        rows = [taken(arrays, prefix + name, shape, kinds.get(name, np.float64)) for name in names]
+        dtypes = {ROWS[N]: np.float64 if weighted else np.int64}
+        rows = [taken(arrays, prefix + name, shape, dtypes.get(name, np.float64)) for name in names]
         state = np.stack(rows, dtype=np.float64)
         require_possible(state, prefix)
     return moments_from(state, fields.axis(), policy, fields.all_of("names", str))
 
 
 def require_possible(state: NDArray[np.float64], prefix: str) -> None:
-    """That this is a state which data can leave."""
-    n, _, _, m2, _, *weights = state
+    """Raise ValueError unless there is data that has this state."""
+    n, m2 = state[N], state[M2]
     if not 0 <= n.min() <= n.max() < np.inf:
-        raise ValueError(f"{prefix}n must not be negative, got {n.min():.16g} to {n.max():.16g}")
-    if weights and not ((np.abs(weights[0]) <= n) & ((weights[1] > 0) == (n > 0))).all():
-        raise ValueError(f"{prefix}n_lo must be what rounding left of {prefix}n, and {prefix}{WEIGHTED_ROWS[-1]} "
-                         f"greater than 0 where {prefix}n is")
+        raise ValueError(f"{prefix}n must be finite and not negative, got {n.min():.16g} to {n.max():.16g}")
+    if len(state) > len(ROWS) and not ((np.abs(state[N_LO]) <= n) & ((state[SQUARES] > 0) == (n > 0))).all():
+        raise ValueError(f"{prefix}{WEIGHTED_ROWS[N_LO]} must be the rounding error of {prefix}n, and "
+                         f"{prefix}{WEIGHTED_ROWS[SQUARES]} must be positive where {prefix}n is")
     if (m2 < 0).any():
         raise ValueError(f"{prefix}m2, a sum of squares, must not be negative, got {m2.min()}")
-    if ((state[1:] != 0) & (n == 0)).any():
+    if ((state[MEAN:] != 0) & (n == 0)).any():
         raise ValueError(f"{prefix}mean and {prefix}m2 must be 0 where {prefix}n is 0")
-    for high, low in ((1, 2), (3, 4)):
+    for high, low in ((MEAN, MEAN_LO), (M2, M2_LO)):
         if (np.isfinite(state[high]) & ~(np.abs(state[low]) <= np.abs(state[high]))).any():
-            raise ValueError(f"{prefix}{ROWS[low]} must be what rounding left of {prefix}{ROWS[high]}, "
-                             "got more than that")
+            raise ValueError(f"{prefix}{ROWS[low]} must be the rounding error of {prefix}{ROWS[high]}, got a larger "
+                             "value")
 
 
 def describe_batchnorm(bn: BatchNorm) -> tuple[dict[str, Any], Arrays]:
+    """Describe a BatchNorm in a dict, and return its estimates and parameters as arrays."""
     bn = bn.copy()
-    told: dict[str, Any] = {
+    description: dict[str, Any] = {
         "settings": {**settings_of(bn), "dtype": bn.dtype.name}, "names": bn.names, "training": bn.training,
         "num_batches_tracked": bn.num_batches_tracked, "pooled": None,
     }
     arrays: Arrays = dict(zip(running.ROWS, list(running_of(bn).rows), strict=True))
-    if bn.affine:       # .npy has no bfloat16; in float32 it is exact
+    if bn.affine:       # .npy does not have bfloat16; float32 holds it exactly
         stored = np.float32 if bn.dtype.name == "bfloat16" else bn.dtype
         arrays |= {"gamma": bn.gamma.astype(stored), "beta": bn.beta.astype(stored)}
     if bn.pooled is not None:
-        told["pooled"], pooled = describe_moments(bn.pooled, "pooled_")
+        description["pooled"], pooled = describe_moments(bn.pooled, "pooled_")
         arrays |= pooled
-    return told, arrays
+    return description, arrays
 
 
 def restore_batchnorm(fields: Fields, arrays: Arrays) -> BatchNorm:
-    """The same for a layer."""
+    """Restore a BatchNorm from what `describe_batchnorm` returned. Its arrays are removed from `arrays`."""
     settings = Fields(fields.get("settings", dict))
     if settings.values.keys() != SETTINGS.keys():
         raise ValueError(f"expected the settings {list(SETTINGS)}, got {list(settings.values)}")
     for name, kinds in SETTINGS.items():
         settings.get(name, *kinds)
-    settings.whole("channel_axis", -64, 63)
+    settings.integer("channel_axis", -64, 63)
     shape = (settings.values["num_features"],)
     rows = np.stack([taken(arrays, name, shape, np.float64) for name in running.ROWS])
     for row, most in ((running.VAR, np.inf), (running.SPREAD, np.inf), (running.INITIAL_WEIGHT, 1.0),
@@ -167,7 +168,7 @@ def restore_batchnorm(fields: Fields, arrays: Arrays) -> BatchNorm:
         bfloat16("the layer")
     pooled = fields.get("pooled", dict, NoneType)
     if pooled is None and settings.values["momentum"] is None:
-        raise ValueError("a layer with momentum null has pooled statistics, and here are none")
+        raise ValueError("a layer with momentum null must have pooled statistics, got none")
     bn = BatchNorm(**settings.values, names=fields.all_of("names", str), track_pooled=pooled is not None)
     running_of(bn).rows[:] = rows
     if bn.affine:
@@ -178,14 +179,15 @@ def restore_batchnorm(fields: Fields, arrays: Arrays) -> BatchNorm:
         if bn.pooled.shape not in (None, shape):
             raise ValueError(f"the pooled statistics must be of shape {shape}, got {bn.pooled.shape}")
     bn.training = fields.get("training", bool)
-    bn.num_batches_tracked = fields.whole("num_batches_tracked", 0, 2**63 - 1)
+    bn.num_batches_tracked = fields.integer("num_batches_tracked", 0, 2**63 - 1)
     return bn
 
 
 def taken(arrays: Arrays, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Remove an array from `arrays` and return it; raise ValueError unless it has this shape and dtype."""
     array = arrays.pop(name, None)
     if array is None:
         raise ValueError(f"the array {name} is missing")
     if array.shape != shape or array.dtype != dtype:
-        raise ValueError(f"{name} must be {np.dtype(dtype)} of shape {shape}, got {array.dtype} of {array.shape}")
+        raise ValueError(f"{name} must be {np.dtype(dtype)} of shape {shape}, got {array.dtype} of shape {array.shape}")
     return array

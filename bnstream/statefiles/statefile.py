@@ -1,9 +1,9 @@
-"""State files: Moments and BatchNorm on disk, to the last bit, in one .npz file that is safe to open.
+"""State files: Moments and BatchNorm on disk, to the last bit, in a .npz file that is safe to open.
 
-    Moments     n, mean, mean_lo, m2, m2_lo: the rows of its state, each of the shape of the channels
-    BatchNorm   running_mean, running_var and four more rows, gamma and beta; pooled_n, ... where it has `pooled`
+    Moments     n, mean, mean_lo, m2, m2_lo: the rows of its state, each with the shape of the channels
+    BatchNorm   running_mean, running_var and four more rows; gamma and beta; pooled_n, ... if it has `pooled`
 
-The arrays are readable by ``numpy.load``; what they mean and all settings are in the member bnstream.json.
+``numpy.load`` reads the arrays. The member bnstream.json holds their meaning and all settings.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import bnstream
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.config import version
 from bnstream.core.moments import Moments
 from bnstream.statefiles import archive
 from bnstream.statefiles.archive import StateError
@@ -29,18 +29,18 @@ from bnstream.statefiles.description import (
     restore_moments,
 )
 
-__all__ = ["StateError", "StateFile", "load", "read", "save"]
+__all__ = ["StateError", "StateFile", "complete", "load", "read", "save"]
 
-VERSION = 1
+VERSION = 1     # of the format
 
 
 @dataclass(frozen=True)
 class StateFile:
-    """What `read` finds in a state file."""
+    """The content of a state file, as `read` returns it."""
 
     state: Moments | BatchNorm
     metadata: dict[str, Any]
-    """What the file says of itself: "completeness", "progress", "lacks", "bnstream" (the version that wrote it), ..."""
+    """What the file says about itself: "kind", "completeness", "progress", "lacks", the version "bnstream", ..."""
 
 
 def save(
@@ -55,28 +55,29 @@ def save(
     Parameters
     ----------
     path : path
-        As given; .npz is usual, and not added. An old file is replaced once the new one is complete on the disk.
+        As given; the usual suffix is .npz, which is not added. An old file is replaced when the new one is complete on
+        the disk.
     state : Moments or BatchNorm
     progress : dict, optional
-        For a checkpoint: how far an unfinished pass is, in what JSON can hold.
+        For a checkpoint: the position of an unfinished pass, in values that JSON can hold.
     lacks : sequence of str, optional
-        For a state made from the arrays of another tool: what these did not tell.
+        For a state converted from the arrays of another tool: what these do not record.
 
     Raises
     ------
     TypeError
-        If `state` is something else, or `progress` not for JSON.
+        If `state` is something else, or `progress` holds what JSON cannot.
     OSError
         If the file cannot be written. It names `path`; an old file is then as it was.
 
     See Also
     --------
-    load : the way back.
+    load : read the state again.
 
     Notes
     -----
-    A .npz file without pickle, for ``numpy.load``, too. All is kept in full, the running estimates of a layer, its mode
-    and what it pooled; only its gradients and its last x are not. The same state gives the same bytes.
+    The file is a .npz file without pickle, which ``numpy.load`` also reads. It holds the whole state, for a layer also
+    its mode and pooled statistics, but not its gradients and last x. Equal states give equal bytes.
 
     Examples
     --------
@@ -87,15 +88,15 @@ def save(
     ('height', 'weight')
     """
     if isinstance(state, Moments):
-        kind, (told, arrays) = "moments", describe_moments(state)
+        kind, (description, arrays) = "moments", describe_moments(state)
     elif isinstance(state, BatchNorm):
-        kind, (told, arrays) = "batchnorm", describe_batchnorm(state)
+        kind, (description, arrays) = "batchnorm", describe_batchnorm(state)
     else:
         raise TypeError(f"expected a Moments or a BatchNorm to save, got {type(state).__name__}")
     metadata: dict[str, Any] = {
-        "format": "bnstream", "version": VERSION, "bnstream": bnstream.__version__, "kind": kind,
+        "format": "bnstream", "version": VERSION, "bnstream": version(), "kind": kind,
         "completeness": "partial" if progress is not None else "complete" if lacks is None else "imported",
-        **told, "conventions": CONVENTIONS[kind],
+        **description, "conventions": CONVENTIONS[kind],
     }
     if progress is not None:
         metadata["progress"] = progress
@@ -106,30 +107,30 @@ def save(
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read a state from a file that `save` wrote, this version or any one before.
+    """Read a state from a file that `save` of this version or an earlier one wrote.
 
     Parameters
     ----------
     path : path
-        It need not be trusted: nothing in it is run, and a state that could not be is refused.
+        The file need not be trusted: no code in it is run, and an impossible state is refused.
 
     Returns
     -------
     Moments or BatchNorm
-        Equal to what was saved, and going on with the same bits.
+        Equal to the saved state. Further updates give the same bits.
 
     Raises
     ------
     StateError
-        A ValueError: the file is damaged, cut, of a newer bnstream, or no state file.
+        A ValueError: if the file is damaged, truncated, from a newer bnstream, or not a state file.
     ValueError
-        If it is the checkpoint of an unfinished pass.
+        If the file is the checkpoint of an unfinished pass.
     OSError
-        If it cannot be opened or read.
+        If the file cannot be opened or read.
 
     See Also
     --------
-    save : the way there.
+    save : write a state.
 
     Examples
     --------
@@ -144,16 +145,15 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def complete(path: str | os.PathLike[str]) -> StateFile:
-    """As `read`, but for checkpoints, which are refused."""
+    """Like `read`, but refuse checkpoints."""
     file = read(path)
     if file.metadata["completeness"] == "partial":
-        raise ValueError(f"{path} is a checkpoint, of a pass over sources that has not ended; bnstream fit ... "
-                         "--resume goes on with it")
+        raise ValueError(f"{path} is the checkpoint of an unfinished pass; resume it with bnstream fit ... --resume")
     return file
 
 
 def read(path: str | os.PathLike[str]) -> StateFile:
-    """The state in a file and what the file says of it, of checkpoints, too.
+    """Read the state in a file, which may be a checkpoint, and what the file says about it.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def read(path: str | os.PathLike[str]) -> StateFile:
     Raises
     ------
     StateError, OSError
-        As `load`.
+        As for `load`.
 
     Examples
     --------
@@ -179,13 +179,13 @@ def read(path: str | os.PathLike[str]) -> StateFile:
     """
     arrays, metadata = archive.read(Path(path))
     if metadata.get("format") != "bnstream":
-        raise StateError(f"{path} is no state file of bnstream: its format is {metadata.get('format')!r}")
-    version = metadata.get("version")
-    if type(version) is not int or version < 1:
-        raise StateError(f"{path}: the version of the format must be a whole number from 1 on, got {version!r}")
-    if version > VERSION:
-        raise StateError(f"{path} was written by a newer bnstream, version {version} of the format, where this one "
-                         f"knows {VERSION}; update it: pip install --upgrade bnstream")
+        raise StateError(f"{path} is not a bnstream state file: its format is {metadata.get('format')!r}")
+    found = metadata.get("version")
+    if type(found) is not int or found < 1:
+        raise StateError(f"{path}: the version of the format must be a positive integer, got {found!r}")
+    if found > VERSION:
+        raise StateError(f"{path} was written by a newer bnstream: it has version {found} of the format, and this one "
+                         f"reads up to {VERSION}; upgrade with: pip install --upgrade bnstream")
     try:
         fields = Fields(metadata)
         kind = fields.one_of("kind", "moments", "batchnorm")
@@ -197,7 +197,7 @@ def read(path: str | os.PathLike[str]) -> StateFile:
         restore: Any = restore_moments if kind == "moments" else restore_batchnorm
         state = restore(fields, arrays)
         if arrays:
-            raise ValueError(f"there are arrays that a state of kind {kind!r} does not have: {sorted(arrays)}")
+            raise ValueError(f"a state of kind {kind!r} does not have the arrays {sorted(arrays)}")
     except (TypeError, ValueError, OverflowError) as error:
-        raise StateError(f"{path} holds no state of bnstream: {error}") from error
+        raise StateError(f"{path} holds no valid state: {error}") from error
     return StateFile(state, metadata)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import os
 import re
@@ -39,7 +39,7 @@ def test_a_block_that_raises_leaves_the_old_file(error, path):
 
 
 def test_on_the_disk_before_its_name(path, monkeypatch):
-    """The bytes, then the name, then the folder; and a folder that cannot be synced is no error."""
+    """The bytes are synced, then the name, then the folder. A folder that cannot be synced is no error."""
     calls = []
 
     def recorded(call):
@@ -78,9 +78,14 @@ def test_no_folder(tmp_path):
 def test_read_only_folder(path, monkeypatch):
     path.write_bytes(b"old")
     path.parent.chmod(0o500)
-    if os.access(path.parent, os.W_OK):         # root writes everywhere
-        def refuse(part, mode):
-            raise PermissionError(13, "Permission denied", str(part))
+    if os.access(path.parent, os.W_OK):         # root may write everywhere
+        original = Path.open
+
+        def refuse(self, mode="r", *arguments, **options):
+            if mode == "xb":
+                raise PermissionError(13, "Permission denied", str(self))
+            return original(self, mode, *arguments, **options)
+
         monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(PermissionError, match=re.escape(f"Permission denied: {str(path)!r}")):
         save(path, holed())
@@ -100,7 +105,7 @@ save(sys.argv[1], Moments().update([[1.0] * 1000]))
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits of resources")
 def test_full_disk(path):
-    """It names the file; the old one stays, the part does not."""
+    """The error names the file. The old file stays, and the part is removed."""
     save(path, holed())
     command = [sys.executable, "-c", FULL, str(path)]
     process = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
@@ -126,8 +131,8 @@ def test_a_link_stays_one(path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no named pipes in folders")
-def test_what_is_no_file_is_written_and_not_replaced(path):
-    """A pipe here; /dev/null is another, and a test that fails must not cost it."""
+def test_what_is_not_a_regular_file_is_written_and_not_replaced(path):
+    """A pipe stands for /dev/null, which a failing test would replace."""
     pipe = path.with_name("pipe")
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)

@@ -1,4 +1,4 @@
-"""State files: what was saved comes back to the last bit, from older versions, too."""
+"""State files: a state is restored to the last bit, also from files of older versions."""
 
 import json
 import pickle
@@ -34,7 +34,7 @@ def path(tmp_path):
 
 @pytest.mark.parametrize("name", SAVED)
 def test_round_trip(name, path):
-    """Every bit, every setting, the names; and again the same file."""
+    """Every bit, every setting and the names are restored, and are saved to the same bytes again."""
     state = SAVED[name]()
     save(path, state)
     loaded = load(path)
@@ -48,8 +48,8 @@ def test_round_trip(name, path):
 
 
 @pytest.mark.parametrize("name", SAVED)
-def test_goes_on(name, path):
-    """As one that was never saved."""
+def test_further_updates(name, path):
+    """They give the same bits as to a state that was never saved."""
     state = SAVED[name]()
     save(path, state)
     loaded = load(path)
@@ -72,7 +72,7 @@ def test_gradients_are_left_out(path):
 
 
 def test_the_bytes_depend_on_the_state_alone(tmp_path):
-    """Not on the name of the file, the hour or the process."""
+    """They do not depend on the file name, the time or the process."""
     save(tmp_path / "a", trained())
     subprocess.run([sys.executable, "-c", SAVE, str(Path(__file__).parents[1]), str(tmp_path / "b.npz")], check=True)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b.npz").read_bytes()
@@ -93,30 +93,30 @@ def test_numpy_reads_it(path):
 
 
 def test_metadata(path):
-    """The conventions in words, beside every setting."""
+    """The file has the conventions in words, and every setting."""
     save(path, holed())
-    told = read(path).metadata
-    assert told["conventions"]["m2"].startswith("m2 + m2_lo is the sum of squared deviations")
-    del told["conventions"]
-    assert told == {"format": "bnstream", "version": 1, "bnstream": bnstream.__version__, "kind": "moments",
-                    "completeness": "complete", "axis": 0, "nan_policy": "omit",
-                    "names": list(holed().names), "shape": [3]}
+    metadata = read(path).metadata
+    assert metadata["conventions"]["m2"].startswith("m2 + m2_lo is the sum of squared deviations")
+    del metadata["conventions"]
+    assert metadata == {"format": "bnstream", "version": 1, "bnstream": bnstream.__version__, "kind": "moments",
+                        "completeness": "complete", "axis": 0, "nan_policy": "omit",
+                        "names": list(holed().names), "shape": [3]}
     save(path, trained(momentum=None, names=["a", "b", "c"]))
-    told = read(path).metadata
-    assert told["conventions"]["momentum"].startswith("weight of the new batch, as in PyTorch")
-    assert told["settings"] == {
+    metadata = read(path).metadata
+    assert metadata["conventions"]["momentum"].startswith("weight of the new batch, as in PyTorch")
+    assert metadata["settings"] == {
         "num_features": 3, "eps": 1e-5, "momentum": None, "affine": True, "channel_axis": 1, "dtype": "float32",
         "running_ddof": 1, "nan_policy": "raise", "renorm": False, "r_max": 3.0, "d_max": 5.0}
-    assert (told["names"], told["training"], told["num_batches_tracked"]) == (["a", "b", "c"], True, 3)
-    assert told["pooled"]["nan_policy"] == "raise"
+    assert (metadata["names"], metadata["training"], metadata["num_batches_tracked"]) == (["a", "b", "c"], True, 3)
+    assert metadata["pooled"]["nan_policy"] == "raise"
 
 
 def test_checkpoints(path):
-    """They have the progress, and are nothing that load() takes for a result."""
+    """They record the progress, and `load` refuses them."""
     m = Moments().update(np.ones((2, 3)))
     progress = {"sources": ["a.csv", 0.5, None], "rows": np.int64(7), "done": True}
     save(path, m, progress=progress)
-    with pytest.raises(ValueError, match=r"state is a checkpoint, .* fit \.\.\. --resume goes on with it") as info:
+    with pytest.raises(ValueError, match=r"state is the checkpoint of an unfinished pass; resume it with") as info:
         load(path)
     assert not isinstance(info.value, StateError)
     file = read(path)
@@ -137,7 +137,7 @@ def test_imported(path):
 @pytest.mark.parametrize(("state", "progress", "message"), [
     (np.ones(3), None, "expected a Moments or a BatchNorm to save, got ndarray"),
     (None, None, "got NoneType"),
-    (Moments(), {"at": object()}, "expected what JSON can hold, got object"),
+    (Moments(), {"at": object()}, "expected a value that JSON can hold, got object"),
 ])
 def test_what_cannot_be_saved(state, progress, message, path):
     path.write_bytes(b"old")
@@ -155,7 +155,7 @@ def test_bfloat16_without_its_package(path, monkeypatch):
 
 
 def test_version_1_of_moments():
-    """Its values as states/make.py made them."""
+    """The values are those of states/make.py."""
     m = load(STATES / "moments-1.npz")
     assert (m.axis, m.nan_policy, m.names, m.shape) == (0, "omit", ("height", "weight"), (2,))
     assert (m.n.tolist(), m.mean.tolist(), m.m2.tolist()) == ([3, 2], [3.0, 20.0], [14.0, 200.0])

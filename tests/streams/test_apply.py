@@ -211,7 +211,7 @@ FAILURES = {
             r"out must end in \.npy, \.parquet, \.arrow or \.csv, got 'y\.txt'"),
     "empty state": (lambda: (Moments(), X, "y"), {}, ValueError,
                     "the state has channels without a value; fit it first"),
-    "no state": (lambda: (write(".npy", X), X, "y"), {}, bnstream.StateError, r"x\.npy is no state file"),
+    "no state": (lambda: (write(".npy", X), X, "y"), {}, bnstream.StateError, r"x\.npy is not a bnstream state file"),
     "channels": (lambda: (fit(X[:, :2]), X, "y"), {}, SourceError,
                  "expected 2 channels as in the statistics, got 3 along"),
     "no names": (lambda: (fit(X), named(), "y"), {}, SourceError,

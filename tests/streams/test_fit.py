@@ -223,7 +223,7 @@ def test_what_is_not_a_checkpoint(stopped):
     with pytest.raises(SourceError, match=r"out\.checkpoint is not a checkpoint of an unfinished fit; delete it"):
         fit(stopped, "out", resume=True)
     Path("out.checkpoint").write_bytes(b"PK")
-    with pytest.raises(bnstream.StateError, match=r"out\.checkpoint is damaged or cut"):
+    with pytest.raises(bnstream.StateError, match=r"out\.checkpoint is damaged or truncated"):
         fit(stopped, "out", resume=True)
     with pytest.raises(ValueError, match="out is missing; give it"):
         fit(stopped, resume=True)

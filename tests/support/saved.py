@@ -1,4 +1,4 @@
-"""States of every kind, for the tests of state files, and how to compare them."""
+"""States of every kind, for the tests of state files, and a way to compare them."""
 
 import numpy as np
 from support.arrays import BFLOAT16, normal
@@ -8,7 +8,7 @@ from bnstream.core.running import RunningEstimates
 
 
 def bits(state):
-    """All that a state is; a layer's last x and its gradients are no part of it."""
+    """All bits of a state. The last x and the gradients of a layer are not part of it."""
     if isinstance(state, Moments):
         rows, axis, policy, names = state.__reduce__()[1]
         return repr((axis, policy, names)), None if rows is None else (rows.shape, rows.tobytes())
@@ -20,6 +20,7 @@ def bits(state):
 
 
 def holed():
+    """A Moments that has omitted NaN, with awkward names."""
     x = normal((30, 3))
     x[normal((30, 3), 1) > 0.5] = np.nan
     x[:, 2] = np.nan
@@ -42,6 +43,7 @@ def recalibrated():
 
 
 def set_estimates(bn):
+    """Assign NaN and inf to the running estimates."""
     bn.running_mean, bn.running_var = [np.nan, 1, -np.inf], [0, np.nan, np.inf]
     return bn
 

@@ -1,6 +1,6 @@
-"""Makes the samples here, one of each kind: ``python tests/states/make.py``, once for each version of the format.
+"""Write a sample of each kind of state: ``python tests/statefiles/states/make.py``, once for each format version.
 
-Those of older versions stay: they are what test_statefile.py opens.
+The samples of older versions stay, as test_statefile.py opens them.
 """
 
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bnstream import BatchNorm, Moments
-from bnstream.statefiles import VERSION, save
+from bnstream.statefiles.statefile import VERSION, save
 
 HERE = Path(__file__).parent
 
