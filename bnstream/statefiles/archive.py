@@ -1,7 +1,7 @@
 """Archives: arrays and their description in a .npz file with a JSON member, which is read without trusting it.
 
-    write:  dict of arrays, dict -> zip (stored, without dates): NAME.npy for each array, and bnstream.json
-    read:   zip -> each member as a whole, once, with its checksum verified -> dict of arrays, dict
+    write_archive:  dict of arrays, dict -> zip (stored, without dates): NAME.npy for each array, and bnstream.json
+    read_archive:   zip -> each member as a whole, once, with its checksum verified -> dict of arrays, dict
 
 Equal arrays and descriptions give equal bytes. A file that holds anything else raises `StateError`.
 """
@@ -60,7 +60,7 @@ class StateError(ValueError):
     """
 
 
-def write(file: BinaryIO, arrays: Mapping[str, NDArray[Any]], description: Mapping[str, Any]) -> None:
+def write_archive(file: BinaryIO, arrays: Mapping[str, NDArray[Any]], description: Mapping[str, Any]) -> None:
     """Write an archive of arrays and their description."""
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr(member(DESCRIPTION), json.dumps(description, indent=1, default=plain) + "\n")
@@ -86,7 +86,7 @@ def member(name: str) -> zipfile.ZipInfo:
     return info
 
 
-def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def read_archive(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Read the arrays, which are read-only, and the description.
 
     Raises

@@ -17,8 +17,7 @@ from typing import Any
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.config import version
 from bnstream.core.moments import Moments
-from bnstream.statefiles import archive
-from bnstream.statefiles.archive import StateError
+from bnstream.statefiles.archive import StateError, read_archive, write_archive
 from bnstream.statefiles.atomic import replacing
 from bnstream.statefiles.description import (
     CONVENTIONS,
@@ -103,7 +102,7 @@ def save(
     if lacks is not None:
         metadata["lacks"] = list(lacks)
     with replacing(path) as file:
-        archive.write(file, arrays, metadata)
+        write_archive(file, arrays, metadata)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -177,7 +176,7 @@ def read(path: str | os.PathLike[str]) -> StateFile:
     ...     read(f"{folder}/stats.npz").metadata["progress"]
     {'row': 100}
     """
-    arrays, metadata = archive.read(Path(path))
+    arrays, metadata = read_archive(Path(path))
     if metadata.get("format") != "bnstream":
         raise StateError(f"{path} is not a bnstream state file: its format is {metadata.get('format')!r}")
     found = metadata.get("version")

@@ -1,5 +1,7 @@
 """Regressions: orders, positions, quotes, axes and types that once gave a wrong result silently."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -207,3 +209,18 @@ def test_n_threads_agnosticism():
     np.save("x.npy", np.random.default_rng(0).normal(1e6, 1, (300_000, 8)))
     states = {rows_of(fit("x.npy", n_threads=n)).tobytes() for n in (1, 2, 5, None)}
     assert len(states) == 1
+
+
+def test_what_is_not_installed(folder, monkeypatch):
+    pytest.importorskip("PIL.Image").new("L", (2, 2)).save("x.png")
+    m = fit("x.png")
+    for name in ("pyarrow", "PIL"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("csv", "images"):
+        monkeypatch.delitem(sys.modules, f"bnstream.streams.sources.{name}", raising=False)
+    (folder / "x.csv").write_text("a\n1\n")
+    for call, needs in ((lambda: fit("x.csv"), "tables need pyarrow"), (lambda: fit("x.png"), "images need Pillow"),
+                        (lambda: apply(m, np.ones((2, 1)), "y.parquet"), "tables need pyarrow")):
+        with pytest.raises(ModuleNotFoundError, match=rf"{needs}, which is not .* pip install \"bnstream\[streams\]\""):
+            call()
+    assert not (folder / "y.parquet").exists()
