@@ -193,8 +193,8 @@ cdef class Forward:
             for c in range(self.n_channels):
                 if n[c] < 2:
                     raise ValueError(f"training needs at least 2 values in each channel, got {int(n[c])} in channel {c}, "
-                                     "not counting those that where or nan_policy='omit' leaves out; leave the batch out, or "
-                                     "use inference mode")
+                                     "not counting those that where or nan_policy='omit' leaves out; leave the batch "
+                                     "out, or use inference mode")
         if policy == PROPAGATE:
             return 0
         for c in range(self.n_channels):
@@ -253,8 +253,8 @@ cdef class Forward:
         return y
 
     cdef int blend(self, double *mean, double *var, double momentum, double ddof) except -1:
-        """running <- (1 - momentum) * running + momentum * batch. The GIL is kept, so that no thread sees half of it. ddof is
-        below 2, and so below n."""
+        """running <- (1 - momentum) * running + momentum * batch. The GIL is kept, so that no thread sees half of it.
+        ddof is below 2, and so below n."""
         cdef const double *n = self.row(N)
         cdef const double *batch_mean = self.row(MEAN)
         cdef const double *m2 = self.row(M2)
@@ -299,7 +299,8 @@ cdef class Forward:
         cdef bint replaced
         cdef View view
         if self.thread != PyThread_get_thread_ident():
-            raise RuntimeError("the last call of this layer was made by another thread; give each thread that trains a copy of the layer")
+            raise RuntimeError("the last call of this layer was made by another thread; give each thread that "
+                               "trains a copy of the layer")
         if x is None:
             raise RuntimeError("the last call wrote its result over x, which backward needs; call without out=x")
         if not same_shape(a, x):

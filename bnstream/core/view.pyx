@@ -202,8 +202,8 @@ cdef ndarray mask_of(object where, ndarray x, unsigned long long axes):
         return None
     mask = positions(where, "where", x, axes)
     if mask.dtype != np.bool_:
-        raise TypeError(f"where must be a mask of bool, True for the positions to use, got dtype {mask.dtype}; compare, or convert "
-                        "it with .astype(bool)")
+        raise TypeError(f"where must be a mask of bool, True for the positions to use, got dtype {mask.dtype}; "
+                        "compare, or convert it with .astype(bool)")
     return mask
 
 
