@@ -1,4 +1,4 @@
-"""States in the conventions of other tools: plain arrays by their names, and the layers of each framework."""
+"""States as the arrays of other tools, under the names that each tool uses."""
 
 from bnstream.exchange.conventions import from_arrays, to_arrays
 

@@ -1,94 +1,67 @@
-"""States as the plain arrays of other tools, and back.
+"""States as the arrays of other tools, and back: `to_arrays`, `from_arrays`.
 
-    convention     scale, shift   mean, variance                   ddof   momentum   eps
-    pytorch        weight, bias   running_mean, running_var        1      -          -
-    keras          gamma, beta    moving_mean, moving_variance     0      momentum   epsilon
-    flax           scale, bias    mean, var                        0      momentum   epsilon
-    onnx           scale, B       input_mean, input_var            0      momentum   epsilon
-    scikit-learn   -              mean_, var_; n_samples_seen_     0      -          -
+    Moments    -> moments_to_layer   -+
+    BatchNorm <-> batchnorm_to_layer -+-> arrays under the names of PyTorch, Keras, Flax or ONNX
+               <- from_layer         -+
+    Moments   <-> to_scaler, from_scaler: arrays under the names of scikit-learn
 
-Momentum is 1 minus ours everywhere but in PyTorch, whose arrays do not have it. They have num_batches_tracked.
+Names, ddof and defaults of each tool are in `names`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from bnstream.core.batchnorm import BatchNorm
-from bnstream.core.dlpack import detached
-from bnstream.core.dtypes import FLOATING, floating
-from bnstream.core.moments import Moments, moments_from
-
-Convention = Literal["pytorch", "keras", "flax", "onnx", "scikit-learn"]
-Arrays = dict[str, NDArray[Any]]
-
-
-class Layer(NamedTuple):
-    """How a tool names what a layer has, and what it takes where an array does not tell; None: it has no such array."""
-
-    gamma: str
-    beta: str
-    mean: str
-    var: str
-    ddof: int
-    default_eps: float
-    default_momentum: float
-    eps: str | None = "epsilon"
-    momentum: str | None = "momentum"
-    n_batches: str | None = None
-
-
-LAYERS = {
-    "pytorch": Layer("weight", "bias", "running_mean", "running_var", 1, 1e-5, 0.1, None, None, "num_batches_tracked"),
-    "keras": Layer("gamma", "beta", "moving_mean", "moving_variance", 0, 1e-3, 0.99),
-    "flax": Layer("scale", "bias", "mean", "var", 0, 1e-5, 0.99),
-    "onnx": Layer("scale", "B", "input_mean", "input_var", 0, 1e-5, 0.9),
-}
-SCALER = ("mean_", "var_", "n_samples_seen_")
-SCALER_EXTRAS = ("scale_", "n_features_in_", "feature_names_in_")
+from bnstream.core.dtypes import floating
+from bnstream.core.moments import Moments
+from bnstream.exchange import scaler
+from bnstream.exchange.arrays import Arrays, select
+from bnstream.exchange.batchnorm import batchnorm_to_layer, from_layer, moments_to_layer
+from bnstream.exchange.names import Convention, layer_names
 
 
 def to_arrays(state: Moments | BatchNorm, convention: Convention, *, dtype: DTypeLike | None = None) -> Arrays:
-    """A state as the arrays of another tool, by its names.
+    """Convert a state to the arrays of another tool, under the names that it uses.
 
     Parameters
     ----------
     state : Moments or BatchNorm
-        Of channels of one axis. Moments become a layer of gamma 1 and beta 0, whose running estimates are the exact
-        statistics, as if of one batch; eps and momentum are left to the tool.
+        Its channels must lie along one axis. Moments become a layer with gamma 1 and beta 0, whose running estimates
+        are the exact statistics and whose number of batches is 1; eps and momentum are omitted.
     convention : {"pytorch", "keras", "flax", "onnx", "scikit-learn"}
+        The tool.
     dtype : dtype, optional
-        Of all arrays of floating numbers, but the settings. By default gamma and beta keep theirs, bfloat16 becomes
-        float32, and the statistics are float64. ONNX Runtime needs the same for all.
+        The dtype of all floating arrays except the settings. By default gamma and beta keep theirs, bfloat16 becomes
+        float32, and the statistics are float64. ONNX Runtime needs one dtype for all.
 
     Returns
     -------
     dict of str to ndarray
-        Copies, of shape (channels,); settings and counts are of shape ().
+        Copies, of shape (channels,). Settings and counts have shape ().
 
     Raises
     ------
     TypeError
-        If `state` is something else, or `dtype` not floating.
+        If `state` is neither, or `dtype` is not floating.
     ValueError
-        If there are no data, or too few for the variance; channels of several axes; for scikit-learn a layer without
-        pooled statistics.
+        If the statistics are empty or have too few values for the variance, if the channels lie along several axes,
+        or if a layer without pooled statistics is converted to scikit-learn's arrays.
 
     See Also
     --------
-    from_arrays : the way back.
+    from_arrays : the inverse.
 
     Notes
     -----
-    PyTorch stores the variance with ddof 1, the others with ddof 0. Where n is known, of Moments and of a layer whose
-    running estimates are its pooled statistics, the variance is exactly that of the convention; that of other running
-    estimates is passed on as it is. A StandardScaler gets the pooled statistics of a layer, not its running estimates;
-    its scale_ is 1 where the variance is 0.
+    PyTorch stores the variance with ddof 1, the other tools with ddof 0. Where the number of values is known (that of
+    Moments, and of a layer whose running estimates are its pooled statistics) the variance has exactly the ddof of
+    the convention. The variance of other running estimates is copied. A StandardScaler gets the pooled statistics of
+    a layer, not its running estimates; scale_ is 1 where the variance is 0.
 
     Examples
     --------
@@ -105,11 +78,11 @@ def to_arrays(state: Moments | BatchNorm, convention: Convention, *, dtype: DTyp
     if dtype is not None:
         dtype = floating(dtype)
     if convention == "scikit-learn":
-        arrays = to_scaler(state)
+        arrays = scaler.to_scaler(state)
     elif isinstance(state, Moments):
-        arrays = moments_to_layer(state, layer_of(convention))
+        arrays = moments_to_layer(state, layer_names(convention))
     else:
-        arrays = batchnorm_to_layer(state, layer_of(convention))
+        arrays = batchnorm_to_layer(state, layer_names(convention))
     for name, values in arrays.items():
         if values.dtype.name == "bfloat16" or (values.dtype.kind == "f" and values.ndim and dtype is not None):
             arrays[name] = values.astype(np.float32 if dtype is None else dtype)
@@ -119,34 +92,35 @@ def to_arrays(state: Moments | BatchNorm, convention: Convention, *, dtype: DTyp
 def from_arrays(
     arrays: Mapping[str, ArrayLike], convention: Convention, *, prefix: str | None = None, **settings: Any
 ) -> Any:
-    """A state from the arrays of another tool.
+    """Make a state from the arrays of another tool.
 
     Parameters
     ----------
     arrays : mapping of str to array_like
-        By the names of the tool. Those of one layer may have a prefix and be among others, as in PyTorch's state_dict
-        of a network; tensors are welcome.
+        The arrays, under the names that the tool uses. Those of one layer may share a prefix and be among others, as
+        in the state_dict of a network in PyTorch. Tensors are accepted.
     convention : {"pytorch", "keras", "flax", "onnx", "scikit-learn"}
+        The tool.
     prefix : str, optional
-        Which layer, "bn1." for "bn1.weight"; needed where there are several.
+        The prefix of the layer's names, such as "bn1." in "bn1.weight". Required if there are several layers.
     **settings
-        For `BatchNorm`, before what the arrays say: eps, momentum (in our sense), channel_axis, names, ...
+        Passed to `BatchNorm`: eps, momentum (in the sense of bnstream), channel_axis, names, ... They take precedence
+        over the arrays.
 
     Returns
     -------
     BatchNorm or Moments
-        Moments of scikit-learn's, a layer in training mode of the others. eps and momentum are those of the arrays,
-        else the tool's defaults; num_batches_tracked where it is not told is 1.
+        Moments for scikit-learn, otherwise a layer in training mode. eps and momentum default to those of the tool,
+        num_batches_tracked to 1.
 
     Raises
     ------
     ValueError
-        If arrays are missing or not expected, do not fit each other, or hold what they cannot. The message says what
-        was expected and what came.
+        If arrays are missing or unexpected, if their shapes differ, or if a value is out of range.
 
     See Also
     --------
-    to_arrays : the way back.
+    to_arrays : the inverse.
 
     Examples
     --------
@@ -162,7 +136,7 @@ def from_arrays(
 def import_arrays(
     arrays: Mapping[str, ArrayLike], convention: Convention, *, prefix: str | None = None, **settings: Any
 ) -> tuple[Any, list[str]]:
-    """What `from_arrays` answers, and what the arrays did not tell, for `save`.
+    """Make a state from the arrays of another tool, and list what they do not tell.
 
     Parameters
     ----------
@@ -173,7 +147,7 @@ def import_arrays(
     -------
     state : BatchNorm or Moments
     lacks : list of str
-        "n", "eps", "momentum", ...: unknown, or taken from the defaults of the tool.
+        What is unknown or a default of the tool: "n", "eps", "momentum", ...; for `save`.
 
     Raises
     ------
@@ -182,175 +156,18 @@ def import_arrays(
 
     Examples
     --------
-    >>> from bnstream.exchange import import_arrays
+    >>> from bnstream.exchange.conventions import import_arrays
     >>> import_arrays({"running_mean": [5.0], "running_var": [4.0]}, "pytorch")[1]
     ['n', 'num_batches_tracked', 'eps', 'momentum']
     """
     if convention == "scikit-learn":
         if settings:
-            raise ValueError(f"scikit-learn's arrays become Moments, which have no {', '.join(settings)}")
-        given = chosen(arrays, SCALER, SCALER_EXTRAS, prefix)
-        return from_scaler(given), ["mean_lo", "m2_lo"]
-    layer = layer_of(convention)
-    required = (layer.mean, layer.var, *((layer.gamma, layer.beta) if convention == "onnx" else ()))
-    others = (layer.gamma, layer.beta, layer.eps, layer.momentum, layer.n_batches)
-    given = chosen(arrays, required, [name for name in others if name and name not in required], prefix)
-    return from_layer(given, layer, settings)
-
-
-def layer_of(convention: str) -> Layer:
-    if convention not in LAYERS:
-        raise ValueError(f"convention must be one of {', '.join((*LAYERS, 'scikit-learn'))}, got {convention!r}")
-    return LAYERS[convention]
-
-
-def require_channels(m: Moments) -> int:
-    """How many, of statistics that are of one axis of channels."""
-    if m.shape is None:
-        raise ValueError("the statistics are empty: no batch has come yet")
-    if len(m.shape) != 1:
-        raise ValueError(f"expected statistics with channels of one axis, got shape {m.shape}")
-    return m.shape[0]
-
-
-def known_var(m: Moments, ddof: int) -> NDArray[np.float64]:
-    least = np.min(m.effective_n)
-    if least <= ddof:
-        raise ValueError(f"a channel has {least:g} values, too few for the variance with ddof {ddof} that is the "
-                         "convention here; give more data")
-    return m.var(ddof)
-
-
-def moments_to_layer(m: Moments, layer: Layer) -> Arrays:
-    n_channels = require_channels(m)
-    arrays: Arrays = {layer.gamma: np.ones(n_channels), layer.beta: np.zeros(n_channels), layer.mean: m.mean,
-                      layer.var: known_var(m, layer.ddof)}
-    if layer.n_batches:
-        arrays[layer.n_batches] = np.array(1)
-    return arrays
-
-
-def batchnorm_to_layer(bn: BatchNorm, layer: Layer) -> Arrays:
-    pooled, var = bn.pooled, bn.running_var.copy()
-    if pooled is not None and pooled.shape is not None and np.array_equal(
-        var, pooled.var(bn.running_ddof), equal_nan=True
-    ):
-        var = known_var(pooled, layer.ddof)
-    arrays: Arrays = {} if bn.gamma is None else {layer.gamma: bn.gamma.copy(), layer.beta: bn.beta.copy()}
-    if bn.gamma is None and layer == LAYERS["onnx"]:        # which cannot do without
-        arrays = {layer.gamma: np.ones(bn.num_features), layer.beta: np.zeros(bn.num_features)}
-    arrays |= {layer.mean: bn.running_mean.copy(), layer.var: var}
-    if layer.eps:
-        arrays[layer.eps] = np.array(bn.eps)
-    if layer.momentum and bn.momentum is not None:
-        arrays[layer.momentum] = np.array(float(1 - Decimal(str(bn.momentum))))
-    if layer.n_batches:
-        arrays[layer.n_batches] = np.array(bn.num_batches_tracked)
-    return arrays
-
-
-def to_scaler(state: Moments | BatchNorm) -> Arrays:
-    m = state if isinstance(state, Moments) else state.pooled
-    if m is None:
-        raise ValueError("running estimates do not tell of how many values they are, and scikit-learn's "
-                         "n_samples_seen_ does; make the layer with track_pooled=True, or recalibrate it and convert "
-                         "the Moments")
-    require_channels(m)
-    var = m.var()
-    n = np.asarray(m.n)
-    arrays: Arrays = {"mean_": m.mean, "var_": var, "scale_": np.where(var == 0, 1.0, np.sqrt(var)),
-              "n_samples_seen_": n.flat[:1].reshape(()) if (n == n.flat[0]).all() else n}
-    names = state.names or m.names
-    if names:
-        arrays["feature_names_in_"] = np.array(names)
-    return arrays
-
-
-def from_scaler(given: Arrays) -> Moments:
-    mean, var, n = (numbers(given, name) for name in SCALER)
-    if mean.ndim != 1 or var.shape != mean.shape or n.shape not in ((), mean.shape):
-        raise ValueError("expected mean_ and var_ of one shape (features,) and n_samples_seen_ of this shape or (), "
-                         f"got {told(given)}")
-    if not ((n >= 0) & (n < 2**53)).all():
-        raise ValueError(f"n_samples_seen_ must be numbers from 0 to 2**53, got {n}")
-    if (var < 0).any():
-        raise ValueError(f"var_ must not be negative, got {var.min()}")
-    counts = np.broadcast_to(n, mean.shape)
-    state = np.stack([counts, mean, np.zeros_like(mean), var * counts, np.zeros_like(mean)])
-    state[1:, counts == 0] = 0
-    if (n != np.rint(n)).any():     # of a fit with sample_weight, whose squares nobody knows: as if they were 1
-        state = np.concatenate([state, [np.zeros_like(mean), counts]])
-    if not np.isfinite(state).all():
-        raise ValueError(f"mean_ and var_ must be finite where n_samples_seen_ is not 0, got mean_ {mean}, var_ {var}")
-    names = given.get("feature_names_in_")
-    # scikit-learn leaves NaN out; it counts each feature once there was one.
-    return moments_from(state, nan_policy="omit" if n.ndim else "raise",
-                        names=None if names is None else [str(name) for name in names.ravel()])
-
-
-def from_layer(given: Arrays, layer: Layer, settings: dict[str, Any]) -> tuple[BatchNorm, list[str]]:
-    shape = given[layer.mean].shape
-    vectors = [name for name in (layer.gamma, layer.beta, layer.mean, layer.var) if name in given]
-    if len(shape) != 1 or not shape[0] or any(numbers(given, name).shape != shape for name in vectors):
-        raise ValueError(f"expected {', '.join(vectors)} of one shape (channels,), got {told(given)}")
-    found = {"eps": layer.default_eps, "momentum": layer.default_momentum}
-    if layer.eps in given:
-        found["eps"] = float(decimal(given, layer.eps))
-    if layer.momentum is not None:
-        theirs = decimal(given, layer.momentum) if layer.momentum in given else Decimal(str(layer.default_momentum))
-        found["momentum"] = float(1 - theirs)
-    parameters = [given[name] for name in vectors[:-2]]
-    dtypes = [values.dtype for values in parameters if values.dtype.name in FLOATING]
-    bn = BatchNorm(shape[0], **{
-        "affine": bool(parameters), "dtype": np.result_type(*dtypes).name if dtypes else "float32",
-        "running_ddof": layer.ddof, **found, **settings,
-    })
-    state = {"running_mean": given[layer.mean], "running_var": given[layer.var],
-             "num_batches_tracked": given.get(layer.n_batches or "", np.array(1))}
-    if bn.affine:
-        state["weight"], state["bias"] = given.get(layer.gamma, np.ones(shape)), given.get(layer.beta, np.zeros(shape))
-    bn.load_state_dict(state)
-    lacks = ["n", *([] if layer.n_batches in given else ["num_batches_tracked"])]
-    lacks += [name for name, array in (("eps", layer.eps), ("momentum", layer.momentum))
-              if array not in given and name not in settings]
-    return bn, lacks
-
-
-def chosen(
-    arrays: Mapping[str, ArrayLike], required: Sequence[str], optional: Sequence[str], prefix: str | None
-) -> Arrays:
-    """Those of one layer, without its prefix."""
-    if prefix is None:
-        first = required[0]
-        ends = {name.removesuffix(first) for name in arrays if name.endswith(first)}
-        ends = {end for end in ends if end[-1:] in ("", ".", "/")}
-        prefixes = sorted(end for end in ends if all(end + name in arrays for name in required))
-        if len(prefixes) > 1:
-            raise ValueError(f"there are several layers; choose one with prefix=, of {', '.join(map(repr, prefixes))}")
-        prefix = prefixes[0] if prefixes else ""
-    own = {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
-    given = {name: detached(values) for name, values in own.items() if "." not in name and "/" not in name}
-    if not given.keys() >= set(required) or given.keys() - {*required, *optional}:
-        may = f", and optionally {', '.join(optional)}" if optional else ""
-        came = ", ".join(list(own)[:20]) + (f" and {len(own) - 20} more" if len(own) > 20 else "")
-        raise ValueError(f"expected the arrays {', '.join(required)}{may}, got {came or 'none'}")
-    return given
-
-
-def numbers(given: Arrays, name: str) -> NDArray[Any]:
-    values = given[name]
-    if values.dtype.kind not in "fiu" and values.dtype.name != "bfloat16":
-        raise ValueError(f"{name} must be of real numbers, got {told(given)}")
-    return values
-
-
-def decimal(given: Arrays, name: str) -> Decimal:
-    """A setting as it is written: so 1 - 0.9 is 0.1, of float32, too."""
-    values = numbers(given, name)
-    if values.size != 1:
-        raise ValueError(f"{name} must be one number, got {told(given)}")
-    return Decimal(str(values.reshape(())[()]))
-
-
-def told(given: Arrays) -> str:
-    return ", ".join(f"{name} {values.dtype} {values.shape}" for name, values in given.items())
+            raise ValueError(f"scikit-learn's arrays become Moments, which have no {', '.join(settings)}; leave out "
+                             "these settings")
+        selected = select(arrays, scaler.REQUIRED, scaler.OPTIONAL, prefix)
+        return scaler.from_scaler(selected), ["mean_lo", "m2_lo"]
+    names = layer_names(convention)
+    required = (names.mean, names.var, *((names.gamma, names.beta) if names.needs_affine else ()))
+    others = (names.gamma, names.beta, names.eps, names.momentum, names.n_batches)
+    optional = [name for name in others if name and name not in required]
+    return from_layer(select(arrays, required, optional, prefix), names, settings)

@@ -1,4 +1,4 @@
-"""Layers of Flax: NNX and Linen."""
+"""Batch normalization layers of Flax, both NNX and Linen: `BatchNorm.from_flax`, `to_flax` and `to_linen`."""
 
 from __future__ import annotations
 
@@ -8,31 +8,46 @@ from typing import Any
 
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.exchange.conventions import from_arrays
-from bnstream.exchange.layers import framework, members, opened, require_kind, require_plain, told
+from bnstream.exchange.layers import (
+    arrays_and_settings,
+    attributes_of,
+    import_framework,
+    require_convertible,
+    require_type,
+)
 
 
 def from_flax(layer: Any, variables: Mapping[str, Any] | None = None, **settings: Any) -> BatchNorm:
-    """The same layer as one of Flax, in the same mode.
+    """Make a layer from one of Flax, in the same mode.
 
     Parameters
     ----------
     layer : flax.nnx.BatchNorm or flax.linen.BatchNorm
-        Of NNX it holds its arrays. Of Linen it holds the settings alone.
+        A layer of NNX holds its arrays, one of Linen its settings alone.
     variables : mapping, optional
-        Of this one layer, for Linen: ``{"params": ..., "batch_stats": ...}``. A bound module has them.
+        The variables of a Linen layer, ``{"params": ..., "batch_stats": ...}``, without those of other layers. Not
+        needed for a bound module.
     **settings
-        For `BatchNorm`, before what the layer says: names, nan_policy, ...
+        Passed to `BatchNorm`: names, nan_policy, ... They take precedence over those of `layer`.
 
     Returns
     -------
     BatchNorm
-        In the dtype of the layer's parameters, with copies of its arrays and its axis; in inference mode where
-        ``use_running_average=True``.
+        With copies of the arrays, in the dtype of the layer's parameters, and its axis as `channel_axis`. It is in
+        inference mode if ``use_running_average=True``.
 
     Raises
     ------
-    ModuleNotFoundError, TypeError, ValueError
-        If Flax is missing, or `layer` is something else, or `variables` are missing or those of a network.
+    ModuleNotFoundError
+        If Flax is not installed.
+    TypeError
+        If `layer` is not one of these layers.
+    ValueError
+        If `variables` are missing, or are those of a network.
+
+    See Also
+    --------
+    BatchNorm.to_flax, BatchNorm.to_linen : the inverses.
 
     Examples
     --------
@@ -42,53 +57,56 @@ def from_flax(layer: Any, variables: Mapping[str, Any] | None = None, **settings
     >>> bn.momentum, bn.eps, bn.channel_axis, bn.running_ddof
     (0.1, 1e-05, -1, 0)
     """
-    linen, nnx = framework("flax").linen, import_module("flax.nnx")
-    require_kind(layer, (linen.BatchNorm, nnx.BatchNorm), "a flax.nnx.BatchNorm or a flax.linen.BatchNorm")
-    used = {"scale": layer.use_scale, "bias": layer.use_bias}      # what is not used is a Param of None in Flax 0.10
-    arrays = {name: values for name, values in members(layer, "flax").items() if used.get(name, True)}
+    linen, nnx = import_framework("flax").linen, import_module("flax.nnx")
+    require_type(layer, (linen.BatchNorm, nnx.BatchNorm), "a flax.nnx.BatchNorm or a flax.linen.BatchNorm")
+    used = {"scale": layer.use_scale, "bias": layer.use_bias}       # in Flax 0.10 an unused one is a Param of None
+    arrays = {name: values for name, values in attributes_of(layer, "flax").items() if used.get(name, True)}
     if isinstance(layer, linen.BatchNorm):
         if variables is None and layer.scope is None:
-            raise ValueError("a flax.linen.BatchNorm has no arrays of its own; pass its variables, as of layer.init")
+            raise ValueError("a flax.linen.BatchNorm has no arrays of its own; pass its variables, as returned by "
+                             "layer.init")
         variables = layer.variables if variables is None else variables
         if "batch_stats" not in variables or "mean" not in variables["batch_stats"]:
             raise ValueError("expected the variables of this layer alone, {'params': {'scale', 'bias'}, 'batch_stats': "
-                             f"{{'mean', 'var'}}}}, got {told(variables)}; of a network take those under its name")
+                             f"{{'mean', 'var'}}}}, got {outline(variables)}; from those of a network take the ones "
+                             "under the layer's name")
         arrays |= {**variables.get("params", {}), **variables["batch_stats"]}
-    given = {"channel_axis": layer.axis}
-    return from_arrays(arrays, "flax", **{**given, **settings}).train(not layer.use_running_average)
+    defaults = {"channel_axis": layer.axis}
+    return from_arrays(arrays, "flax", **{**defaults, **settings}).train(not layer.use_running_average)
 
 
 def to_flax(bn: BatchNorm, **settings: Any) -> Any:
-    """A `flax.nnx.BatchNorm` with the same parameters and estimates, in the same mode.
+    """Convert to a `flax.nnx.BatchNorm`, in the same mode.
 
     Parameters
     ----------
     **settings
-        Passed to Flax's layer; they take precedence over this layer's settings: dtype, axis_name,
-        use_running_average, ...
+        Passed to `flax.nnx.BatchNorm`: dtype, axis_name, use_running_average, ... They take precedence over those of
+        this layer.
 
     Returns
     -------
     flax.nnx.BatchNorm
-        Its parameters have the dtype of this layer. Its running statistics are float32, as always in Flax; here they
-        are float64.
+        Its parameters have the dtype of this layer. The running estimates, float64 here, are rounded to float32, as
+        Flax keeps them.
 
     Raises
     ------
     ModuleNotFoundError
         If Flax is not installed.
     ValueError
-        If Flax has no such layer: `renorm`.
+        If `renorm` is True, for which Flax has no layer.
 
     See Also
     --------
+    BatchNorm.from_flax : the inverse.
     BatchNorm.to_linen : a layer of Linen.
 
     Notes
     -----
     `nan_policy`, `names`, the number of batches and the pooled statistics are not converted; ``momentum=None`` becomes
-    Flax's default, 0.99. The variance has ddof 0 if it can be computed from pooled statistics; otherwise it is copied.
-    JAX has float64 only under jax_enable_x64.
+    Flax's default, 0.99. The running variance has ddof 0 if it can be computed from pooled statistics; otherwise it is
+    copied. JAX has float64 only under jax_enable_x64.
 
     Examples
     --------
@@ -96,29 +114,29 @@ def to_flax(bn: BatchNorm, **settings: Any) -> Any:
     >>> bnstream.BatchNorm(3, momentum=0.2, channel_axis=-1).to_flax().momentum
     0.8
     """
-    given, params, stats = parts(bn)
+    own, params, batch_stats = flax_parts(bn)
     nnx = import_module("flax.nnx")
-    given |= {"use_running_average": not bn.training, "rngs": nnx.Rngs(0)}
-    layer = nnx.BatchNorm(bn.num_features, **{**given, **settings})
-    for name, values in (stats | params).items():
+    defaults = {**own, "use_running_average": not bn.training, "rngs": nnx.Rngs(0)}
+    layer = nnx.BatchNorm(bn.num_features, **{**defaults, **settings})
+    for name, values in (batch_stats | params).items():
         setattr(layer, name, type(getattr(layer, name))(values))
     return layer
 
 
 def to_linen(bn: BatchNorm, **settings: Any) -> tuple[Any, dict[str, Any]]:
-    """A `flax.linen.BatchNorm` and its variables, with the same parameters and estimates.
+    """Convert to a `flax.linen.BatchNorm` and its variables.
 
     Parameters
     ----------
     **settings
-        Passed to Flax's layer; they take precedence over this layer's settings: dtype, axis_name, ...
+        Passed to `flax.linen.BatchNorm`: dtype, axis_name, ... They take precedence over those of this layer.
 
     Returns
     -------
     layer : flax.linen.BatchNorm
         Linen takes the mode, ``use_running_average``, with each call.
     variables : dict
-        ``{"params": {"scale", "bias"}, "batch_stats": {"mean", "var"}}``, in the dtypes that `to_flax` gives.
+        ``{"params": {"scale", "bias"}, "batch_stats": {"mean", "var"}}``, in the dtypes of `to_flax`.
 
     Raises
     ------
@@ -127,6 +145,7 @@ def to_linen(bn: BatchNorm, **settings: Any) -> tuple[Any, dict[str, Any]]:
 
     See Also
     --------
+    BatchNorm.from_flax : the inverse.
     BatchNorm.to_flax : a layer of NNX, and what is not converted.
 
     Examples
@@ -136,18 +155,24 @@ def to_linen(bn: BatchNorm, **settings: Any) -> tuple[Any, dict[str, Any]]:
     >>> layer.apply(variables, np.ones((2, 3)), use_running_average=True).shape
     (2, 3)
     """
-    given, params, stats = parts(bn)
-    layer = framework("flax").linen.BatchNorm(**{**given, **settings})
-    return layer, {"params": params, "batch_stats": stats}
+    own, params, batch_stats = flax_parts(bn)
+    layer = import_framework("flax").linen.BatchNorm(**{**own, **settings})
+    return layer, {"params": params, "batch_stats": batch_stats}
 
 
-def parts(bn: BatchNorm) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The settings, parameters and statistics of Flax's layer."""
-    framework("flax")
+def flax_parts(bn: BatchNorm) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The settings, parameters and running estimates of the layer in Flax."""
+    import_framework("flax")
     jnp = import_module("jax.numpy")
-    require_plain(bn, "Flax")
-    arrays, given = opened(bn, "flax")
-    given |= {"axis": bn.channel_axis, "use_bias": bn.affine, "use_scale": bn.affine, "param_dtype": bn.dtype}
+    require_convertible(bn, "Flax")
+    arrays, own = arrays_and_settings(bn, "flax")
+    settings = {**own, "axis": bn.channel_axis, "use_bias": bn.affine, "use_scale": bn.affine, "param_dtype": bn.dtype}
     params = {name: jnp.asarray(arrays[name], bn.dtype) for name in ("scale", "bias") if bn.affine}
-    stats = {name: jnp.asarray(arrays[name], jnp.float32) for name in ("mean", "var")}      # always float32 in Flax
-    return given, params, stats
+    batch_stats = {name: jnp.asarray(arrays[name], jnp.float32) for name in ("mean", "var")}
+    return settings, params, batch_stats
+
+
+def outline(variables: Mapping[str, Any]) -> str:
+    """The names in the upper two levels of a tree of variables."""
+    return str({name: [*inner] if isinstance(inner, Mapping) else type(inner).__name__
+                for name, inner in variables.items()})

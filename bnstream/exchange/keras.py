@@ -1,4 +1,4 @@
-"""Layers of Keras."""
+"""Batch normalization layers of Keras: `BatchNorm.from_keras`, `BatchNorm.to_keras`."""
 
 from __future__ import annotations
 
@@ -6,29 +6,44 @@ from typing import Any
 
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.exchange.conventions import from_arrays
-from bnstream.exchange.layers import dtype_of, framework, members, opened, require_kind, require_plain
+from bnstream.exchange.layers import (
+    arrays_and_settings,
+    attributes_of,
+    dtype_name,
+    import_framework,
+    require_convertible,
+    require_type,
+)
 
 
 def from_keras(layer: Any, **settings: Any) -> BatchNorm:
-    """The same layer as one of Keras.
+    """Make a layer from one of Keras.
 
     Parameters
     ----------
     layer : keras.layers.BatchNormalization
-        Of Keras 3, with any backend; built.
+        A built layer of Keras 3, with any backend.
     **settings
-        For `BatchNorm`, before what the layer says: names, nan_policy, ...
+        Passed to `BatchNorm`: names, nan_policy, ... They take precedence over those of `layer`.
 
     Returns
     -------
     BatchNorm
-        In the layer's dtype, with copies of its arrays and its axis; in training mode, as Keras takes the mode with
-        each call, but in inference mode if the layer is frozen by ``trainable=False``.
+        With copies of the arrays, in the dtype of `layer`, and its axis as `channel_axis`. It is in training mode, as
+        Keras takes the mode with each call, unless `layer` is frozen by ``trainable=False``.
 
     Raises
     ------
-    ModuleNotFoundError, TypeError, ValueError
-        If Keras is missing, or `layer` is something else, or not built, or has ``renorm=True``.
+    ModuleNotFoundError
+        If Keras is not installed.
+    TypeError
+        If `layer` is not a BatchNormalization layer.
+    ValueError
+        If `layer` is not built, or has ``renorm=True`` and `settings` do not tell what to do about it.
+
+    See Also
+    --------
+    BatchNorm.to_keras : the inverse.
 
     Examples
     --------
@@ -39,43 +54,52 @@ def from_keras(layer: Any, **settings: Any) -> BatchNorm:
     >>> bn.momentum, bn.eps, bn.channel_axis, bn.running_ddof
     (0.1, 0.001, -1, 0)
     """
-    require_kind(layer, framework("keras").layers.BatchNormalization, "a keras.layers.BatchNormalization")
+    require_type(layer, import_framework("keras").layers.BatchNormalization, "a keras.layers.BatchNormalization")
     if not layer.built:
         raise ValueError(f"the layer {layer.name} has no arrays yet; call it on a batch, or layer.build(input_shape)")
     if getattr(layer, "renorm", False) and "renorm" not in settings:
-        raise ValueError("the layer has renorm=True, and estimates for it that BatchNorm does not have; pass "
-                         "renorm=False for plain batch normalization, or renorm=True to renormalize by the moving ones")
-    # A variable's value is an array of the backend.
-    arrays = {name: getattr(value, "value", value) for name, value in members(layer, "keras").items()}
-    given = {"channel_axis": layer.axis, "dtype": dtype_of(layer.variable_dtype)}
-    return from_arrays(arrays, "keras", **{**given, **settings}).train(layer.trainable)
+        raise ValueError("the layer has renorm=True, for which Keras keeps estimates that BatchNorm does not have; "
+                         "pass renorm=False for plain batch normalization, or renorm=True to renormalize by the "
+                         "running estimates")
+    # The value of a Keras variable is an array of the backend.
+    arrays = {name: getattr(value, "value", value) for name, value in attributes_of(layer, "keras").items()}
+    defaults = {"channel_axis": layer.axis, "dtype": dtype_name(layer.variable_dtype)}
+    return from_arrays(arrays, "keras", **{**defaults, **settings}).train(layer.trainable)
 
 
 def to_keras(bn: BatchNorm, ndim: int = 4, **settings: Any) -> Any:
-    """The same layer for Keras.
+    """Convert to a layer of Keras.
 
     Parameters
     ----------
     ndim : int, default 4
-        The dimensions of x, by which Keras builds a layer.
+        The number of dimensions of x, which Keras needs to build the layer.
     **settings
-        For `keras.layers.BatchNormalization`, before what this layer says: name, synchronized, ...
+        Passed to `keras.layers.BatchNormalization`: name, synchronized, ... They take precedence over those of this
+        layer.
 
     Returns
     -------
     keras.layers.BatchNormalization
-        Built, in the dtype of this layer, running statistics, too, which are float64 here.
+        A built layer. All its arrays have the dtype of this layer. The running estimates, float64 here, are rounded
+        to it.
 
     Raises
     ------
-    ModuleNotFoundError, ValueError
-        If Keras is missing, or its layer cannot do this: `renorm`, or no axis `channel_axis` in `ndim` dimensions.
+    ModuleNotFoundError
+        If Keras is not installed.
+    ValueError
+        If Keras has no such layer: `renorm` is True, or x with `ndim` dimensions has no axis `channel_axis`.
+
+    See Also
+    --------
+    BatchNorm.from_keras : the inverse.
 
     Notes
     -----
-    `nan_policy`, `names`, the mode, the count of batches and the pooled statistics stay behind; ``momentum=None``
-    becomes Keras's default, 0.99. Keras's variance has ddof 0: exactly so where it was made from pooled statistics,
-    else it goes on from what it is.
+    `nan_policy`, `names`, the mode, the number of batches and the pooled statistics are not converted;
+    ``momentum=None`` becomes Keras's default, 0.99. The running variance has ddof 0 if it can be computed from pooled
+    statistics; otherwise it is copied.
 
     Examples
     --------
@@ -83,13 +107,13 @@ def to_keras(bn: BatchNorm, ndim: int = 4, **settings: Any) -> Any:
     >>> bnstream.BatchNorm(3, channel_axis=-1).to_keras(ndim=2, name="normalize").momentum
     0.9
     """
-    keras = framework("keras")
-    require_plain(bn, "Keras")
+    keras = import_framework("keras")
+    require_convertible(bn, "Keras")
     if not -ndim <= bn.channel_axis < ndim:
         raise ValueError(f"x of ndim={ndim} dimensions has no channel axis {bn.channel_axis}")
-    arrays, given = opened(bn, "keras")
-    given |= {"axis": bn.channel_axis, "center": bn.affine, "scale": bn.affine, "dtype": bn.dtype.name}
-    layer = keras.layers.BatchNormalization(**{**given, **settings})
+    arrays, own = arrays_and_settings(bn, "keras")
+    defaults = {**own, "axis": bn.channel_axis, "center": bn.affine, "scale": bn.affine, "dtype": bn.dtype.name}
+    layer = keras.layers.BatchNormalization(**{**defaults, **settings})
     shape: list[int | None] = [None] * ndim
     shape[bn.channel_axis] = bn.num_features
     layer.build(tuple(shape))

@@ -1,75 +1,75 @@
-"""Layers of PyTorch, Keras, Flax and ONNX: the work of `BatchNorm.from_torch`, `BatchNorm.to_torch` and their kin.
+"""What the bridges to PyTorch, Keras, Flax and ONNX share: importing a framework, checking a layer, reading its arrays.
 
-    framework   layer                             channels     in training unless        ddof of the running variance
-    PyTorch     torch.nn.BatchNorm1d to 3d, Sync  axis 1       eval() was called         1
-    Keras       keras.layers.BatchNormalization   layer.axis   trainable is False        0
-    Flax        flax.nnx and flax.linen           layer.axis   use_running_average       0
-    ONNX        a node BatchNormalization         axis 1       training_mode is 0        0
+    framework   layer                             channels     inference mode if          ddof of the running variance
+    PyTorch     torch.nn.BatchNorm1d to 3d, Sync  axis 1       eval() was called          1
+    Keras       keras.layers.BatchNormalization   layer.axis   trainable is False         0
+    Flax        flax.nnx and flax.linen           layer.axis   use_running_average        0
+    ONNX        a BatchNormalization node         axis 1       training_mode is 0         0
 
-Names of arrays, ddof and the sense of momentum are in `conventions`; here is how a layer is opened and made. Each
-framework is imported when one of its functions is called.
+Each framework is imported when one of its functions is called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.dtypes import bfloat16
-from bnstream.exchange.conventions import LAYERS, Arrays, Convention, to_arrays
+from bnstream.exchange.arrays import Arrays
+from bnstream.exchange.conventions import to_arrays
+from bnstream.exchange.names import LAYERS, Convention
 
-EXTRAS = {"torch": "torch", "keras": '"bnstream[keras]"', "flax": '"bnstream[flax]"', "onnx": '"bnstream[onnx]"'}
+REQUIREMENTS = {"torch": "torch", "keras": '"bnstream[keras]"', "flax": '"bnstream[flax]"', "onnx": '"bnstream[onnx]"'}
 
 
-def framework(name: str) -> Any:
+def import_framework(name: str) -> Any:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name:          # its own trouble, such as a backend of Keras that is not there
+        if error.name != name:          # a dependency of the framework is missing, such as a backend of Keras
             raise
-        raise ModuleNotFoundError(f"{name} is not installed; install it with: pip install {EXTRAS[name]}", name=name
-                                  ) from error
+        raise ModuleNotFoundError(f"{name} is not installed; install it with: pip install {REQUIREMENTS[name]}",
+                                  name=name) from error
 
 
-def require_kind(layer: Any, kinds: Any, expected: str) -> None:
-    if not isinstance(layer, kinds):
+def require_type(layer: Any, types: Any, expected: str) -> None:
+    if not isinstance(layer, types):
         raise TypeError(f"expected {expected}, got {type(layer).__name__}")
 
 
-def require_plain(bn: BatchNorm, name: str, channel_axis: int | None = None, renorm: bool = False) -> None:
-    """That a framework can do what the layer does."""
+def require_convertible(bn: BatchNorm, framework: str, channel_axis: int | None = None, renorm: bool = False) -> None:
+    """Raise ValueError unless the framework has a layer for `bn`.
+
+    `channel_axis` is the only axis of channels that it supports, and `renorm` tells whether Batch Renormalization is
+    supported.
+    """
     if channel_axis is not None and bn.channel_axis != channel_axis:
-        raise ValueError(f"the channels are axis {channel_axis} in {name}, and axis {bn.channel_axis} in this layer; "
-                         f"where x will have them there, set channel_axis = {channel_axis} on a copy")
+        raise ValueError(f"{framework} has the channels along axis {channel_axis}, this layer along axis "
+                         f"{bn.channel_axis}; if x will have them along axis {channel_axis}, set channel_axis = "
+                         f"{channel_axis} on a copy")
     if bn.renorm and not renorm:
-        raise ValueError(f"{name} has no such Batch Renormalization; set renorm = False on a copy, whose inference is "
-                         "the same")
+        raise ValueError(f"{framework} has no equivalent of renorm=True; set renorm = False on a copy, which gives the "
+                         "same results in inference")
 
 
-def dtype_of(dtype: Any) -> str:
+def dtype_name(dtype: Any) -> str:
+    """The name of a framework's dtype, which NumPy may need ml_dtypes for."""
     name = str(dtype).removeprefix("torch.")
     if name == "bfloat16":
         bfloat16("the layer")
     return name
 
 
-def members(layer: Any, convention: Convention) -> dict[str, Any]:
-    """What a layer has under the names of its convention."""
+def attributes_of(layer: Any, convention: Convention) -> dict[str, Any]:
+    """The arrays and settings that are attributes of a framework's layer, by name, except those that are None."""
     names = LAYERS[convention]
     wanted = (names.gamma, names.beta, names.mean, names.var, names.eps, names.momentum, names.n_batches)
     found = {name: getattr(layer, name, None) for name in wanted if name is not None}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def opened(bn: BatchNorm, convention: Convention) -> tuple[Arrays, dict[str, Any]]:
-    """The arrays of a layer, and its settings in the framework's sense, by the names of a convention."""
+def arrays_and_settings(bn: BatchNorm, convention: Convention) -> tuple[Arrays, dict[str, float]]:
+    """The arrays of `bn` and its settings, both under the names of a convention and in its sense."""
     arrays = to_arrays(bn, convention)
     return arrays, {name: float(arrays.pop(name)) for name in ("momentum", "epsilon") if name in arrays}
-
-
-def told(variables: Mapping[str, Any]) -> str:
-    """The names in a tree of variables, two levels of it."""
-    return str({name: [*inner] if isinstance(inner, Mapping) else type(inner).__name__
-                for name, inner in variables.items()})

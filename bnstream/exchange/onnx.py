@@ -1,4 +1,4 @@
-"""Nodes of ONNX."""
+"""BatchNormalization nodes of ONNX: `BatchNorm.from_onnx`, `BatchNorm.to_onnx`."""
 
 from __future__ import annotations
 
@@ -9,33 +9,43 @@ from typing import Any
 import numpy as np
 
 from bnstream.core.batchnorm import BatchNorm
-from bnstream.exchange.conventions import LAYERS, from_arrays
-from bnstream.exchange.layers import framework, opened, require_kind, require_plain
+from bnstream.exchange.conventions import from_arrays
+from bnstream.exchange.layers import arrays_and_settings, import_framework, require_convertible, require_type
+from bnstream.exchange.names import LAYERS
 
-OPSET, IR_VERSION = 15, 8       # the operator's latest opset, and the oldest format that has it, which all readers know
+OPSET = 15          # the latest version of the operator
+IR_VERSION = 8      # the oldest format with this opset
 
 
 def from_onnx(model: Any, node: str | None = None, **settings: Any) -> BatchNorm:
-    """The same layer as a node BatchNormalization of ONNX.
+    """Make a layer from a BatchNormalization node of an ONNX model.
 
     Parameters
     ----------
     model : onnx.ModelProto, str or path-like
-        Or the path of one.
+        A model, or the path of its file.
     node : str, optional
-        The name of the node, or that of its output; needed where the main graph has several.
+        The name of the node, or that of its first output. Required if the main graph has several such nodes.
     **settings
-        For `BatchNorm`, before what the node says: names, channel_axis, ...
+        Passed to `BatchNorm`: names, channel_axis, ... They take precedence over those of the node.
 
     Returns
     -------
     BatchNorm
-        In the dtype of the node's scale; in inference mode, unless ``training_mode=1``.
+        With copies of the arrays, in the dtype of the node's scale; in inference mode, unless ``training_mode=1``.
 
     Raises
     ------
-    ModuleNotFoundError, TypeError, ValueError
-        If onnx is missing, `model` is something else, there is no such node, or its arrays are computed.
+    ModuleNotFoundError
+        If onnx is not installed.
+    TypeError
+        If `model` is not a model or a path.
+    ValueError
+        If the file is not an ONNX model, the graph has no such node, or the node's arrays are not constants.
+
+    See Also
+    --------
+    BatchNorm.to_onnx : the inverse.
 
     Examples
     --------
@@ -44,60 +54,79 @@ def from_onnx(model: Any, node: str | None = None, **settings: Any) -> BatchNorm
     >>> bnstream.BatchNorm.from_onnx(model).momentum
     0.2
     """
-    onnx = framework("onnx")
+    onnx = import_framework("onnx")
     if isinstance(model, str | os.PathLike):
         path = model
         try:
             model = onnx.load(path)
         except import_module("google.protobuf.message").DecodeError as error:
-            raise ValueError(f"{path} is no ONNX model: {error}") from error
-    require_kind(model, onnx.ModelProto, "an onnx.ModelProto or the path of one")
-    found = [each for each in model.graph.node if each.op_type == "BatchNormalization"]
-    chosen = [each for each in found if node in (None, each.name, each.output[0])]
-    if len(chosen) != 1:
-        names = ", ".join(repr(each.name or each.output[0]) for each in found)
-        wanted = "" if node is None else f" of name {node!r}"
-        there = f"{names}; choose one with node=, by its name or that of its output" if found else "none"
-        raise ValueError(f"expected one node BatchNormalization{wanted} in the graph, got {there}")
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    constants |= {each.output[0]: attribute.t for each in model.graph.node if each.op_type == "Constant"
-                  for attribute in each.attribute if attribute.name == "value"}
-    layer, attributes = LAYERS["onnx"], {attribute.name: attribute for attribute in chosen[0].attribute}
-    arrays: dict[str, Any] = {
-        name: np.float32(attributes[name].f) for name in ("epsilon", "momentum") if name in attributes
-    }
-    for name, key in zip((layer.gamma, layer.beta, layer.mean, layer.var), chosen[0].input[1:], strict=True):
-        if key not in constants:
-            raise ValueError(f"expected {name} of the node to be an initializer or a Constant, got {key!r}, which the "
-                             "graph computes or takes as an input; fold its constants first")
-        arrays[name] = onnx.numpy_helper.to_array(constants[key])
+            raise ValueError(f"{path} is not an ONNX model: {error}") from error
+    require_type(model, onnx.ModelProto, "an onnx.ModelProto or the path of a model")
+    found = node_named(model.graph, node)
+    attributes = {attribute.name: attribute for attribute in found.attribute}
+    arrays = constant_inputs(onnx, model.graph, found)
+    arrays |= {name: np.float32(attributes[name].f) for name in ("epsilon", "momentum") if name in attributes}
     training = "training_mode" in attributes and bool(attributes["training_mode"].i)
     return from_arrays(arrays, "onnx", **settings).train(training)
 
 
+def node_named(graph: Any, name: str | None) -> Any:
+    """The BatchNormalization node of this name, or the only one."""
+    nodes = [node for node in graph.node if node.op_type == "BatchNormalization"]
+    matching = [node for node in nodes if name in (None, node.name, node.output[0])]
+    if len(matching) != 1:
+        names = ", ".join(repr(node.name or node.output[0]) for node in nodes)
+        wanted = "" if name is None else f" named {name!r}"
+        got = f"{names}; choose one with node=, by its name or that of its output" if nodes else "none"
+        raise ValueError(f"expected one BatchNormalization node{wanted} in the graph, got {got}")
+    return matching[0]
+
+
+def constant_inputs(onnx: Any, graph: Any, node: Any) -> dict[str, Any]:
+    """The arrays of a node, which must be initializers of the graph or outputs of Constant nodes."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants |= {each.output[0]: attribute.t for each in graph.node if each.op_type == "Constant"
+                  for attribute in each.attribute if attribute.name == "value"}
+    names = LAYERS["onnx"]
+    arrays = {}
+    for name, key in zip((names.gamma, names.beta, names.mean, names.var), node.input[1:], strict=True):
+        if key not in constants:
+            raise ValueError(f"expected {name} of the node to be an initializer or a Constant, got {key!r}, which the "
+                             "graph computes or takes as an input; fold the constants of the model first")
+        arrays[name] = onnx.numpy_helper.to_array(constants[key])
+    return arrays
+
+
 def to_onnx(bn: BatchNorm, ndim: int = 4) -> Any:
-    """A model of ONNX that does this layer's inference, in one node BatchNormalization.
+    """Convert to an ONNX model of one BatchNormalization node, which does this layer's inference.
 
     Parameters
     ----------
     ndim : int, default 4
-        The dimensions of x.
+        The number of dimensions of x.
 
     Returns
     -------
     onnx.ModelProto
-        From X to Y, with the arrays as initializers, all in the dtype of this layer, running statistics, too, which
-        are float64 here; of opset 15. ``onnx.save`` writes it, ``onnx.compose.merge_models`` puts it into another.
+        A model of opset 15 from X to Y. Its arrays are initializers, all in the dtype of this layer. The running
+        estimates, float64 here, are rounded to it. ``onnx.save`` writes the model, ``onnx.compose.merge_models`` joins
+        it to another.
 
     Raises
     ------
-    ModuleNotFoundError, ValueError
-        If onnx is missing, or its operator cannot do this: another `channel_axis` than 1.
+    ModuleNotFoundError
+        If onnx is not installed.
+    ValueError
+        If ONNX has no such node: `channel_axis` is not 1, or `ndim` is less than 2.
+
+    See Also
+    --------
+    BatchNorm.from_onnx : the inverse.
 
     Notes
     -----
-    eps and momentum are float32 in ONNX. Whatever has no part in inference stays behind, but momentum. ONNX's
-    variance has ddof 0: exactly so where it was made from pooled statistics, else it is passed on as it is.
+    eps and momentum are float32 in ONNX. Beside momentum, only what inference needs is converted. The running
+    variance has ddof 0 if it can be computed from pooled statistics; otherwise it is copied.
 
     Examples
     --------
@@ -105,12 +134,12 @@ def to_onnx(bn: BatchNorm, ndim: int = 4) -> Any:
     >>> bnstream.BatchNorm(3).to_onnx(ndim=2).graph.node[0].op_type
     'BatchNormalization'
     """
-    onnx = framework("onnx")
+    onnx = import_framework("onnx")
     helper = onnx.helper
-    require_plain(bn, "ONNX", channel_axis=1, renorm=True)      # which makes no difference in inference
+    require_convertible(bn, "ONNX", channel_axis=1, renorm=True)      # renorm makes no difference in inference
     if ndim < 2:
         raise ValueError(f"ONNX's BatchNormalization takes x of at least 2 dimensions, got ndim={ndim}")
-    arrays, attributes = opened(bn, "onnx")
+    arrays, attributes = arrays_and_settings(bn, "onnx")
     arrays = {name: values.astype(bn.dtype) for name, values in arrays.items()}
     node = helper.make_node("BatchNormalization", ["X", *arrays], ["Y"], name="BatchNormalization", **attributes)
     shape = ["N", bn.num_features, *(f"D{i}" for i in range(1, ndim - 1))]

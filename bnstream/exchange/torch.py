@@ -1,4 +1,4 @@
-"""Layers of PyTorch."""
+"""Batch normalization layers of PyTorch: `BatchNorm.from_torch`, `BatchNorm.to_torch`."""
 
 from __future__ import annotations
 
@@ -6,33 +6,42 @@ from typing import Any
 
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.exchange.conventions import from_arrays, to_arrays
-from bnstream.exchange.layers import dtype_of, framework, members, require_kind, require_plain
+from bnstream.exchange.layers import attributes_of, dtype_name, import_framework, require_convertible, require_type
 
 
 def from_torch(layer: Any, **settings: Any) -> BatchNorm:
-    """The same layer as one of PyTorch, in the same mode.
+    """Make a layer from one of PyTorch, in the same mode.
 
     Parameters
     ----------
     layer : torch.nn.BatchNorm1d, BatchNorm2d, BatchNorm3d or SyncBatchNorm
-        Of any device, with running statistics.
+        On any device, with running statistics.
     **settings
-        For `BatchNorm`, before what the layer says: channel_axis, names, momentum, ...
+        Passed to `BatchNorm`: channel_axis, names, momentum, ... They take precedence over those of `layer`.
 
     Returns
     -------
     BatchNorm
-        In the layer's dtype, with copies of its arrays.
+        With copies of the arrays, in the dtype of `layer`.
 
     Raises
     ------
-    ModuleNotFoundError, TypeError, ValueError
-        If PyTorch is missing, or `layer` is something else, or has no running statistics.
+    ModuleNotFoundError
+        If PyTorch is not installed.
+    TypeError
+        If `layer` is not one of these layers.
+    ValueError
+        If `layer` has no running statistics.
+
+    See Also
+    --------
+    BatchNorm.to_torch : the inverse.
 
     Notes
     -----
-    With ``momentum=None`` PyTorch averages the means and variances of batches, and here they are of all values
-    together: such averages serve inference; the next batch in training starts anew, the count of batches, too.
+    With ``momentum=None`` PyTorch averages the means and variances of batches, while `BatchNorm` pools all values.
+    The imported averages serve inference only: the next batch in training replaces them, and restarts the number of
+    batches.
 
     Examples
     --------
@@ -41,39 +50,46 @@ def from_torch(layer: Any, **settings: Any) -> BatchNorm:
     >>> bn.momentum, bn.training
     (0.2, False)
     """
-    nn = framework("torch").nn
-    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-    require_kind(layer, kinds, "a torch.nn.BatchNorm1d, BatchNorm2d, BatchNorm3d or SyncBatchNorm")
+    nn = import_framework("torch").nn
+    types = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    require_type(layer, types, "a torch.nn.BatchNorm1d, BatchNorm2d, BatchNorm3d or SyncBatchNorm")
     if layer.running_mean is None:
-        raise ValueError("the layer has no running statistics, as of track_running_stats=False: PyTorch normalizes by "
-                         "the batch in eval mode, too; a BatchNorm in training mode, with its gamma and beta, does so")
+        raise ValueError("the layer has no running statistics (track_running_stats=False), so that PyTorch normalizes "
+                         "by those of the batch in eval mode as well; for the same results make a BatchNorm with its "
+                         "gamma and beta, and keep it in training mode")
     dtype = (layer.running_mean if layer.weight is None else layer.weight).dtype
-    given = {"eps": layer.eps, "momentum": layer.momentum, "dtype": dtype_of(dtype)}
-    return from_arrays(members(layer, "pytorch"), "pytorch", **{**given, **settings}).train(layer.training)
+    defaults = {"eps": layer.eps, "momentum": layer.momentum, "dtype": dtype_name(dtype)}
+    return from_arrays(attributes_of(layer, "pytorch"), "pytorch", **{**defaults, **settings}).train(layer.training)
 
 
 def to_torch(bn: BatchNorm, ndim: int = 4) -> Any:
-    """The same layer for PyTorch, in the same mode.
+    """Convert to a layer of PyTorch, in the same mode.
 
     Parameters
     ----------
     ndim : int, default 4
-        The dimensions of x, which say which layer: 2 or 3 BatchNorm1d, 4 BatchNorm2d, 5 BatchNorm3d.
+        The number of dimensions of x: 2 and 3 give a BatchNorm1d, 4 a BatchNorm2d, 5 a BatchNorm3d.
 
     Returns
     -------
     torch.nn.Module
-        In the dtype of this layer, running statistics, too, which are float64 here.
+        All its arrays have the dtype of this layer. The running estimates, float64 here, are rounded to it.
 
     Raises
     ------
-    ModuleNotFoundError, ValueError
-        If PyTorch is missing or has no such layer: another `channel_axis` than 1, or `renorm`.
+    ModuleNotFoundError
+        If PyTorch is not installed.
+    ValueError
+        If PyTorch has no such layer: `channel_axis` is not 1, `ndim` is not from 2 to 5, or `renorm` is True.
+
+    See Also
+    --------
+    BatchNorm.from_torch : the inverse.
 
     Notes
     -----
-    `nan_policy`, `names` and the pooled statistics stay behind. PyTorch's variance has ddof 1: exactly so where it
-    was made from pooled statistics, else it goes on from what it is.
+    `nan_policy`, `names` and the pooled statistics are not converted. The running variance has ddof 1 if it can be
+    computed from pooled statistics; otherwise it is copied.
 
     Examples
     --------
@@ -81,11 +97,11 @@ def to_torch(bn: BatchNorm, ndim: int = 4) -> Any:
     >>> bnstream.BatchNorm(3).to_torch(ndim=2)(torch.zeros(2, 3)).shape
     torch.Size([2, 3])
     """
-    torch = framework("torch")
-    require_plain(bn, "PyTorch", channel_axis=1)
-    kinds = {2: torch.nn.BatchNorm1d, 3: torch.nn.BatchNorm1d, 4: torch.nn.BatchNorm2d, 5: torch.nn.BatchNorm3d}
-    if ndim not in kinds:
+    torch = import_framework("torch")
+    require_convertible(bn, "PyTorch", channel_axis=1)
+    types = {2: torch.nn.BatchNorm1d, 3: torch.nn.BatchNorm1d, 4: torch.nn.BatchNorm2d, 5: torch.nn.BatchNorm3d}
+    if ndim not in types:
         raise ValueError(f"PyTorch's layers take x of 2 to 5 dimensions, got ndim={ndim}")
-    layer = kinds[ndim](bn.num_features, bn.eps, bn.momentum, bn.affine, dtype=getattr(torch, bn.dtype.name))
+    layer = types[ndim](bn.num_features, bn.eps, bn.momentum, bn.affine, dtype=getattr(torch, bn.dtype.name))
     layer.load_state_dict({name: torch.from_numpy(values) for name, values in to_arrays(bn, "pytorch").items()})
     return layer.train(bn.training)

@@ -1,11 +1,12 @@
-"""States as arrays of PyTorch, Keras, Flax, ONNX and scikit-learn: by their names, in their sense, to equal results."""
+"""States as the arrays of PyTorch, Keras, Flax, ONNX and scikit-learn: names, meanings and equal results."""
 
 import numpy as np
 import pytest
 from support.arrays import BFLOAT16, normal
 
 from bnstream import BatchNorm, Moments
-from bnstream.exchange.conventions import LAYERS, from_arrays, import_arrays, to_arrays
+from bnstream.exchange.conventions import from_arrays, import_arrays, to_arrays
+from bnstream.exchange.names import LAYERS
 
 X = normal((40, 3)) * [1, 2, 5] + [0, 10, -1]
 NAMES = {
@@ -26,7 +27,7 @@ def trained(**options):
 
 
 def by_formula(arrays, convention, x, eps=None):
-    """Inference as the documentation of Keras, Flax and ONNX has it."""
+    """Inference as the documentation of Keras, Flax and ONNX defines it."""
     gamma, beta, mean, var = (arrays[name] for name in NAMES[convention][:4])
     return (x - mean) / np.sqrt(var + (arrays["epsilon"] if eps is None else eps)) * gamma + beta
 
@@ -36,14 +37,14 @@ def moments(x=X, **options):
 
 
 @pytest.mark.parametrize("convention", NAMES)
-def test_names_and_senses(convention):
+def test_names_and_meanings(convention):
     bn = trained()
     arrays = to_arrays(bn, convention)
     assert sorted(arrays) == sorted(NAMES[convention])
     gamma, beta, mean, var = (arrays[name] for name in NAMES[convention][:4])
     assert (gamma.tolist(), beta.tolist()) == ([1.5, -2, 0.25], [0.5, 1, -3])
     assert mean.tolist() == bn.running_mean.tolist()
-    assert var.tolist() == bn.running_var.tolist()          # n is not known, and so it is as it is
+    assert var.tolist() == bn.running_var.tolist()          # n is unknown, so the variance is copied
     if convention == "pytorch":
         assert arrays["num_batches_tracked"].dtype == np.int64
         assert arrays["num_batches_tracked"].tolist() == 3
@@ -57,7 +58,7 @@ def test_names_and_senses(convention):
 
 @pytest.mark.parametrize("convention", NAMES)
 @pytest.mark.parametrize("affine", [True, False])
-def test_there_and_back(convention, affine):
+def test_round_trip(convention, affine):
     bn = trained(affine=affine, running_ddof=int(convention == "pytorch"))
     settings = {"eps": 0.001, "momentum": 0.25} if convention == "pytorch" else {}
     back, lacks = import_arrays(to_arrays(bn, convention), convention, **settings)
@@ -72,7 +73,7 @@ def test_there_and_back(convention, affine):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("momentum", [0.1, 0.01, 0.001, 1 / 3, 0.0, 1.0])
 def test_momentum_to_the_last_digit(momentum, dtype):
-    """1 - 0.9 is 0.1 here, though not in binary."""
+    """1 - 0.9 is exactly 0.1, although it is not in binary arithmetic."""
     arrays = to_arrays(BatchNorm(3, momentum=momentum), "keras")
     if momentum != 1 / 3:
         arrays = {name: values.astype(dtype) for name, values in arrays.items()}
@@ -86,7 +87,7 @@ def test_momentum_to_the_last_digit(momentum, dtype):
 @pytest.mark.parametrize(("convention", "eps", "momentum"), [
     ("pytorch", 1e-5, 0.1), ("keras", 1e-3, 0.01), ("flax", 1e-5, 0.01), ("onnx", 1e-5, 0.1)])
 def test_defaults_of_the_tool(convention, eps, momentum):
-    """Where the arrays do not tell; what they did not tell is told."""
+    """Settings that the arrays lack are the defaults of the tool, and are listed."""
     arrays = {name: values for name, values in to_arrays(trained(), convention).items()
               if name in (*NAMES[convention][:4], "num_batches_tracked")}
     bn, lacks = import_arrays(arrays, convention)
@@ -111,7 +112,7 @@ def test_statistics_to_a_layer(convention):
 
 @pytest.mark.parametrize("options", [{"momentum": None}, {"momentum": None, "running_ddof": 0}])
 def test_variance_where_n_is_known(options):
-    """Each tool has its ddof, exactly."""
+    """Each tool gets exactly its ddof."""
     bn = trained(**options)
     for convention in NAMES:
         var = to_arrays(bn, convention)[NAMES[convention][3]]
@@ -122,13 +123,13 @@ def test_variance_where_n_is_known(options):
     assert to_arrays(bn, "keras")["moving_variance"].tolist() == bn.running_var.tolist()
 
 
-def test_momentum_none_is_not_told():
+def test_momentum_none_is_omitted():
     assert "momentum" not in to_arrays(trained(momentum=None), "keras")
     assert from_arrays(to_arrays(trained(), "pytorch"), "pytorch", momentum=None).momentum is None
 
 
 def test_without_gamma_and_beta():
-    """As with affine=False; ONNX cannot do without, and Keras may have one of them."""
+    """affine=False has neither, ONNX needs both, and Keras may have one of them."""
     bn = trained(affine=False)
     assert sorted(to_arrays(bn, "pytorch")) == ["num_batches_tracked", "running_mean", "running_var"]
     assert to_arrays(bn, "onnx")["scale"].tolist() == [1, 1, 1]
@@ -145,7 +146,7 @@ def test_without_gamma_and_beta():
 
 @pytest.mark.parametrize(("dtype", "kept"), [("float16", "float16"), ("float32", "float32"), (BFLOAT16, "float32")])
 def test_dtypes(dtype, kept):
-    """gamma keeps its own where NumPy can save it; the estimates keep their digits, unless a dtype is asked for."""
+    """gamma keeps its dtype if NumPy can save it. The estimates stay float64 unless a dtype is given."""
     arrays = to_arrays(trained(dtype=dtype), "onnx")
     assert (arrays["scale"].dtype, arrays["input_mean"].dtype, arrays["epsilon"].dtype) == (kept, "float64", "float64")
     assert arrays["scale"].tolist() == [1.5, -2, 0.25]
@@ -159,14 +160,15 @@ def test_dtypes(dtype, kept):
 
 
 @pytest.mark.parametrize("separator", [".", "/"])
-def test_a_layer_of_a_network(separator):
-    """By its prefix, which may be left out where there is but one."""
+def test_layer_of_a_network(separator):
+    """It is selected by its prefix, which may be omitted if there is only one."""
     state = {"conv1.weight": np.ones((3, 1, 2, 2)), "conv1.bias": np.ones(3), "running_mean": np.ones(3)}
     state |= {f"a{separator}bn1{separator}{name}": values for name, values in to_arrays(trained(), "pytorch").items()}
     bn = from_arrays(state, "pytorch", eps=0.001, momentum=0.25).eval()
     assert bn == trained()
     state |= {f"bn2{separator}{name}": values for name, values in to_arrays(moments(), "pytorch").items()}
-    message = f"there are several layers; choose one with prefix=, of 'a{separator}bn1{separator}', 'bn2{separator}'"
+    message = ("the arrays are those of several layers; choose one with prefix=, one of "
+               f"'a{separator}bn1{separator}', 'bn2{separator}'")
     with pytest.raises(ValueError, match=message):
         from_arrays(state, "pytorch")
     assert from_arrays(state, "pytorch", prefix=f"bn2{separator}").gamma.tolist() == [1, 1, 1]
@@ -187,41 +189,41 @@ GIVEN = {"gamma": np.ones(3), "beta": np.zeros(3), "moving_mean": np.zeros(3), "
                             r"float64 \(4,\), beta float64 \(3,\), moving_mean float64 \(3,\)"),
     ({"moving_mean": np.ones((3, 1))}, "of one shape"), ({"moving_variance": 1.0}, "of one shape"),
     (dict.fromkeys(GIVEN, 1.0), "of one shape"), (dict.fromkeys(GIVEN, np.ones(0)), "of one shape"),
-    ({"beta": np.ones(3, "c8")}, "beta must be of real numbers, got gamma float64 .*, beta complex64"),
-    ({"beta": ["a", "b", "c"]}, "beta must be of real numbers"), ({"beta": np.ones(3, "?")}, "beta must be of real"),
+    ({"beta": np.ones(3, "c8")}, "beta must hold real numbers, got gamma float64 .*, beta complex64"),
+    ({"beta": ["a", "b", "c"]}, "beta must hold real numbers"), ({"beta": np.ones(3, "?")}, "beta must hold real"),
     ({"moving_variance": [1.0, -1.0, 1.0]}, "running_var must not be negative, got -1.0"),
     ({"epsilon": [1.0, 2.0]}, "epsilon must be one number, got .*epsilon float64"),
     ({"epsilon": -1}, "eps must be a finite"),
-    ({"epsilon": "1"}, "epsilon must be of real numbers"), ({"momentum": np.nan}, "momentum must be from 0 to 1"),
+    ({"epsilon": "1"}, "epsilon must hold real numbers"), ({"momentum": np.nan}, "momentum must be from 0 to 1"),
     ({"momentum": 1.5}, "momentum must be from 0 to 1"), ({"momentum": np.ones(3)}, "momentum must be one number"),
 ])
-def test_arrays_that_are_refused(change, message):
+def test_invalid_arrays(change, message):
     arrays = {name: values for name, values in (GIVEN | change).items() if values is not None}
     with pytest.raises(ValueError, match=message):
         from_arrays(arrays, "keras")
 
 
-def test_many_arrays_are_not_all_told():
+def test_long_lists_of_arrays_are_cut():
     with pytest.raises(ValueError, match=r"got 0, 1, .*, 19 and 80 more$"):
         from_arrays({str(i): 0.0 for i in range(100)}, "flax")
 
 
 @pytest.mark.parametrize("count", [-1, 1.5, [1, 2]])
-def test_counts_that_are_refused(count):
+def test_invalid_counts(count):
     with pytest.raises(ValueError, match="num_batches_tracked must be"):
         from_arrays({"running_mean": [0.0], "running_var": [1.0], "num_batches_tracked": count}, "pytorch")
 
 
-def test_states_that_are_refused():
+def test_invalid_states():
     for convention in NAMES:
-        with pytest.raises(ValueError, match="the statistics are empty: no batch has come yet"):
+        with pytest.raises(ValueError, match="the statistics are empty; update them with a batch first"):
             to_arrays(Moments(), convention)
-        with pytest.raises(ValueError, match=r"expected statistics with channels of one axis, got shape \(2, 2\)"):
+        with pytest.raises(ValueError, match=r"channels along one axis, got channels of shape \(2, 2\)"):
             to_arrays(moments(np.ones((3, 2, 2))), convention)
-    with pytest.raises(ValueError, match="a channel has 1 values, too few for the variance with ddof 1 that is"):
+    with pytest.raises(ValueError, match="ddof 1 and needs n > 1 in every channel, got n = 1; give more data"):
         to_arrays(moments(np.ones((1, 2))), "pytorch")
     assert to_arrays(moments(np.ones((1, 2))), "keras")["moving_variance"].tolist() == [0, 0]
-    with pytest.raises(ValueError, match="a channel has 0 values, too few for the variance with ddof 0"):
+    with pytest.raises(ValueError, match="has ddof 0 and needs n > 0 in every channel, got n = 0"):
         to_arrays(moments([[1.0, np.nan]], nan_policy="omit"), "keras")
     with pytest.raises(TypeError, match="expected a Moments or a BatchNorm, got dict"):
         to_arrays({}, "keras")
@@ -230,7 +232,7 @@ def test_states_that_are_refused():
             call()
 
 
-def test_scaler_and_back():
+def test_scaler_round_trip():
     m = moments(names=["a", "b", "c"])
     arrays = to_arrays(m, "scikit-learn")
     assert {name: values.tolist() for name, values in arrays.items()} == {
@@ -244,7 +246,7 @@ def test_scaler_and_back():
     np.testing.assert_allclose(back.var(), m.var(), rtol=1e-14)
 
 
-def test_scaler_of_features_with_holes():
+def test_scaler_of_missing_values():
     m = moments([[1.0, np.nan, np.nan], [5.0, 7.0, np.nan]], nan_policy="omit")
     arrays = to_arrays(m, "scikit-learn")
     assert arrays["n_samples_seen_"].tolist() == [2, 1, 0]
@@ -256,8 +258,8 @@ def test_scaler_of_features_with_holes():
 
 
 def test_scaler_of_a_layer():
-    """Its pooled statistics, for running estimates are not of any number of values."""
-    with pytest.raises(ValueError, match="n_samples_seen_ does; make the layer with track_pooled=True, or"):
+    """A scaler gets the pooled statistics, as running estimates have no count of values."""
+    with pytest.raises(ValueError, match=r"n_samples_seen_ is a count .*; make the layer with track_pooled=True, or"):
         to_arrays(trained(), "scikit-learn")
     bn = trained(track_pooled=True, names=["a", "b", "c"])
     arrays = to_arrays(bn, "scikit-learn")
@@ -272,30 +274,30 @@ SCALER = {"mean_": np.zeros(2), "var_": np.ones(2), "n_samples_seen_": np.array(
 @pytest.mark.parametrize(("change", "message"), [
     ({"var_": None}, "expected the arrays mean_, var_, n_samples_seen_, and optionally .*, got mean_, n_samples_seen_"),
     ({"with_mean": True}, "got mean_, var_, n_samples_seen_, with_mean"),
-    ({"var_": np.ones(3)}, r"expected mean_ and var_ of one shape \(features,\) and n_samples_seen_ of this shape or "
+    ({"var_": np.ones(3)}, r"expected mean_ and var_ of one shape \(features,\), and n_samples_seen_ of this shape or "
                            r"\(\), got mean_ float64 \(2,\), var_ float64 \(3,\)"),
     ({"n_samples_seen_": [5, 5, 5]}, "of this shape"), ({"mean_": 1.0, "var_": 1.0}, "of one shape"),
-    ({"n_samples_seen_": np.inf}, "n_samples_seen_ must be numbers from 0 to 2\\*\\*53, got inf"),
-    ({"n_samples_seen_": -1}, "must be numbers from 0"), ({"n_samples_seen_": [5.0, np.nan]}, "must be numbers from 0"),
-    ({"n_samples_seen_": 2.0**53}, "must be numbers from 0"), ({"var_": [1.0, -1.0]}, "must not be negative, got -1.0"),
+    ({"n_samples_seen_": np.inf}, "n_samples_seen_ must be from 0 to 2\\*\\*53, got inf"),
+    ({"n_samples_seen_": -1}, "must be from 0"), ({"n_samples_seen_": [5.0, np.nan]}, "must be from 0"),
+    ({"n_samples_seen_": 2.0**53}, "must be from 0"), ({"var_": [1.0, -1.0]}, "must not be negative, got -1.0"),
     ({"mean_": [0.0, np.nan]}, "mean_ and var_ must be finite where n_samples_seen_ is not 0"),
-    ({"var_": [1.0, np.inf]}, "must be finite"), ({"mean_": ["a", "b"]}, "mean_ must be of real numbers"),
+    ({"var_": [1.0, np.inf]}, "must be finite"), ({"mean_": ["a", "b"]}, "mean_ must hold real numbers"),
     ({"feature_names_in_": ["a"]}, r"1 names do not fit channels of shape \(2,\)"),
 ])
-def test_scalers_that_are_refused(change, message):
+def test_invalid_scalers(change, message):
     arrays = {name: values for name, values in (SCALER | change).items() if values is not None}
     with pytest.raises(ValueError, match=message):
         from_arrays(arrays, "scikit-learn")
 
 
-def test_settings_are_not_for_a_scaler():
+def test_scaler_takes_no_settings():
     with pytest.raises(ValueError, match="scikit-learn's arrays become Moments, which have no eps"):
         from_arrays(SCALER, "scikit-learn", eps=1.0)
 
 
 @pytest.mark.parametrize("state", [moments(), trained(), trained(momentum=None)], ids=["Moments", "layer", "pooled"])
 def test_pytorch(state):
-    """A layer of PyTorch takes the arrays, and answers what ours does; and back."""
+    """A layer of PyTorch loads the arrays and returns what ours does, and vice versa."""
     torch = pytest.importorskip("torch")
     theirs = torch.nn.BatchNorm1d(3, eps=0.001, momentum=0.25, dtype=torch.float64)
     theirs.load_state_dict({name: torch.from_numpy(a) for name, a in to_arrays(state, "pytorch").items()})
@@ -313,7 +315,7 @@ def test_pytorch(state):
 
 
 def test_onnx():
-    """ONNX Runtime normalizes by the arrays as the layer does."""
+    """ONNX Runtime normalizes by the arrays, with the results of the layer."""
     onnx = pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
     bn = trained()
@@ -330,7 +332,7 @@ def test_onnx():
 
 
 def test_scikit_learn():
-    """A StandardScaler takes the arrays as attributes, and goes on from there; and back."""
+    """A StandardScaler takes the arrays as attributes and continues from them, and vice versa."""
     preprocessing = pytest.importorskip("sklearn.preprocessing")
     theirs = preprocessing.StandardScaler()
     for name, values in to_arrays(moments(names=["a", "b", "c"]), "scikit-learn").items():
@@ -346,7 +348,7 @@ def test_scikit_learn():
     np.testing.assert_allclose(back.var(), exact.var(), rtol=1e-12)
 
 
-def test_scikit_learn_with_holes():
+def test_scikit_learn_with_missing_values():
     preprocessing = pytest.importorskip("sklearn.preprocessing")
     x = X.copy()
     x[:7, 1] = np.nan

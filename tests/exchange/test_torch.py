@@ -1,4 +1,4 @@
-"""Layers of PyTorch in and out: the same inference and training, the same bits on a round trip."""
+"""Layers of PyTorch converted to BatchNorm and back: equal inference and training, equal bits after a round trip."""
 
 import sys
 
@@ -15,7 +15,7 @@ KINDS = {2: torch.nn.BatchNorm1d, 3: torch.nn.BatchNorm1d, 4: torch.nn.BatchNorm
 
 
 def theirs(shape, dtype="f4", momentum=0.1, affine=True, n_batches=2):
-    """A layer of PyTorch after some training."""
+    """A layer of PyTorch after `n_batches` of training."""
     layer = pair(shape, dtype, momentum, affine)[1]
     for i in range(n_batches):
         layer(torch.from_numpy(data(shape, dtype, 2, 20 + i)))
@@ -33,7 +33,7 @@ def assert_equal_states(one, other):
 @pytest.mark.parametrize(("momentum", "affine"), [(0.1, True), (0.01, False)])
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_from_torch(shape, momentum, affine, dtype):
-    """Inference, a batch of training, inference again, each with its backward."""
+    """Inference, a batch of training, inference again, each with its backward pass."""
     layer = theirs(shape, dtype, momentum, affine)
     layer.eps = 1e-3
     bn = BatchNorm.from_torch(layer)
@@ -68,7 +68,7 @@ def test_to_torch(shape, affine, dtype):
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("training", [True, False])
 def test_round_trip(dtype, affine, training):
-    """Bit for bit, there and back and there."""
+    """Bit for bit, from PyTorch, to PyTorch and back again."""
     pytest.importorskip("ml_dtypes")
     layer = torch.nn.BatchNorm3d(5, eps=1e-3, momentum=0.3, affine=affine, dtype=getattr(torch, dtype)).train(training)
     generator = torch.Generator().manual_seed(0)
@@ -106,8 +106,8 @@ def test_sync_batch_norm():
     assert_close(bn(x), layer(torch.from_numpy(x)), bounds.of_y())
 
 
-def test_a_layer_without_bias():
-    """Of torch.nn.BatchNorm2d(bias=False), or with parameters taken off."""
+def test_layer_without_bias():
+    """As of torch.nn.BatchNorm2d(bias=False)."""
     layer = theirs((16, 5))
     layer.bias = None
     bn = BatchNorm.from_torch(layer)
@@ -116,7 +116,7 @@ def test_a_layer_without_bias():
 
 
 def test_parameters_of_another_dtype():
-    """Theirs is the layer's, as running estimates are float64 in any."""
+    """The dtype of the parameters becomes that of the layer, as the running estimates are always float64."""
     layer = theirs((16, 5))
     layer.weight, layer.bias = (torch.nn.Parameter(p.detach().half()) for p in (layer.weight, layer.bias))
     bn = BatchNorm.from_torch(layer)
@@ -130,13 +130,13 @@ def test_bfloat16_without_ml_dtypes(monkeypatch):
         BatchNorm.from_torch(torch.nn.BatchNorm1d(3, dtype=torch.bfloat16))
 
 
-def test_settings_come_first():
+def test_settings_take_precedence():
     bn = BatchNorm.from_torch(theirs((16, 5)), channel_axis=-1, names=list("abcde"), nan_policy="omit", momentum=0.5)
     assert (bn.channel_axis, bn.names, bn.nan_policy, bn.momentum) == (-1, tuple("abcde"), "omit", 0.5)
 
 
 def test_cumulative_average():
-    """PyTorch averages the variances of batches; here all values are pooled, from the next batch on."""
+    """PyTorch averages the variances of batches. BatchNorm pools all values, from the next batch on."""
     layer = theirs((16, 5), momentum=None).eval()
     bn = BatchNorm.from_torch(layer)
     assert bn.momentum is None
@@ -157,7 +157,7 @@ def test_ddof_of_pooled_statistics():
     bn = BatchNorm(5, momentum=None, running_ddof=0)
     bn(data((16, 5), "f4", 2, 0))
     assert bn.to_torch().running_var.tolist() == bn.pooled.var(1).astype("f4").tolist()
-    bn = BatchNorm(5, running_ddof=0)       # of unknown n
+    bn = BatchNorm(5, running_ddof=0)       # n is unknown
     bn(data((16, 5), "f4", 2, 0))
     assert bn.to_torch().running_var.tolist() == bn.running_var.astype("f4").tolist()
 
@@ -171,7 +171,7 @@ def test_default_is_2d():
     (lambda: torch.nn.LazyBatchNorm2d(), TypeError, r"got LazyBatchNorm2d"),
     (lambda: torch.nn.InstanceNorm1d(3, track_running_stats=True), TypeError, r"got InstanceNorm1d"),
     (lambda: torch.nn.BatchNorm1d(3, track_running_stats=False), ValueError,
-     r"no running statistics, as of track_running_stats=False.*; a BatchNorm in training mode"),
+     r"no running statistics \(track_running_stats=False\).*; for the same results make a BatchNorm"),
 ])
 def test_from_torch_refuses(layer, error, message):
     with pytest.raises(error, match=message):
@@ -179,9 +179,9 @@ def test_from_torch_refuses(layer, error, message):
 
 
 def test_to_torch_refuses():
-    with pytest.raises(ValueError, match=r"axis 1 in PyTorch, and axis -1 in this layer; .* set channel_axis = 1 on"):
+    with pytest.raises(ValueError, match=r"channels along axis 1, this layer along axis -1; .* set channel_axis = 1 on"):
         BatchNorm(3, channel_axis=-1).to_torch()
-    with pytest.raises(ValueError, match=r"PyTorch has no such Batch Renormalization; set renorm = False on a copy"):
+    with pytest.raises(ValueError, match=r"PyTorch has no equivalent of renorm=True; set renorm = False on a copy"):
         BatchNorm(3, renorm=True).to_torch()
     for ndim in (1, 6):
         with pytest.raises(ValueError, match=f"x of 2 to 5 dimensions, got ndim={ndim}"):

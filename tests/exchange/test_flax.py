@@ -1,4 +1,4 @@
-"""Layers of Flax in and out, of NNX and of Linen."""
+"""Layers of Flax, NNX and Linen, converted to BatchNorm and back."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def values_of(n):
 
 
 def theirs_nnx(n, axis, affine=True):
-    """A layer of NNX that has seen something."""
+    """A layer of NNX whose arrays are not its defaults."""
     layer = nnx.BatchNorm(n, axis=axis, momentum=0.9, epsilon=1e-3, use_bias=affine, use_scale=affine, rngs=nnx.Rngs(0))
     for name, values in values_of(n).items():
         if affine or name in ("mean", "var"):
@@ -46,7 +46,7 @@ def call_nnx(layer, training):
 
 
 def call_linen(module, variables, training):
-    """One that keeps what changes in `variables`."""
+    """A call that keeps the new running estimates in `variables`."""
 
     def call(x):
         y, changed = module.apply(variables, jnp.asarray(x), use_running_average=not training, mutable=["batch_stats"])
@@ -80,9 +80,10 @@ def test_from_flax(shape, axis, affine, kind):
 def test_to_flax(shape, axis, affine, kind):
     bn = a_layer(shape[axis], axis, momentum=0.2, affine=affine, running_ddof=0)
     layer = bn.to_linen() if kind == "linen" else bn.to_flax()
-    told = layer if kind == "nnx" else layer[0]
-    assert type(told) is (nnx.BatchNorm if kind == "nnx" else linen.BatchNorm)
-    assert (told.epsilon, told.momentum, told.axis, told.use_scale, told.use_bias) == (1e-5, 0.8, axis, affine, affine)
+    module = layer if kind == "nnx" else layer[0]
+    assert type(module) is (nnx.BatchNorm if kind == "nnx" else linen.BatchNorm)
+    assert (module.epsilon, module.momentum, module.axis) == (1e-5, 0.8, axis)
+    assert module.use_scale == module.use_bias == affine
     for seed, training in enumerate([False, True, False]):
         call = call_nnx(layer, training) if kind == "nnx" else call_linen(*layer, training)
         compare(bn.train(training), a_batch(shape, axis, seed), call)
@@ -98,7 +99,7 @@ def test_the_bounds_can_be_broken():
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("kind", ["nnx", "linen"])
 def test_round_trip(dtype, affine, training, kind):
-    """Bit for bit, there and back and there; without parameters there is nothing that tells their dtype."""
+    """Bit for bit, to Flax, back and to Flax again. Without parameters the dtype must be given."""
     bn = a_layer(5, -1, dtype=dtype, affine=affine, running_ddof=0).train(training)
 
     def there(layer):
@@ -107,7 +108,8 @@ def test_round_trip(dtype, affine, training, kind):
 
     layer = there(bn)
     assert layer[0].param_dtype == jnp.dtype(dtype)
-    assert layer[0].use_running_average == (not training if kind == "nnx" else None)     # Linen takes it with each call
+    # Linen takes the mode with each call.
+    assert layer[0].use_running_average == (not training if kind == "nnx" else None)
     again = BatchNorm.from_flax(*layer, **({} if affine else {"dtype": dtype}))
     assert again == bn
     assert again.training == (training or kind == "linen")
@@ -119,7 +121,7 @@ def test_round_trip(dtype, affine, training, kind):
 
 
 def test_float64():
-    """Where JAX has it; running statistics are float32 all the same."""
+    """Under jax_enable_x64; the running estimates are float32 even then."""
     bn = a_layer(5, -1, dtype="float64", running_ddof=0)
     bn.gamma, bn.running_mean = bn.gamma / 3, bn.running_mean.astype("f4")
     bn.running_var, bn.num_batches_tracked = bn.running_var.astype("f4"), 1
@@ -135,8 +137,8 @@ def test_float64():
         bn.to_flax()
 
 
-def test_a_layer_within_a_network():
-    """A bound module has its variables; of a network they are to be picked."""
+def test_layer_of_a_network():
+    """A bound module has its variables. From those of a network the caller selects the ones of the layer."""
 
     class Network(linen.Module):
         def setup(self):
@@ -153,10 +155,10 @@ def test_a_layer_within_a_network():
     assert bn.num_features == 5
     with pytest.raises(ValueError, match=r"the variables of this layer alone, .* got \{.*'batch_stats': \['bn'\]"):
         BatchNorm.from_flax(linen.BatchNorm(), variables)
-    with pytest.raises(ValueError, match=r"got \{'scale': '\w+'\}; of a network take those under its name"):
+    with pytest.raises(ValueError, match=r"got \{'scale': '\w+'\}; from those of a network take the ones under"):
         BatchNorm.from_flax(linen.BatchNorm(), {"scale": jnp.ones(3)})
-    picked = {kind: tree["bn"] for kind, tree in variables.items()}
-    assert BatchNorm.from_flax(linen.BatchNorm(use_running_average=True), picked) == bn
+    own = {kind: tree["bn"] for kind, tree in variables.items()}
+    assert BatchNorm.from_flax(linen.BatchNorm(use_running_average=True), own) == bn
 
 
 def test_scale_or_bias_alone():
@@ -175,7 +177,7 @@ def test_arrays_are_copies():
         assert np.asarray(getattr(layer, name)).tolist() == values.tolist()
 
 
-def test_settings_come_first():
+def test_settings_take_precedence():
     bn = BatchNorm.from_flax(theirs_nnx(5, -1), channel_axis=1, names=list("abcde"), nan_policy="omit")
     assert (bn.channel_axis, bn.names, bn.nan_policy) == (1, tuple("abcde"), "omit")
     layer = bn.to_flax(use_running_average=True, momentum=0.5, dtype=jnp.bfloat16)
@@ -183,7 +185,7 @@ def test_settings_come_first():
 
 
 def test_exact_statistics():
-    """Their variance with ddof 0, and Flax's own momentum."""
+    """momentum=None: the variance has ddof 0, and the momentum is Flax's default."""
     bn = BatchNorm(5, momentum=None, channel_axis=-1)
     bn(a_batch((16, 5), -1))
     layer = bn.to_flax()
@@ -196,5 +198,5 @@ def test_refusals():
         BatchNorm.from_flax(linen.Dense(3))
     with pytest.raises(ValueError, match=r"flax.linen.BatchNorm has no arrays of its own; pass its variables"):
         BatchNorm.from_flax(linen.BatchNorm())
-    with pytest.raises(ValueError, match=r"Flax has no such Batch Renormalization; set renorm = False on a copy"):
+    with pytest.raises(ValueError, match=r"Flax has no equivalent of renorm=True; set renorm = False on a copy"):
         BatchNorm(3, renorm=True).to_flax()

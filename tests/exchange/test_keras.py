@@ -1,4 +1,4 @@
-"""Layers of Keras in and out. KERAS_BACKEND chooses the backend, one for a process; it is torch if nothing is said."""
+"""Layers of Keras converted to BatchNorm and back. The backend is KERAS_BACKEND, torch by default."""
 
 import numpy as np
 import pytest
@@ -13,8 +13,8 @@ SHAPES = [((16, 5), -1), ((8, 6, 5), -1), ((4, 3, 6, 5), -1), ((4, 5, 6, 7), 1),
 
 
 def numpy_of(values):
-    """A copy; keras.ops.convert_to_numpy makes PyTorch warn under NumPy 2."""
-    values = getattr(values, "value", values)       # of a variable
+    """A copy as a NumPy array. keras.ops.convert_to_numpy makes PyTorch warn under NumPy 2."""
+    values = getattr(values, "value", values)       # Variables have a value.
     if hasattr(values, "detach"):
         values = values.detach()
         return (values.float() if values.dtype.itemsize == 2 else values).numpy().copy()
@@ -22,7 +22,7 @@ def numpy_of(values):
 
 
 def theirs(shape, axis, affine=True):
-    """A layer of Keras that has seen something."""
+    """A layer of Keras whose arrays are not its defaults."""
     layer = keras.layers.BatchNormalization(axis=axis, momentum=0.9, center=affine, scale=affine)
     layer.build(shape)
     values = np.linspace(0.5, 2, 4 * shape[axis]).reshape(4, -1).astype(np.float32)
@@ -82,7 +82,7 @@ def test_the_bounds_can_be_broken():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("affine", [True, False])
 def test_round_trip(dtype, affine):
-    """Bit for bit, there and back and there."""
+    """Bit for bit, to Keras, back and to Keras again."""
     pytest.importorskip("ml_dtypes")
     bn = a_layer(5, -1, dtype=dtype, affine=affine, running_ddof=0)
     layer = bn.to_keras(ndim=3)
@@ -94,7 +94,7 @@ def test_round_trip(dtype, affine):
 
 def test_float64():
     if keras.config.backend() == "jax":
-        pytest.skip("JAX has float64 with jax_enable_x64 alone")
+        pytest.skip("JAX has float64 only under jax_enable_x64")
     bn = a_layer(5, -1, dtype="float64", running_ddof=0)
     bn.running_mean = bn.running_mean / 3
     assert BatchNorm.from_keras(bn.to_keras()) == bn
@@ -108,8 +108,8 @@ def test_gamma_or_beta_alone():
     assert (bn.gamma.tolist(), bn.beta.tolist()) == ([1, 2, 3], [0, 0, 0])
 
 
-def test_the_mode():
-    """Keras takes it with each call, but a frozen layer is always in inference."""
+def test_mode():
+    """Keras takes the mode with each call, but a frozen layer is always in inference mode."""
     layer = theirs((16, 5), -1)
     layer.trainable = False
     bn = BatchNorm.from_keras(layer)
@@ -128,7 +128,7 @@ def test_arrays_are_copies():
         assert numpy_of(getattr(layer, name)).tolist() == values.tolist()
 
 
-def test_settings_come_first():
+def test_settings_take_precedence():
     bn = BatchNorm.from_keras(theirs((16, 5), -1), channel_axis=1, names=list("abcde"), nan_policy="omit")
     assert (bn.channel_axis, bn.names, bn.nan_policy) == (1, tuple("abcde"), "omit")
     layer = bn.to_keras(ndim=2, name="normalize", momentum=0.5, dtype="mixed_float16")
@@ -142,7 +142,7 @@ def test_mixed_precision():
 
 
 def test_exact_statistics():
-    """Their variance with ddof 0, and Keras's own momentum."""
+    """momentum=None: the variance has ddof 0, and the momentum is Keras's default."""
     bn = BatchNorm(5, momentum=None, channel_axis=-1)
     bn(a_batch((16, 5), -1))
     layer = bn.to_keras(ndim=2)
@@ -159,14 +159,14 @@ def test_from_keras_refuses():
 
 
 def test_renorm():
-    """Keras has it from 3.13 on, with estimates of its own."""
+    """Keras has renorm from 3.13 on, with estimates that BatchNorm does not have."""
     layer = theirs((16, 5), -1)
     layer.renorm = True
-    with pytest.raises(ValueError, match=r"renorm=True, and estimates for it .*; pass renorm=False .*, or renorm=True"):
+    with pytest.raises(ValueError, match=r"for which Keras keeps estimates .*; pass renorm=False .*, or renorm=True"):
         BatchNorm.from_keras(layer)
     for renorm in (True, False):
         assert BatchNorm.from_keras(layer, renorm=renorm).renorm == renorm
-    with pytest.raises(ValueError, match=r"Keras has no such Batch Renormalization; set renorm = False on a copy"):
+    with pytest.raises(ValueError, match=r"Keras has no equivalent of renorm=True; set renorm = False on a copy"):
         BatchNorm(3, renorm=True).to_keras()
 
 

@@ -1,4 +1,4 @@
-"""Nodes BatchNormalization of ONNX in and out, held against ONNX Runtime."""
+"""BatchNormalization nodes of ONNX converted to BatchNorm and back, compared with ONNX Runtime."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def run(model, x):
 
 
 def a_model(nodes=("bn1", "bn2"), constants=False, training_mode=None, **attributes):
-    """A chain of nodes, each with arrays of its own: in initializers or by nodes Constant."""
+    """A chain of nodes, whose arrays are initializers or outputs of Constant nodes."""
     if training_mode is not None:
         attributes["training_mode"] = training_mode
     made, initializers, before = [], [], "X"
@@ -64,7 +64,7 @@ def test_the_bounds_can_be_broken(spoil):
 
 
 def test_float64():
-    """ONNX Runtime has it; eps is float32 in ONNX."""
+    """ONNX Runtime supports float64. eps is float32 in ONNX."""
     bn = a_layer(5, 1, dtype="float64").eval()
     x = a_batch((16, 5), 1).astype("f8")
     y = run(bn.to_onnx(ndim=2), x)
@@ -76,7 +76,7 @@ def test_float64():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("momentum", [0.1, 0.01, 0.37])
 def test_round_trip(dtype, momentum):
-    """Bit for bit, there and back and there."""
+    """Bit for bit, to ONNX, back and to ONNX again."""
     pytest.importorskip("ml_dtypes")
     bn = a_layer(5, 1, momentum=momentum, dtype=dtype, running_ddof=0, eps=1e-3)
     model = bn.to_onnx(ndim=4)
@@ -98,7 +98,7 @@ def test_the_model():
 
 
 def test_exact_statistics():
-    """Their variance with ddof 0, and ONNX's own momentum."""
+    """momentum=None: the variance has ddof 0, and the momentum is ONNX's default."""
     bn = BatchNorm(5, momentum=None)
     bn(a_batch((16, 5), 1))
     model = bn.to_onnx()
@@ -108,14 +108,14 @@ def test_exact_statistics():
     assert BatchNorm.from_onnx(model).momentum == 0.1
 
 
-def test_renorm_is_nothing_to_inference():
+def test_renorm_makes_no_difference_in_inference():
     assert BatchNorm(5, renorm=True).to_onnx() == BatchNorm(5).to_onnx()
 
 
 @pytest.mark.parametrize("constants", [False, True])
 @pytest.mark.parametrize("node", ["bn2", "Y1"])
 def test_from_onnx(node, constants):
-    """By its name or that of its output; from initializers or nodes Constant."""
+    """A node is chosen by its name or that of its output. Arrays are initializers or outputs of Constant nodes."""
     bn = BatchNorm.from_onnx(a_model(constants=constants, epsilon=1e-3, momentum=0.8), node, names=list("abcde"))
     assert (bn.eps, bn.momentum, bn.channel_axis, bn.running_ddof, bn.training) == (1e-3, 0.2, 1, 0, False)
     assert (bn.gamma[0], bn.beta[0], bn.running_mean[0], bn.running_var[0]) == (2, 3, 4, 5)
@@ -131,14 +131,14 @@ def test_inference_as_onnx_runtime():
     assert_within(second(between), run(model, x), bound)
 
 
-def test_what_onnx_does_not_say():
+def test_defaults_of_onnx():
     bn = BatchNorm.from_onnx(a_model(nodes=("",)))
     assert (bn.eps, bn.momentum, bn.training) == (1e-5, 0.1, False)
     for mode in (0, 1):
         assert BatchNorm.from_onnx(a_model(nodes=("",), training_mode=mode)).training == bool(mode)
 
 
-def test_a_file(tmp_path):
+def test_file(tmp_path):
     path = tmp_path / "chain.onnx"
     onnx.save(a_model(), path)
     for given in (path, str(path)):
@@ -146,10 +146,10 @@ def test_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(("model", "node", "message"), [
-    (a_model, None, r"expected one node BatchNormalization in the graph, got 'bn1', 'bn2'; choose one with node="),
-    (a_model, "bn3", r"one node BatchNormalization of name 'bn3' in the graph, got 'bn1', 'bn2'"),
-    (lambda: a_model(nodes=("", "")), "", r"of name '' in the graph, got 'Y0', 'Y1'"),
-    (lambda: a_model(nodes=("a", "a")), "a", r"of name 'a' in the graph, got 'a', 'a'"),
+    (a_model, None, r"expected one BatchNormalization node in the graph, got 'bn1', 'bn2'; choose one with node="),
+    (a_model, "bn3", r"one BatchNormalization node named 'bn3' in the graph, got 'bn1', 'bn2'"),
+    (lambda: a_model(nodes=("", "")), "", r"named '' in the graph, got 'Y0', 'Y1'"),
+    (lambda: a_model(nodes=("a", "a")), "a", r"named 'a' in the graph, got 'a', 'a'"),
 ])
 def test_no_such_node(model, node, message):
     with pytest.raises(ValueError, match=message):
@@ -167,11 +167,11 @@ def test_refusals(tmp_path):
     with pytest.raises(ValueError, match=r"in the graph, got none$"):
         BatchNorm.from_onnx(a_model(nodes=()))
     (tmp_path / "a.onnx").write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match=r"a\.onnx is no ONNX model: "):
+    with pytest.raises(ValueError, match=r"a\.onnx is not an ONNX model: "):
         BatchNorm.from_onnx(tmp_path / "a.onnx")
-    with pytest.raises(TypeError, match=r"expected an onnx.ModelProto or the path of one, got bytes"):
+    with pytest.raises(TypeError, match=r"expected an onnx.ModelProto or the path of a model, got bytes"):
         BatchNorm.from_onnx(b"")
-    with pytest.raises(ValueError, match=r"axis 1 in ONNX, and axis -1 in this layer"):
+    with pytest.raises(ValueError, match=r"ONNX has the channels along axis 1, this layer along axis -1"):
         BatchNorm(3, channel_axis=-1).to_onnx()
     with pytest.raises(ValueError, match=r"x of at least 2 dimensions, got ndim=1"):
         BatchNorm(3).to_onnx(ndim=1)

@@ -1,4 +1,4 @@
-"""What holds for the bridges to all frameworks, whether these are there or not."""
+"""BatchNorm.from_torch, BatchNorm.to_torch and the like: what is common to all frameworks, installed or not."""
 
 import inspect
 import re
@@ -14,7 +14,7 @@ INSTALL = {"torch": "torch", "keras": '"bnstream[keras]"', "flax": '"bnstream[fl
 
 
 @pytest.mark.parametrize("name", INSTALL)
-def test_a_framework_that_is_missing(name, monkeypatch):
+def test_missing_framework(name, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
     message = f"^{name} is not installed; install it with: pip install {re.escape(INSTALL[name])}$"
     for call in (lambda: getattr(BatchNorm, f"from_{name}")(object()), getattr(BatchNorm(3), f"to_{name}")):
@@ -23,8 +23,8 @@ def test_a_framework_that_is_missing(name, monkeypatch):
         assert caught.value.name == name
 
 
-def test_a_backend_that_is_missing(tmp_path, monkeypatch):
-    """It is told as Python tells it, and not as Keras missing."""
+def test_missing_backend(tmp_path, monkeypatch):
+    """Python's own error passes: it is not Keras that is missing."""
     (tmp_path / "keras.py").write_text("import a_backend_that_is_missing", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "keras", raising=False)
@@ -39,13 +39,13 @@ def test_no_framework_is_imported_unless_used():
 
 
 def test_signatures():
-    """Ways in and out are alike."""
-    told = {name: ", ".join(inspect.signature(getattr(BatchNorm, name)).parameters)
+    """The parameters are alike across frameworks."""
+    parameters = {name: ", ".join(inspect.signature(getattr(BatchNorm, name)).parameters)
             for name in dir(BatchNorm) if name.startswith(("from_", "to_"))}
-    assert told == {
+    assert parameters == {
         "from_torch": "layer, settings", "to_torch": "bn, ndim",
         "from_keras": "layer, settings", "to_keras": "bn, ndim, settings",
         "from_flax": "layer, variables, settings", "to_flax": "bn, settings", "to_linen": "bn, settings",
         "from_onnx": "model, node, settings", "to_onnx": "bn, ndim",
     }
-    assert set(layers.EXTRAS) == set(INSTALL)
+    assert set(layers.REQUIREMENTS) == set(INSTALL)

@@ -1,0 +1,53 @@
+"""The arrays of scikit-learn's StandardScaler."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.moments import Moments, moments_from
+from bnstream.exchange.arrays import Arrays, described, real_array
+from bnstream.exchange.batchnorm import require_channels
+
+REQUIRED = ("mean_", "var_", "n_samples_seen_")
+OPTIONAL = ("scale_", "n_features_in_", "feature_names_in_")
+
+
+def to_scaler(state: Moments | BatchNorm) -> Arrays:
+    m = state if isinstance(state, Moments) else state.pooled
+    if m is None:
+        raise ValueError("scikit-learn's n_samples_seen_ is a count of values, and running estimates have none; make "
+                         "the layer with track_pooled=True, or convert the Moments of the data")
+    require_channels(m)
+    var = m.var()
+    n = m.n
+    arrays: Arrays = {"mean_": m.mean, "var_": var, "scale_": np.where(var == 0, 1.0, np.sqrt(var)),
+                      "n_samples_seen_": n[:1].reshape(()) if (n == n[0]).all() else n}
+    names = state.names or m.names
+    if names:
+        arrays["feature_names_in_"] = np.array(names)
+    return arrays
+
+
+def from_scaler(arrays: Arrays) -> Moments:
+    mean, var, n = (real_array(arrays, name) for name in REQUIRED)
+    if mean.ndim != 1 or var.shape != mean.shape or n.shape not in ((), mean.shape):
+        raise ValueError("expected mean_ and var_ of one shape (features,), and n_samples_seen_ of this shape or (), "
+                         f"got {described(arrays)}")
+    if not ((n >= 0) & (n < 2**53)).all():
+        raise ValueError(f"n_samples_seen_ must be from 0 to 2**53, got {n}")
+    if (var < 0).any():
+        raise ValueError(f"var_ must not be negative, got {var.min()}")
+    counts = np.broadcast_to(n, mean.shape)
+    state = np.stack([counts, mean, np.zeros_like(mean), var * counts, np.zeros_like(mean)])
+    state[1:, counts == 0] = 0
+    if (n != np.rint(n)).any():
+        # A fractional count comes from a fit with sample_weight. The sum of the squared weights is unknown: take
+        # all weights as 1.
+        state = np.concatenate([state, [np.zeros_like(mean), counts]])
+    if not np.isfinite(state).all():
+        raise ValueError(f"mean_ and var_ must be finite where n_samples_seen_ is not 0, got mean_ {mean}, var_ {var}")
+    names = arrays.get("feature_names_in_")
+    # scikit-learn omits NaN. Once a feature has had one, n_samples_seen_ has a count for each feature.
+    return moments_from(state, nan_policy="omit" if n.ndim else "raise",
+                        names=None if names is None else [str(name) for name in names.ravel()])
