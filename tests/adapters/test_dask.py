@@ -1,4 +1,4 @@
-"""Dask arrays: exact in any chunks, the same bits by every scheduler, lazy, with errors that say where."""
+"""Dask arrays: exact in any chunks, the same bits with every scheduler, lazy, and errors that name the chunk."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,8 @@ da = pytest.importorskip("dask.array")
 from dask._task_spec import convert_legacy_graph  # noqa: E402
 from dask.utils import ensure_dict  # noqa: E402
 
-from bnstream.dask import ARITY, merge, moments, normalize  # noqa: E402
+from bnstream.dask import moments, normalize  # noqa: E402
+from bnstream.dask.reduction import ARITY, merge  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def bits(m):
 
 
 def never(*_arguments, **_options):
-    raise AssertionError("this is not to be computed")
+    raise AssertionError("this must not be computed")
 
 
 def pieces(shape, seed=0):
@@ -45,7 +46,7 @@ def pieces(shape, seed=0):
 
 
 def shuffled(seed):
-    """A scheduler that takes the tasks that are ready in any order."""
+    """A scheduler that runs the tasks that are ready in random order."""
 
     def get(graph, keys, **_options):
         generator = rng(seed)
@@ -76,7 +77,7 @@ def test_any_chunks(name):
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, (0, 2), (-2, 0), (1, 2), None, (0, 1, 2)])
 def test_axes(axis):
-    """Every axis in chunks, of batches and of channels, some of them empty."""
+    """Every axis is chunked, batch axes and channel axes, and some chunks are empty."""
     x = rng().normal(1e8, 1, (23, 9, 11))
     m = moments(da.from_array(x, chunks=pieces(x.shape)), axis).compute()
     whole = Moments(axis).update(x)
@@ -107,12 +108,12 @@ def test_dtypes(dtype):
 
 @pytest.fixture
 def awkward():
-    """Offset data in chunks, with a graph before it."""
+    """Chunked data with an offset, computed by a graph."""
     x = rng(5).normal(1e8, 1, (700, 6)).astype(np.float32)
     return da.from_array(x, chunks=(23, 4)) * 2 + 1
 
 
-def test_the_same_bits_by_every_scheduler(awkward):
+def test_bits_do_not_depend_on_the_scheduler(awkward):
     m = moments(awkward)
     wanted = bits(m.compute())
     for workers in (1, 2, 4):
@@ -120,7 +121,7 @@ def test_the_same_bits_by_every_scheduler(awkward):
     assert bits(m.compute(scheduler="processes", num_workers=2)) == wanted
 
 
-def test_the_same_bits_in_any_order(awkward):
+def test_bits_do_not_depend_on_the_order(awkward):
     m = moments(awkward)
     wanted = bits(m.compute())
     y = normalize(awkward, m).compute()
@@ -130,8 +131,8 @@ def test_the_same_bits_in_any_order(awkward):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_same_bits_as_after_a_journey(layout):
-    """By pickle arrays travel, and go to disks; slices come back without gaps, and in the byte order of the machine."""
+def test_bits_do_not_depend_on_pickling(layout):
+    """Chunks travel and are spilled to disk as pickles, which come back without gaps and in native byte order."""
     x = LAYOUTS[layout](rng().normal(3, 1, (3000, 200)).astype(np.float32))
     here, there = (moments(da.from_array(x, chunks=(-1, 90)).map_blocks(way, meta=x[:0])) for way in (same, travelled))
     assert bits(here.compute()) == bits(there.compute())
@@ -152,9 +153,9 @@ def test_a_tree_of_fixed_arity():
     names = [str(key) for key in moments(x).__dask_graph__()]
     assert sum("merge-moments" in name for name in names) == 3 * (64 // ARITY + 1)
     assert sum("moments_of_chunk" in name for name in names) == 3 * 64
-    assert len(names) == 3 * (64 + 64 // ARITY + 1) + 1     # what makes a chunk and its moments are one task
-    lone = moments(da.ones((4, 3)))
-    assert len(lone.__dask_graph__()) == 2
+    assert len(names) == 3 * (64 + 64 // ARITY + 1) + 1     # a chunk and its moments are made in one task
+    single = moments(da.ones((4, 3)))
+    assert len(single.__dask_graph__()) == 2
 
 
 def test_merge_leaves_its_parts():
@@ -168,9 +169,9 @@ def test_one_thread(monkeypatch):
     asked = []
 
     class Spy(Moments):
-        def update(self, batch, *, n_threads=None):
+        def update(self, batch, *, n_threads=None, **options):
             asked.append(n_threads)
-            return super().update(batch)
+            return super().update(batch, **options)
 
     def spy(*arguments, n_threads=None, **options):
         asked.append(n_threads)
@@ -179,8 +180,8 @@ def test_one_thread(monkeypatch):
     apply = bnstream.core.functional.normalize
     x = da.ones((6, 3), chunks=3)
     m, y = moments(x), normalize(x, Moments().update(x.compute()))
-    monkeypatch.setattr("bnstream.dask.Moments", Spy)
-    monkeypatch.setattr("bnstream.core.functional.normalize", spy)
+    monkeypatch.setattr("bnstream.dask.reduction.Moments", Spy)
+    monkeypatch.setattr("bnstream.core.affine.normalize", spy)
     m.compute()
     y.compute()
     assert asked == [1, 1, 1, 1]
@@ -190,12 +191,12 @@ def test_lazy():
     x = da.ones((6, 3), chunks=2).map_blocks(never, dtype=float, meta=np.empty((0, 0)))
     y = normalize(x, moments(x))
     assert (y.shape, y.chunks, y.dtype) == (x.shape, x.chunks, x.dtype)
-    with pytest.raises(AssertionError, match="not to be computed"):
+    with pytest.raises(AssertionError, match="must not be computed"):
         moments(x).compute()
 
 
 def test_names_of_tasks():
-    """The same call has the same keys, so that its result is found again; another call has others."""
+    """The same call has the same keys, so that dask can reuse its result. Another call has other keys."""
     x = da.from_array(np.arange(12.0).reshape(6, 2), chunks=2)
     m = moments(x).compute()
     assert moments(x).key == moments(x).key
@@ -228,9 +229,9 @@ def test_channels_of_unknown_sizes():
     mask = np.array([True, False, False, False, True, True])
     several = da.from_array(x, chunks=(7, 2, 3))[:, da.from_array(mask, chunks=2)]
     m = moments(several).compute()
-    assert_within(m.mean, m.var(), exact_states(x[:, mask]))        # of three chunks of channels the second is empty
-    with pytest.raises(ValueError, match=r"^the sizes of the chunks along axis 1, of channels, are unknown; "
-                                         r"x\.compute_chunk_sizes\(\) finds them out$"):
+    assert_within(m.mean, m.var(), exact_states(x[:, mask]))        # the second of three chunks of channels is empty
+    with pytest.raises(ValueError, match=r"^the sizes of the chunks along channel axis 1 are unknown; "
+                                         r"x\.compute_chunk_sizes\(\) makes them known$"):
         normalize(several, m)
     y = normalize(several.compute_chunk_sizes(), m).compute()
     assert y.tobytes() == bnstream.normalize(x[:, mask], m.mean, m.var(), channel_axis=(1, 2)).tobytes()
@@ -320,8 +321,8 @@ M = Moments().update(np.arange(6.0).reshape(2, 3))
 
 @pytest.mark.parametrize(("call", "error", "message"), [
     (lambda: moments(np.ones((4, 3))), TypeError,
-     r"^expected a dask array or dataframe, got ndarray; dask\.array\.from_array and dask\.dataframe\.from_pandas make "
-     r"them of what is in memory, and to_frame\(\) of a series$"),
+     r"^expected a dask array or dataframe, got ndarray; make one with dask\.array\.from_array, "
+     r"dask\.dataframe\.from_pandas, or to_frame\(\) of a series$"),
     (lambda: moments(X.to_delayed()[0, 0]), TypeError, "^expected a dask array or dataframe, got Delayed;"),
     (lambda: normalize(np.ones((4, 3)), M), TypeError, "^expected a dask array or dataframe, got ndarray;"),
     (lambda: moments(X.astype(complex)), TypeError, "^cannot take means of dtype complex128; .* pass x.real"),
@@ -336,13 +337,14 @@ M = Moments().update(np.arange(6.0).reshape(2, 3))
     (lambda: normalize(X, dask.delayed(3)).compute(), TypeError, "^stats must be a Moments, .* got int$"),
     (lambda: normalize(X, Moments()), ValueError, "^the state has channels without a value; fit it first$"),
     (lambda: normalize(X, M, channel_axis=0), ValueError,
-     r"^expected channels of shape \(3,\) as in the statistics, got \(8,\) along axes \(0,\) of x; if they are along "
-     "others, say so with channel_axis$"),
+     r"^expected channels of shape \(3,\) as in the statistics, got \(8,\) along axes \(0,\) of x; if the "
+     "channels are along other axes, pass channel_axis$"),
     (lambda: normalize(X, dask.delayed(M), channel_axis=(0, 1)).compute(), ValueError,
      r"^expected channels of shape \(3,\) as in the statistics, got \(8, 3\) along axes \(0, 1\) of x;"),
     (lambda: normalize(X[:, :2], M), ValueError, r"^expected channels of shape \(3,\) .* got \(2,\) along axes \(1,\)"),
     (lambda: normalize(X[None], M), ValueError,
-     "^the statistics are over axis=0 of 2 axes, and x has 3; say with channel_axis where its channels are$"),
+     r"^the statistics are of an array with 2 axes \(axis=0\), and x has 3; pass channel_axis, the axes of its "
+     "channels$"),
     (lambda: normalize(X, M, channel_axis=2), ValueError, "channel_axis: axis 2 is out of bounds for .* dimension 2"),
     (lambda: normalize(X, M, gamma=[1, 2]), ValueError, r"^gamma must have the shape of the channels, \(3,\)"),
     (lambda: normalize(X, M, eps=-1.0), ValueError, "eps must"),

@@ -1,6 +1,6 @@
 """On a cluster of processes: workers that are killed, late or short of memory change no bit of the result.
 
-Chunks wait on an Event of the cluster rather than for some time, so that what happens to a worker happens half-way.
+Chunks wait for an Event of the cluster, so that a worker is killed or added when the computation is half done.
 """
 
 import os
@@ -21,9 +21,9 @@ from distributed import Client, Event, LocalCluster, Queue, get_worker  # noqa: 
 from bnstream.dask import moments, normalize  # noqa: E402
 
 TIMEOUT = 60
-FREE = 3            # chunks that a worker does before it waits
+FREE = 3            # chunks that a worker computes before it waits
 X = da.from_array(rng().normal(1e8, 1, (200, 6)), chunks=(5, 4))        # 40 rows of chunks: a tree of two levels
-QUICK = {"distributed.comm.timeouts.connect": "5s"}     # until a worker gives up another one that is dead
+QUICK = {"distributed.comm.timeouts.connect": "5s"}     # until a worker gives up on a dead one
 SPILLING = {f"distributed.worker.memory.{name}": share for name, share in
             (("target", 0.01), ("spill", False), ("pause", False), ("terminate", False))}
 
@@ -40,14 +40,14 @@ def wanted():
 
 @pytest.fixture
 def client(request, wanted):
-    """Of a cluster of processes, of one thread each."""
+    """A client of a cluster of processes with one thread each."""
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, **getattr(request, "param", {})}
     with dask.config.set(QUICK | SPILLING), LocalCluster(**options) as cluster, Client(cluster) as client:
         yield client
 
 
 def waiting(chunk):
-    """The chunk; once a worker has done some, it waits."""
+    """Return the chunk. A worker waits once it has computed FREE of them."""
     worker = get_worker()
     worker.n_done = getattr(worker, "n_done", -1) + 1
     if worker.n_done >= FREE and not Event("go").is_set():
@@ -57,7 +57,7 @@ def waiting(chunk):
 
 
 def workers_half_way(n):
-    """The addresses of as many workers that wait."""
+    """The addresses of n workers, once these wait."""
     queue = Queue("waiting")
     return [queue.get(timeout=TIMEOUT) for _ in range(n)]
 
@@ -78,7 +78,7 @@ def test_a_killed_worker(client, wanted):
     future = client.compute(slow())
     first, second = workers_half_way(2)
     assert first != second
-    assert any("moments" in str(key) for key in client.has_what()[first])       # it takes results with it
+    assert any("moments" in str(key) for key in client.has_what()[first])       # its results are lost with it
     os.kill(client.run(os.getpid, workers=[first])[first], signal.SIGKILL)
     Event("go").set()
     assert bits(future.result(timeout=TIMEOUT)) == wanted
@@ -90,7 +90,7 @@ def test_a_late_worker(client, wanted):
     future = client.compute(slow())
     early, = workers_half_way(1)
     client.cluster.scale(2)
-    late, = workers_half_way(1)     # it has done as much as the first one
+    late, = workers_half_way(1)     # it has computed as many chunks as the first one
     assert late != early
     Event("go").set()
     assert bits(future.result(timeout=TIMEOUT)) == wanted
@@ -98,7 +98,7 @@ def test_a_late_worker(client, wanted):
 
 @pytest.mark.parametrize("client", [{"memory_limit": "100 MB"}], indirect=True, ids=["100 MB"])
 def test_spilling(client):
-    """Of slices with gaps, which come back from disk without them."""
+    """Slices have gaps in memory, and come back from disk without them."""
     x = da.random.default_rng(0).normal(3, 1, (40_000, 80), chunks=(2_000, 80))[:, :40]
     wanted = bits(moments(x).compute(scheduler=dask.get))
     persisted = x.persist()

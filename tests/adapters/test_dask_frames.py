@@ -24,7 +24,7 @@ def in_this_thread():
 
 @pytest.fixture
 def frame():
-    """Every kind of column, of 40 rows, with an index that is none of 0, 1, ..."""
+    """Columns of every kind, with 40 rows and an index other than 0, 1, ..."""
     x = rng().normal(1e8, 1, (40, 2))
     return pd.DataFrame({
         "double": x[:, 0], "single": (x[:, 1] - 1e8).astype(np.float32),
@@ -57,15 +57,15 @@ def test_columns_of_many_dtypes(frame):
         assert_within(m.mean[i:i + 1], m.var()[i:i + 1], exact_states(frame[[name]].to_numpy()))
 
 
-def test_the_same_bits_by_every_scheduler(frame):
+def test_bits_do_not_depend_on_the_scheduler(frame):
     m = moments(dd.from_pandas(frame[NUMBERS], npartitions=20))
     wanted = bits(m.compute())
     for workers in (1, 2, 4):
         assert bits(m.compute(scheduler="threads", num_workers=workers)) == wanted
 
 
-def test_the_same_bits_as_of_columns_that_lie_apart():
-    """As they do in a frame that has travelled."""
+def test_bits_do_not_depend_on_the_layout_of_columns():
+    """The columns of a frame received from another worker are contiguous."""
     rows = rng().normal(3, 1, (40_000, 3)).astype(np.float32)
     together = pd.DataFrame(rows, columns=list("abc"), copy=False)
     assert not together["a"].to_numpy().flags.c_contiguous
@@ -115,7 +115,7 @@ def test_normalize(frame):
         np.testing.assert_array_equal(result[name], wanted)
     late = normalize(x[columns], moments(x[columns], nan_policy="omit"))
     pd.testing.assert_frame_equal(late.compute(), result[columns])
-    assert x.whole.compute().tolist() == list(range(40))       # what is kept of x is left as it is
+    assert x.whole.compute().tolist() == list(range(40))       # x itself is unchanged
 
 
 def test_parameters(frame):
@@ -135,7 +135,7 @@ def test_a_layer(frame):
     np.testing.assert_array_equal(y[["double", "whole"]], wanted)
 
 
-def test_columns_that_are_numbers():
+def test_columns_named_by_numbers():
     x = dd.from_pandas(pd.DataFrame(np.arange(8.0).reshape(4, 2)), npartitions=2)
     m = moments(x).compute()
     assert (m.names, m.mean.tolist()) == (("0", "1"), [3.0, 4.0])
@@ -154,9 +154,9 @@ M = Moments(names=["a", "b"]).update(np.arange(6.0).reshape(3, 2))
 
 @pytest.mark.parametrize(("call", "error", "message"), [
     (lambda: moments(dask_frame(a=[1.0], s=["x"], t=[pd.Timestamp(0)])), TypeError,
-     r"^columns are not of numbers: 's' \(.*\), 't' \(datetime64\[.*\]\); choose the others, as in x\[\['a', 'b'\]\], "
-     r"or convert these with x\.astype$"),
-    (lambda: moments(dask_frame(z=[1j])), TypeError, r"^columns are not of numbers: 'z' \(complex128\)"),
+     r"^expected columns of numbers, got 's' \(.*\), 't' \(datetime64\[.*\]\); select the others, as in "
+     r"x\[\['a', 'b'\]\], or convert these with x\.astype$"),
+    (lambda: moments(dask_frame(z=[1j])), TypeError, r"^expected columns of numbers, got 'z' \(complex128\)"),
     (lambda: moments(X.a), TypeError, "^expected a dask array or dataframe, got Series; .* to_frame"),
     (lambda: moments(X.compute()), TypeError, "^expected a dask array or dataframe, got DataFrame; "),
     (lambda: moments(X, 1), ValueError, "^axis of a dataframe must be 0, as its columns are the channels, got 1$"),
@@ -166,9 +166,9 @@ M = Moments(names=["a", "b"]).update(np.arange(6.0).reshape(3, 2))
     (lambda: normalize(X, M, channel_axis=1), ValueError,
      "^the channels of a dataframe are its columns; leave out channel_axis=1$"),
     (lambda: normalize(X[["a"]], M), ValueError, "^the dataframe lacks columns that the statistics name: 'b'$"),
-    (lambda: normalize(dask_frame(a=["x"], b=[1.0]), M), TypeError, r"^columns are not of numbers: 'a' \("),
+    (lambda: normalize(dask_frame(a=["x"], b=[1.0]), M), TypeError, r"^expected columns of numbers, got 'a' \("),
     (lambda: normalize(X, Moments().update(np.eye(2))), ValueError,
-     "^the statistics have no names of columns; take them of a dataframe, or set their names$"),
+     "^the statistics have no names of columns; compute them from a dataframe, or set their names$"),
     (lambda: normalize(X, moments(X[["b"]])).compute(), ValueError,
      "^delayed statistics must name all columns, and do not name 'a'; leave these out, or compute the statistics "
      "first$"),

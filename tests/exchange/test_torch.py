@@ -179,7 +179,7 @@ def test_from_torch_refuses(layer, error, message):
 
 
 def test_to_torch_refuses():
-    with pytest.raises(ValueError, match=r"channels along axis 1, this layer along axis -1; .* set channel_axis = 1 on"):
+    with pytest.raises(ValueError, match=r"along axis 1, this layer along axis -1; .* set channel_axis = 1 on a copy"):
         BatchNorm(3, channel_axis=-1).to_torch()
     with pytest.raises(ValueError, match=r"PyTorch has no equivalent of renorm=True; set renorm = False on a copy"):
         BatchNorm(3, renorm=True).to_torch()

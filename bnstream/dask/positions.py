@@ -1,0 +1,69 @@
+"""Weights and masks of batch positions, chunked like the data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from dask.array import Array, from_array
+from dask.base import is_dask_collection
+from dask.utils import is_series_like
+
+from bnstream.core.moments import Moments
+
+
+def along_batch_axes(values: Any, name: str, x: Array, channel_axes: Sequence[int]) -> Array:
+    """Weights or a mask with as many dimensions as x, chunked like x, with 1 along the channel axes.
+
+    Raises
+    ------
+    TypeError
+        If `values` is another collection of dask, or of another dtype.
+    ValueError
+        If its shape is another, or the sizes of chunks are unknown and those of x and `values` cannot be matched.
+    """
+    if is_dask_collection(values) and not isinstance(values, Array):
+        raise TypeError(f"{name} of a dask array must be a dask or NumPy array, got {type(values).__name__}")
+    w = values if isinstance(values, Array) else from_array(np.asanyarray(values))
+    batch_axes, given = [i for i in range(x.ndim) if i not in channel_axes], w.shape
+    if w.ndim == len(batch_axes):
+        w = w[tuple(slice(None) if i in batch_axes else np.newaxis for i in range(x.ndim))]
+    wanted = [x.shape[i] if i in batch_axes else 1 for i in range(x.ndim)]
+    if w.ndim != x.ndim or any(n not in (1, m) and not math.isnan(n + m) for n, m in zip(w.shape, wanted, strict=True)):
+        batch = tuple(wanted[i] for i in batch_axes)
+        raise ValueError(f"{name} must have the shape of the batch positions, {batch}, or 1 in place of any of these, "
+                         f"got {given}")
+    sample: Any = np.ones_like(w._meta, shape=[0 if i in batch_axes else 1 for i in range(x.ndim)])
+    Moments(tuple(batch_axes)).update(np.ones((0,) * x.ndim), **{name: sample})         # checks the dtype
+    chunks: dict[int, Any] = {}
+    for i, (n, m) in enumerate(zip(w.shape, wanted, strict=True)):
+        if n == 1 or not math.isnan(n + m):
+            chunks[i] = (1,) if n == 1 else x.chunks[i]
+        elif len(w.chunks[i]) != len(x.chunks[i]):
+            raise ValueError(f"{name} has {len(w.chunks[i])} chunks along axis {i}, x {len(x.chunks[i])} of which the "
+                             "sizes are unknown; compute_chunk_sizes() makes them known")
+    return w.rechunk(chunks)
+
+
+def rows_like(values: Any, name: str, x: Any) -> Any:
+    """Weights or a mask of the rows of a dataframe, in the same partitions.
+
+    Raises
+    ------
+    TypeError
+        If `values` is not a dask Series of numbers, or of bool if it is a mask.
+    ValueError
+        If it has other partitions. Its index is compared when a partition is read.
+    """
+    if not (is_dask_collection(values) and is_series_like(values)):
+        raise TypeError(f"{name} of a dataframe must be a dask Series with the same index, got {type(values).__name__}")
+    kinds = "b" if name == "where" else "biuf"
+    if values.dtype.kind not in kinds:
+        raise TypeError(f"{name} must be of {'bool' if name == 'where' else 'real numbers'}, got dtype {values.dtype}")
+    if values.npartitions != x.npartitions or values.divisions != x.divisions:
+        raise ValueError(f"{name} must have the partitions of the dataframe, {x.npartitions} with divisions "
+                         f"{x.divisions}, got {values.npartitions} with divisions {values.divisions}; take it as a "
+                         "column of the same dataframe")
+    return values

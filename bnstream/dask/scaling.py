@@ -1,0 +1,186 @@
+"""Lazy normalization of dask arrays and dataframes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from dask.array import Array, map_blocks
+from dask.delayed import Delayed, delayed
+from numpy.lib.array_utils import normalize_axis_tuple
+from numpy.typing import ArrayLike, NDArray
+
+from bnstream.core import functional
+from bnstream.core.affine import Affine
+from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.moments import Moments
+from bnstream.dask.frames import columns_of, require_numbers, values_of
+from bnstream.dask.reduction import kept_axes
+
+
+def normalize(
+    x: Any,
+    stats: Any,
+    gamma: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
+    *,
+    eps: float | None = None,
+    channel_axis: int | tuple[int, ...] | None = None,
+) -> Any:
+    """Standardize every channel of a dask array or dataframe by given statistics, then scale and shift it, lazily.
+
+    Parameters
+    ----------
+    x : dask.array.Array or dask.dataframe.DataFrame
+        As for `moments`.
+    stats : Moments, BatchNorm or Delayed of one
+        The mean and variance (``ddof=0``) of a `Moments`, or the running estimates, gamma and beta of a layer. A
+        Delayed becomes part of the graph. In a dataframe the columns named by the statistics are normalized, and the
+        others are returned unchanged; a Delayed must name all columns.
+    gamma, beta : array_like, optional
+        Scale and shift of each channel, of the shape of the channels, or one number for all; by default those of a
+        layer, else 1 and 0.
+    eps : float, optional
+        Added to the variance; by default that of a layer, else 0. Channels of variance 0 become 0, or beta.
+    channel_axis : int or tuple of int, optional
+        The axes of the channels of an array; by default those of the statistics.
+
+    Returns
+    -------
+    dask.array.Array or dask.dataframe.DataFrame
+        Of the same chunks, lazily. An array has the dtype of `x` if that is floating, else float32; a column has its
+        dtype if that is a floating dtype of NumPy, else float64, with NaN for missing values.
+
+    Raises
+    ------
+    TypeError
+        If `x` or `stats` is of another kind, or `x` does not hold real numbers; the message names such columns.
+    ValueError
+        If the statistics are empty, their channels are not those of `x`, the sizes of chunks along a channel axis are
+        unknown, or a parameter does not have the shape of the channels. With a Delayed, during the computation.
+
+    See Also
+    --------
+    moments : the statistics.
+    bnstream.apply : the same for files, without dask.
+
+    Notes
+    -----
+    ``normalize(x, moments(x))`` reads or computes the data twice, first for the moments and then for the result. Call
+    ``x = x.persist()`` before to keep the data on the workers.
+
+    Examples
+    --------
+    >>> import dask.array as da, bnstream.dask
+    >>> x = da.arange(4.0, chunks=2).reshape(4, 1)
+    >>> y = bnstream.dask.normalize(x, bnstream.dask.moments(x))
+    >>> y.chunks, y.compute().round(2).ravel().tolist()
+    (((2, 2), (1,)), [-1.34, -0.45, 0.45, 1.34])
+    """
+    options: dict[str, Any] = {"gamma": gamma, "beta": beta, "eps": eps}
+    if isinstance(x, Array):
+        meta = functional.normalize(x._meta, 0.0, 1.0)      # checks the dtype of x, and has that of the result
+        affine = affine_task(ArrayAffine, stats, channel_axis=channel_axis, chunks=x.chunks, **options)
+        return map_blocks(normalize_chunk, x, affine=affine, dtype=meta.dtype, meta=meta)
+    columns = columns_of(x)
+    if channel_axis is not None:
+        raise ValueError(f"the channels of a dataframe are its columns; leave out channel_axis={channel_axis!r}")
+    from dask.dataframe import from_delayed  # needs pandas
+
+    late = isinstance(stats, Delayed)
+    options |= {"columns": columns, "all_named": late}
+    sample = FrameAffine(Moments(names=columns).update(np.zeros((1, len(columns)))) if late else stats, **options)
+    require_numbers(x, sample.names)
+    affine = affine_task(FrameAffine, stats, **options)
+    parts = [delayed(normalize_frame, pure=True)(part, affine) for part in x.to_delayed()]
+    return from_delayed(parts, meta=normalize_frame(x._meta, sample), divisions=x.divisions)
+
+
+def affine_task(kind: type[Affine], stats: Any, **options: Any) -> Delayed:
+    """An affine map in a task of its own, shared by all chunks. Errors in computed statistics are raised at once."""
+    if isinstance(stats, Delayed):
+        return delayed(partial(kind, **options), pure=True)(stats)
+    return delayed(kind(stats, **options), pure=True, traverse=False)
+
+
+def require_state(stats: Any) -> None:
+    if not isinstance(stats, Moments | BatchNorm):
+        raise TypeError(f"stats must be a Moments, a BatchNorm, or a Delayed of one, got {type(stats).__name__}")
+
+
+class ArrayAffine(Affine):
+    """The affine map for an array: `channel_axes`, and for each of these the slice of the channels in every chunk."""
+
+    def __init__(self, stats: Any, channel_axis: Any, chunks: Any, **options: Any) -> None:
+        require_state(stats)
+        super().__init__(stats, **options)
+        self.channel_axes = axes = channel_axes_of(stats, self.shape, channel_axis, len(chunks))
+        sizes = tuple(sum(chunks[axis]) for axis in axes)
+        for axis, size in zip(axes, sizes, strict=True):
+            if math.isnan(size) and len(chunks[axis]) > 1:      # a single chunk has all channels: `normalize` checks it
+                raise ValueError(f"the sizes of the chunks along channel axis {axis} are unknown; "
+                                 "x.compute_chunk_sizes() makes them known")
+        if len(sizes) != len(self.shape) or any(
+            size != wanted and not math.isnan(size) for size, wanted in zip(sizes, self.shape, strict=True)
+        ):
+            raise ValueError(f"expected channels of shape {self.shape} as in the statistics, got {sizes} along axes "
+                             f"{axes} of x; if the channels are along other axes, pass channel_axis")
+        self.slices = [slices_of(chunks[axis]) for axis in axes]
+
+
+class FrameAffine(Affine):
+    """The affine map for the columns of a dataframe that the statistics name."""
+
+    names: tuple[str, ...]
+
+    def __init__(self, stats: Any, columns: Sequence[str], all_named: bool, **options: Any) -> None:
+        require_state(stats)
+        super().__init__(stats, **options)
+        if stats.names is None:
+            raise ValueError("the statistics have no names of columns; compute them from a dataframe, or set their "
+                             "names")
+        absent = [name for name in stats.names if name not in columns]
+        if absent:
+            raise ValueError(f"the dataframe lacks columns that the statistics name: {', '.join(map(repr, absent))}")
+        others = [name for name in columns if name not in stats.names]
+        if others and all_named:
+            raise ValueError("delayed statistics must name all columns, and do not name "
+                             f"{', '.join(map(repr, others))}; leave these out, or compute the statistics first")
+
+
+def slices_of(sizes: Sequence[int]) -> list[slice]:
+    if len(sizes) == 1:
+        return [slice(None)]
+    return [slice(stop - size, stop) for size, stop in zip(sizes, accumulate(sizes), strict=True)]
+
+
+def channel_axes_of(stats: Any, shape: tuple[int, ...], channel_axis: Any, ndim: int) -> tuple[int, ...]:
+    """The axes of the channels in an array, in increasing order."""
+    if channel_axis is None and isinstance(stats, BatchNorm):
+        channel_axis = stats.channel_axis
+    if channel_axis is not None:
+        return tuple(sorted(normalize_axis_tuple(channel_axis, ndim, "channel_axis")))
+    if stats.axis is None:
+        return ()
+    n_axes = np.size(stats.axis) + len(shape)
+    if n_axes != ndim:
+        raise ValueError(f"the statistics are of an array with {n_axes} axes (axis={stats.axis!r}), and x has {ndim}; "
+                         "pass channel_axis, the axes of its channels")
+    return kept_axes(stats.axis, ndim)
+
+
+def normalize_chunk(chunk: Any, affine: ArrayAffine, block_id: tuple[int, ...]) -> NDArray[Any]:
+    index = tuple(slices[block_id[axis]] for axis, slices in zip(affine.channel_axes, affine.slices, strict=True))
+    return affine.of_channels(chunk, index, affine.channel_axes)
+
+
+def normalize_frame(frame: Any, affine: FrameAffine) -> Any:
+    result = frame.copy(deep=False)
+    for name, column in frame.items():
+        if str(name) in affine.names:
+            result[name] = affine.of_column(values_of(column), str(name))
+    return result
