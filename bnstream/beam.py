@@ -1,4 +1,4 @@
-"""Moments in pipelines of Apache Beam. They need the extra ``beam``."""
+"""Moments in Apache Beam pipelines. They need the extra ``beam``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ try:
     from apache_beam import CombineFn  # type: ignore[import-not-found,unused-ignore]
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        'MomentsFn needs apache_beam, which is not installed; install it with: pip install "bnstream[beam]"',
+        'bnstream.beam needs apache_beam, which is not installed; install it with: pip install "bnstream[beam]"',
         name=error.name,
     ) from error
 
@@ -21,27 +21,27 @@ __all__ = ["MomentsFn"]
 
 
 class MomentsFn(CombineFn):
-    """The moments of all elements, for ``beam.CombineGlobally`` and ``beam.CombinePerKey``: a `Moments`.
+    """Combine all elements into a `Moments`, for ``beam.CombineGlobally`` and ``beam.CombinePerKey``.
 
     Parameters
     ----------
     axis : int, tuple of int or None, default 0
-        The batch axes of every element, which is a batch, as `Moments.update` takes it. With ``axis=()`` every element
-        is a row.
+        The batch axes of every element. An element is a batch, as for `Moments.update`; with ``axis=()`` it is a
+        single row.
     nan_policy : {"raise", "omit", "propagate"}, default "raise"
-        What to do about NaN and inf, as for `Moments`.
+        How to treat NaN and inf, as for `Moments`.
     names : sequence of str, optional
         Names of the channels.
 
     See Also
     --------
-    Moments : what comes out, and what the accumulators are.
+    Moments : the result, and the accumulators.
 
     Notes
     -----
-    A batch costs hardly more than a row: read the data in batches, or let ``beam.BatchElements`` make them of rows or
-    numbers. Beam merges in any order, so the last bits may differ from run to run, within the bound of `Moments`. No
-    elements give an empty one.
+    A batch takes hardly longer than a row: read the data in batches, or let ``beam.BatchElements`` make batches of rows
+    or numbers. Beam merges in any order, so the last bits may differ between runs, within the bound of `Moments`.
+    Without elements the result is an empty `Moments`.
 
     Examples
     --------
@@ -59,13 +59,13 @@ class MomentsFn(CombineFn):
         nan_policy: Literal["raise", "omit", "propagate"] = "raise",
         names: Iterable[str] | None = None,
     ) -> None:
-        self.empty = Moments(axis, nan_policy=nan_policy, names=names)  # what is wrong is refused here, by no worker
+        self.empty = Moments(axis, nan_policy=nan_policy, names=names)  # raises here rather than in a worker
 
     def create_accumulator(self) -> Moments:
         return self.empty.copy()
 
     def add_input(self, accumulator: Moments, batch: ArrayLike) -> Moments:
-        return accumulator.update(batch, n_threads=1)       # the workers are the threads
+        return accumulator.update(batch, n_threads=1)       # Beam runs the workers in parallel
 
     def merge_accumulators(self, accumulators: Iterable[Moments]) -> Moments:
         total = self.create_accumulator()

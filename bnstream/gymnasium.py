@@ -1,7 +1,7 @@
-"""Wrappers for gymnasium's environments, which normalize observations and rewards. They need the extra ``gymnasium``.
+"""Wrappers that normalize the observations and rewards of gymnasium's environments. They need the extra ``gymnasium``.
 
-Each is a kind of gymnasium's wrapper, and differs in its statistics: a `RunningMeanStd`, faster, exact, and without a
-made-up first sample. Those of `gymnasium.wrappers.vector` begin with "Vector".
+Each is a subclass of gymnasium's wrapper, with a `RunningMeanStd` for its statistics: faster, exact, and without a
+made-up first sample. The names of those for vector environments begin with "Vector".
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ try:
     from gymnasium.vector.utils import batch_space
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        'the wrappers need gymnasium, which is not installed; install it with: pip install "bnstream[gymnasium]"; '
-        "bnstream.runningmeanstd does without", name=error.name,
+        'bnstream.gymnasium needs gymnasium, which is not installed; install it with: pip install '
+        '"bnstream[gymnasium]"; bnstream.runningmeanstd works without it', name=error.name,
     ) from error
 
 __all__ = ["NormalizeObservation", "NormalizeReward", "RunningMeanStd", "VectorNormalizeObservation",
@@ -32,7 +32,7 @@ __all__ = ["NormalizeObservation", "NormalizeReward", "RunningMeanStd", "VectorN
 def normalized(
     wrapper: NormalizeObservation | VectorNormalizeObservation, observations: NDArray[Any]
 ) -> NDArray[np.float32]:
-    """Observations along the first axis, once they are in the statistics."""
+    """Normalize observations, stacked along the first axis, after an update of the statistics with them."""
     rms = wrapper.obs_rms
     if wrapper.update_running_mean:
         rms.update(observations)
@@ -41,22 +41,24 @@ def normalized(
 
 
 class NormalizeObservation(wrappers.NormalizeObservation):
-    """Observations, each component less its mean and divided by its sd so far, as float32.
+    """Normalize observations to mean 0 and variance 1, by the statistics of all so far.
+
+    Each component is normalized separately. The observations are float32.
 
     Parameters
     ----------
     env : gymnasium.Env
-        Its observations are arrays or numbers.
+        An environment whose observations are arrays or numbers.
     epsilon : float, default 1e-8
         Added to the variance.
 
     Attributes
     ----------
     obs_rms : RunningMeanStd
-        The statistics of the observations, to be kept with the policy that was trained on them. It may be set, for
-        environments that share one.
+        The statistics of the observations, to be saved with the policy that was trained on them. They can be set, so
+        that environments share them.
     update_running_mean : bool
-        Whether `reset` and `step` update them; True at first, False for evaluation.
+        Whether `reset` and `step` update the statistics. True at first; set to False for evaluation.
     epsilon : float
 
     See Also
@@ -65,9 +67,9 @@ class NormalizeObservation(wrappers.NormalizeObservation):
 
     Notes
     -----
-    An observation with NaN or inf is refused, by ValueError, and is not in the statistics. `env.spec` has the wrapper,
-    so that ``gymnasium.make(env.spec)`` makes it again, as does ``NormalizeObservation.wrapper_spec()`` among the
-    ``additional_wrappers`` of a spec; the statistics are not in there.
+    An observation with NaN or inf raises ValueError and does not change the statistics. ``gymnasium.make(env.spec)``
+    applies the wrapper again, and so does ``NormalizeObservation.wrapper_spec()`` among the ``additional_wrappers`` of
+    a spec. A spec does not contain the statistics.
 
     Examples
     --------
@@ -91,23 +93,25 @@ class NormalizeObservation(wrappers.NormalizeObservation):
 
 
 class VectorNormalizeObservation(wrappers.vector.NormalizeObservation):
-    """The observations of a vector environment, each component less its mean and divided by its sd, as float32.
+    """Normalize the observations of a vector environment to mean 0 and variance 1, by the statistics of all so far.
+
+    Each component is normalized separately. The observations are float32.
 
     Parameters
     ----------
     env : gymnasium.vector.VectorEnv
-        Its observations are arrays.
+        A vector environment whose observations are arrays.
     epsilon : float, default 1e-8
         Added to the variance.
 
     Attributes
     ----------
     obs_rms, update_running_mean, epsilon
-        As of `NormalizeObservation`; the statistics are of the observations of all environments.
+        As for `NormalizeObservation`. The statistics are those of the observations of all environments.
 
     See Also
     --------
-    NormalizeObservation : for one environment.
+    NormalizeObservation : for a single environment.
 
     Examples
     --------
@@ -123,7 +127,7 @@ class VectorNormalizeObservation(wrappers.vector.NormalizeObservation):
         shape = env.single_observation_space.shape or ()
         self._channel_axis = tuple(range(1, 1 + len(shape)))
         self.obs_rms: Any = RunningMeanStd(shape=shape)
-        self.single_observation_space = Box(-np.inf, np.inf, shape, np.float32)     # as gymnasium 1.3 has them
+        self.single_observation_space = Box(-np.inf, np.inf, shape, np.float32)     # as in gymnasium 1.3
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)   # type: ignore[assignment]
 
     def observations(self, observations: Any) -> Any:
@@ -131,22 +135,28 @@ class VectorNormalizeObservation(wrappers.vector.NormalizeObservation):
 
 
 class Returns(RunningMeanStd):
-    """The statistics of returns, whose variance is told as 1 until two returns differ: rewards are divided by its root
-    as they are, without the mean, and 0 would make them 10,000 times as large."""
+    """The statistics of returns, with variance 1 until two returns differ.
 
-    def _rounded(self) -> list[Any]:
-        mean, var = super()._rounded()
+    Rewards are divided by the standard deviation without subtracting a mean. A variance of 0 would make them 10,000
+    times as large, by epsilon.
+    """
+
+    def _mean_and_var(self) -> list[Any]:
+        mean, var = super()._mean_and_var()
         return [mean, var or np.ones_like(var)]
 
 
 class NormalizeReward(wrappers.NormalizeReward):
-    """Rewards, divided by the sd of the discounted returns so far; as they are until two returns differ.
+    """Divide rewards by the standard deviation of the discounted returns so far.
+
+    Until two returns differ, rewards are unchanged.
 
     Parameters
     ----------
     env : gymnasium.Env
+        An environment.
     gamma : float, default 0.99
-        The discount.
+        The discount factor.
     epsilon : float, default 1e-8
         Added to the variance.
 
@@ -155,7 +165,7 @@ class NormalizeReward(wrappers.NormalizeReward):
     return_rms : RunningMeanStd
         The statistics of the returns.
     update_running_mean : bool
-        Whether `step` updates them; True at first.
+        Whether `step` updates the statistics. True at first.
     gamma, epsilon : float
 
     See Also
@@ -178,22 +188,25 @@ class NormalizeReward(wrappers.NormalizeReward):
 
 
 class VectorNormalizeReward(wrappers.vector.NormalizeReward):
-    """The rewards of a vector environment, divided by the sd of the discounted returns so far.
+    """Divide the rewards of a vector environment by the standard deviation of the discounted returns so far.
+
+    Until two returns differ, rewards are unchanged.
 
     Parameters
     ----------
     env : gymnasium.vector.VectorEnv
+        A vector environment.
     gamma, epsilon : float
-        As of `NormalizeReward`.
+        As for `NormalizeReward`.
 
     Attributes
     ----------
     return_rms, update_running_mean, gamma, epsilon
-        As of `NormalizeReward`; the statistics are of the returns of all environments.
+        As for `NormalizeReward`. The statistics are those of the returns of all environments.
 
     See Also
     --------
-    NormalizeReward : for one environment.
+    NormalizeReward : for a single environment.
 
     Examples
     --------

@@ -1,9 +1,9 @@
-"""Moments over the ranks of MPI, by mpi4py. They need the extra ``mpi``.
+"""Moments of the data of all MPI ranks, with mpi4py. They need the extra ``mpi``.
 
-`MERGE` is an operation for the methods of communicators that take Python objects, in lower case:
-``comm.allreduce(m, op=MERGE)``, ``reduce``, ``scan``, ``exscan``. It merges `Moments`, or `RunningMeanStd`, and leaves
-those of each rank as they are. The order is that of the ranks, and the tree of merges depends on their number alone:
-the bits are the same in every run, and those of ``allreduce`` on every rank.
+`MERGE` is an operation for the lower-case methods of communicators, which take Python objects:
+``comm.allreduce(m, op=MERGE)``, ``reduce``, ``scan``, ``exscan``. It merges `Moments`, or `RunningMeanStd`, into a new
+object and leaves those of the ranks unchanged. The merges follow the order of the ranks, in a tree that depends only on
+their number: the bits are the same in every run, and ``allreduce`` gives the same bits on every rank.
 
 >>> import numpy as np
 >>> from mpi4py import MPI
@@ -23,7 +23,8 @@ try:
     from mpi4py import MPI  # type: ignore[import-not-found,unused-ignore]
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        'MERGE needs mpi4py, which is not installed; install it with: pip install "bnstream[mpi]"', name=error.name
+        'bnstream.mpi needs mpi4py, which is not installed; install it with: pip install "bnstream[mpi]"',
+        name=error.name,
     ) from error
 
 __all__ = ["MERGE"]
@@ -34,9 +35,9 @@ def merge(a: object, b: object, datatype: object = None) -> Moments | RunningMea
         return a + b
     if isinstance(a, RunningMeanStd) and isinstance(b, RunningMeanStd):
         return a + b
-    raise TypeError("MERGE takes a Moments of every rank, or a RunningMeanStd of every rank, got "
+    raise TypeError("MERGE takes a Moments from every rank, or a RunningMeanStd from every rank, got "
                     f"{type(a).__name__} and {type(b).__name__}")
 
 
-# Not commutative: b + a may differ in the last bits.
+# Not commutative: a + b and b + a may differ in the last bits.
 MERGE = MPI.Op.Create(merge, commute=False)  # type: ignore[arg-type,unused-ignore]

@@ -1,4 +1,4 @@
-"""gymnasium's `RunningMeanStd`, exact and without a made-up first sample. It needs NumPy alone."""
+"""A replacement for gymnasium's `RunningMeanStd`: exact, and without a made-up first sample. It needs only NumPy."""
 
 from bnstream.core.runningmeanstd import RunningMeanStd
 

@@ -1,4 +1,4 @@
-"""gymnasium's RunningMeanStd, exact and without a made-up first sample. It needs NumPy alone."""
+"""A replacement for gymnasium's RunningMeanStd: exact, and without a made-up first sample."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from bnstream.core.rows import M2, MEAN, N_LO, ROWS, WEIGHTED_ROWS, N
 
 
 class RunningMeanStd:
-    """Mean, variance and count of all samples so far: a drop-in for gymnasium's class of this name.
+    """Mean, variance and count of all samples so far: a drop-in replacement for gymnasium's class of this name.
 
     Parameters
     ----------
     epsilon : float, default 1e-4
-        The weight of the sample of mean 0 and variance 1 that gymnasium makes up. Here there is none: it is accepted,
-        and has no effect.
+        The weight of gymnasium's made-up first sample, of mean 0 and variance 1. Here there is no such sample, and the
+        parameter has no effect.
     shape : int or tuple of int, default ()
-        The shape of a sample; () for that of the first batch.
+        The shape of a sample. () accepts samples of any shape, that of the first batch.
     dtype : dtype, default float64
-        Of `mean` and `var` as they are read; they are kept in float64 all the same.
+        The dtype of `mean` and `var`. The state itself is float64.
 
     Attributes
     ----------
     mean, var : ndarray
-        Of the shape of a sample; the variance has ddof 0. Before the first sample they are 0 and 1, and normalizing by
-        them changes nothing. They may be set, but not changed in place.
+        Of the shape of a sample; the variance has ddof 0. Before the first sample they are 0 and 1, so that normalizing
+        by them changes nothing. They can be set, but not changed in place.
     count : float
-        How many samples. It may be set.
+        The number of samples, or the sum of their weights. It can be set.
     moments : Moments
         A copy of the state, for `save`, `Moments.plot` and the like.
 
     See Also
     --------
-    Moments : does the work, and is as exact.
+    Moments : the underlying state, for any batch axes.
 
     Notes
     -----
-    How the samples were cut into batches and parts makes a difference in the last bits at most. A call that raises
-    leaves the state as it was. Two objects are equal where count, mean and variance are, to the last bit kept. It
-    pickles and copies, and several threads may use one object.
+    The result depends on how the samples were divided into batches in the last bits at most. A call that raises leaves
+    the state unchanged. Two objects are equal if count, mean and variance are, in every bit of the state. Objects can
+    be pickled and copied, and shared by threads.
 
     Examples
     --------
@@ -65,70 +65,87 @@ class RunningMeanStd:
     ) -> None:
         self._dtype = np.dtype(dtype)
         if self._dtype.kind != "f":
-            raise TypeError(f"dtype must be floating, as means are, got {self._dtype}")
-        self._start = start_of(np.zeros(shape), np.ones(shape))
+            raise TypeError(f"dtype must be floating, got {self._dtype}")
+        self._initial = initial_rows(np.zeros(shape), np.ones(shape))
         self._moments = Moments()
-        # mean and variance as they are told, computed but once between two updates. Each update puts a new list here,
-        # and so what another thread computes meanwhile goes into the old one.
-        self._told: list[Any] = []
+        # Mean and variance in `dtype`, computed at most once between two updates. An update puts a new list here, so
+        # that values which another thread is computing end up in the old one.
+        self._cache: list[Any] = []
 
-    def _exact(self) -> Any:
-        """count, mean and variance, as rows 0, 1 and 3."""
-        rows: Any = rows_of(self._moments)        # of one moment, whatever other threads do
+    def _rows(self) -> Any:
+        """Rows of a state, with the variance in the place of M2."""
+        rows: Any = rows_of(self._moments)        # a consistent copy, whatever other threads do
         if rows is None:
-            return self._start
-        rows[M2] /= rows[N]
+            return self._initial
+        n = rows[N]
+        if not n.any():         # all weights were 0
+            rows[MEAN], rows[M2] = self._initial[MEAN], self._initial[M2]
+        else:
+            rows[M2] /= n
         return rows
 
-    def _rounded(self) -> list[Any]:
-        told = self._told
-        if not told:
-            rows = self._exact().astype(self._dtype, copy=False)
+    def _mean_and_var(self) -> list[Any]:
+        cache = self._cache
+        if not cache:
+            rows = self._rows().astype(self._dtype, copy=False)
             rows.setflags(write=False)
-            told[:] = rows[MEAN], rows[M2]
-        return told
+            cache[:] = rows[MEAN], rows[M2]
+        return cache
 
     def _assign(self, count: float, mean: ArrayLike, var: ArrayLike) -> None:
-        self._moments = moments_of(mean, var, count)
-        self._start = start_of(mean, var)       # until the count is set, too
-        self._told = []
+        self._moments = moments_from_var(mean, var, count)
+        self._initial = initial_rows(mean, var)         # mean and variance as long as the count is 0
+        self._cache = []
 
     @property
     def mean(self) -> Any:
-        return self._rounded()[0]
+        return self._mean_and_var()[0]
 
     @mean.setter
     def mean(self, mean: ArrayLike) -> None:
-        self._assign(self.count, mean, self._exact()[M2])
+        self._assign(self.count, mean, self._rows()[M2])
 
     @property
     def var(self) -> Any:
-        return self._rounded()[1]
+        return self._mean_and_var()[1]
 
     @var.setter
     def var(self, var: ArrayLike) -> None:
-        self._assign(self.count, self._exact()[MEAN], var)
+        self._assign(self.count, self._rows()[MEAN], var)
 
     @property
     def count(self) -> float:
-        return float(np.max(self._exact()[N], initial=0))
+        return float(np.max(self._rows()[N], initial=0))
 
     @count.setter
     def count(self, count: float) -> None:
-        _, mean, _, var, *_ = self._exact()
+        _, mean, _, var, *_ = self._rows()
         self._assign(count, mean, var)
 
     @property
     def moments(self) -> Moments:
         return self._moments.copy()
 
-    def update(self, x: ArrayLike) -> Self:
-        """Take in a batch of samples.
+    def update(
+        self,
+        x: ArrayLike,
+        *,
+        weights: ArrayLike | None = None,
+        where: ArrayLike | None = None,
+        n_threads: int | None = None,
+    ) -> Self:
+        """Update the statistics with a batch of samples.
 
         Parameters
         ----------
         x : array_like
-            Of shape (samples, *shape). It is read in place. An empty batch changes nothing.
+            Samples, of shape (samples, *shape), without a copy. An empty batch changes nothing.
+        weights : array_like of shape (samples,), optional
+            The weight of each sample: 0, or from 1e-100 to 1e100. The count becomes the sum of the weights.
+        where : array_like of bool, of shape (samples,), optional
+            The samples to include. The others may hold anything.
+        n_threads : int, optional
+            As for `mean_var`.
 
         Returns
         -------
@@ -138,31 +155,34 @@ class RunningMeanStd:
         Raises
         ------
         TypeError
-            If `x` is not of real numbers.
+            If `x` or `weights` does not hold real numbers, or `where` is not of bool.
         ValueError
-            If its samples have another shape than those before, or there is NaN or inf.
+            If the samples have another shape than those before, if there is NaN or inf, if `weights` or `where` has
+            another shape, or if a weight is out of range.
 
         Examples
         --------
         >>> from bnstream.runningmeanstd import RunningMeanStd
         >>> RunningMeanStd().update([1.0, 3.0]).count
         2.0
+        >>> RunningMeanStd().update([1.0, 3.0], weights=[3, 1]).mean.tolist()
+        1.5
         """
         if self._moments.shape is None:
             self._require_shape(as_numpy(x).shape[1:])
-        self._moments.update(x)
-        self._told = []
+        self._moments.update(x, weights=weights, where=where, n_threads=n_threads)
+        self._cache = []
         return self
 
     def update_from_moments(self, batch_mean: ArrayLike, batch_var: ArrayLike, batch_count: float) -> Self:
-        """Take in samples of which mean, variance and count are known.
+        """Update the statistics with samples given by their mean, variance and count.
 
         Parameters
         ----------
         batch_mean, batch_var : array_like
             Of the shape of a sample; the variance with ddof 0.
         batch_count : float
-            How many samples.
+            The number of samples.
 
         Returns
         -------
@@ -172,8 +192,8 @@ class RunningMeanStd:
         Raises
         ------
         ValueError
-            If they have another shape than the samples before, the variance or the count is negative, or any is NaN or
-            inf.
+            If the samples have another shape than those before, if the variance or the count is negative, or if any
+            value is NaN or inf.
 
         Examples
         --------
@@ -181,15 +201,15 @@ class RunningMeanStd:
         >>> RunningMeanStd().update([1.0, 3.0]).update_from_moments(5.0, 1.0, 2).mean.tolist()
         3.5
         """
-        return self._take(moments_of(batch_mean, batch_var, batch_count))
+        return self._merge(moments_from_var(batch_mean, batch_var, batch_count))
 
     def merge(self, other: RunningMeanStd) -> Self:
-        """Take in what another object has seen.
+        """Add the samples of another object.
 
         Parameters
         ----------
         other : RunningMeanStd
-            Of samples of the same shape. It is left as it is.
+            With samples of the same shape. It is not changed.
 
         Returns
         -------
@@ -199,9 +219,9 @@ class RunningMeanStd:
         Raises
         ------
         TypeError
-            If `other` is no RunningMeanStd.
+            If `other` is not a RunningMeanStd.
         ValueError
-            If its samples have another shape.
+            If the samples of `other` have another shape.
 
         Examples
         --------
@@ -212,8 +232,8 @@ class RunningMeanStd:
         """
         if not isinstance(other, RunningMeanStd):
             raise TypeError(f"expected a RunningMeanStd to merge, got {type(other).__name__}; update() takes batches, "
-                            "update_from_moments() mean, variance and count")
-        return self._take(other._moments)
+                            "update_from_moments() takes mean, variance and count")
+        return self._merge(other._moments)
 
     def copy(self) -> Self:
         """An independent object with the same state.
@@ -243,31 +263,31 @@ class RunningMeanStd:
         return self._moments == other._moments if isinstance(other, RunningMeanStd) else NotImplemented
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_told": []}       # a copied array may be written to
+        return {**self.__dict__, "_cache": []}      # copies of its arrays would be writable
 
     def __repr__(self) -> str:
         return f"RunningMeanStd of {self._moments!r}"
 
-    def _take(self, moments: Moments) -> Self:
+    def _merge(self, moments: Moments) -> Self:
         if moments.shape is not None:
             self._require_shape(moments.shape)
         self._moments.merge(moments)
-        self._told = []
+        self._cache = []
         return self
 
     def _require_shape(self, shape: tuple[int, ...]) -> None:
-        expected = self._start.shape[1:]
+        expected = self._initial.shape[1:]
         if expected not in ((), shape):
-            raise ValueError(f"expected samples of shape {expected}, as it was made with, got {shape}")
+            raise ValueError(f"expected samples of shape {expected}, the shape of this RunningMeanStd, got {shape}")
 
 
-def start_of(mean: ArrayLike, var: ArrayLike) -> NDArray[np.float64]:
-    """What is told while there is no sample, in the rows of a state."""
+def initial_rows(mean: ArrayLike, var: ArrayLike) -> NDArray[np.float64]:
+    """Mean and variance before the first sample, in the places of MEAN and M2."""
     return np.stack(np.broadcast_arrays(0.0, mean, 0.0, var))
 
 
-def moments_of(mean: ArrayLike, var: ArrayLike, count: float) -> Moments:
-    """The state of so many samples."""
+def moments_from_var(mean: ArrayLike, var: ArrayLike, count: float) -> Moments:
+    """The state of `count` samples with this mean and variance."""
     means, variances = np.asarray(mean, np.float64), np.asarray(var, np.float64)
     if variances.shape not in ((), means.shape):
         raise ValueError(f"mean and variance must have the same shape, got {means.shape} and {variances.shape}")
@@ -278,7 +298,7 @@ def moments_of(mean: ArrayLike, var: ArrayLike, count: float) -> Moments:
         raise ValueError(f"the count of samples must be finite and not negative, got {count}")
     if count == 0:
         return Moments()
-    whole = float(count).is_integer()       # A fractional count is a sum of weights.
+    whole = float(count).is_integer()       # a fractional count is a sum of weights
     rows = np.zeros((len(ROWS if whole else WEIGHTED_ROWS), *means.shape))
     rows[N], rows[MEAN], rows[M2] = count, means, variances * count
     rows[N_LO + 1:] = count

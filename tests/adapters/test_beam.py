@@ -1,4 +1,4 @@
-"""MomentsFn in real pipelines of Apache Beam."""
+"""MomentsFn in real Apache Beam pipelines."""
 
 import doctest
 import pickle
@@ -18,11 +18,11 @@ import bnstream.beam  # noqa: E402
 from bnstream.beam import MomentsFn  # noqa: E402
 
 X = of_dtype("f8", (200, 3)) + 1e6
-BATCHES = np.split(X, [1, 1, 30, 90])       # one of them empty
+BATCHES = np.split(X, [1, 1, 30, 90])       # one of them is empty
 
 
 def run(expected, elements, *transforms):
-    """A pipeline on the DirectRunner, whose last collection holds what `expected` agrees with."""
+    """Run a pipeline on the DirectRunner and check its last collection with `expected`."""
     with test_pipeline.TestPipeline(runner="DirectRunner") as pipeline:
         found = pipeline | beam.Create(elements)
         for transform in transforms:
@@ -30,8 +30,8 @@ def run(expected, elements, *transforms):
         util.assert_that(found, expected)
 
 
-def moments_of(rows, axis=0):
-    """One Moments, of these rows."""
+def is_moments_of(rows, axis=0):
+    """A check that the collection is one Moments, that of these rows."""
 
     def matches(found):
         (m,) = found
@@ -52,21 +52,21 @@ def test_docstrings():
     lambda: beam.CombineGlobally(MomentsFn()), lambda: beam.CombineGlobally(MomentsFn()).with_fanout(3),
 ])
 def test_elements_are_batches(combine):
-    run(moments_of(X), BATCHES, combine())
+    run(is_moments_of(X), BATCHES, combine())
 
 
 def test_elements_of_other_batch_axes():
     images = of_dtype("f4", (12, 3, 5, 5))
-    run(moments_of(images, (0, 2, 3)), np.split(images, 4), beam.CombineGlobally(MomentsFn(axis=(0, 2, 3))))
+    run(is_moments_of(images, (0, 2, 3)), np.split(images, 4), beam.CombineGlobally(MomentsFn(axis=(0, 2, 3))))
 
 
 def test_elements_are_single_samples():
-    run(moments_of(X), list(X), beam.CombineGlobally(MomentsFn(axis=())))
+    run(is_moments_of(X), list(X), beam.CombineGlobally(MomentsFn(axis=())))
 
 
 @pytest.mark.parametrize("samples", [X, X[:, 0]])
 def test_beam_makes_batches_of_single_samples(samples):
-    run(moments_of(samples), list(samples), beam.BatchElements(min_batch_size=7), beam.CombineGlobally(MomentsFn()))
+    run(is_moments_of(samples), list(samples), beam.BatchElements(min_batch_size=7), beam.CombineGlobally(MomentsFn()))
 
 
 def test_per_key():
@@ -75,12 +75,12 @@ def test_per_key():
     def matches(found):
         assert sorted(key for key, _ in found) == ["part 0", "part 1", "part 2"]
         for key, m in found:
-            moments_of(np.concatenate([batch for other, batch in elements if other == key]))([m])
+            is_moments_of(np.concatenate([batch for other, batch in elements if other == key]))([m])
 
     run(matches, elements, beam.CombinePerKey(MomentsFn()))
 
 
-def test_nothing_is_empty_moments():
+def test_no_elements_give_empty_moments():
     run(util.equal_to([Moments(names=["a"])]), [], beam.CombineGlobally(MomentsFn(names=["a"])))
 
 
@@ -98,7 +98,7 @@ def test_options_reach_the_moments():
         run(matches, np.split(x, 5), beam.CombineGlobally(MomentsFn()))
 
 
-def test_merging_leaves_the_accumulators_alone():
+def test_merging_does_not_change_the_accumulators():
     fn = MomentsFn()
     parts = [fn.add_input(fn.create_accumulator(), batch) for batch in BATCHES]
     before = pickle.dumps(parts)
@@ -110,7 +110,7 @@ def test_merging_leaves_the_accumulators_alone():
     assert pickle.loads(pickle.dumps(parts)) == parts
 
 
-def test_a_worker_is_one_thread():
+def test_workers_use_one_thread():
     class Accumulator:
         def update(self, batch, *, n_threads):
             return n_threads
@@ -118,7 +118,7 @@ def test_a_worker_is_one_thread():
     assert MomentsFn().add_input(Accumulator(), X) == 1
 
 
-def test_what_is_wrong_is_refused_at_once():
+def test_options_are_checked_at_once():
     with pytest.raises(ValueError, match="nan_policy must be"):
         MomentsFn(nan_policy="drop")
 
@@ -126,5 +126,5 @@ def test_what_is_wrong_is_refused_at_once():
 def test_without_beam_the_error_says_what_to_install():
     done = python("-c", "import sys; sys.modules['apache_beam'] = None; import bnstream.beam", check=False)
     assert done.stderr.rstrip().endswith(
-        'ModuleNotFoundError: MomentsFn needs apache_beam, which is not installed; install it with: pip install '
+        'ModuleNotFoundError: bnstream.beam needs apache_beam, which is not installed; install it with: pip install '
         '"bnstream[beam]"')

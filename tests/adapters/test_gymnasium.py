@@ -1,4 +1,4 @@
-"""The wrappers in real environments of gymnasium, beside gymnasium's own."""
+"""The wrappers around real environments, compared with gymnasium's own."""
 
 import doctest
 import pickle
@@ -21,7 +21,7 @@ from bnstream.gymnasium import (  # noqa: E402
     VectorNormalizeReward,
 )
 
-STEPS = 300         # of CartPole: some ten episodes
+STEPS = 300         # about ten episodes of CartPole
 EPSILON = 1e-8
 OURS = {NormalizeObservation: wrappers.NormalizeObservation, NormalizeReward: wrappers.NormalizeReward,
         VectorNormalizeObservation: wrappers.vector.NormalizeObservation,
@@ -29,7 +29,7 @@ OURS = {NormalizeObservation: wrappers.NormalizeObservation, NormalizeReward: wr
 
 
 class Recorded(gymnasium.Env):
-    """Tells given observations, one after the other."""
+    """An environment that returns given observations, one after the other."""
 
     action_space = spaces.Discrete(2)
 
@@ -53,7 +53,7 @@ def cartpoles(mode="sync", **options):
 
 
 def run(env, steps=STEPS):
-    """All observations and rewards, with random actions; a new episode begins where one ends."""
+    """All observations, rewards and ends of episodes, with random actions. A new episode starts when one ends."""
     rng = np.random.default_rng(0)
     observation, _ = env.reset(seed=0)
     observations, rewards, ends = [observation], [], []
@@ -69,7 +69,7 @@ def run(env, steps=STEPS):
 
 
 def standardized(batches):
-    """Each batch by the statistics of all up to it, by NumPy, in double precision."""
+    """Each batch normalized by the statistics of all batches up to it, by NumPy in double precision."""
     seen = [np.concatenate(batches[:i + 1]).astype(np.float64) for i in range(len(batches))]
     return np.array([(batch - rows.mean(0)) / np.sqrt(rows.var(0) + EPSILON)
                      for batch, rows in zip(batches, seen, strict=True)])
@@ -82,13 +82,13 @@ def test_docstrings():
 
 
 @pytest.mark.parametrize(("ours", "theirs"), OURS.items())
-def test_ours_are_a_kind_of_theirs(ours, theirs):
+def test_subclasses(ours, theirs):
     assert issubclass(ours, theirs)
     assert ours.__name__ in bnstream.gymnasium.__all__
 
 
 @pytest.mark.parametrize("offset", [0, 100])
-def test_statistics_are_theirs_without_the_made_up_sample(offset):
+def test_statistics_equal_theirs_without_the_made_up_sample(offset):
     x = np.random.default_rng(0).normal(offset, 1, (50, 8, 3))
     ours, theirs = RunningMeanStd(shape=(3,)), TheirMeanStd(epsilon=0, shape=(3,))
     for batch in x:
@@ -131,7 +131,7 @@ def test_vector_of_cartpoles(mode):
     envs.close()
 
 
-def test_environments_of_a_vector_may_have_their_own():
+def test_environments_of_a_vector_may_have_statistics_of_their_own():
     envs = cartpoles(wrappers=[NormalizeObservation])
     run(envs, 20)
     assert [rms.count for rms in envs.get_attr("obs_rms")] == [21] * 3
@@ -140,8 +140,8 @@ def test_environments_of_a_vector_may_have_their_own():
 
 @pytest.mark.parametrize("wrapper", [NormalizeObservation, NormalizeReward])
 @pytest.mark.filterwarnings("ignore:.*(different from the unwrapped|probably too (low|high)):UserWarning")
-def test_gymnasium_checks_it(wrapper):
-    """With the statistics at rest: while they run, the same seed need not give the same observation."""
+def test_checks_of_gymnasium(wrapper):
+    """Without updates, as with them the same seed does not give the same observation."""
     env = wrapper(cartpole())
     run(env, 20)
     env.update_running_mean = False
@@ -151,7 +151,7 @@ def test_gymnasium_checks_it(wrapper):
 @pytest.mark.parametrize(("wrapper", "options"), [
     (NormalizeObservation, {"epsilon": 1e-3}), (NormalizeReward, {"gamma": 0.5, "epsilon": 1e-3}),
 ])
-def test_a_spec_makes_it_again(wrapper, options):
+def test_spec(wrapper, options):
     spec = wrapper(cartpole(), **options).spec
     again = gymnasium.make(type(spec).from_json(spec.to_json()))
     assert type(again) is wrapper
@@ -165,7 +165,7 @@ def test_a_spec_makes_it_again(wrapper, options):
 @pytest.mark.parametrize("make", [
     lambda: NormalizeObservation(cartpole()), lambda: VectorNormalizeObservation(cartpoles()),
 ])
-def test_statistics_at_rest(make):
+def test_without_updates(make):
     env = make()
     assert env.update_running_mean is True
     run(env, 50)
@@ -178,8 +178,8 @@ def test_statistics_at_rest(make):
     np.testing.assert_allclose(observations, (raw - rms.mean) / np.sqrt(rms.var + EPSILON), rtol=1e-6, atol=1e-6)
 
 
-def test_statistics_at_rest_from_the_start_change_nothing():
-    """But for epsilon."""
+def test_without_any_update_observations_are_unchanged():
+    """Except for epsilon."""
     env, envs = NormalizeObservation(cartpole()), VectorNormalizeObservation(cartpoles())
     for wrapper in (env, envs):
         wrapper.update_running_mean = False
@@ -199,7 +199,7 @@ def test_environments_may_share_statistics():
     assert (first != second).any()
 
 
-def test_their_statistics_may_be_put_in():
+def test_statistics_may_be_theirs():
     env = NormalizeObservation(cartpole())
     env.obs_rms = TheirMeanStd(epsilon=0, shape=(4,))
     raw, *_ = run(cartpole())
@@ -222,7 +222,7 @@ def test_spaces(space, dtype):
     assert_within(env.obs_rms.mean, env.obs_rms.var, exact_states(raw))
 
 
-def test_nan_is_refused_and_not_in_the_statistics():
+def test_nan_is_refused_and_does_not_change_the_statistics():
     rows = np.array([[1.0, 2.0], [np.nan, 1.0], [3.0, 4.0]], np.float32)
     env = NormalizeObservation(Recorded(rows, spaces.Box(-9, 9, (2,))))
     env.reset()
@@ -233,7 +233,7 @@ def test_nan_is_refused_and_not_in_the_statistics():
 
 
 def test_rewards():
-    """They are divided by the root of the variance of all discounted returns up to them."""
+    """Rewards are divided by the standard deviation of all discounted returns up to them."""
     gamma = 0.9
     env = NormalizeReward(cartpole(), gamma=gamma)
     _, rewards, ends = run(env)
@@ -250,13 +250,13 @@ def test_rewards_of_a_vector():
     _, rewards, _ = run(envs)
     theirs.return_rms = TheirMeanStd(epsilon=0)
     _, expected, _ = run(theirs)
-    assert rewards[0] == pytest.approx([1, 1, 1])       # theirs are 10,000: all returns are 1
+    assert rewards[0] == pytest.approx([1, 1, 1])       # theirs are 10,000, as all returns are 1
     changed = np.isfinite(expected).all(1) & (expected < 1000).all(1)
     assert changed.sum() == len(rewards) - 1
     np.testing.assert_allclose(rewards[changed], expected[changed], rtol=1e-6)
 
 
-def test_returns_that_are_equal_leave_rewards_as_they_are():
+def test_equal_returns_leave_rewards_unchanged():
     env = NormalizeReward(Recorded([np.zeros(1)] * 5, spaces.Box(-9, 9, (1,), np.float64)), gamma=0.0)
     env.reset()
     assert [env.step(0)[1] for _ in range(4)] == pytest.approx([1] * 4)

@@ -1,4 +1,4 @@
-"""MERGE over real ranks, started by mpiexec."""
+"""MERGE on real ranks, started by mpiexec."""
 
 import importlib.util
 import os
@@ -22,11 +22,11 @@ MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable)
 needs_mpi = pytest.mark.skipif(
     MPIEXEC is None or importlib.util.find_spec("mpi4py") is None, reason="no mpi4py, or no mpiexec")
 
-# Open MPI asks for these where there are few cores, and of root; others do not know them.
+# Open MPI needs these on few cores and for root. Other implementations ignore them.
 ENVIRONMENT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                "OMPI_MCA_rmaps_base_oversubscribe": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
 
-# What every rank runs. It reads its part from a file, and writes what it got into another.
+# Every rank runs this: it reads its part from a file and writes its results to another.
 RANK = """
 import pickle, sys
 from pathlib import Path
@@ -42,11 +42,11 @@ found = [comm.allreduce(part, op=MERGE), comm.reduce(part, op=MERGE, root=comm.s
 
 
 def run(folder, parts):
-    """What each rank found: of allreduce, reduce to the last, scan and allreduce by SUM, and its part afterwards."""
+    """What each rank gets from allreduce, reduce to the last rank, scan and allreduce with SUM, and its part."""
     for rank, part in enumerate(parts):
         (folder / f"part{rank}").write_bytes(pickle.dumps(part))
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(Path(bnstream.__file__).parents[1])}
-    # -m mpi4py: a rank that raises ends all of them.
+    # With -m mpi4py a rank that raises ends all ranks.
     ranks = [sys.executable, "-W", "error", "-m", "mpi4py", "-c", RANK, str(folder)]
     done = subprocess.run([MPIEXEC, "-n", str(len(parts)), *ranks], env=environment, check=False, timeout=60,
                           capture_output=True, text=True)
@@ -62,16 +62,16 @@ def bits(m):
 @pytest.mark.parametrize("kind", [Moments, RunningMeanStd])
 @pytest.mark.parametrize("n_ranks", [1, 3, 4])
 def test_ranks(kind, n_ranks, tmp_path):
-    """The same bits on all ranks: those of merges in the order of the ranks, two and two, and so on."""
+    """All ranks get the same bits, those of pairwise merges in the order of the ranks."""
     x = of_dtype("f8", (100, 5)) + 1e8
     parts = [kind().update(rows) for rows in np.array_split(x, n_ranks)]
     expected = sum(parts) if n_ranks < 4 else (parts[0] + parts[1]) + (parts[2] + parts[3])
     found = run(tmp_path, parts)
-    for rank, (everywhere, at_last, up_to_here, summed, after) in enumerate(found):
-        assert type(everywhere) is kind
-        assert bits(everywhere) == bits(summed) == bits(expected)
+    for rank, (reduced, at_last, scanned, summed, after) in enumerate(found):
+        assert type(reduced) is kind
+        assert bits(reduced) == bits(summed) == bits(expected)
         assert at_last is None if rank < n_ranks - 1 else bits(at_last) == bits(expected)
-        assert_within(up_to_here.mean, up_to_here.var() if kind is Moments else up_to_here.var,
+        assert_within(scanned.mean, scanned.var() if kind is Moments else scanned.var,
                       exact_states(np.concatenate(np.array_split(x, n_ranks)[:rank + 1])))
         assert bits(after) == bits(parts[rank])
 
@@ -79,19 +79,19 @@ def test_ranks(kind, n_ranks, tmp_path):
 @needs_mpi
 def test_ranks_without_data(tmp_path):
     parts = [Moments(), Moments().update([[1.0], [3.0]]), Moments()]
-    assert [everywhere for everywhere, *_ in run(tmp_path, parts)] == [parts[1]] * 3
+    assert [reduced for reduced, *_ in run(tmp_path, parts)] == [parts[1]] * 3
 
 
 @needs_mpi
-def test_it_merges_nothing_else():
+def test_other_objects_are_refused():
     done = python("-c", "from bnstream.mpi import MERGE; import bnstream; MERGE(bnstream.Moments(), 3.0)", check=False)
     assert done.stderr.rstrip().endswith(
-        "TypeError: MERGE takes a Moments of every rank, or a RunningMeanStd of every rank, got Moments and float")
+        "TypeError: MERGE takes a Moments from every rank, or a RunningMeanStd from every rank, got Moments and float")
 
 
 @needs_mpi
 def test_it_does_not_commute():
-    """As a + b and b + a differ in the last bits, no MPI may turn them round."""
+    """a + b and b + a may differ in the last bits, so MPI must not exchange the operands."""
     python("-c", "from bnstream.mpi import MERGE; assert not MERGE.Is_commutative()")
 
 
@@ -105,4 +105,5 @@ def test_docstring():
 def test_without_mpi4py_the_error_says_what_to_install():
     done = python("-c", "import sys; sys.modules['mpi4py'] = None; import bnstream.mpi", check=False)
     assert done.stderr.rstrip().endswith(
-        'ModuleNotFoundError: MERGE needs mpi4py, which is not installed; install it with: pip install "bnstream[mpi]"')
+        'ModuleNotFoundError: bnstream.mpi needs mpi4py, which is not installed; install it with: pip install '
+        '"bnstream[mpi]"')

@@ -1,4 +1,4 @@
-"""RunningMeanStd: what gymnasium's has, exact and without a made-up sample."""
+"""RunningMeanStd: the interface of gymnasium's, exact and without a made-up sample."""
 
 import copy
 import doctest
@@ -29,7 +29,7 @@ def of(*batches, **options):
     return rms
 
 
-def told(rms):
+def values_of(rms):
     return rms.mean.tolist(), rms.var.tolist(), rms.count
 
 
@@ -58,15 +58,15 @@ def test_before_the_first_sample_normalizing_changes_nothing(shape):
 
 @pytest.mark.parametrize("offset", [0, 1e8, -1e15])
 @pytest.mark.parametrize("epsilon", [1e-4, 1e4])
-def test_it_is_exact_and_nothing_is_made_up(offset, epsilon):
+def test_statistics_are_exact(offset, epsilon):
     x = X + offset
     rms = of(x[:1], x[1:8], x[8:8], x[8:], epsilon=epsilon, shape=(3,))
     assert rms.count == 40
     assert_within(rms.mean, rms.var, exact_states(x))
 
 
-def test_one_sample_has_no_spread():
-    assert told(of(X[:1])) == (X[0].tolist(), [0, 0, 0], 1)
+def test_one_sample_has_variance_0():
+    assert values_of(of(X[:1])) == (X[0].tolist(), [0, 0, 0], 1)
 
 
 @pytest.mark.parametrize("shape", [(), (2, 3), (0,)])
@@ -77,19 +77,19 @@ def test_samples_of_any_shape(shape):
     assert rms.count == (6 if x.size else 0)
 
 
-def test_what_was_read_before_an_update_is_not_read_after_it():
+def test_values_are_new_after_an_update():
     rms = of(X[:10])
-    before = told(rms)
+    before = values_of(rms)
     for call in (lambda: rms.update(X[10:20]), lambda: rms.merge(of(X[20:30])),
                  lambda: rms.update_from_moments(X[30:].mean(0), X[30:].var(0), 10)):
         call()
-        assert all(new != old for new, old in zip(told(rms), before, strict=True))
-        before = told(rms)
+        assert all(new != old for new, old in zip(values_of(rms), before, strict=True))
+        before = values_of(rms)
     assert before[2] == 40
     np.testing.assert_allclose([rms.mean, rms.var], [X.mean(0), X.var(0)], rtol=1e-14)
 
 
-def test_what_was_read_stays():
+def test_values_that_were_read_do_not_change():
     rms = of(X[:10])
     mean, values = rms.mean, rms.mean.tolist()
     rms.update(X[10:])
@@ -97,14 +97,14 @@ def test_what_was_read_stays():
 
 
 @pytest.mark.parametrize("make", [lambda: RunningMeanStd(shape=3), lambda: of(X), lambda: of(X).copy()])
-def test_no_one_changes_it_in_place(make):
+def test_values_are_read_only(make):
     rms = make()
     for values in (rms.mean, rms.var):
         with pytest.raises(ValueError, match="read-only"):
             values[0] = 5
 
 
-def test_dtype_is_that_of_what_is_read():
+def test_dtype_of_mean_and_var():
     rms = of(X + 1e8, dtype=np.float32)
     assert (rms.mean.dtype, rms.var.dtype) == ("float32", "float32")
     exact = of(X + 1e8)
@@ -114,8 +114,8 @@ def test_dtype_is_that_of_what_is_read():
 
 
 @pytest.mark.parametrize("dtype", ["i8", "c8", "U3"])
-def test_dtypes_that_no_mean_has(dtype):
-    with pytest.raises(TypeError, match=r"dtype must be floating, as means are, got (int|complex|<U)"):
+def test_invalid_dtypes(dtype):
+    with pytest.raises(TypeError, match=r"dtype must be floating, got (int|complex|<U)"):
         RunningMeanStd(dtype=dtype)
 
 
@@ -127,7 +127,7 @@ def test_copies(way, read):
         assert rms.mean.shape == (3,)
     twin = way(rms)
     assert twin == rms
-    assert told(twin) == told(rms)
+    assert values_of(twin) == values_of(rms)
     assert twin.update(X[:1]) != rms
     assert rms == of(X)
     with pytest.raises(ValueError, match="read-only"):
@@ -136,7 +136,7 @@ def test_copies(way, read):
 
 
 def test_equality():
-    assert RunningMeanStd() == RunningMeanStd(shape=3)      # no samples, both
+    assert RunningMeanStd() == RunningMeanStd(shape=3)      # neither has samples
     assert of(X) == of(X, epsilon=1)
     assert of(X) != of(X[:-1])
     assert of(X) != of(X + 1e-9)
@@ -158,7 +158,7 @@ def test_merge():
 
 
 @pytest.mark.parametrize("other", [Moments(), 3, None])
-def test_merge_with_something_else(other):
+def test_merge_with_other_objects(other):
     message = rf"expected a RunningMeanStd to merge, got {type(other).__name__}; update\(\) takes batches"
     unchanged(of(X), TypeError, message, lambda rms: rms.merge(other))
     with pytest.raises(TypeError, match="unsupported operand"):
@@ -173,12 +173,12 @@ def test_merge_with_something_else(other):
 ])
 def test_samples_of_another_shape(call):
     unchanged(RunningMeanStd(shape=(3,)), ValueError,
-              r"expected samples of shape \(3,\), as it was made with, got \(4,\)", call)
+              r"expected samples of shape \(3,\), the shape of this RunningMeanStd, got \(4,\)", call)
     unchanged(of(X), ValueError, r"expected channels of shape \(3,\) as .* got \(4,\)", call)
     assert call(RunningMeanStd()).count == 2
 
 
-def test_what_is_no_number_is_refused():
+def test_nan_and_complex_numbers_are_refused():
     bad = X.copy()
     bad[5, 1] = np.nan
     for rms in (of(X), RunningMeanStd(shape=3)):
@@ -196,6 +196,38 @@ def test_update_from_moments():
     assert RunningMeanStd().update_from_moments(5.0, 1.0, 2.5).count == 2.5
 
 
+def test_weights_and_mask():
+    """Whole weights repeat samples, a mask leaves them out; the state is that of `Moments`."""
+    w, mask = np.arange(40) % 4, np.arange(40) % 3 > 0
+    for given, times in (({"weights": w}, w), ({"where": mask}, 1 * mask), ({"weights": w, "where": mask}, w * mask)):
+        x = X.copy()
+        x[times == 0] = np.nan
+        rms = RunningMeanStd(shape=(3,)).update(x[:9], **{name: value[:9] for name, value in given.items()})
+        assert rms.update(x[9:], **{name: value[9:] for name, value in given.items()}, n_threads=2) is rms
+        assert_within(rms.mean, rms.var, exact_states(np.repeat(X, times, axis=0)))
+        assert rms.count == times.sum()
+        assert rms.moments == Moments().update(x[:9], **{name: value[:9] for name, value in given.items()}).update(
+            x[9:], **{name: value[9:] for name, value in given.items()})
+
+
+@pytest.mark.parametrize("given", [{"weights": np.zeros(40)}, {"where": np.zeros(40, bool)}])
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_weights_of_0_are_no_samples(given, shape):
+    rms = RunningMeanStd(shape=shape).update(X, **given)
+    assert values_of(rms) == ([0, 0, 0], [1, 1, 1], 0)
+    assert values_of(rms.update(X)) == values_of(of(X))
+
+
+@pytest.mark.parametrize(("given", "error", "message"), [
+    ({"weights": [1, 2]}, ValueError, "weights must have the shape"),
+    ({"weights": -np.ones(40)}, ValueError, "not negative"), ({"where": np.ones(40)}, TypeError, "where must be"),
+    ({"n_threads": 0}, ValueError, "threads"),
+])
+def test_invalid_weights(given, error, message):
+    for rms in (of(X), RunningMeanStd(shape=3)):
+        unchanged(rms, error, message, lambda rms: rms.update(X, **given))
+
+
 @pytest.mark.parametrize(("mean", "var", "count", "message"), [
     ([1, 2], [1, 2, 3], 1, r"mean and variance must have the same shape, got \(2,\) and \(3,\)"),
     (1, [1, 2, 3], 1, r"must have the same shape, got \(\) and \(3,\)"),
@@ -206,30 +238,30 @@ def test_update_from_moments():
     (1, 1, np.inf, "the count of samples must be finite and not negative, got inf"),
     (1, 1, np.nan, "the count of samples must be finite and not negative, got nan"),
 ])
-def test_moments_that_cannot_be(mean, var, count, message):
+def test_invalid_moments(mean, var, count, message):
     for rms in (of(X), RunningMeanStd()):
         unchanged(rms, ValueError, message, lambda rms: rms.update_from_moments(mean, var, count))
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["mean", "var", "count"])))
 @pytest.mark.parametrize("make", [lambda: RunningMeanStd(shape=3), lambda: of(X[:5])])
-def test_mean_var_and_count_may_be_set(order, make):
-    """As programs do that load what they saved of gymnasium's."""
+def test_mean_var_and_count_can_be_set(order, make):
+    """Programs do so to load the saved statistics of gymnasium's class."""
     rms, values = make(), {"mean": np.array([1.0, 2, 3]), "var": np.array([4.0, 5, 6]), "count": 100}
     for name in order:
         setattr(rms, name, values[name])
         np.testing.assert_array_equal(getattr(rms, name), values[name])
-    assert told(rms) == ([1, 2, 3], [4, 5, 6], 100)
+    assert values_of(rms) == ([1, 2, 3], [4, 5, 6], 100)
     rms.update(X)
     expected = RunningMeanStd().update_from_moments(*values.values()).update(X)
     np.testing.assert_allclose([rms.mean, rms.var], [expected.mean, expected.var], rtol=1e-15)
 
 
-def test_what_is_set_without_a_count_has_no_weight():
+def test_mean_and_var_set_without_a_count_have_no_weight():
     rms = RunningMeanStd(shape=3)
     rms.mean = [5, 5, 5]
     rms.var = [2, 2, 2]
-    assert told(rms) == ([5, 5, 5], [2, 2, 2], 0)
+    assert values_of(rms) == ([5, 5, 5], [2, 2, 2], 0)
     assert rms.update(X) == of(X)
 
 
@@ -240,7 +272,7 @@ def test_setting_one_leaves_the_others():
     assert (rms.mean.tolist(), rms.var.tolist(), rms.count) == (mean.tolist(), var.tolist(), 7)
     rms.var = [1, 2, 3]
     assert (rms.mean.tolist(), rms.var.tolist(), rms.count) == (mean.tolist(), [1, 2, 3], 7)
-    assert rms.moments.mean.tolist() == of(X).mean.tolist()         # not rounded to float32 on the way
+    assert rms.moments.mean.tolist() == of(X).mean.tolist()         # not rounded to float32
     rms = of(X, dtype="f4")
     rms.mean = [1, 2, 3]
     assert rms.moments.var() == pytest.approx(of(X).var, rel=1e-15)
@@ -250,7 +282,7 @@ def test_setting_one_leaves_the_others():
     ("mean", [1, 2], r"same shape, got \(2,\) and \(3,\)"), ("var", [1, 1, -1], "variance not negative"),
     ("count", -1, "not negative, got -1"),
 ])
-def test_what_cannot_be_set(name, value, message):
+def test_setting_invalid_values(name, value, message):
     unchanged(of(X), ValueError, message, lambda rms: setattr(rms, name, value))
 
 
@@ -276,7 +308,7 @@ def test_threads_may_share_one():
     assert_within(rms.mean, rms.var, exact_states(of_dtype("f8", (4000, 3))))
 
 
-def test_it_needs_no_gymnasium():
+def test_gymnasium_is_not_needed():
     python("-c", "import sys; sys.modules['gymnasium'] = None\n"
                  "from bnstream.core.runningmeanstd import RunningMeanStd\n"
                  "assert RunningMeanStd().update([1.0]).count == 1")
@@ -285,12 +317,12 @@ def test_it_needs_no_gymnasium():
 def test_without_gymnasium_the_error_says_what_to_install():
     done = python("-c", "import sys; sys.modules['gymnasium'] = None; import bnstream.gymnasium", check=False)
     assert done.stderr.rstrip().endswith(
-        'ModuleNotFoundError: the wrappers need gymnasium, which is not installed; install it with: pip install '
-        '"bnstream[gymnasium]"; bnstream.runningmeanstd does without')
+        'ModuleNotFoundError: bnstream.gymnasium needs gymnasium, which is not installed; install it with: pip install '
+        '"bnstream[gymnasium]"; bnstream.runningmeanstd works without it')
 
 
-def test_part_of_a_sample(tmp_path):
-    """gymnasium's own counts have one, of the sample that it makes up."""
+def test_fractional_count(tmp_path):
+    """gymnasium's counts are fractional, because of the made-up sample."""
     rms = RunningMeanStd().update_from_moments(np.array([1.0, 2.0]), np.array([1.0, 4.0]), 100.5)
     bnstream.save(tmp_path / "rms.npz", rms.moments)
     m = bnstream.load(tmp_path / "rms.npz")
