@@ -1,8 +1,4 @@
-"""Moments of the columns of an array, of which NaN is missing, and inf refused as scikit-learn does.
-
-Its own look for inf, a sum on one thread before anything else, takes longer than the moments. They tell as much: where
-all means are finite there is neither NaN nor inf, and else tile after tile is looked at.
-"""
+"""The moments of the columns of an array, in which NaN is a missing value, and scaling by them."""
 
 from __future__ import annotations
 
@@ -10,38 +6,36 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import issparse  # type: ignore[import-untyped]
 from sklearn import get_config  # type: ignore[import-untyped]
-from sklearn.utils import assert_all_finite  # type: ignore[import-untyped]
 
-from bnstream.core.functional import mean_var
+from bnstream.core.forward import normalize_and_look
+from bnstream.core.functional import normalize
 from bnstream.core.moments import Moments
-
-TILE = 1 << 16      # elements that are looked at at once
+from bnstream.sklearn.validation import refuse_inf, search_inf
 
 
 def dense_moments(x: NDArray[Any], weights: NDArray[Any] | None = None) -> Moments:
-    """The moments of each column; first as if nothing was missing, as leaving it out takes twice as long."""
+    """The moments of each column without NaN; inf raises ValueError.
+
+    A first pass assumes that there is no NaN, as omitting it takes twice as long.
+    """
     m = Moments(nan_policy="propagate").update(x, weights=weights)
     if not np.isfinite(m.mean).all():
-        look_for_inf(x)
+        search_inf(x)
         m = Moments(nan_policy="omit").update(x, weights=weights)
     return m
 
 
-def refuse_inf(x: Any) -> None:
-    """Also of a sparse matrix."""
-    if issparse(x):
-        assert_all_finite(x, allow_nan=True, input_name="X")
-    elif not get_config()["assume_finite"] and not np.isfinite(mean_var(x)[0]).all():
-        look_for_inf(x)
+def scale_dense(checked: NDArray[Any], X: Any, copy: bool, mean: Any, gamma: Any, beta: Any = None) -> NDArray[Any]:
+    """``(checked - mean) * gamma + beta``, where `checked` is the validated X.
 
-
-def look_for_inf(x: NDArray[Any]) -> None:
-    """Of what is NaN or inf."""
-    n_rows = max(1, TILE // x.shape[1])
-    for start in range(0, len(x), n_rows):
-        tile = x[start:start + n_rows]
-        if np.isinf(tile).any():
-            with np.errstate(invalid="ignore"):         # of the sum it tries first
-                assert_all_finite(tile, allow_nan=True, input_name="X")
+    The result is in place if `checked` is a copy of X, or if X need not be kept.
+    """
+    keep = copy and isinstance(X, np.ndarray) and np.may_share_memory(checked, X)
+    if checked.flags.writeable and not keep:
+        refuse_inf(checked)         # before X is changed
+        return normalize(checked, mean, 1, gamma, beta, out=checked)
+    y, has_inf = normalize_and_look(checked, mean, gamma, beta)
+    if has_inf and not get_config()["assume_finite"]:
+        search_inf(checked)
+    return y

@@ -1,9 +1,9 @@
-"""Moments of the columns of a sparse matrix, from its stored values alone.
+"""The moments of the columns of a sparse matrix, from its stored values alone, and scaling of these.
 
-    CSR -> blocks of rows -> CSC -+-> tables of columns of like lengths -> Moments -> with the zeros -> merge
+    CSR -> blocks of rows -> CSC -+-> tables of columns of similar lengths -> Moments -> merge with the zeros
     CSC --------------------------+
 
-So the memory needed does not grow with the matrix, nor the time with what is not stored.
+Time and memory do not depend on the number of zeros, and the memory is bounded for a matrix of any size.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.sparsefuncs import inplace_column_scale  # type: ignore[import-untyped]
 
 from bnstream.core.moments import Moments, moments_from, rows_of
 from bnstream.core.rows import ROWS, SQUARES, WEIGHTED_ROWS, N
+from bnstream.sklearn.validation import refuse_inf
 
-BLOCK = 1 << 18     # stored values in a block of rows, or four for each column where that is more
+BLOCK = 1 << 18     # stored values in a block of rows; at least four for each column
 TABLE = 1 << 16     # elements of a table
-LONG = 1 << 12      # a column of more stored values is read where it lies
+LONG = 1 << 12      # a column with more stored values than this is read in place
 
 Array = NDArray[Any]
 
 
 def sparse_moments(x: Any, weights: Array | None = None) -> Moments:
-    """The moments of each column; what is not stored is 0, and NaN is left out.
+    """The moments of each column. Values that are not stored are 0, and NaN is omitted.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ def sparse_moments(x: Any, weights: Array | None = None) -> Moments:
     Returns
     -------
     Moments
-        As of ``x.toarray()``, to the bounds of `Moments`.
+        Those of ``x.toarray()``, within the error bounds of `Moments`.
 
     Examples
     --------
@@ -45,13 +47,13 @@ def sparse_moments(x: Any, weights: Array | None = None) -> Moments:
     >>> sparse_moments(csr_array([[0.0, 3.0], [4.0, 0.0]])).mean.tolist()
     [2.0, 1.5]
     """
-    if weights is not None and not weights.all():       # what has no weight is not there
+    if weights is not None and not weights.all():       # drop the rows of weight 0
         x, weights = x[weights != 0], weights[weights != 0]
     total = Moments()
     for start, stop in row_blocks(x):
         block = x if stop - start == x.shape[0] else row_slice(x, start, stop)
         block = block.tocsc()
-        if not block.has_canonical_format:      # what is stored twice is one value, the sum
+        if not block.has_canonical_format:      # duplicate entries stand for one value, their sum
             block = block.copy()
             block.sum_duplicates()
         total.merge(column_moments(block, None if weights is None else weights[start:stop]))
@@ -59,7 +61,7 @@ def sparse_moments(x: Any, weights: Array | None = None) -> Moments:
 
 
 def row_blocks(x: Any) -> Iterator[tuple[int, int]]:
-    """Bounds of rows; a CSC matrix is one block."""
+    """Start and stop of each block of rows. A CSC matrix is one block."""
     cuts = []
     if x.format == "csr":
         step = max(BLOCK, 4 * x.shape[1])
@@ -68,14 +70,14 @@ def row_blocks(x: Any) -> Iterator[tuple[int, int]]:
 
 
 def row_slice(x: Any, start: int, stop: int) -> Any:
-    """x[start:stop] of a CSR matrix, without a copy of what is stored."""
+    """``x[start:stop]`` of a CSR matrix, without a copy of the stored values."""
     stored = slice(x.indptr[start], x.indptr[stop])
     indptr = x.indptr[start:stop + 1] - x.indptr[start]
     return type(x)((x.data[stored], x.indices[stored], indptr), shape=(stop - start, x.shape[1]))
 
 
 def column_moments(x: Any, weights: Array | None) -> Moments:
-    """Of a CSC matrix, with the zeros."""
+    """The moments of the columns of a CSC matrix, zeros included."""
     n_stored = np.diff(x.indptr)
     stored = np.zeros((len(ROWS if weights is None else WEIGHTED_ROWS), x.shape[1]))
     zeros = np.zeros_like(stored)
@@ -95,11 +97,14 @@ def column_moments(x: Any, weights: Array | None) -> Moments:
 
 
 def table_state(values: Array, w: Array | None) -> Any:
-    """The state of each column of a table. `Moments` takes weights of rows; where each element has its own, each is
-    the state of one value, and these are merged by halves."""
+    """The state of each column of a table.
+
+    `Moments` takes one weight for each row. If each element has its own, each becomes a state of one value, and halves
+    of the table are merged until one row is left.
+    """
     if w is None or values.shape[1] == 1:
         rows = None if w is None else w[:, 0]
-        return rows_of(Moments(nan_policy="omit").update(values, weights=rows, n_threads=1))      # too few for two
+        return rows_of(Moments(nan_policy="omit").update(values, weights=rows, n_threads=1))
     n = np.where(np.isnan(values), 0, w)
     state: Any = np.stack([n, np.where(n, values, 0), *np.zeros((4, *n.shape)), n * n])
     while state.shape[1] > 1:
@@ -111,8 +116,11 @@ def table_state(values: Array, w: Array | None) -> Any:
 
 
 def pair_sum(w: Array) -> tuple[Array, Array]:
-    """The sums of columns and what rounding left of them. The few zeros of a column weigh what a sum of all weights
-    less one of most of them tells, and where it is far from zero all of its variance may be theirs."""
+    """The sums of columns as pairs of doubles: rounded sums, and the rests.
+
+    The weight of the zeros in a column is the sum of all weights less that of the stored values. Doubles alone would
+    lose it if the zeros are few, although all of the variance may be due to them.
+    """
     high, low = w, np.zeros_like(w)
     while len(high) > 1:
         half = len(high) // 2
@@ -126,7 +134,7 @@ def pair_sum(w: Array) -> tuple[Array, Array]:
 
 
 def tables(x: Any, n_stored: Array, weights: Array | None) -> Iterator[tuple[Array, Array, Array | None]]:
-    """(columns, their values, the weights of these), side by side; NaN fills those that are shorter, at most twice."""
+    """Tables as (columns, values, weights): columns side by side, filled up with NaN to a power of two."""
     dtype = np.result_type(x.dtype, np.float32)
     length = 1
     while length <= LONG:
@@ -142,3 +150,11 @@ def tables(x: Any, n_stored: Array, weights: Array | None) -> Iterator[tuple[Arr
     for column in np.flatnonzero(n_stored > LONG):
         stored = slice(x.indptr[column], x.indptr[column + 1])
         yield np.array([column]), x.data[stored, None], None if weights is None else weights[x.indices[stored], None]
+
+
+def scale_sparse(x: Any, gamma: Array | None) -> Any:
+    """Multiply the columns of a CSR matrix by gamma, in place."""
+    refuse_inf(x)
+    if gamma is not None:
+        inplace_column_scale(x, gamma)
+    return x

@@ -1,4 +1,4 @@
-"""What a scaler has seen: its exact moments, and the attributes that scikit-learn derives from them."""
+"""The state of a scaler: its exact moments, and the fitted attributes that follow from them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from bnstream.core.moments import Moments
 from bnstream.exchange.conventions import from_arrays
 
-STATE = ("n_samples_seen_", "mean_", "var_")
+STATE_ATTRIBUTES = ("n_samples_seen_", "mean_", "var_")
 
 
-class Statistics:
-    """The moments of the features, and what follows from them, when first asked for."""
+class FeatureStatistics:
+    """The moments of the features, and what scikit-learn derives from them, computed on first access."""
 
     def __init__(self, moments: Moments) -> None:
         self.moments = moments
 
     @cached_property
     def n(self) -> Any:
-        """One number, or an array where features differ in it."""
-        n = np.asarray(self.moments.n)
-        return n if n.ndim and (n != n[0]).any() else n.ravel()[0]
+        """The number of values: one number, or an array if the features differ in it."""
+        n = self.moments.n
+        return n if (n != n[0]).any() else n[0]
 
     @cached_property
     def mean(self) -> NDArray[np.float64]:
@@ -37,7 +37,7 @@ class Statistics:
 
     @cached_property
     def scale(self) -> NDArray[np.float64]:
-        """sqrt(var), or 1 where var is within what scikit-learn takes for the error of a constant feature's."""
+        """``sqrt(var)``, or 1 where var is within scikit-learn's error bound for a constant feature."""
         eps = np.finfo(np.float64).eps
         scale: NDArray[np.float64] = np.sqrt(self.var)
         with np.errstate(over="ignore"):
@@ -45,8 +45,8 @@ class Statistics:
         return scale
 
 
-class Fitted:
-    """An attribute that follows from the statistics, unless one is set by hand, which holds to the next fit."""
+class FittedAttribute:
+    """An attribute that is derived from the statistics, unless it was set by hand since the last fit."""
 
     def __init__(self, derive: Callable[[Any], Any]) -> None:
         self.derive = derive
@@ -63,15 +63,52 @@ class Fitted:
         return self.derive(scaler)
 
 
+def is_fitted(scaler: Any) -> bool:
+    return not scaler.__dict__.keys().isdisjoint(("_statistics", *STATE_ATTRIBUTES, "scale_"))
+
+
 def moments_of(scaler: Any) -> Moments | None:
-    """Its exact state; or what its attributes say, where they were set by hand, or by scikit-learn. None if it has seen
-    nothing, though it may have been given a mean and a scale."""
-    held = scaler.__dict__
-    if "_statistics" not in held and "n_samples_seen_" not in held:
+    """The exact state of a scaler, or that described by its attributes if these were set by hand or by scikit-learn.
+
+    None if the scaler has seen no samples, even if it has a mean and a scale.
+    """
+    own = scaler.__dict__
+    if "_statistics" not in own and "n_samples_seen_" not in own:
         return None
     moments: Moments
-    if held.keys() & set(STATE):
-        moments = from_arrays({name: getattr(scaler, name) for name in STATE}, "scikit-learn")
+    if own.keys() & set(STATE_ATTRIBUTES):
+        moments = from_arrays({name: getattr(scaler, name) for name in STATE_ATTRIBUTES}, "scikit-learn")
     else:
-        moments = held["_statistics"].moments
+        moments = own["_statistics"].moments
     return moments
+
+
+def add_moments(scaler: Any, part: Moments) -> None:
+    """Merge moments into the state of a scaler."""
+    total = moments_of(scaler) or Moments()
+    total.merge(part)
+    forget_attributes(scaler)
+    scaler._statistics = FeatureStatistics(total)
+
+
+def forget_attributes(scaler: Any) -> None:
+    """Remove the attributes that were set by hand."""
+    for name in (*STATE_ATTRIBUTES, "scale_"):
+        scaler.__dict__.pop(name, None)
+
+
+def require_mergeable(scaler: Any, other: Any) -> None:
+    """Raise ValueError unless a fitted scaler has the same parameters and features."""
+    for name in ("with_mean", "with_std"):
+        if getattr(other, name) != getattr(scaler, name):
+            raise ValueError(f"expected a scaler with {name}={getattr(scaler, name)}, as this one, got "
+                             f"{getattr(other, name)}")
+    ours: Any = moments_of(scaler)
+    theirs: Any = moments_of(other)
+    if ours is None:
+        return
+    if ours.shape != theirs.shape:
+        raise ValueError(f"expected a scaler of {ours.shape[0]} features, as this one, got one of {theirs.shape[0]}")
+    names, others = (getattr(one, "feature_names_in_", None) for one in (scaler, other))
+    if names is not None and others is not None and list(names) != list(others):
+        raise ValueError(f"expected a scaler of the features {list(names)}, as this one, got {list(others)}")

@@ -1,4 +1,4 @@
-"""What scikit-learn calls otherwise, or has not got, in some of its versions from 1.4 on."""
+"""Differences between the versions of scikit-learn, from 1.4 on."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ except ImportError:         # 1.4 and 1.5
 
 @contextmanager
 def fit_task(scaler: Any, X: Any, y: Any, sample_weight: Any) -> Iterator[None]:
-    """Tells callbacks of a fit; they came with 1.9."""
+    """Call the callbacks of a fit, which scikit-learn has from 1.9 on."""
     if not hasattr(scaler, "_init_callback_context"):
         yield
         return
-    told = {"estimator": scaler, "X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
+    arguments = {"estimator": scaler, "X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
     context = scaler._init_callback_context()
-    context.call_on_fit_task_begin(**told)
+    context.call_on_fit_task_begin(**arguments)
     yield
-    context.call_on_fit_task_end(**told, reconstruction_attributes={})
+    context.call_on_fit_task_end(**arguments, reconstruction_attributes={})

@@ -1,4 +1,4 @@
-"""bnstream.sklearn.StandardScaler: exact, as scikit-learn's in all else, and mergeable."""
+"""bnstream.sklearn.StandardScaler: exact, mergeable, and otherwise like scikit-learn's."""
 
 import copy
 import inspect
@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from bnstream.sklearn import StandardScaler
-from bnstream.sklearn.scaler import FLOATS, NUMBERS
+from bnstream.sklearn.validation import FLOATS, NUMBERS
 
 METHODS = ["fit", "partial_fit", "transform", "inverse_transform", "merge"]
 ATTRIBUTES = ["mean_", "var_", "scale_", "n_samples_seen_"]
@@ -32,7 +32,7 @@ X = rng().standard_normal((60, 3)) * [1, 10, 100] + [0, 5, -1e3]
 
 
 def of(*parts, **parameters):
-    """One scaler that has seen these parts, and was asked for its attributes after each, which it remembers."""
+    """A scaler fitted to parts. Its attributes, which it caches, are read after each part."""
     scaler = StandardScaler(**parameters)
     for part in parts:
         scaler.partial_fit(part)
@@ -51,7 +51,7 @@ CHECKS = parametrize_with_checks(CHECKED).mark
 
 
 @pytest.mark.parametrize(CHECKS.args[0], list(CHECKS.args[1]), **CHECKS.kwargs)     # pytest deprecates generators
-@pytest.mark.filterwarnings("default")      # what the checks warn of, or skip, where packages are missing
+@pytest.mark.filterwarnings("default")      # the checks warn, or skip, if packages are missing
 def test_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
@@ -69,7 +69,7 @@ def test_docstring_of_the_class():
 
 
 def test_without_scikit_learn():
-    """The error names the extra, and the library itself does not need it."""
+    """The error names the extra. The library itself does not need scikit-learn."""
     code = "import sys; sys.modules['sklearn'] = None; import bnstream; import bnstream.sklearn"
     done = python("-c", code, check=False)
     assert done.stderr.splitlines()[-1] == (
@@ -81,7 +81,7 @@ def test_without_scikit_learn():
 
 @pytest.mark.parametrize("name", HARD)
 def test_statistics_are_exact(name):
-    """As one fit, and as a stream, which must not matter."""
+    """In one fit and in any number of batches."""
     x = HARD[name]
     states = exact_states(x)
     assert_within(of(x).mean_, of(x).var_, states)
@@ -96,7 +96,7 @@ def test_sum_of_squares_is_not():
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
 def test_dtypes(dtype):
-    """Read as they are; what comes out is of scikit-learn's dtype."""
+    """X of any dtype is read without conversion. The results have the dtypes of scikit-learn's."""
     x = of_dtype(dtype, (200, 3))
     theirs = preprocessing.StandardScaler().fit(x)
     assert_within(of(x).mean_, of(x).var_, exact_states(x))
@@ -117,7 +117,7 @@ def test_layouts(layout):
 
 @pytest.mark.parametrize("name", ["plain", "offset 1e15", "mean 1e6 float32", "heavy tails"])
 def test_missing_values(name):
-    """NaN is left out, feature by feature, and stays where it is in what is transformed."""
+    """NaN is omitted from the statistics of its feature, and stays NaN in transform."""
     x = with_gaps(HARD[name])
     x[np.isinf(x)] = np.nan
     scaler = of(*(x[start:stop] for start, stop in random_cuts(len(x), rng(5))))
@@ -131,8 +131,8 @@ def test_missing_values(name):
     assert of(x).n_samples_seen_.tolist() == (~np.isnan(x)).sum(0).tolist()
 
 
-def test_feature_of_nothing():
-    """It has no mean yet, and gets one with its first value; scikit-learn's stays NaN."""
+def test_feature_without_values():
+    """Its mean is NaN until its first value comes. In scikit-learn it stays NaN."""
     scaler = of([[np.nan, 1.0], [np.nan, 3.0]])
     np.testing.assert_array_equal(scaler.mean_, [np.nan, 2.0])
     np.testing.assert_array_equal(scaler.scale_, [np.nan, 1.0])
@@ -157,20 +157,20 @@ def test_inf_is_refused(value, dtype, unchanged):
     unchanged(scaler, ValueError, message, lambda m: m.transform(x, copy=False))
     np.testing.assert_array_equal(x, kept)
     with sklearn.config_context(assume_finite=True), pytest.MonkeyPatch.context() as patch:
-        for looks in ("bnstream.sklearn.dense.mean_var", "bnstream.sklearn.scaler.look_for_inf"):  # passes of their own
-            patch.delattr(looks)
+        for name in ("bnstream.sklearn.validation.mean_var", "bnstream.sklearn.dense.search_inf"):     # extra passes
+            patch.delattr(name)
         assert np.isinf(scaler.transform(x)[-1, -1])
         assert np.isinf(scaler.transform(x.copy(), copy=False)[-1, -1])
 
 
-def test_sums_beyond_a_double_are_no_inf():
-    """The variance is out of range; the data is not, and is not refused."""
+def test_overflow_is_no_inf():
+    """The variance is out of the range of a double. The data is not, and must be accepted."""
     scaler = of([[1e308], [-1e308], [1e308]])
     assert scaler.n_samples_seen_ == 3
     assert scaler.transform([[1e308]]).shape == (1, 1)
 
 
-def test_scale_is_by_the_rule_of_scikit_learn():
+def test_scale_follows_the_rule_of_scikit_learn():
     from sklearn.preprocessing._data import _handle_zeros_in_scale, _is_constant_feature
 
     sd, mean = 10.0 ** rng(2).uniform(-30, 0, 4000), 10.0 ** rng(3).uniform(-20, 20, 4000)
@@ -220,7 +220,7 @@ def test_bits_do_not_depend_on_threads():
 # The state
 
 def test_merge():
-    """Parts merge to the bits of a stream, with different counts of each feature, too."""
+    """Merging gives the bits of partial_fit, also if features differ in their counts."""
     x = X.copy()
     x[5, 1] = np.nan
     a, b, c = x[:4], x[4:30], x[30:]
@@ -235,7 +235,7 @@ def test_merge():
     assert merged.merge(merged).n_samples_seen_ == 8
 
 
-def test_merge_leaves_the_other_and_its_parts_alone():
+def test_merge_does_not_change_the_other():
     a, b = of(X[:9]), of(X[9:])
     before = pickle.dumps(b)
     total = a + b
@@ -249,7 +249,7 @@ def test_merge_leaves_the_other_and_its_parts_alone():
     assert a.n_samples_seen_ == total.n_samples_seen_ == 120
 
 
-def test_merge_of_what_scikit_learn_has_seen():
+def test_merge_with_a_scaler_of_scikit_learn():
     theirs = preprocessing.StandardScaler().fit(X[20:])
     merged = of(X[:20]).merge(theirs)
     np.testing.assert_allclose(merged.var_, of(X).var_, rtol=1e-12)
@@ -261,24 +261,24 @@ def test_merge_refuses(unchanged):
     scaler = of(X)
     refused = {
         "expected a StandardScaler to merge, got ndarray; partial_fit\\(\\) takes arrays": (TypeError, X),
-        "expected a scaler of 3 features as here, got one of 2": (ValueError, of(X[:, :2])),
-        "expected a scaler with with_mean=True as here, got False": (ValueError, of(X, with_mean=False)),
-        "expected a scaler with with_std=True as here, got False": (ValueError, of(X, with_std=False)),
+        "expected a scaler of 3 features, as this one, got one of 2": (ValueError, of(X[:, :2])),
+        "expected a scaler with with_mean=True, as this one, got False": (ValueError, of(X, with_mean=False)),
+        "expected a scaler with with_std=True, as this one, got False": (ValueError, of(X, with_std=False)),
     }
     for message, (error, other) in refused.items():
         unchanged(scaler, error, message, lambda m, other=other: m.merge(other))
-    theirs = preprocessing.StandardScaler(with_std=False).fit(X)        # which has no var_
-    unchanged(scaler, ValueError, "a scaler with with_std=True as here, got False", lambda m: m.merge(theirs))
+    theirs = preprocessing.StandardScaler(with_std=False).fit(X)        # it has no var_
+    unchanged(scaler, ValueError, "a scaler with with_std=True, as this one, got False", lambda m: m.merge(theirs))
     with pytest.raises(TypeError, match="unsupported operand"):
         scaler + 1
     with pytest.raises(TypeError, match="unsupported operand"):
         1 + scaler
 
 
-def test_merge_goes_by_names(unchanged):
+def test_merge_compares_names(unchanged):
     pd = pytest.importorskip("pandas")
     a, b = of(pd.DataFrame(X, columns=list("abc"))), of(pd.DataFrame(X, columns=list("abx")))
-    message = r"expected a scaler of the features \['a', 'b', 'c'\] as here, got \['a', 'b', 'x'\]"
+    message = r"expected a scaler of the features \['a', 'b', 'c'\], as this one, got \['a', 'b', 'x'\]"
     unchanged(a, ValueError, message, lambda m: m.merge(b))
     assert a.merge(of(X)).feature_names_in_.tolist() == list("abc")
     assert of(X).merge(a).feature_names_in_.tolist() == list("abc")
@@ -289,14 +289,14 @@ def test_merge_goes_by_names(unchanged):
     assert refused.merge(a).feature_names_in_.tolist() == list("abc")
 
 
-def test_fit_forgets():
+def test_fit_discards_earlier_fits():
     scaler = of(X)
     assert_same_bits(scaler.fit(X[:9]), of(X[:9]))
     assert scaler.fit(X[:, :2]).n_features_in_ == 2
 
 
-def test_refused_data_leaves_no_fit():
-    """A fit that fails has forgotten what was before; a first one, too, is none."""
+def test_fit_that_raises():
+    """The scaler is not fitted afterwards, whether it was before or not."""
     for scaler in (StandardScaler(), of(X)):
         with pytest.raises(ValueError, match="Input X contains infinity"):
             scaler.fit([[np.inf]])
@@ -324,7 +324,7 @@ def test_attribute_before_a_fit():
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda scaler: pickle.loads(pickle.dumps(scaler))])
-def test_copies_go_on_alone(duplicate):
+def test_copies_are_independent(duplicate):
     scaler = of(X[:9])
     scaler.transform(X)
     other = duplicate(scaler)
@@ -341,14 +341,14 @@ def test_clone():
 
 
 def test_state_is_exact_after_pickling():
-    """The low halves of the pairs, too: the parts of an offset that costs scikit-learn all digits."""
+    """The low halves of the pairs are kept. With this offset scikit-learn loses all digits."""
     x = HARD["offset 1e15"]
     parts = [pickle.loads(pickle.dumps(of(part))) for part in np.array_split(x, 100)]
     assert_within(sum(parts).mean_, sum(parts).var_, exact_states(x))
 
 
-def test_attributes_may_be_set():
-    """As those of scikit-learn's: transform takes them, and partial_fit and merge go on from them."""
+def test_attributes_can_be_set():
+    """transform, partial_fit and merge use attributes that were set, as in scikit-learn."""
     fitted, scaler = of(X[:20]), StandardScaler()
     for name in ATTRIBUTES:
         setattr(scaler, name, getattr(fitted, name))
@@ -389,7 +389,7 @@ def test_in_place():
 
 
 @pytest.mark.parametrize("make", ["array", "list", "i4", ">f8", "Fortran"])
-def test_input_is_kept(make):
+def test_input_is_not_changed(make):
     x = np.rint(X)
     x = x.tolist() if make == "list" else np.asfortranarray(x) if make == "Fortran" else x
     x = x.astype(make) if make[-1].isdigit() else x
@@ -425,7 +425,7 @@ print(x.nbytes, x.size * (x.itemsize if x.dtype.kind == "f" else 8), peak(lambda
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "f2"])
 def test_memory(dtype):
-    """Nothing of the size of the input, but for what comes out."""
+    """No temporary array has the size of the input."""
     done = python("-c", MEMORY.replace("DTYPE", repr(dtype)))
     read, written, fitting, transforming, in_place = map(int, done.stdout.split())
     assert fitting < 0.1 * read
@@ -433,7 +433,7 @@ def test_memory(dtype):
     assert in_place < (0.1 if dtype[0] == "f" else 1.1) * written
 
 
-# What scikit-learn does around it
+# Features of scikit-learn
 
 def test_frames():
     pd = pytest.importorskip("pandas")
@@ -459,7 +459,7 @@ def test_frames():
 def test_polars():
     pl = pytest.importorskip("polars")
     if not hasattr(sklearn.utils, "_set_output") or sklearn.__version__ < "1.5":
-        pytest.skip("this scikit-learn knows no polars")
+        pytest.skip("this version of scikit-learn does not support polars")
     frame = pl.DataFrame({"a": X[:, 0], "b": np.arange(60)})
     kept = frame.clone()
     got = StandardScaler().set_output(transform="polars").fit_transform(frame)
@@ -508,10 +508,10 @@ assert ours.n_samples_seen_ == 30 and isinstance(ours.mean_, np.ndarray)
 
 @pytest.mark.parametrize("library", ["array_api_strict", "torch"])
 def test_arrays_of_other_libraries(library):
-    """What scikit-learn's array API dispatch keeps elsewhere it does itself; NumPy arrays go on from there."""
+    """Under array API dispatch scikit-learn handles them itself. NumPy arrays can follow."""
     pytest.importorskip(library)
     tags = getattr(preprocessing.StandardScaler(), "__sklearn_tags__", None)
     if tags is None or not tags().array_api_support:
-        pytest.skip("this StandardScaler has no array API dispatch")
+        pytest.skip("this version of scikit-learn has no array API dispatch for StandardScaler")
     done = python("-W", "default", "-c", ELSEWHERE.replace("LIBRARY", library), SCIPY_ARRAY_API="1")
     assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""scikit-learn's own cases for its StandardScaler, run with ours: its test_data.py with only the import changed."""
+"""scikit-learn's own tests of its StandardScaler, run with ours: its test_data.py with only the import changed."""
 
 import importlib.util
 import inspect
@@ -11,7 +11,7 @@ scaler = pytest.importorskip("bnstream.sklearn").StandardScaler
 
 
 def imported_with(scaler):
-    """Its module, anew, so that parametrizations, too, are of our class."""
+    """scikit-learn's test module, imported anew, so that parametrizations also have our class."""
     installed = importlib.util.find_spec("sklearn.preprocessing.tests.test_data")
     spec = importlib.util.spec_from_file_location("sklearn_test_data", installed.origin)
     module = importlib.util.module_from_spec(spec)
@@ -23,7 +23,7 @@ def imported_with(scaler):
 
 
 def listed(mark):
-    """A parametrization of a list, where it may be of a generator, which pytest deprecates."""
+    """The mark with a list in place of a generator, which pytest deprecates."""
     if mark.name != "parametrize":
         return mark
     names, values = mark.args
@@ -38,7 +38,7 @@ for case in CASES.values():
     case.pytestmark = [listed(mark) for mark in getattr(case, "pytestmark", [])]
 globals().update(CASES)
 
-# What these cases warn of is not for us: other transformers among them, by other packages' deprecations.
+# The warnings of these tests are not ours: they come from other transformers and from deprecations elsewhere.
 pytestmark = pytest.mark.filterwarnings("default")
 
 

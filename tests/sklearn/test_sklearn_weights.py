@@ -1,4 +1,4 @@
-"""sample_weight: a sample of weight 2 is as two of them, to the last digits, dense and sparse."""
+"""sample_weight: a sample of weight 2 equals two samples, to the last digits, dense and sparse."""
 
 from fractions import Fraction
 
@@ -20,7 +20,7 @@ X = rng().standard_normal((60, 3)) + 5
 
 
 def of(make, x, w=None, cut=0):
-    """A scaler that has seen x, in two parts, as an array made so."""
+    """A scaler fitted to x in two parts, each converted by `make`."""
     scaler = StandardScaler(with_mean=False)
     for part in filter(len, (np.arange(cut), np.arange(cut, len(x)))):
         scaler.partial_fit(make(x[part]), sample_weight=None if w is None else w[part])
@@ -28,7 +28,7 @@ def of(make, x, w=None, cut=0):
 
 
 def weighted(values, weights):
-    """The exact state of a channel whose values count so much."""
+    """The exact state of a channel of weighted values."""
     pairs = [(Fraction(float(v)), Fraction(float(w))) for v, w in zip(values, weights, strict=True) if not np.isnan(v)]
     return Exact(sum(w for _, w in pairs), sum(w * v for v, w in pairs), sum(w * v * v for v, w in pairs))
 
@@ -50,7 +50,7 @@ def test_whole_weights_repeat(make, name):
 @pytest.mark.parametrize("share", [0.02, 1.0])
 @pytest.mark.parametrize("name", ["offset 1e8", "offset 1e15"])
 def test_any_weights(make, share, name, monkeypatch):
-    """Of columns that are mostly zero, stored in full, or not at all; NaN has no weight."""
+    """Columns are mostly zero, full, or empty. NaN has no weight."""
     monkeypatch.setattr("bnstream.sklearn.sparse.BLOCK", 1500)
     x = with_gaps(np.insert(HARD[name][:1000], 1, 0, axis=1))
     x[np.isinf(x)] = np.nan
@@ -67,7 +67,7 @@ def test_any_weights(make, share, name, monkeypatch):
 @pytest.mark.parametrize("n_stored", [3, 40, 6000])
 @pytest.mark.parametrize(("name", "least"), [("offset 1e8", 1e-9), ("offset 1e15", 0)])
 def test_few_zeros_weigh_much(make, n_stored, name, least, monkeypatch):
-    """Far from zero, they make the variance of a column, and their weight is what is left of that of all."""
+    """Far from zero they determine the variance, and their weight is the small rest of the sum of all weights."""
     x = HARD[name][:n_stored + 1].copy()
     x[-1] = 0
     w = rng(6).uniform(0, 1, len(x))
@@ -80,7 +80,7 @@ def test_few_zeros_weigh_much(make, n_stored, name, least, monkeypatch):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_no_zeros_weigh_nothing(seed):
-    """A column without zeros, or with one of weight 0, has none, though of weights this far apart sums err at 1e-32."""
+    """A column without zeros, or with one of weight 0, has none, although sums of such weights err by 1e-32."""
     w = 10 ** rng(seed).uniform(-10, 10, 701)
     w[-1] = 0
     x = HARD["offset 1e15"][:701].copy()
@@ -94,14 +94,14 @@ def test_no_zeros_weigh_nothing(seed):
 
 @pytest.mark.parametrize("make", ["csr", "csc"])
 def test_effective_n(make):
-    """The state itself knows how many samples of equal weight these are worth."""
+    """The state has the number of samples of equal weight with the same precision."""
     x, w = np.where(rng(8).random((500, 4)) < [0, 0.1, 0.7, 1], 1.0, 0.0), rng(9).uniform(0, 1, 500)
     got, wanted = sparse_moments(MAKERS[make](x), w), Moments().update(x, weights=w)
     np.testing.assert_allclose(got.effective_n, np.broadcast_to(wanted.effective_n, 4), rtol=1e-13)
 
 
-def test_weight_zero_is_absence():
-    """Of NaN, too; inf is refused all the same."""
+def test_weight_zero_omits_a_sample():
+    """Also one with NaN. inf is refused whatever its weight."""
     x = np.array([[1.0, np.nan], [np.nan, 7.0], [3.0, 5.0], [9.0, 9.0]])
     for make in MAKERS.values():
         scaler = of(make, x, np.array([1, 1, 1, 0]))
@@ -112,7 +112,7 @@ def test_weight_zero_is_absence():
 
 
 def test_forms_of_weights():
-    """One number for all; a list; single precision, which is summed in double."""
+    """One number for all samples, a list, and single precision, which is summed in double precision."""
     for w in (2, [2] * 60, np.full(60, 2, "f4"), np.full(60, 2.0)):
         scaler = StandardScaler().fit(X, sample_weight=w)
         assert scaler.n_samples_seen_ == 120.0
@@ -124,7 +124,7 @@ def test_forms_of_weights():
 
 
 def test_with_and_without_weights():
-    """A batch without them has weight 1 for each of its samples."""
+    """A batch without weights has weight 1 for each sample."""
     w = np.linspace(0.1, 2, 30)
     scaler = StandardScaler().partial_fit(X[:30]).partial_fit(X[30:], sample_weight=w)
     merged = StandardScaler().fit(X[30:], sample_weight=w).merge(StandardScaler().fit(X[:30]))
@@ -139,7 +139,7 @@ def test_with_and_without_weights():
     ([np.nan] * 60, "Input sample_weight contains NaN"),
     (np.r_[-1.0, np.ones(59)], "sample_weight must not be negative, got -1.0; a weight of 0 leaves a sample out"),
 ])
-def test_what_is_refused(w, message, unchanged):
+def test_invalid_weights(w, message, unchanged):
     scaler = StandardScaler().fit(X)
     unchanged(scaler, ValueError, message, lambda m: m.partial_fit(X, sample_weight=w))
     scaler = StandardScaler(with_mean=False).fit(X)
@@ -147,7 +147,7 @@ def test_what_is_refused(w, message, unchanged):
 
 
 def test_routing():
-    """Metadata reach it through a pipeline, where it asks for them."""
+    """A pipeline passes the weights on to a scaler that requests them."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 

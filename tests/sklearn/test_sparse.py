@@ -1,4 +1,4 @@
-"""Sparse matrices: the statistics of their columns are those of the dense ones, and no more is read than is stored."""
+"""Sparse matrices: their statistics are those of the dense arrays, computed from the stored values alone."""
 
 import numpy as np
 import pytest
@@ -19,14 +19,14 @@ FORMATS = [kind + "_" + holder for kind in ("csr", "csc") for holder in ("array"
 
 
 def thinned(x, share, seed=7):
-    """x, most of it 0: a column with nothing, one with all, others with ever more."""
+    """x with most values 0: the first column keeps none, the last all, the others an increasing share."""
     shares = np.linspace(0, 2 * share, x.shape[1])
     shares[-1] = 1
     return np.where(rng(seed).random(x.shape) < shares, x, 0).astype(x.dtype)
 
 
 def states(x):
-    """Exact ones; NaN is left out."""
+    """Exact states, without NaN."""
     return [exact_states(column[~np.isnan(column)][:, None])[0] for column in x.T]
 
 
@@ -39,7 +39,7 @@ def of(*parts):
 
 @pytest.fixture(params=["as it is", "in small pieces"])
 def pieces(request, monkeypatch):
-    """Blocks, tables and long columns also where there is little."""
+    """Make several blocks, several tables and long columns of little data."""
     if request.param == "in small pieces":
         for name, value in {"BLOCK": 100, "TABLE": 256, "LONG": 16}.items():
             monkeypatch.setattr(ours, name, value)
@@ -60,7 +60,7 @@ def test_statistics_are_exact(make, dtype):
 @pytest.mark.parametrize("share", [0.1, 1.0])
 @pytest.mark.usefixtures("pieces")
 def test_hard_sets(name, share):
-    """Columns stored in full, far from zero, among those of few values."""
+    """Full columns far from zero among columns of few values."""
     x = thinned(np.concatenate([HARD[name]] * 3, axis=1), share)
     for make in (sparse.csr_array, sparse.csc_array):
         whole = of(make(x))
@@ -72,7 +72,7 @@ def test_hard_sets(name, share):
 @pytest.mark.parametrize("make", [sparse.csr_array, sparse.csc_array])
 @pytest.mark.usefixtures("pieces")
 def test_missing_values(make):
-    """NaN that is stored is left out, and is no zero."""
+    """Stored NaN is omitted. It does not count as a zero."""
     x = thinned(normal((3000, 30)), 0.2)
     x[(x != 0) & (rng(8).random(x.shape) < 0.1)] = np.nan
     x[:, 5] = np.nan
@@ -89,8 +89,8 @@ def test_missing_values(make):
 
 @pytest.mark.parametrize("form", ["csr", "csc"])
 @pytest.mark.usefixtures("pieces")
-def test_what_is_stored_twice_is_one_value(form):
-    """The sum, as everywhere in SciPy; and zeros that are stored are zeros."""
+def test_duplicate_entries(form):
+    """They stand for one value, their sum, as everywhere in SciPy. Stored zeros are zeros."""
     generator = rng(9)
     rows, columns = generator.integers(0, 50, 4000), generator.integers(0, 20, 4000)
     x = sparse.coo_array((generator.standard_normal(4000), (rows, columns)), shape=(50, 20))
@@ -111,7 +111,7 @@ def test_what_is_stored_twice_is_one_value(form):
 
 
 @pytest.mark.parametrize("make", [sparse.csr_array, sparse.csc_array])
-def test_nothing_is_stored(make):
+def test_no_stored_values(make):
     m = sparse_moments(make((70, 3)))
     assert (m.n.tolist(), m.mean.tolist(), m.var().tolist()) == ([70] * 3, [0.0] * 3, [0.0] * 3)
     assert of(make((70, 3))).scale_.tolist() == [1.0] * 3
@@ -119,7 +119,7 @@ def test_nothing_is_stored(make):
 
 @pytest.mark.usefixtures("pieces")
 def test_csr_is_read_in_blocks(monkeypatch):
-    """Of whole rows, each once, of about as many values, and at most one block more than needed."""
+    """Blocks are of whole rows and of similar numbers of values, and cover every row once."""
     x = sparse.csr_array(thinned(normal((2000, 10)), 0.3))
     blocks = list(ours.row_blocks(x))
     assert [start for start, _ in blocks] == [0, *(stop for _, stop in blocks[:-1])]
@@ -130,8 +130,8 @@ def test_csr_is_read_in_blocks(monkeypatch):
     assert max(stored) <= max(ours.BLOCK, 40) + 10
 
 
-def test_dense_and_sparse_make_one_stream():
-    """Also by merge; the order of both is free."""
+def test_dense_and_sparse_batches():
+    """They can follow each other in any order, and be merged."""
     x = thinned(normal((400, 6)), 0.3)
     scaler = of(x[:100], sparse.csr_array(x[100:250]), sparse.csc_array(x[250:]))
     assert_within(scaler.mean_, scaler.var_, states(x))
@@ -144,7 +144,7 @@ def test_dense_and_sparse_make_one_stream():
 @pytest.mark.parametrize("make", FORMATS)
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i4"])
 def test_transform(make, dtype):
-    """As scikit-learn: CSR comes out, in place where asked for."""
+    """As in scikit-learn: the result is CSR, in place with copy=False."""
     x = getattr(sparse, make)(thinned((normal((300, 5)) * 9).astype(dtype), 0.2))
     kept = x.copy()
     ours, theirs = of(x), preprocessing.StandardScaler(with_mean=False).fit(x)
