@@ -36,8 +36,7 @@ def normalized(
     rms = wrapper.obs_rms
     if wrapper.update_running_mean:
         rms.update(observations)
-    y = normalize(observations, rms.mean, rms.var, eps=wrapper.epsilon, channel_axis=wrapper._channel_axis)
-    return y.astype(np.float32, copy=False)
+    return normalize(observations, rms.mean, rms.var, eps=wrapper.epsilon).astype(np.float32, copy=False)
 
 
 class NormalizeObservation(wrappers.NormalizeObservation):
@@ -84,9 +83,7 @@ class NormalizeObservation(wrappers.NormalizeObservation):
 
     def __init__(self, env: Env[Any, Any], epsilon: float = 1e-8) -> None:
         super().__init__(env, epsilon)
-        shape = env.observation_space.shape or ()
-        self._channel_axis = tuple(range(1, 1 + len(shape)))
-        self.obs_rms: Any = RunningMeanStd(shape=shape)
+        self.obs_rms: Any = RunningMeanStd(shape=env.observation_space.shape or ())
 
     def observation(self, observation: Any) -> Any:
         return normalized(self, np.asarray(observation)[None])[0]
@@ -125,7 +122,6 @@ class VectorNormalizeObservation(wrappers.vector.NormalizeObservation):
     def __init__(self, env: VectorEnv[Any, Any, Any], epsilon: float = 1e-8) -> None:
         super().__init__(env, epsilon)
         shape = env.single_observation_space.shape or ()
-        self._channel_axis = tuple(range(1, 1 + len(shape)))
         self.obs_rms: Any = RunningMeanStd(shape=shape)
         self.single_observation_space = Box(-np.inf, np.inf, shape, np.float32)     # as in gymnasium 1.3
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)   # type: ignore[assignment]

@@ -31,7 +31,15 @@ from bnstream.sklearn.statistics import (
     moments_of,
     require_mergeable,
 )
-from bnstream.sklearn.validation import NUMBERS, is_foreign, refuse_centering, refuse_inf, scaling_options, weights_for
+from bnstream.sklearn.validation import (
+    NUMBERS,
+    is_foreign,
+    refuse_centering,
+    refuse_inf,
+    require_n_features,
+    scaling_options,
+    weights_for,
+)
 from bnstream.sklearn.versions import ANY_VALUES, fit_task, validate_data
 
 __all__ = ["StandardScaler"]
@@ -216,11 +224,12 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         check_is_fitted(self)
         copy = self.copy if copy is None else copy
         checked = validate_data(self, X, reset=False, **scaling_options(X, copy))
-        gamma = 1 / self.scale_ if self.with_std else None
+        mean, gamma = self.mean_ if self.with_mean else None, 1 / self.scale_ if self.with_std else None
+        require_n_features(checked, mean, gamma)
         if issparse(checked):
             refuse_centering(self, "center")
             return scale_sparse(checked, gamma)
-        return scale_dense(checked, X, copy, mean=self.mean_ if self.with_mean else 0, gamma=gamma)
+        return scale_dense(checked, X, copy, mean=0 if mean is None else mean, gamma=gamma)
 
     def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
         """Undo `transform`.
@@ -251,11 +260,12 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         check_is_fitted(self)
         copy = self.copy if copy is None else copy
         checked = check_array(X, **scaling_options(X, copy))
-        gamma = self.scale_ if self.with_std else None
+        mean, gamma = self.mean_ if self.with_mean else None, self.scale_ if self.with_std else None
+        require_n_features(checked, mean, gamma)
         if issparse(checked):
             refuse_centering(self, "uncenter")
             return scale_sparse(checked, gamma)
-        return scale_dense(checked, X, copy, mean=0, gamma=gamma, beta=self.mean_ if self.with_mean else None)
+        return scale_dense(checked, X, copy, mean=0, gamma=gamma, beta=mean)
 
     def merge(self, other: Any) -> StandardScaler:
         """Merge the statistics of another scaler into those of this one.

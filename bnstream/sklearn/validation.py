@@ -42,6 +42,14 @@ def weights_for(X: Any, sample_weight: Any) -> NDArray[np.float64] | None:
     return weights
 
 
+def require_n_features(X: Any, *parameters: Any) -> None:
+    """Raise ValueError, with scikit-learn's message, unless parameters of the features fit X."""
+    for parameter in parameters:
+        if np.ndim(parameter) and len(parameter) != X.shape[1]:
+            raise ValueError(f"X has {X.shape[1]} features, but StandardScaler is expecting {len(parameter)} features "
+                             "as input")
+
+
 def refuse_centering(scaler: Any, verb: str) -> None:
     if scaler.with_mean:
         raise ValueError(f"Cannot {verb} sparse matrices: pass `with_mean=False` instead. Subtracting the mean would "

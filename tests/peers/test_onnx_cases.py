@@ -1,4 +1,4 @@
-"""The ONNX operator's own node cases, inputs and outputs as its reference has them."""
+"""The node test cases of the ONNX operator, with the inputs and outputs of its reference."""
 
 import warnings
 
@@ -15,9 +15,9 @@ OPERATOR = "BatchNormalization"
 
 
 def collected():
-    """name: (attributes, inputs, outputs) of each case that is one node of the operator."""
+    """(attributes, inputs, outputs, rtol, atol) of each case of a single node, by name."""
     cases = {}
-    with warnings.catch_warnings(action="ignore"):      # it makes those of all operators first
+    with warnings.catch_warnings(action="ignore"):      # it collects the cases of all operators first
         found = collect_testcases(OPERATOR)
     for case in found:
         nodes = case.model.graph.node
@@ -37,7 +37,7 @@ CASES = collected()
 
 
 def test_there_are_cases():
-    """Inference and training, with eps given and not; none may be lost."""
+    """None is lost: inference and training, with and without epsilon."""
     assert len(CASES) >= 4
     assert {bool(attributes.get("training_mode", 0)) for attributes, *_ in CASES.values()} == {False, True}
     assert {"epsilon" in attributes for attributes, *_ in CASES.values()} == {False, True}

@@ -1,4 +1,4 @@
-"""PyTorch's batch normalization and ours differ by no more than the sum of both error bounds."""
+"""PyTorch's batch normalization and ours differ by at most the sum of both error bounds."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,14 @@ from bnstream import batch_norm, normalize
 
 torch = pytest.importorskip("torch")
 
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize(("momentum", "affine"), [(0.1, True), (1.0, True), (0.01, False)])
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("ratio", [0, 100])
 def test_layers(shape, layout, momentum, affine, dtype, ratio):
-    """Training on three batches, then inference, each with its backward."""
+    """Training on three batches, then inference, each with its backward pass."""
     ours, theirs = pair(shape, dtype, momentum, affine)
     for i in range(4):
         ours.train(i < 3)
@@ -23,7 +24,7 @@ def test_layers(shape, layout, momentum, affine, dtype, ratio):
 
 
 def test_the_bounds_can_be_broken():
-    """By one in the wrong place, an eps left out, a momentum in the other sense."""
+    """A wrong eps, ddof, sense of momentum or gamma breaks them."""
     shape = (16, 5)
     x, dy = data(shape, "f4", 0, 0), data(shape, "f4", 0, 1)
     for spoil in ({"eps": 1e-3}, {"running_ddof": 0}, {"momentum": 0.9}, {"gamma": np.ones(5)}):
@@ -37,7 +38,7 @@ def test_the_bounds_can_be_broken():
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_functions(dtype, training):
-    """F.batch_norm and batch_norm, with arrays that both update."""
+    """F.batch_norm and batch_norm, with running estimates that both update."""
     shape = (6, 4, 5, 5)
     x = data(shape, dtype, 2, 0)
     mean, var = np.linspace(-1, 1, 4).astype(dtype), np.linspace(1, 4, 4).astype(dtype)

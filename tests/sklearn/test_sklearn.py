@@ -314,7 +314,7 @@ def test_refused_batches(unchanged):
     unchanged(scaler, ValueError, "Expected 2D array, got 1D array", lambda m: m.partial_fit(X[0]))
     unchanged(scaler, ValueError, "Found array with 0 sample", lambda m: m.partial_fit(X[:0]))
     unchanged(scaler, ValueError, "Complex data not supported", lambda m: m.partial_fit(X + 1j))
-    unchanged(scaler, ValueError, "must have the shape of the channels", lambda m: m.inverse_transform(X[:, :2]))
+    unchanged(scaler, ValueError, features, lambda m: m.inverse_transform(X[:, :2]))
 
 
 def test_attribute_before_a_fit():

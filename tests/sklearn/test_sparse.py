@@ -159,6 +159,14 @@ def test_transform(make, dtype):
 
 
 @pytest.mark.parametrize("make", FORMATS)
+def test_number_of_features(make):
+    scaler = StandardScaler(with_mean=False).fit(np.eye(3))
+    for call in (scaler.transform, scaler.inverse_transform):
+        with pytest.raises(ValueError, match="X has 2 features, but StandardScaler is expecting 3 features as input"):
+            call(getattr(sparse, make)(np.eye(2)))
+
+
+@pytest.mark.parametrize("make", FORMATS)
 def test_centering_is_refused(make):
     x = getattr(sparse, make)(np.eye(3))
     with pytest.raises(ValueError, match="Cannot center sparse matrices: pass `with_mean=False` instead"):

@@ -1,4 +1,4 @@
-"""Frameworks for the tests of the bridges, and what their single precision may cost."""
+"""Frameworks for the tests of tests/exchange, and bounds on the errors of their single precision."""
 
 import os
 
@@ -20,7 +20,7 @@ def require(name):
 
 
 def a_batch(shape, channel_axis, seed=0):
-    """float32, each channel with a mean and a scale of its own."""
+    """A float32 batch. Each channel has a mean and a scale of its own."""
     r = np.random.default_rng(seed)
     along = [shape[channel_axis] if axis == channel_axis % len(shape) else 1 for axis in range(len(shape))]
     x = r.standard_normal(shape) * r.uniform(0.5, 2, along) + r.uniform(-2, 2, along)
@@ -28,7 +28,7 @@ def a_batch(shape, channel_axis, seed=0):
 
 
 def a_layer(num_features, channel_axis, momentum=0.1, dtype="float32", **settings):
-    """One that has seen something; its arrays are numbers of its dtype, so that a framework can hold them."""
+    """A layer whose arrays are not its defaults. Their values are exact in `dtype`, so that a framework can hold them."""
     bn = BatchNorm(num_features, channel_axis=channel_axis, momentum=momentum, dtype=dtype, **settings)
     if bn.affine:
         bn.gamma, bn.beta = np.linspace(-1, 2.5, num_features), np.linspace(1, -3, num_features)
@@ -39,18 +39,19 @@ def a_layer(num_features, channel_axis, momentum=0.1, dtype="float32", **setting
 
 
 class Bounds:
-    """How far single precision may lead a framework from us, whatever the order of its sums.
+    """Bounds on the difference between a framework in single precision and us, for any order of its sums.
 
-    A sum of n terms errs by n u of their magnitudes. With a the largest |x| of a channel the mean of a batch errs by
-    n u a, its variance, E[x**2] - E[x]**2 at worst, by 3 n u a**2; in inference they are given. Then xhat errs by the
-    error of the mean in sd and by itself times d, the relative error of the variance, as |(1 + d)**-0.5 - 1| < |d| for
-    |d| < 1/2. mean, var, eps, scale and shift are rounded, and each operation is: 8 u of the terms of y, s |x|,
-    s |mean| and |beta| for s = |gamma| / sd. Our own half an ulp is one of the eight. A batch is in the running
-    estimates with its weight; that they are kept in single precision costs 4 u.
+    A sum of n terms has an error of n u times the sum of their magnitudes. Let a be the largest |x| of a channel. The
+    error of the mean of a batch is n u a, and that of its variance, at worst computed as E[x**2] - E[x]**2, is
+    3 n u a**2. In inference both are given and have no error. The error of xhat is that of the mean in units of sd,
+    plus |xhat| d for a relative error d of the variance, as |(1 + d)**-0.5 - 1| < |d| for |d| < 1/2. The rounding of
+    mean, var, eps, scale, shift and of each operation adds 8 u times the terms of y, which are s |x|, s |mean| and
+    |beta| with s = |gamma| / sd. Our own half an ulp is included in the 8. A batch contributes to the running
+    estimates by its weight, and single precision adds 4 u to these.
     """
 
     def __init__(self, bn, x):
-        """Before the call of the layer."""
+        """Compute the bounds, before the layer is called."""
         axis = bn.channel_axis % x.ndim
         self.axes = tuple(i for i in range(x.ndim) if i != axis)
         wide = x.astype(np.float64)
@@ -70,11 +71,11 @@ class Bounds:
 
 def assert_within(ours, theirs, bound):
     share = (np.abs(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)) / bound).max()
-    assert share <= 1, f"they differ by {share:.3g} of the bound"
+    assert share <= 1, f"the difference is {share:.3g} of the bound"
 
 
 def compare(bn, x, call):
-    """One batch in both, in the mode that bn is in; `call(x)` answers y and the running estimates of the other."""
+    """Run one batch through both in the mode of bn. `call(x)` returns y and the running estimates of the other."""
     bounds = Bounds(bn, x)
     y, running_mean, running_var = call(x)
     assert_within(bn(x), y, bounds.y)
@@ -83,7 +84,7 @@ def compare(bn, x, call):
 
 
 def assert_bounds_break(bn, x, new_call):
-    """By a setting or a parameter that is wrong."""
+    """Check that a wrong setting or parameter breaks the bounds."""
     spoils = {"eps": bn.eps + 2e-3, "gamma": bn.gamma[::-1], "momentum": 1 - bn.momentum,
               "running_ddof": 1 - bn.running_ddof}
     for name, value in spoils.items():

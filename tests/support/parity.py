@@ -1,4 +1,4 @@
-"""PyTorch's batch normalization beside ours, and the sum of both error bounds."""
+"""PyTorch's batch normalization compared with ours, and the sum of both error bounds."""
 
 import numpy as np
 import pytest
@@ -12,13 +12,14 @@ UNIT = {"f4": 2.0**-24, "f8": 2.0**-53}
 
 
 class Bounds:
-    """What rounding may cost PyTorch and us, together.
+    """Bounds on the rounding errors of PyTorch and of ours, together.
 
-    PyTorch works in the dtype of x, with unit roundoff u. Its sums of n terms, in vectors and cascades, err by
-    (log2(n) + 8) u of the sum of magnitudes; call that e. With h the largest |xhat| and k the largest |x| / sd, its
-    mean then errs by e k sd, xhat by e k, var by e (1 + k) of itself, and x * alpha + beta' by u of its terms, of size
-    k gamma. Each bound is 4 e, 4 for the roundings of scale and shift, times the size of the terms. Ours is that of
-    double, e of u = 2**-53 with 16 for 4, and half an ulp of the result.
+    PyTorch computes in the dtype of x, with unit roundoff u. Its sums of n terms, vectorized and cascaded, have errors
+    of (log2(n) + 8) u times the sum of magnitudes; let e be this factor, h the largest |xhat| and k the largest
+    |x| / sd. Then the error of the mean is e k sd, that of xhat e k, and the relative error of the variance e (1 + k).
+    The error of x * alpha + beta' is u times its terms, of size k gamma. Each bound is 4 e times the size of the terms,
+    with 4 for the rounding of scale and shift. Our bound is that of double precision, with u = 2**-53 and 16 in place
+    of 4, plus half an ulp of the result.
     """
 
     def __init__(self, x, dy, mean, var, gamma, beta, dtype):
@@ -63,7 +64,7 @@ def tensor(x, layout):
 
 
 def pair(shape, dtype, momentum, affine):
-    """The same layer twice."""
+    """The same layer, ours and PyTorch's."""
     rank = {2: "1d", 3: "1d", 4: "2d", 5: "3d"}[len(shape)]
     kind = getattr(torch.nn, f"BatchNorm{rank}")
     real = torch.float32 if dtype == "f4" else torch.float64
@@ -79,11 +80,11 @@ def pair(shape, dtype, momentum, affine):
 
 def assert_close(ours, theirs, bound):
     share = (np.abs(ours.astype("f8") - theirs.detach().numpy()) / bound).max()
-    assert share <= 1, f"they differ by {share:.3g} of the bound"
+    assert share <= 1, f"the difference is {share:.3g} of the bound"
 
 
 def compare(ours, theirs, x, dy, layout, dtype):
-    """One batch, forward and backward, in the mode that both are in."""
+    """Run one batch forward and backward through both, in their mode."""
     t = tensor(x, layout).requires_grad_()
     given = t.detach().numpy()
     before = ours.running_mean.copy(), ours.running_var.copy()
