@@ -28,7 +28,7 @@ def a_batch(shape, channel_axis, seed=0):
 
 
 def a_layer(num_features, channel_axis, momentum=0.1, dtype="float32", **settings):
-    """A layer whose arrays are not its defaults. Their values are exact in `dtype`, so that a framework can hold them."""
+    """A layer whose arrays are not its defaults, with values that are exact in `dtype`."""
     bn = BatchNorm(num_features, channel_axis=channel_axis, momentum=momentum, dtype=dtype, **settings)
     if bn.affine:
         bn.gamma, bn.beta = np.linspace(-1, 2.5, num_features), np.linspace(1, -3, num_features)
