@@ -1,21 +1,23 @@
-"""The tables of compare.py about batch normalization."""
+"""Tables of batch normalization."""
 
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import numpy as np
-import peers
 from benchmarks import floor, layers
 from benchmarks.data import array
 from benchmarks.timing import optional, set_pages
-from measure import RATIO, medians, threads
-from table import Table
 
 import bnstream
 
-COPIES = {"training": 1, "inference": 1, "backward": 3 / 2, "normalize": 5 / 8}    # of float32, in bytes moved
+from . import peers
+from .measure import RATIO, medians, threads
+from .table import Table
+
+# The bytes that a call moves at least, in copies of the float32 array.
+COPIES = {"training": 1, "inference": 1, "backward": 3 / 2, "normalize": 5 / 8}
 IMAGES = (128, 224, 224, 3)
-FRESH = ("NumPy", "PyTorch")        # always make a new result
+FRESH = ("NumPy", "PyTorch")        # These always make a new result.
 SHAPES = {      # name: shape, channel axis
     "(128, 64, 56, 56)": ((128, 64, 56, 56), 1),
     "(128, 56, 56, 64), channels last": ((128, 56, 56, 64), 3),
@@ -28,7 +30,7 @@ SHAPES = {      # name: shape, channel axis
 
 
 def layer(n_threads, shape, channel_axis):
-    """The calls on one array, by (who, what)."""
+    """The calls on one array, by (who, kind)."""
     x, dy = array(shape, "float32"), array(shape, "float32", 1)
     out = np.ones_like(x)
     calls = {("copy", ""): lambda: floor.copy(x, out, n_threads)}
@@ -44,7 +46,7 @@ def layer(n_threads, shape, channel_axis):
 
 
 def images(n_threads):
-    """The same of uint8 to float32; the copy is of as much float32."""
+    """The same for uint8 to float32; the copy is of an array of the result's size."""
     x, out, other = array(IMAGES, "uint8"), np.ones(IMAGES, "float32"), np.ones(IMAGES, "float32")
     mean, sd = layers.IMAGE_MEAN, layers.IMAGE_SD
     calls = {
@@ -56,7 +58,7 @@ def images(n_threads):
 
 
 def of_kinds(wanted, with_out, rounds, make, n_threads, *arguments):
-    """Medians of the calls of these kinds; what is written to `out` meets no new page, and is measured but once."""
+    """Medians of the calls of these kinds. with_out: also of those that write to `out`, and so touch no new page."""
     bnstream.set_num_threads(n_threads)
     calls = make(n_threads, *arguments)
     out = () if with_out else ("copy", "out", "ONNX Runtime")
@@ -65,12 +67,12 @@ def of_kinds(wanted, with_out, rounds, make, n_threads, *arguments):
 
 
 def processes():
-    """One for each answer to where large results go: to pages that the process used before, or to new ones."""
+    """Two processes, whose large results go to pages that the process has used before, or to new ones."""
     return {pages: ProcessPoolExecutor(1, get_context("spawn"), set_pages, [pages]) for pages in ("reused", "new")}
 
 
 def fill(table, rows, kinds, run, make):
-    """Rows of each of the arrays, given by name with the other arguments of make, and kind."""
+    """Fill in a row for each array and kind. rows: the other arguments of `make`, by the array's name."""
     pools = processes()
     with pools["reused"], pools["new"]:
         for name, arguments in rows.items():
@@ -84,7 +86,7 @@ def fill(table, rows, kinds, run, make):
 
 
 def values(seconds, kind):
-    """The numbers of a row, by pages and (who, what)."""
+    """The numbers of a row. seconds: by pages and (who, kind)."""
     reused = seconds["reused"]
     out = reused["out", kind]
     found = {"ms": out * 1e3, "floors": out / reused["copy", ""] / COPIES[kind]}
@@ -99,7 +101,7 @@ def values(seconds, kind):
 
 
 def columns(*given):
-    """Of peers that are given `out`, and of those that make a new result."""
+    """Columns for the installed peers: first those that write to `out`, then those that make a new result."""
     result = {"ms": "{:.3f}", "floors": "{:.2f}"} | dict.fromkeys(peers.installed(*given), RATIO)
     for pages in ("reused", "new"):
         result[f"ms, {pages} pages"] = "{:.3f}"
@@ -120,14 +122,14 @@ def of_images(run):
 
 
 def functional(x, out, training):
-    """batch_norm as PyTorch's function has it, gamma and beta and running estimates given."""
+    """A call of batch_norm with gamma, beta and running estimates, as PyTorch's function takes them."""
     n = x.shape[1]
     mean, var, gamma, beta = np.zeros(n), np.ones(n), np.ones(n, "float32"), np.zeros(n, "float32")
     return lambda: bnstream.batch_norm(x, mean, var, gamma, beta, training=training, out=out)
 
 
 def small_batches(run):
-    """Against np.add of the same array."""
+    """Small batches beside np.add of the same array."""
     names = peers.installed("PyTorch")
     table = Table(run.only, "one batch of (8, 17) float32",
                   {"us": "{:.2f}", "of np.add": "{:.1f}"} | dict.fromkeys(names, RATIO))

@@ -1,65 +1,106 @@
-"""bnstream and its peers in one run, interleaved: medians and ratios, as Markdown tables.
+"""Measure bnstream, its floors and its installed peers in one run, in turns; print medians and ratios as Markdown.
 
-    python asv_bench/compare.py [--rounds 11] [--threads 2] [--only TEXT | --write]
+    python asv_bench/compare [--rounds 11] [--threads 2] [--only TEXT | --summary] [--write]
+    python asv_bench/compare sweep [--worst 10] [--max-mib 64] [--threads 1 2] [--only TEXT] [--csv FILE]
 
-A peer that is not installed is left out. The README's tables and its plot come from one whole run with --write, on a
-machine that does nothing else; medians that were not steady are named on stderr.
+A peer that is not installed is left out. --write takes all tables, or the summary alone, and needs a machine that does
+nothing else; medians that were not steady are named on stderr. `sweep` searches many shapes for those where NumPy or
+PyTorch is the fastest.
 """
 
 import argparse
+import dataclasses
+import sys
 import warnings
 from pathlib import Path
 
-import batch_norm_tables
-import error_tables
-import mean_var_tables
-import provenance
-import readme
-import stream_tables
 from benchmarks.timing import set_pages
-from measure import Run
 
-HERE = Path(__file__).parent
-README, PLOT = HERE.parent / "README.md", HERE / "compare.svg"
-TABLES = {      # by the README's block
-    "mean_var": mean_var_tables.throughput,
-    "omit": mean_var_tables.omit,
-    "updates": mean_var_tables.updates,
-    "sizes": mean_var_tables.sizes,
-    "batch_norm": batch_norm_tables.throughput,
-    "images": batch_norm_tables.of_images,
-    "small_batches": batch_norm_tables.small_batches,
-    "streams": stream_tables.throughput,
-    "variance_errors": error_tables.variances,
-    "batch_norm_errors": error_tables.layer,
+from . import batch_norm, errors, mean_var, provenance, streams, summary, sweep, writing
+from .measure import Run
+
+ROOT = Path(__file__).parents[2]
+README, DOCS, PLOT = ROOT / "README.md", ROOT / "docs/benchmarks.md", ROOT / "docs/compare.svg"
+TABLES = {      # by the name of their block
+    "mean_var": mean_var.throughput,
+    "omit": mean_var.omit,
+    "updates": mean_var.updates,
+    "sizes": mean_var.sizes,
+    "batch_norm": batch_norm.throughput,
+    "images": batch_norm.of_images,
+    "small_batches": batch_norm.small_batches,
+    "streams": streams.throughput,
+    "variance_errors": errors.variances,
+    "batch_norm_errors": errors.layer,
 }
-BLOCKS = ("run", *TABLES)
+PAGES = {README: ("summary",), DOCS: ("run", *TABLES)}
+
+
+def parser():
+    result = argparse.ArgumentParser(prog="python asv_bench/compare", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("--rounds", type=int, default=11, help="how often each call is timed")
+    result.add_argument("--threads", type=int, default=2, help="of bnstream, the floors and the peers")
+    which = result.add_mutually_exclusive_group()
+    which.add_argument("--only", metavar="TEXT", default="",
+                       help="only rows whose name, or whose table's heading, contains this text")
+    which.add_argument("--summary", action="store_true", help=f"only the table of {README.name}")
+    result.add_argument("--write", action="store_true",
+                        help=f"write the tables to {README.name} and docs/{DOCS.name}, and docs/{PLOT.name}; with "
+                             "--summary, its table alone; not with --only, so that no page mixes figures of different "
+                             "runs")
+    sweep.add_arguments(result.add_subparsers(dest="command", metavar="sweep").add_parser(
+        "sweep", description=sweep.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        help="the shapes where NumPy or PyTorch comes closest, or is faster"))
+    return result
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=11, help="how often each call is timed")
-    parser.add_argument("--threads", type=int, default=2, help="for bnstream, the floors and the peers")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--only", default="", help="only rows whose name, or whose table's heading, holds this text")
-    which.add_argument("--write", action="store_true",
-                       help=f"put all tables into {README.name} and the plot into {PLOT.name}; not with --only, lest "
-                            "figures of different runs stand side by side")
-    arguments = parser.parse_args()
+    asked = parser()
+    arguments = asked.parse_args()
+    if arguments.write and arguments.only:
+        asked.error("argument --write: not allowed with argument --only")
     warnings.simplefilter("ignore")
-    if arguments.write:
-        import plot  # needs matplotlib
-        readme.check(README.read_text(encoding="utf-8"), BLOCKS)
-    run = Run(arguments.rounds, arguments.threads, arguments.only)
-    set_pages("reused")     # for the peers' temporary arrays: without page faults, which favours them
-    tables = {name: table(run) for name, table in TABLES.items()}
-    if arguments.write:
-        line = provenance.line(run, tables["sizes"])
-        plot.save(PLOT, run, tables)
-        text = README.read_text(encoding="utf-8")
-        README.write_text(readme.replaced(text, {"run": line} | tables), encoding="utf-8")
-        print(f"\n{line}\n\n{README.name} and {PLOT.name} are written.")
+    if arguments.command == "sweep":
+        sweep.main(arguments)
+    else:
+        compare(arguments)
 
 
-if __name__ == "__main__":
-    main()
+def compare(arguments):
+    """Measure and print the tables, and write them where this is asked for."""
+    pages = {README: PAGES[README]} if arguments.summary else PAGES
+    if arguments.write:
+        check(pages)
+    run = Run(arguments.rounds, arguments.threads, (arguments.only,))
+    tables = measured(run, summary.needed() if arguments.summary else dict.fromkeys(TABLES, run.only))
+    if arguments.only:
+        return
+    line = provenance.line(run, " --summary" * arguments.summary + " --write" * arguments.write)
+    blocks = {**tables, "summary": f"{summary.text(tables)}\n\n{line}"}
+    print(f"\n{blocks['summary']}")
+    if arguments.write:
+        if DOCS in pages:
+            blocks["run"] = f"{line} {provenance.bandwidth(run, tables['sizes'])}"
+            from . import plot
+
+            plot.save(PLOT, run, tables)
+        for page, names in pages.items():
+            writing.write(page, {name: blocks[name] for name in names})
+
+
+def check(pages):
+    """Exit unless the pages have their markers and the plot can be drawn, before anything is measured."""
+    try:
+        if DOCS in pages:
+            import matplotlib  # noqa: F401
+        for page, names in pages.items():
+            writing.check(page, names)
+    except (ImportError, OSError, ValueError) as error:
+        sys.exit(f"nothing was measured: {error}")
+
+
+def measured(run, only):
+    """The tables of these names, each with the rows that contain one of its texts, printed as they are measured."""
+    set_pages("reused")     # Temporary arrays of the peers then cause no page faults, which favours the peers.
+    return {name: TABLES[name](dataclasses.replace(run, only=tuple(texts))) for name, texts in only.items()}

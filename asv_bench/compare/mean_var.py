@@ -1,22 +1,23 @@
-"""The tables of compare.py about mean_var and Moments."""
+"""Tables of mean_var and Moments."""
 
 import numpy as np
-import peers
 from benchmarks.data import array
-from measure import RATIO, mean_var, medians, share_columns, threads
-from table import Table
 
 import bnstream
+
+from . import peers
+from .measure import RATIO, mean_var, medians, share_columns, threads
+from .table import Table
 
 PLANES = (0, 2, 3)
 
 
 def of(shape, dtype="float32", axis=0):
-    """A row's name, how its array is made, and what is reduced over."""
+    """A row: its name, a function that makes its array, and the axes to reduce over."""
     return f"{shape} {dtype}", (lambda: array(shape, dtype), axis)
 
 
-# Past the cache: 100 MB each, but for the last three.
+# 100 MB each, more than the caches hold, except for the last three.
 ROWS = dict([
     of((100000, 256)),
     of((400000, 64)),
@@ -47,7 +48,7 @@ UNITS = {2**30: "GB", 2**20: "MB", 2**10: "KB"}
 
 
 def with_nan(x):
-    """One of 97."""
+    """Set one element in 97 to NaN."""
     x.reshape(-1)[::97] = np.nan
     return x
 
@@ -74,7 +75,7 @@ def omit(run):
 
 
 def updates(run):
-    """Of a stream, by small batches; beside them np.add of such a batch."""
+    """Updates of a stream by small batches, beside np.add of such a batch."""
     table = Table(run.only, "one batch of (8, 17) float64", {"us": "{:.2f}", "of Moments.update": "{:.1f}"})
     x = array((8, 17), "float64")
     moments = bnstream.Moments()
@@ -92,7 +93,7 @@ def size_name(n_bytes):
 
 
 def sizes(run):
-    """From a call's own cost to that of memory, by parts of one array."""
+    """Sizes from where the call itself is the cost to where memory is: parts of one array."""
     bandwidth = {f"GB/s, {threads(n)}": "{:.1f}" for n in run.counts}
     names = peers.installed("NumPy", "PyTorch", "oneDAL")
     columns = bandwidth | share_columns(run, "{:.1%}") | {"ms": "{:.4f}"} | dict.fromkeys(names, RATIO)

@@ -1,4 +1,4 @@
-"""Medians of calls that take turns, and mean_var against the plain read of the same bytes."""
+"""Medians of calls that take turns, and mean_var beside a plain read of the same bytes."""
 
 import statistics
 import sys
@@ -10,23 +10,23 @@ from benchmarks.timing import interleaved
 
 import bnstream
 
-LEAST = 5e-3        # s; fast calls are timed so many at once as take this long
-MOST = 0.04         # s a round, in the mean; slow calls sit out later rounds
-UNSTEADY = 1.5      # times its fastest round: a median that is to be looked at
+LEAST = 5e-3        # s; a faster call is repeated for this long within one measurement
+MOST = 0.04         # s a round, on average; slower calls skip later rounds
+UNSTEADY = 1.5      # A median this many times as long as the fastest round is reported.
 RATIO = "{:.1f}x"
 
 
 @dataclass(frozen=True)
 class Run:
-    """What was asked for."""
+    """What was asked for on the command line; only: a row is wanted where it contains one of these texts."""
 
     rounds: int
     threads: int
-    only: str
+    only: tuple
 
     @property
     def counts(self):
-        """Of threads."""
+        """The numbers of threads to measure with."""
         return sorted({1, self.threads})
 
 
@@ -35,7 +35,7 @@ def threads(n):
 
 
 def share_columns(run, style="{:.0%}"):
-    """Of the plain read of the same bytes, on as many threads."""
+    """Columns of the share of a plain read of the same bytes, by number of threads."""
     return {f"of plain read, {threads(n)}": style for n in run.counts}
 
 
@@ -47,7 +47,7 @@ def seconds_of(call, times=1):
 
 
 def repetitions(call):
-    """How often a call is to be made to take a while. The first one, which may import or compile, does not count."""
+    """How often a call has to be repeated to take LEAST. Its first run, which may import or compile, does not count."""
     times = 1
     if seconds_of(call) < 0.2:
         while seconds_of(call, times) < LEAST:
@@ -56,7 +56,7 @@ def repetitions(call):
 
 
 def medians(calls, rounds, most=MOST):
-    """Seconds of each call, one after the other in each round."""
+    """Median seconds of each call; in each round they run one after the other."""
     number = {name: repetitions(call) for name, call in calls.items()}
     loops = {name: lambda call=call, n=number[name]: seconds_of(call, n) for name, call in calls.items()}
     taken = {name: [] for name in calls}
@@ -71,8 +71,8 @@ def medians(calls, rounds, most=MOST):
 
 
 def mean_var(x, axis, run, peers, **options):
-    """The numbers of a row: ms, shares of the plain read, how many times as long each peer takes."""
-    times = 2**24 // x.nbytes + 1       # the read, within C
+    """The numbers of a row: milliseconds, shares of a plain read, and the ratio of each peer's time to bnstream's."""
+    times = 2**24 // x.nbytes + 1       # The read is repeated within C, so that the cost of the call does not count.
     calls = {("bnstream", n): lambda n=n: bnstream.mean_var(x, axis, n_threads=n, **options) for n in run.counts}
     contiguous = x.flags.c_contiguous or x.flags.f_contiguous
     if contiguous:

@@ -1,19 +1,19 @@
-"""The README's plot, of the numbers in the tables of compare.py."""
+"""The README's plot of the numbers in the tables."""
 
 import matplotlib as mpl
-import mean_var_tables
-import peers
-import provenance
-from error_tables import IN_DOUBLE
 from matplotlib.figure import Figure
-from measure import threads
 
-# Okabe and Ito's colours, which the colour-blind tell apart
+from . import peers, provenance
+from .errors import IN_DOUBLE
+from .mean_var import SIZES, size_name
+from .measure import threads
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = {
     "bnstream": "#000000", "NumPy": "#E69F00", "PyTorch": "#D55E00", "oneDAL": "#0072B2", "scikit-learn": "#CC79A7",
     "gymnasium": "#56B4E9", "Bottleneck": "#999999", "Numbagg": "#009E73", "ONNX Runtime": "#F0E442",
 }
-BARS = [        # what is shown, table, row
+BARS = [        # label, table, row; None: each row is a peer
     ("mean and variance\n(100000, 256)", "mean_var", "(100000, 256) float32"),
     ("of images\n(128, 64, 56, 56)", "mean_var", "(128, 64, 56, 56) float32"),
     ("NaN left out\n(100000, 256)", "omit", "(100000, 256) float32"),
@@ -31,11 +31,12 @@ STYLE = {
 
 
 def whose(column):
+    """The peer that a column or row belongs to, or None."""
     return next((who for who in COLOURS if column.startswith(who)), None)
 
 
 def ratios(table, row):
-    """How many times as long as bnstream each peer takes, by the column or row that says so."""
+    """How many times as long as bnstream each peer takes, by the name of its column or row."""
     if row is None:
         found = {whose(name): values["of Moments.update"] for name, values in table.rows.items()}
     else:
@@ -64,7 +65,7 @@ def speed(axes, tables):
 
 
 def label_ends(axes, ends, least):
-    """Each line's name beside its last point, no two closer than `least` of the axis' height."""
+    """Write each line's name beside its last point, no two closer than `least` of the height of the axes."""
     place = axes.transData.transform
     height = axes.get_window_extent().height
     last = float("-inf")
@@ -92,8 +93,8 @@ def errors(axes, table, dtype):
 
 
 def curve(axes, run, table):
-    """The peers, too, against the read on all threads."""
-    sizes = [size for size in mean_var_tables.SIZES if mean_var_tables.size_name(size) in table.rows]
+    """The share of the bandwidth by size. The peers are compared with the read on all threads."""
+    sizes = [size for size in SIZES if size_name(size) in table.rows]
     rows = list(table.rows.values())
     share = f"of plain read, {threads(run.threads)}"
     ends = {}
@@ -106,7 +107,7 @@ def curve(axes, run, table):
         axes.plot(sizes, one, color=COLOURS["bnstream"], linestyle=":", marker=".", linewidth=1.3)
     axes.set(xscale="log", xlim=(sizes[0], sizes[-1]), ylim=(0, 115), xlabel="bytes of (n, 64) float32",
              title=f"Bandwidth, in % of a plain read ({threads(run.threads)}; dotted: 1)")
-    axes.set_xticks(sizes[::2], [mean_var_tables.size_name(size) for size in sizes[::2]])
+    axes.set_xticks(sizes[::2], [size_name(size) for size in sizes[::2]])
     for name, size in provenance.caches().items():
         axes.axvline(size, color="#888888", linewidth=1, linestyle="--")
         axes.annotate(name, (size, 115), (3, 0), textcoords="offset points", va="top", color="#666666")
@@ -114,7 +115,7 @@ def curve(axes, run, table):
 
 
 def save(path, run, tables):
-    """The file's kind is that of its name."""
+    """Draw the plot to a file, in the format of its ending."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 7.4), layout="constrained", facecolor="white")
         grid = figure.add_gridspec(2, 3, width_ratios=(1.25, 1, 1))

@@ -1,20 +1,20 @@
-"""What was measured, when, and on what."""
+"""When, on what and with which versions the tables were measured."""
 
 import datetime
 import os
 import subprocess
 from pathlib import Path
 
-import peers
-from measure import threads
-
 import bnstream
+
+from . import peers
+from .measure import threads
 
 PACKAGE = Path(bnstream.__file__).parent
 
 
 def git(*arguments):
-    """What git answers about the package, in a clone; else nothing."""
+    """git's output for the package, or an empty text outside a clone."""
     try:
         done = subprocess.run(["git", *arguments, "--", "."], cwd=PACKAGE, check=False, capture_output=True, text=True)
     except OSError:
@@ -22,15 +22,15 @@ def git(*arguments):
     return done.stdout.strip()
 
 
-def measured():
-    """The version, and the last commit that touched it."""
+def version():
+    """The version of bnstream, and the last commit that changed the package."""
     commit = git("log", "-1", "--format=%h")
     changed = " with changes" if commit and git("status", "--porcelain", "-uno") else ""
-    return f"bnstream {bnstream.__version__}" + (f" as of {commit}{changed}" if commit else "")
+    return f"bnstream {bnstream.__version__}" + (f" at commit {commit}{changed}" if commit else "")
 
 
 def caches():
-    """Bytes of the second level, of each core, and of the third, where the system says."""
+    """The bytes of a core's second-level cache and of the third level, where the system tells."""
     found = {}
     for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         level, size = (Path(folder, name).read_text(encoding="ascii").strip() for name in ("level", "size"))
@@ -39,14 +39,19 @@ def caches():
     return found
 
 
-def line(run, sizes):
-    """In words, with the bandwidth of the largest array of the table of sizes."""
+def line(run, options):
+    """The date, the command with these options, the versions and the machine, as a sentence each."""
     config = bnstream.show_config(mode="dicts")
+    versions = ", ".join(f"{name} {number}" for name, number in peers.versions().items())
+    machine = ", ".join([f"{os.cpu_count()} cores", *(f"{n} of {size / 2**20:.3g} MB" for n, size in caches().items())])
+    today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+    return (
+        f"Measured on {today} by `python asv_bench/compare --rounds {run.rounds} --threads {run.threads}{options}`: "
+        f"{version()}, {config['compiler']}, kernels of level {config['level']}; {versions}. {machine}.")
+
+
+def bandwidth(run, sizes):
+    """The speed of a plain read of the largest array in the table of sizes, as a sentence."""
     largest, values = list(sizes.rows.items())[-1]
     reads = ", ".join(f"{values[f'GB/s, {threads(n)}']:.1f} GB/s on {threads(n)}" for n in run.counts)
-    return (
-        f"Measured on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} by `compare.py --rounds {run.rounds} --threads "
-        f"{run.threads} --write`: {measured()}, {config['compiler']}, kernels of level {config['level']}; "
-        f"{', '.join(' '.join(peer) for peer in peers.versions().items())}. "
-        f"{', '.join([f'{os.cpu_count()} cores', *(f'{n} of {s / 2**20:.0f} MB' for n, s in caches().items())])}; "
-        f"plain read of {largest}: {reads}.")
+    return f"Plain read of {largest}: {reads}."

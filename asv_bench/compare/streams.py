@@ -1,4 +1,4 @@
-"""The table of compare.py about fit of files."""
+"""The table of fit of files."""
 
 import sys
 import tempfile
@@ -7,18 +7,19 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-import peers
 from benchmarks import files
 from benchmarks.timing import optional
-from measure import medians, threads
-from table import Table
 
-MOST = 0.2      # s a round, so that calls of half a second are made more than once
+from . import peers
+from .measure import medians, threads
+from .table import Table
+
+MOST = 0.2      # s a round, on average, so that calls of half a second are repeated
 SHAPE = (2_000_000, 256)
 
 
 def of_table(file, make, n_rows, nan_policy="raise", **options):
-    """What a row needs: file, bytes of its numbers in memory, how it is made, nan_policy."""
+    """What a row needs: the file, the bytes of its numbers in memory, the function that writes it, and nan_policy."""
     return file, n_rows * files.COLUMNS * 8, partial(make, n_rows=n_rows, **options), nan_policy
 
 
@@ -33,7 +34,7 @@ ROWS = {
 
 
 def calls_of(path, n_threads, nan_policy):
-    """By who makes them. What cannot be made is said."""
+    """The calls by who makes them. Peers that cannot be called are named on stderr."""
     calls = {"bnstream": files.by_bnstream(path, n_threads, nan_policy)}
     if path.suffix == ".npy":
         return calls | {"plainly": files.plainly(path)}
@@ -56,7 +57,7 @@ def throughput(run):
     for name, (file, n_bytes, make, nan_policy) in ROWS.items():
         if not table.wants(name) or (file != "x.npy" and not optional("pyarrow")):
             continue
-        # In a process of its own the C library does as it is used to, and polars is imported for so many threads.
+        # A new process has the C library's default allocation, and imports polars with this number of threads.
         with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, get_context("spawn")) as process:
             make(path := Path(folder, file))
             seconds = process.submit(measured, path, run, nan_policy).result()

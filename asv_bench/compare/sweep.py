@@ -1,28 +1,26 @@
-"""Whether any shape is slower than with NumPy or PyTorch: the worst ratios of a sweep, as a Markdown table.
+"""Search many shapes for those where NumPy or PyTorch comes closest, or is faster; print the worst ratios as Markdown.
 
-    python asv_bench/sweep.py [--worst 10] [--max-mib 64] [--threads 1 2] [--only TEXT] [--csv FILE]
-
-Rows by powers of ten, channels and inner sizes from one up, channels first and last, dtypes and threads. The same call:
-new results on all sides. Where bnstream is at least LEAD times as fast at first sight the peer is not timed again.
+The shapes have rows in powers of ten, channels and inner sizes from one up, channels first and last; each comes in four
+dtypes and is measured by number of threads. All sides make new results. A peer that takes at least LEAD times as long
+as bnstream in its first measurement is not measured again.
 """
 
-import argparse
 import csv
 import itertools
 import statistics
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
-import peers
 from benchmarks import reductions
 from benchmarks.data import array
 from benchmarks.layers import EPS
 from benchmarks.timing import optional, set_pages, wake
-from measure import threads
 
 import bnstream
+
+from . import peers
+from .measure import threads
 
 ROWS = [10**e for e in range(8)]
 CHANNELS = [1, 2, 3, 7, 16, 17, 64, 100, 1000, 4097]
@@ -32,7 +30,7 @@ LEAD = 2
 
 
 def shapes(max_bytes):
-    """(shape, axis of the channels, order) of all arrays of the sweep, and their dtypes."""
+    """Yield (shape, channel axis, order, dtype) of every array in the sweep."""
     for rows, channels, inner, last, dtype in itertools.product(ROWS, CHANNELS, INNER, (False, True), DTYPES):
         if rows * channels * inner * np.dtype(dtype).itemsize > max_bytes:
             continue
@@ -45,6 +43,7 @@ def shapes(max_bytes):
 
 
 def mean_var_calls(x, channel_axis, n_threads):
+    """The calls of mean and variance, by kind and who."""
     axis = tuple(a for a in range(x.ndim) if a != channel_axis)
     ways = {"NumPy": peers.by_numpy} | ({"PyTorch": reductions.by_torch} if x.dtype.kind == "f" else {})
     return {"mean_var": {"bnstream": reductions.by_bnstream(x, axis, n_threads)}
@@ -52,7 +51,7 @@ def mean_var_calls(x, channel_axis, n_threads):
 
 
 def batch_norm_calls(x, channel_axis, torch):
-    """Training, inference and backward."""
+    """The calls in training, inference and backward, by kind and who."""
     n, dtype = x.shape[channel_axis], "float64" if x.dtype == np.float64 else "float32"
     dy = x.copy("K")
     make = {"channel_axis": channel_axis, "dtype": dtype}
@@ -83,7 +82,7 @@ def batch_norm_calls(x, channel_axis, torch):
 
 
 def seconds(call, pause, at_least=2e-4):
-    """One measurement: of enough calls that the clock does not matter, after a pause with its threads awake again."""
+    """One measurement, of enough calls for the clock; pause: let other threads fall asleep first, and wake its own."""
     if pause:
         wake(call)
     else:
@@ -100,8 +99,8 @@ def seconds(call, pause, at_least=2e-4):
     return (time.perf_counter() - start) / number
 
 
-def compare(calls, pause, rounds=7):
-    """Median seconds by name; one measurement of those left far behind."""
+def medians(calls, pause, rounds=7):
+    """Median seconds by name; peers that are far behind are measured once."""
     ours = [seconds(calls["bnstream"], pause)]
     theirs = {name: [seconds(call, pause)] for name, call in calls.items() if name != "bnstream"}
     close = [name for name, times in theirs.items() if times[0] < LEAD * ours[0]]
@@ -113,7 +112,7 @@ def compare(calls, pause, rounds=7):
 
 
 def sweep(max_bytes, counts, only):
-    """(ratio of the fastest peer, its name, our seconds, what) of every call."""
+    """Yield (ratio of the fastest peer, its name, seconds of bnstream, what) for every call."""
     torch = optional("torch")
     for shape, channel_axis, order, dtype in shapes(max_bytes):
         last = channel_axis == len(shape) - 1
@@ -130,27 +129,29 @@ def sweep(max_bytes, counts, only):
             if dtype in ("float32", "float64"):
                 kinds |= batch_norm_calls(x, channel_axis, torch)
             for kind, calls in kinds.items():
-                if len(calls) == 1:         # no peer installed that has it
+                if len(calls) == 1:         # No installed peer has this call.
                     continue
-                found = compare(calls, n > 1 and torch is not None and x.nbytes > 60_000)
+                found = medians(calls, n > 1 and torch is not None and x.nbytes > 60_000)
                 ours = found.pop("bnstream")
                 peer = min(found, key=found.get)
                 yield found[peer] / ours, peer, ours, f"{kind} {name}, {threads(n)}"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser):
     parser.add_argument("--worst", type=int, default=10, help="how many rows to print")
-    parser.add_argument("--max-mib", type=int, default=64, help="largest array")
+    parser.add_argument("--max-mib", type=int, default=64, help="size of the largest array")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--only", default="", help="only shapes whose name holds this text")
-    parser.add_argument("--pages", choices=["new", "reused"], help="as in compare.py")
-    parser.add_argument("--csv", help="all ratios, to this file")
-    arguments = parser.parse_args()
-    warnings.simplefilter("ignore")
-    np.seterr(all="ignore")
+    parser.add_argument("--only", default="", help="only shapes whose name contains this text")
+    parser.add_argument("--pages", choices=["new", "reused"],
+                        help="where large results go: to pages new to the process, or to used ones; by default the C "
+                             "library decides")
+    parser.add_argument("--csv", help="a file for all ratios")
+
+
+def main(arguments):
     set_pages(arguments.pages)
-    rows = sorted(sweep(arguments.max_mib << 20, arguments.threads, arguments.only))
+    with np.errstate(all="ignore"):
+        rows = sorted(sweep(arguments.max_mib << 20, arguments.threads, arguments.only))
     if arguments.csv:
         with Path(arguments.csv).open("w", newline="") as file:
             csv.writer(file).writerows([("ratio", "peer", "bnstream seconds", "call"), *rows])
@@ -158,7 +159,3 @@ def main():
     print("| call | us | fastest peer | takes |\n|---|---|---|---|")
     for ratio, peer, ours, what in rows[:arguments.worst]:
         print(f"| {what} | {ours * 1e6:.1f} | {peer} | {ratio:.2f}x |")
-
-
-if __name__ == "__main__":
-    main()

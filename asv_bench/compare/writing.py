@@ -1,23 +1,37 @@
-"""Blocks of the README that compare.py writes, each from `<!-- compare: NAME -->` to `<!-- compare: end -->`."""
+"""The blocks of Markdown pages that tables are written to, each from `<!-- compare: NAME -->` to its end."""
 
 import re
 
 BLOCK = re.compile(r"(<!-- compare: (?!end )([\w-]+) -->\n).*?(<!-- compare: end -->)", re.DOTALL)
 
 
-def check(text, names):
-    """Raise ValueError unless the README has one block of each name, and no other."""
+def check(page, names):
+    """Raise ValueError unless the page has exactly one block of each name, and no other blocks."""
+    checked(page.name, page.read_text(encoding="utf-8"), names)
+
+
+def checked(page, text, names):
+    """The text; ValueError names the page where its blocks are not these."""
     found = [match[2] for match in BLOCK.finditer(text)]
     if text.count("<!-- compare: ") != 2 * len(found):
-        raise ValueError("README.md: each <!-- compare: NAME --> takes an <!-- compare: end --> after it")
+        raise ValueError(f"{page}: every marker <!-- compare: NAME --> needs a <!-- compare: end --> after it")
     for name in names:
-        if found.count(name) != 1:
-            raise ValueError(f"README.md has {found.count(name)} blocks <!-- compare: {name} -->, it should have one")
-    if unknown := set(found) - set(names):
-        raise ValueError(f"README.md has blocks that nobody writes: {', '.join(sorted(unknown))}")
+        if name not in found:
+            raise ValueError(f"{page} lacks the marker <!-- compare: {name} -->: add it where the table belongs, and "
+                             "<!-- compare: end --> on the next line")
+        if found.count(name) > 1:
+            raise ValueError(f"{page} has {found.count(name)} markers <!-- compare: {name} -->, expected one")
+    if unknown := sorted(set(found) - set(names)):
+        raise ValueError(f"{page} has markers that no table is written to: {', '.join(unknown)}")
+    return text
 
 
-def replaced(text, blocks):
-    """The text with each block in place of what stood there."""
-    check(text, blocks)
+def replaced(page, text, blocks):
+    """The text of a page, with the content of each of its blocks replaced."""
+    checked(page, text, blocks)
     return BLOCK.sub(lambda match: f"{match[1]}\n{blocks[match[2]]}\n\n{match[3]}", text)
+
+
+def write(page, blocks):
+    """Replace the blocks of a page, which may have been edited while the tables were measured."""
+    page.write_text(replaced(page.name, page.read_text(encoding="utf-8"), blocks), encoding="utf-8")
