@@ -1,1 +1,1 @@
-"""The benchmarks of bnstream, for asv: one operation and dtype per number, NumPy beside each."""
+"""The benchmarks of bnstream, for asv: one operation and dtype per number, with NumPy beside each."""

@@ -1,4 +1,4 @@
-"""Errors on hard data, in eps, against exact arithmetic: of the mean relative to max(|mean|, sd), of the variance."""
+"""Errors on hard data against exact arithmetic, in eps, relative to max(|mean|, sd) or to the variance."""
 
 import math
 from fractions import Fraction

@@ -1,5 +1,5 @@
-"""The share of the machine's bandwidth: the time of a plain parallel read, or copy, of the same bytes over that of the
-call, medians of interleaved runs. More is better, whatever asv takes a growing number for."""
+"""The share of the machine's bandwidth: the time of a plain parallel read or copy of the same bytes, divided by that of
+the call; medians of interleaved runs. More is better, although asv reports any growing number as a regression."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from .timing import interleaved
 
 ROUNDS = 9
 AXES = {(65536, 256): 0, (32, 64, 56, 56): (0, 2, 3), (64, 224, 224, 3): (0, 1, 2)}
-LAYERS = [shape for shape in layers.CHANNEL_AXIS if shape != (4096, 256)]      # which fits the caches
+LAYERS = [shape for shape in layers.CHANNEL_AXIS if shape != (4096, 256)]      # It fits the caches.
 
 
 class Read:
@@ -32,8 +32,8 @@ class Read:
 
 
 class Copy:
-    """Training must read x once and write once; backward reads two arrays and writes one: two thirds are the most it
-    can reach."""
+    """Training has to read x and to write the result once. backward reads two arrays and writes one, so its share is at
+    most two thirds."""
 
     params = (LAYERS, [1, 2])
     param_names = ("shape", "threads")

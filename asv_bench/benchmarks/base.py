@@ -1,4 +1,4 @@
-"""What asv is told about the benchmarks: how often to time them, what to prepare once, what to call them."""
+"""What the benchmarks tell asv: how often to time them, what to prepare once, and the names of the published pages."""
 
 import functools
 import time
@@ -7,16 +7,16 @@ CALLS = 1000
 
 
 class Timed:
-    """One process and some tenths of a second for each number, so that a run of one commit takes minutes. To judge a
-    change, `asv continuous -a rounds=3` takes three processes of each commit in turns."""
+    """One process and a few tenths of a second for each number, so that a run of one commit takes minutes. To judge a
+    change, `asv continuous -a rounds=3` alternates between three processes of each commit."""
 
     rounds = 1
-    repeat = (5, 50, 0.2)       # samples: at least, at most; seconds
-    warmup_time = 0.05          # s; wakes OpenMP's threads
+    repeat = (5, 50, 0.2)       # the least and the largest number of samples, and the seconds for them
+    warmup_time = 0.05          # s, enough to wake OpenMP's threads
 
 
 class TimedShort(Timed):
-    """Calls too short for a clock: the benchmark makes CALLS of them, by a clock that runs so much slower."""
+    """Calls too short for the clock: the benchmark makes CALLS of them, on a clock that runs slower by that factor."""
 
     timer = staticmethod(lambda: time.perf_counter() / CALLS)
 
@@ -27,13 +27,13 @@ def repeated(call):
 
 
 def digits(x):
-    """Those of a tracked number that are worth reading."""
+    """A tracked number, rounded to three significant digits."""
     return float(f"{float(x):.3g}")
 
 
 def once(setup):
-    """Prepare only the first time: asv calls setup before every sample, and has a process for each set of parameters.
-    Made anew, the arrays would take longer than what is measured, and leave the threads and caches cold."""
+    """Run a setup only the first time. asv calls it before every sample, and has one process per set of parameters.
+    New arrays for each sample would take longer than the call itself, and leave threads and caches cold."""
 
     @functools.wraps(setup)
     def prepare(self, *parameters):
@@ -45,7 +45,7 @@ def once(setup):
 
 
 def named(name):
-    """What the published pages call a benchmark."""
+    """The name of a benchmark on the published pages."""
 
     def name_it(benchmark):
         benchmark.pretty_name = name

@@ -1,4 +1,4 @@
-"""Batch normalization of arrays of 1 to 17 million elements, by shape, dtype, layout and threads, NumPy beside it."""
+"""Batch normalization of arrays of 1 to 17 million elements, by shape, dtype, layout and threads, beside NumPy."""
 
 import numpy as np
 
@@ -21,8 +21,8 @@ LAYOUTS = {
 
 
 class Layer(Timed):
-    """float32. The result goes to `out`, or where it is "fresh" to a new array, on pages new to the process; NumPy's is
-    new, on pages that the C library chose."""
+    """float32. The result goes to `out` or, if "fresh", to a new array on pages that are new to the process. NumPy's
+    result is a new array on pages that the C library chooses."""
 
     params = (list(layers.CHANNEL_AXIS), [*BY, "NumPy"])
     param_names = ("shape", "by")
@@ -54,7 +54,7 @@ class Layer(Timed):
 
 
 class Dtypes(Timed):
-    """Of (16384, 256); integers give float32."""
+    """(16384, 256); the result of integers is float32."""
 
     params = (["float64", "float16", "uint8", "int16"],)
     param_names = ("dtype",)
@@ -78,7 +78,7 @@ class Dtypes(Timed):
 
 
 class Layouts(Timed):
-    """Of x, float32; dy and the result are laid out as a new result would be."""
+    """Layouts of x, float32; dy and the result are laid out as a new result would be."""
 
     params = (list(LAYOUTS),)
     param_names = ("layout",)
@@ -103,7 +103,7 @@ class Layouts(Timed):
 
 
 class InPlace(Timed):
-    """With out=x, which must know the statistics, and that all are finite, before it writes."""
+    """With out=x, the statistics have to be known, and found to be finite, before the first write."""
 
     params = (list(layers.CHANNEL_AXIS),)
     param_names = ("shape",)
@@ -122,7 +122,7 @@ class InPlace(Timed):
 
 
 class Images(Timed):
-    """NumPy subtracts and divides, in float32."""
+    """NumPy subtracts and divides in float32."""
 
     params = ([*BY, "NumPy"],)
     param_names = ("by",)

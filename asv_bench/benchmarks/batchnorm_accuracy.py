@@ -1,4 +1,4 @@
-"""Errors of batch normalization in training, in ulp of float32, against exact arithmetic, by |mean| / sd."""
+"""Errors of batch normalization in training against exact arithmetic, in ulp of float32, by |mean| / sd."""
 
 import math
 from fractions import Fraction
@@ -18,7 +18,7 @@ GAMMA, BETA = np.float32([1, 0.5, -2, 3]), np.float32([0, 1, -0.25, 2])
 
 
 def hard(ratio):
-    """x of sd 1 and of this mean, and dy."""
+    """x with sd 1 and this mean, and dy."""
     return (array((N, CHANNELS), "float64") + ratio).astype("float32"), array((N, CHANNELS), "float32", 1)
 
 
@@ -34,7 +34,7 @@ def of_torch(x, dy):
     """(y, dx, grad_gamma)."""
     torch = optional("torch")
     if torch is None:
-        raise NotImplementedError("no torch")
+        raise NotImplementedError("torch is not installed")
     x, dy, gamma, beta = (torch.from_numpy(a) for a in (x, dy, GAMMA, BETA))
     forward, backward = torch.native_batch_norm, torch.ops.aten.native_batch_norm_backward
     y, mean, invstd = forward(x, gamma, beta, None, None, True, 0.1, layers.EPS)
@@ -46,13 +46,13 @@ WAYS = {"bnstream": of_bnstream, "torch": of_torch}
 
 
 def ulps(result, exact):
-    """The worst error of the results of a channel, in ulp of the exact ones, or of their rms where they are smaller."""
+    """The largest error in a channel, in ulp of the exact value or of the channel's rms, whichever is larger."""
     size = np.maximum(np.abs(exact), np.sqrt(np.mean(exact**2))).astype("float32")
     return float(np.max(np.abs(result - exact) / np.spacing(size)))
 
 
 def channel_errors(x, dy, gamma, beta, y, dx, grad_gamma):
-    """Of one channel. Mean and variance are rational numbers; what is rounded after them, to double, is 1e-9 ulp."""
+    """The errors of one channel. Mean and variance are rational; the rounding to double after them is 1e-9 ulp."""
     values = [Fraction(v) for v in x.tolist()]
     mean = sum(values) / len(values)
     var = sum((v - mean) ** 2 for v in values) / len(values)
@@ -65,7 +65,7 @@ def channel_errors(x, dy, gamma, beta, y, dx, grad_gamma):
 
 
 def errors(way, ratio):
-    """The worst errors of all channels: of y, of dx and of grad_gamma."""
+    """The largest errors of all channels: of y, of dx and of grad_gamma."""
     x, dy = hard(ratio)
     channels = zip(x.T, dy.T, GAMMA, BETA, *(result.T for result in WAYS[way](x, dy)), strict=True)
     return np.max([channel_errors(*channel) for channel in channels], 0).tolist()

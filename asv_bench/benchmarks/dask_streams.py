@@ -1,5 +1,5 @@
-"""Moments and normalization of dask arrays by two threads of one process, beside dask's own mean and variance, and
-beside one call of bnstream on the whole. 256 MiB of float32 in 64 chunks, in memory."""
+"""Moments and normalization of Dask arrays on two threads of one process, beside Dask's own mean and variance, and
+beside one call of bnstream on the whole array: 256 MiB of float32 in memory, in 64 chunks."""
 
 import bnstream
 
@@ -11,10 +11,10 @@ CHUNKS, ROWS, CHANNELS = 64, 1024, 1024
 
 
 def dask_array():
-    """An array, and the same as a dask array whose chunks are views of it; dask's own from_array copies it first."""
+    """An array, and a Dask array whose chunks are views of it; from_array of Dask would copy it first."""
     da = optional("dask.array")
     if da is None or optional("bnstream.dask") is None:
-        raise NotImplementedError("this needs dask, and a bnstream that knows of it")
+        raise NotImplementedError("dask is not installed, or this bnstream has no bnstream.dask")
     x = array((CHUNKS * ROWS, CHANNELS), "float32")
     views = {("x", i, 0): x[i * ROWS:(i + 1) * ROWS] for i in range(CHUNKS)}
     return x, da.Array(views, "x", ((ROWS,) * CHUNKS, (CHANNELS,)), dtype=x.dtype)
@@ -39,7 +39,7 @@ def by_dask(_, x):
 def normalized(_, x):
     from bnstream.dask import moments, normalize
 
-    y = normalize(x, moments(x))[::ROWS]        # the results of all chunks are made, and few of their rows kept
+    y = normalize(x, moments(x))[::ROWS]        # All chunks are computed, and one row of each is kept.
     return lambda: y.compute(scheduler="threads", num_workers=2)
 
 

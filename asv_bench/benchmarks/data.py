@@ -1,4 +1,4 @@
-"""What the benchmarks run on."""
+"""The data of the benchmarks, and the check for names that an old commit lacks."""
 
 import numpy as np
 
@@ -6,20 +6,20 @@ import bnstream
 
 
 def need(*names):
-    """Skip a benchmark on a commit that has not got these public names yet; for use in setup."""
+    """Skip the benchmark, in its setup, on a commit that lacks one of these public names."""
     for name in names:
         if not hasattr(bnstream, name):
             raise NotImplementedError(f"this bnstream has no {name}")
 
 
 def set_num_threads(n):
-    """For the layers, which have no argument for it. It holds for the process, which has one set of parameters."""
+    """Set the threads of the layers, for the whole process; asv has one process per set of parameters."""
     need("set_num_threads")
     bnstream.set_num_threads(n)
 
 
 def array(shape, dtype, seed=0):
-    """Numbers of a dtype, every page touched."""
+    """Random numbers of a dtype. Every page of the array has been touched."""
     rng = np.random.default_rng(seed)
     dtype = np.dtype(dtype)
     if dtype.kind in "iu":

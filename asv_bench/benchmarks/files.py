@@ -1,6 +1,5 @@
-"""Files of numbers, and the mean and variance of their columns by bnstream and its peers, as calls to be made any
-number of times. They were written just before, so that they come out of the system's cache: what is measured is the
-way through it, not the disk."""
+"""Files of numbers, and mean and variance of their columns by bnstream and its peers, as calls that can be repeated.
+They have just been written, so they come from the system's cache: the disk is not measured."""
 
 import functools
 import gzip
@@ -20,7 +19,7 @@ BUFFER = 1 << 20        # bytes
 
 
 def make_npy(path, shape):
-    """float32, the same numbers again and again."""
+    """Write float32, the same block of numbers repeated."""
     x = np.lib.format.open_memmap(path, "w+", "float32", shape)
     part = array((min(len(x), 4096), *shape[1:]), "float32")
     for start in range(0, len(x), len(part)):
@@ -29,7 +28,7 @@ def make_npy(path, shape):
 
 
 def table(n_rows, missing=0.0):
-    """A quarter of the columns each: of two decimals, integers, with a share of missing values, of all digits."""
+    """Four kinds of columns in turn: two decimals, integers, a share of missing values, all digits."""
     arrow, rng = installed("pyarrow"), np.random.default_rng(0)
     columns = {}
     for i in range(COLUMNS):
@@ -40,13 +39,13 @@ def table(n_rows, missing=0.0):
 
 
 def make_parquet(path, n_rows, missing=0.0):
-    """As pyarrow writes it if it is not told otherwise."""
+    """Write Parquet with the defaults of pyarrow."""
     installed("pyarrow.parquet").write_table(table(n_rows, missing), path)
     sync(path)
 
 
 def make_csv(path, n_rows):
-    """In gzip where the name says so."""
+    """Write CSV, compressed if the name ends in .gz."""
     text = Path(path).with_suffix(".text")
     installed("pyarrow.csv").write_csv(table(n_rows), text)
     if Path(path).suffix == ".gz":
@@ -59,7 +58,7 @@ def make_csv(path, n_rows):
 
 
 def sync(path):
-    """Now, not while something is measured."""
+    """Write the file to the disk now rather than during a measurement."""
     with Path(path).open("r+b") as file:
         os.fsync(file.fileno())
 
@@ -69,7 +68,7 @@ def is_parquet(path):
 
 
 def plainly(path):
-    """The bytes alone, to one buffer, which stays in the cache."""
+    """A plain read of the bytes into one buffer, which stays in the cache."""
     buffer = bytearray(BUFFER)
 
     def call():
@@ -87,7 +86,7 @@ def by_bnstream(path, n_threads=2, nan_policy="raise"):
 
 
 def read_by_pyarrow(path, n_threads=2):
-    """All of it, to memory, without a mean or a variance."""
+    """Read the whole file into memory, without mean or variance."""
     installed("pyarrow").set_cpu_count(n_threads)
     if is_parquet(path):
         return functools.partial(installed("pyarrow.parquet").read_table, path)
@@ -95,7 +94,7 @@ def read_by_pyarrow(path, n_threads=2):
 
 
 def stream_by_pyarrow(path, n_threads=2):
-    """All of it, batch by batch, without a mean or a variance."""
+    """Read the whole file batch by batch, without mean or variance."""
     installed("pyarrow").set_cpu_count(n_threads)
     if is_parquet(path):
         parquet = installed("pyarrow.parquet")
@@ -109,11 +108,11 @@ def by_duckdb(path, n_threads=2):
 
 
 def by_polars(path, n_threads=2):
-    """It asks for the number of threads when it is imported."""
+    """polars reads the number of threads when it is imported."""
     os.environ["POLARS_MAX_THREADS"] = str(n_threads)
     polars = installed("polars")
     if polars.thread_pool_size() != n_threads:
-        raise NotImplementedError(f"polars was imported with {polars.thread_pool_size()} threads")
+        raise NotImplementedError(f"polars was imported with {polars.thread_pool_size()} threads, not {n_threads}")
     every = polars.all()
     query = [every.mean().name.suffix(" mean"), every.var(ddof=0).name.suffix(" var")]
     scan = polars.scan_parquet if is_parquet(path) else polars.scan_csv

@@ -1,5 +1,5 @@
-/* The floors that the kernels are measured against: reading n bytes, or copying them, on so many threads, and nothing more.
-   Vectors of 64 bytes, at the level of the machine at hand. */
+/* The floors that the kernels are measured against: n_threads threads read n bytes, or copy them, and do nothing else.
+   Vectors have 64 bytes; the functions are compiled for the CPU level of the machine. */
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -12,7 +12,7 @@ typedef int64_t line __attribute__((vector_size(64), aligned(16), may_alias));
 #define EVERY_LEVEL
 #endif
 
-/* Two loads a step. */
+/* Two loads per step. */
 EVERY_LEVEL static int64_t read_part(const char *p, size_t n) {
     line a = {0}, b = {0};
     int64_t total = 0;
@@ -33,19 +33,19 @@ static int64_t read_parallel(const char *p, size_t n, int n_threads) {
     return total;
 }
 
-/* So many times over, so that what a call from Python costs is no part of the floor of a small array; nor is OpenMP,
-   0.4 us, where one thread reads. */
+/* The read is repeated here so that the cost of the call from Python is no part of the floor of a small array. One thread
+   reads without OpenMP, which would cost 0.4 us. */
 int64_t bn_read(const char *p, size_t n, int n_threads, int times) {
     int64_t total = 0;
     for (int k = 0; k < times; k++) {
         total += n_threads > 1 ? read_parallel(p, n, n_threads) : read_part(p, n);
-        __asm__ volatile("" : : : "memory");    /* each time anew */
+        __asm__ volatile("" : : : "memory");    /* The compiler must not merge the reads. */
     }
     return total;
 }
 
-/* Stores that stay in whole cache lines. With source and target prefetched 16 KB ahead they were faster than
-   non-temporal ones, on 2 cores with AVX-512. */
+/* Each store fills one cache line. With source and target prefetched 16 KB ahead, plain stores were faster than
+   non-temporal ones on 2 cores with AVX-512. */
 EVERY_LEVEL static void copy_part(const char *p, char *q, size_t n) {
     size_t i = -(uintptr_t)q % 64;
     if (i > n) i = n;

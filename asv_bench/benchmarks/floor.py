@@ -1,5 +1,4 @@
-"""The plain parallel read of an array's bytes, `floor.read(x, n_threads)`, and copy, `floor.copy(x, y, n_threads)`,
-built when first asked for."""
+"""The floors: a plain parallel read of an array's bytes, and a plain parallel copy. They are compiled on first use."""
 
 import ctypes
 import functools
@@ -13,7 +12,7 @@ from pathlib import Path
 def _library():
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        raise NotImplementedError("no C compiler to build the floor with")
+        raise NotImplementedError("there is no C compiler for the floors")
     folder = tempfile.mkdtemp(prefix="bnstream-floor-")
     target = Path(folder, "floor.so")
     source = Path(__file__).with_name("floor.h")
@@ -28,10 +27,10 @@ def _library():
 
 
 def read(x, n_threads, times=1):
-    """Read a contiguous array, once or so many times over."""
+    """Read a contiguous array, once or several times."""
     return _library().bn_read(x.ctypes.data, x.nbytes, n_threads, times)
 
 
 def copy(x, y, n_threads):
-    """Copy a contiguous array to another of as many bytes."""
+    """Copy a contiguous array to another of the same size."""
     _library().bn_copy(x.ctypes.data, y.ctypes.data, x.nbytes, n_threads)

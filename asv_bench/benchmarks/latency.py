@@ -1,4 +1,4 @@
-"""Calls on data so small that the call itself is what costs. np.add of the same array is the yardstick."""
+"""Calls on data so small that the call itself is the cost. The yardstick is np.add of the same array."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from .reductions import by_numpy
 
 
 class Update(TimedShort):
-    """One batch as a reinforcement learner sees it."""
+    """One batch of the size that is usual in reinforcement learning."""
 
     params = (["Moments.update", "np.add"],)
     param_names = ("call",)

@@ -1,4 +1,4 @@
-"""Batch normalization of one array by bnstream and its peers, as calls by name, to be made any number of times."""
+"""Batch normalization of one array by bnstream and its peers: by name, calls that can be repeated."""
 
 import numpy as np
 
@@ -9,18 +9,18 @@ from .timing import optional
 
 CHANNEL_AXIS = {(32, 64, 56, 56): 1, (65536, 256): 1, (4096, 256): 1, (32, 56, 56, 64): 3}
 EPS = 1e-5
-IMAGE_MEAN, IMAGE_SD = np.float32([123.7, 116.3, 103.5]), np.float32([58.4, 57.1, 57.4])    # ImageNet's, 0 to 255
+IMAGE_MEAN, IMAGE_SD = np.float32([123.7, 116.3, 103.5]), np.float32([58.4, 57.1, 57.4])    # of ImageNet, from 0 to 255
 
 
 def repeatable(bn, dy, out=None):
-    """backward of the layer's last call, which the layer itself does only once."""
+    """backward of the layer's last call, which the layer itself allows only once."""
     forward = bn._forward
     return lambda: forward.backward(dy, out)
 
 
 def of_bnstream(x, channel_axis=1, dy=None, out=None):
-    """Training, inference and backward, to `out`, or where that ends in "fresh" to a new array. dy and out are laid out
-    as x unless given."""
+    """Training, inference and backward to `out` or, with names that end in "fresh", to a new array. Without dy or out,
+    arrays with the layout of x are used."""
     need("BatchNorm")
     result = x.dtype.newbyteorder("=") if x.dtype.kind == "f" else np.dtype("float32")
     out = np.ones_like(x, result) if out is None else out
@@ -46,10 +46,10 @@ def of_bnstream(x, channel_axis=1, dy=None, out=None):
 
 
 def of_torch(x, channel_axis=1, n_threads=1, dy=None):
-    """The same without `out`, which PyTorch's function has not got; channels last are a view of the same memory."""
+    """The same to new arrays, as PyTorch's function has no `out`; channels last are a view of the same memory."""
     torch = optional("torch")
     if torch is None:
-        raise NotImplementedError("no torch")
+        raise NotImplementedError("torch is not installed")
     torch.set_num_threads(n_threads)
     batch_norm, backward = torch.nn.functional.batch_norm, torch.ops.aten.native_batch_norm_backward
     dy = array(x.shape, "float32", 1) if dy is None else dy
@@ -65,7 +65,7 @@ def of_torch(x, channel_axis=1, n_threads=1, dy=None):
 
 
 def of_numpy(x, channel_axis=1):
-    """The same as its formulas say, in float32; always new arrays."""
+    """The same by the formulas, in float32 and to new arrays."""
     axes = tuple(axis for axis in range(x.ndim) if axis != channel_axis)
     mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
     gamma, beta, dy = np.ones_like(mean), np.zeros_like(mean), array(x.shape, "float32", 1)
@@ -87,10 +87,10 @@ def of_numpy(x, channel_axis=1):
 
 
 def of_onnxruntime(x, out, n_threads=1):
-    """Inference of NCHW to `out`, by a model of this one node."""
+    """Inference of NCHW to `out`, by a model of one node."""
     onnx, runtime = optional("onnx"), optional("onnxruntime")
     if onnx is None or runtime is None:
-        raise NotImplementedError("no onnx or no onnxruntime")
+        raise NotImplementedError("onnx or onnxruntime is not installed")
     n = x.shape[1]
     kinds = {"gamma": 1, "beta": 0, "mean": 0, "var": 1}
     make, single = onnx.helper, onnx.TensorProto.FLOAT
@@ -108,6 +108,6 @@ def of_onnxruntime(x, out, n_threads=1):
 
     def call():
         session.run_with_iobinding(binding)
-        return x, out       # the binding itself holds on to neither
+        return x, out       # The binding keeps no reference to either.
 
     return call

@@ -1,4 +1,4 @@
-"""Peak memory of a process that makes one call; that of one that only holds the arrays is the floor."""
+"""Peak memory of a process that makes one call. The floor is a process that only holds the arrays."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ CALLS = ["arrays alone", "training", "inference", "training and backward"]
 
 
 def touched(shape, dtype, seed=0):
-    """An array filled in parts: all at once, the temporaries of setup would be the peak."""
+    """An array that is filled in parts, so that temporaries of the setup are not the peak."""
     x = np.empty(shape, dtype)
     for rows in np.split(x, 32):
         rows[:] = array(rows.shape, dtype, seed)
@@ -28,7 +28,7 @@ def touched(shape, dtype, seed=0):
 
 
 class MeanVar:
-    """Of (65536, 256)."""
+    """(65536, 256)."""
 
     params = (["float32", "uint8"], ["C order", "Fortran order"], list(WAYS))
     param_names = ("dtype", "order", "way")
@@ -52,7 +52,7 @@ def batch_norm(call, axis, x, dy, out):
 
 
 class BatchNorm:
-    """float32, on two threads, x, dy and out given."""
+    """float32, on two threads, with x, dy and out given."""
 
     params = (SHAPES, CALLS)
     param_names = ("shape", "call")

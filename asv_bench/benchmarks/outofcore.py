@@ -1,5 +1,5 @@
-"""A file of 256 MiB, read as a memmap. It was written just before, so that most of it comes out of the system's cache:
-what is measured is the way through it, not the disk."""
+"""A file of 256 MiB, read as a memmap. It has just been written, so most of it comes from the system's cache: the disk
+is not measured."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import bnstream
 from .base import Timed, named, once
 from .data import array, need, set_num_threads
 
-FILE = Path("x.npy")            # in the folder that asv makes for setup_cache, and removes
+FILE = Path("x.npy")            # in the temporary folder that asv makes for setup_cache
 SHAPE, CHUNK = (262144, 256), 4096
 
 
@@ -52,7 +52,7 @@ WAYS = {"mean_var": one_call, "Moments, chunks of 4 MiB": moments, "BatchNorm, t
 
 
 class File(Timed):
-    """What all read."""
+    """The file that all of them read."""
 
     repeat = (3, 10, 1.0)
 
@@ -77,7 +77,7 @@ class Memmap(File):
 
 
 class MemmapNumPy(File):
-    """In chunks, since x.var() would make an array of the size of x."""
+    """In chunks, as x.var() would make an array of the size of x."""
 
     @once
     def setup(self):

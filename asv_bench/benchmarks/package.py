@@ -1,4 +1,4 @@
-"""The package itself: the time of its import, and its size."""
+"""The package itself: the time of its import and its size."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ ENDINGS = {"all files": "", "shared objects": (".so", ".pyd")}
 
 
 class Import(Timed):
-    """In a new process each."""
+    """Each import in a new process."""
 
     params = (list(IMPORTS),)
     param_names = ("module",)
@@ -24,7 +24,7 @@ class Import(Timed):
 
 
 class Size:
-    """As installed."""
+    """The files as installed."""
 
     params = (list(ENDINGS),)
     param_names = ("files",)

@@ -1,5 +1,5 @@
-"""bnstream beside its peers, on the same data and, those that can, two threads. What is not installed is skipped: asv's
-own environments have NumPy alone, CONTRIBUTING says how to run with the others."""
+"""bnstream beside its peers on the same data and, where they have threads, on two. A peer that is not installed is
+skipped: the environments that asv makes have only NumPy. CONTRIBUTING.md says how to run with the others."""
 
 from functools import partial
 
@@ -32,7 +32,7 @@ class MeanVar(Timed):
 
 
 class Omit(Timed):
-    """Of (32768, 256); one element of a hundred is NaN."""
+    """(32768, 256); one element in a hundred is NaN."""
 
     params = (["float32", "float64"], list(reductions.OF_FINITE))
     param_names = ("dtype", "by")
@@ -84,7 +84,7 @@ CALLS = ["training", "inference", "backward"]
 
 
 def layer(x, call, by):
-    """A call on x by one of the LAYERS. Large new results lie on pages new to the process, on all sides."""
+    """A call on x by one of the LAYERS. Large new results of all of them are on pages that are new to the process."""
     set_pages("new")
     set_num_threads(2)
     calls = LAYERS[by](x)
@@ -94,7 +94,7 @@ def layer(x, call, by):
 
 
 class Layer(Timed):
-    """Of (32, 64, 56, 56) float32."""
+    """(32, 64, 56, 56) float32."""
 
     params = (CALLS, list(LAYERS))
     param_names = ("call", "by")
@@ -124,7 +124,7 @@ class SmallLayer(TimedShort):
 
 
 class Error:
-    """In training, float32, against exact arithmetic."""
+    """Errors in training against exact arithmetic, float32."""
 
     params = (["bnstream", "PyTorch"], ["y", "dx", "grad_gamma"], batchnorm_accuracy.RATIOS[::3])
     param_names = ("by", "of", "mean / sd")
@@ -140,7 +140,7 @@ class Error:
 
 
 def batch_norm_by_torch(call, x, dy):
-    """Its function has no `out`: a new result comes on top."""
+    """PyTorch's function has no `out`, so a new result is allocated."""
     torch = reductions.installed("torch")
     torch.set_num_threads(2)
     x, dy = torch.from_numpy(x), torch.from_numpy(dy)
@@ -153,7 +153,7 @@ def batch_norm_by_torch(call, x, dy):
 
 
 class Memory:
-    """The floor of each is its arrays alone: x, dy and for bnstream out, with what the import takes."""
+    """The floor of each is its arrays alone, x, dy and for bnstream out, with what its import takes."""
 
     params = (memory.CALLS, ["bnstream", "PyTorch"])
     param_names = ("call", "by")

@@ -1,4 +1,4 @@
-"""Mean and variance of one array by bnstream and its peers, as calls to be made any number of times."""
+"""Mean and variance of one array by bnstream and its peers, as calls that can be repeated."""
 
 import functools
 import warnings
@@ -12,10 +12,10 @@ THREADS = {"bnstream, 1 thread": 1, "bnstream, 2 threads": 2}
 
 
 def installed(name):
-    """A module; the benchmark is skipped where it is not installed. For use in setup."""
+    """A module; in a setup, the benchmark is skipped where the module is not installed."""
     module = optional(name)
     if module is None:
-        raise NotImplementedError(f"no {name}")
+        raise NotImplementedError(f"{name} is not installed")
     return module
 
 
@@ -29,7 +29,7 @@ def by_numpy(x, axis):
 
 
 def by_threads(x, axis, by):
-    """bnstream's on so many THREADS, or "NumPy", the yardstick, which has one."""
+    """bnstream with one of THREADS, or "NumPy", the yardstick, which has one thread."""
     return by_numpy(x, axis) if by == "NumPy" else by_bnstream(x, axis, THREADS[by])
 
 
@@ -42,14 +42,14 @@ def by_torch(x, axis):
 
 def by_onedal(x, axis):
     if x.ndim != 2:
-        raise NotImplementedError("tables only")
+        raise NotImplementedError("it takes tables only")
     statistics = installed("sklearnex.basic_statistics").IncrementalBasicStatistics
     return lambda: statistics(result_options=["mean", "variance"]).partial_fit(x)
 
 
 def by_sklearn(x, axis):
     if x.ndim != 2:
-        raise NotImplementedError("tables only")
+        raise NotImplementedError("it takes tables only")
     scaler = installed("sklearn.preprocessing").StandardScaler
     return lambda: scaler().partial_fit(x)
 
@@ -59,7 +59,7 @@ def of_finite_by_bnstream(x, axis):
 
 
 def of_finite_by_module(name):
-    """nanmean and nanvar, which NumPy, Bottleneck and Numbagg have under the same names."""
+    """nanmean and nanvar, which have these names in NumPy, Bottleneck and Numbagg."""
 
     def calls(x, axis):
         module = installed(name)

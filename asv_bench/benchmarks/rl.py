@@ -1,7 +1,6 @@
-"""gymnasium's wrappers and ours: what one step of an environment costs, without the environment. It is skipped where
-gymnasium is not installed."""
+"""The normalizing wrappers of gymnasium and of bnstream: the cost of a step of an environment, without the environment.
+Without gymnasium, all of them are skipped."""
 
-import importlib
 from functools import partial
 
 import numpy as np
@@ -14,16 +13,8 @@ BATCHES = {"one row": (17,), "8 environments": (8, 17)}
 BY = ["bnstream", "gymnasium"]
 
 
-def ours(name):
-    """A module of bnstream's; the benchmark is skipped on a commit that has not got it yet. For use in setup."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise NotImplementedError(f"no {name}") from None
-
-
 def environment(shape):
-    """With observations of float64, and nothing else."""
+    """An environment that has observations of float64 and nothing else."""
     spaces, vector = installed("gymnasium.spaces"), installed("gymnasium.vector")
     space = spaces.Box(-np.inf, np.inf, shape, np.float64)
     if len(shape) == 1:
@@ -40,14 +31,14 @@ def environment(shape):
 def wrapper(shape, by):
     env = environment(shape)
     if by == "bnstream":
-        module = ours("bnstream.gymnasium")
+        module = installed("bnstream.gymnasium")
         return (module.NormalizeObservation if len(shape) == 1 else module.VectorNormalizeObservation)(env)
     module = installed("gymnasium.wrappers" if len(shape) == 1 else "gymnasium.wrappers.vector")
     return module.NormalizeObservation(env)
 
 
 class Update(TimedShort):
-    """The statistics, as the wrapper calls them."""
+    """The update of the statistics, as the wrapper calls it."""
 
     params = (list(BATCHES), BY)
     param_names = ("batch", "by")
@@ -69,7 +60,7 @@ class Update(TimedShort):
 
 
 class Observation(TimedShort):
-    """Update and normalize, or with the statistics at rest normalize alone."""
+    """Update and normalize; with the statistics at rest, only normalize."""
 
     params = (list(BATCHES), ["training", "at rest"], BY)
     param_names = ("batch", "statistics", "by")

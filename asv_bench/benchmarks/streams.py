@@ -1,5 +1,5 @@
-"""fit and apply of files, beside reading them alone, and beside the peers that take mean and variance of them. All of
-them have two threads, where nothing else is said."""
+"""fit and apply of files, beside a plain read of them, and beside peers that compute mean and variance. All have two
+threads unless another number is given."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ from .base import Timed, named, once
 from .data import need, set_num_threads
 from .timing import optional
 
-NPY, SHAPE = "x.npy", (262144, 256)         # in the folder that asv makes for setup_cache, and removes: 256 MiB
+NPY, SHAPE = "x.npy", (262144, 256)         # 256 MiB, in the temporary folder that asv makes for setup_cache
 TABLES = {"Parquet": "x.parquet", "CSV": "x.csv"}
 POLICIES = {"Parquet": "omit", "CSV": "raise"}
 
@@ -38,7 +38,7 @@ class FitNpy(Npy):
 
 
 class ReadNpy(Npy):
-    """By a buffer of 1 MiB, on one thread."""
+    """With a buffer of 1 MiB, on one thread."""
 
     @once
     def setup(self):
@@ -77,7 +77,7 @@ class MemoryOfNpy(Npy):
 
 
 class Tables(Timed):
-    """Of 16 columns: Parquet of a million rows, with 5 % missing in a quarter of the columns, CSV of 40 MB."""
+    """16 columns: Parquet of a million rows, with 5 % missing in a quarter of the columns, and CSV of 40 MB."""
 
     repeat = (3, 10, 1.0)
     params = (list(TABLES), ["bnstream", *files.PEERS])

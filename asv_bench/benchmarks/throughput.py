@@ -1,4 +1,4 @@
-"""mean_var of 3 to 10 million elements, by shape, dtype, layout and threads, NumPy's mean and var beside it."""
+"""mean_var of 3 to 10 million elements, by shape, dtype, layout and threads, beside mean and var of NumPy."""
 
 import numpy as np
 

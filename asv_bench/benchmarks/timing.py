@@ -1,4 +1,4 @@
-"""Times of several calls, taken in turns."""
+"""Times of several calls that take turns."""
 
 import contextlib
 import ctypes
@@ -6,8 +6,10 @@ import importlib
 import statistics
 import time
 
-PAUSE = 0.03        # s; OpenMP's threads spin for some 10 ms after their work, on cores that the next call wants
-WARM_UP = 0.01      # s; after a pause the first calls wait for sleeping threads: 0.5 ms instead of 0.2, or 10
+# s: OpenMP's threads spin for some 10 ms after their work, on cores that the next call needs.
+PAUSE = 0.03
+# s: after a pause, the first calls wait for sleeping threads and take 0.5 ms instead of 0.2, or even 10 ms.
+WARM_UP = 0.01
 
 
 def optional(name):
@@ -19,7 +21,7 @@ def optional(name):
 
 
 def wake(call):
-    """A pause, until the threads of the call before sleep, then calls that are not timed, which wake this one's own."""
+    """Pause until the threads of the previous call sleep, then wake those of this one by calls that are not timed."""
     time.sleep(PAUSE)
     warm = time.perf_counter() + WARM_UP
     call()
@@ -28,8 +30,8 @@ def wake(call):
 
 
 def interleaved(calls, rounds, number=1):
-    """Median seconds of each call, one after the other in each round. Each has the machine to itself, its threads
-    awake, and drops its result before the next allocates, and within its own time."""
+    """Median seconds of each call; in each round they run one after the other. Each call has the machine to itself and
+    its threads awake, and frees its result within its own time, before the next call allocates."""
     times = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -42,9 +44,9 @@ def interleaved(calls, rounds, number=1):
 
 
 def set_pages(kind):
-    """Where results of 1 MiB or more go: to pages "new" to the process, each a page fault, or "reused" ones, without.
-    Left alone, glibc reuses those below 32 MiB at times, by what was freed before. To be called once, at the start of a
-    process; with other C libraries it does nothing."""
+    """Choose where results of 1 MiB or more go: to pages that are "new" to the process, each with a page fault, or to
+    "reused" ones. By default glibc reuses pages below 32 MiB depending on what was freed before. Call this once, at the
+    start of a process. It has no effect with other C libraries."""
     m_trim_threshold, m_mmap_threshold, m_mmap_max = -1, -3, -4
     options = {"new": {m_mmap_threshold: 1 << 20}, "reused": {m_mmap_max: 0, m_trim_threshold: (1 << 31) - 1}}
     with contextlib.suppress(AttributeError, OSError, TypeError):

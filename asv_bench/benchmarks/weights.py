@@ -1,4 +1,4 @@
-"""What weights and masks of batch positions cost, beside the same calls without."""
+"""The cost of weights and of masks of batch positions, beside the same calls without them."""
 
 from functools import partial
 
@@ -17,17 +17,17 @@ BATCHES = {
 
 def need_weights():
     if not hasattr(getattr(bnstream, "Moments", None), "effective_n"):
-        raise NotImplementedError("this bnstream knows no weights")
+        raise NotImplementedError("this bnstream has no weights")
 
 
 def padded(n_sequences, longest):
-    """A mask of sequences of a quarter to the whole of the longest."""
+    """A mask of sequences whose lengths are between a quarter of the longest and all of it."""
     lengths = np.random.default_rng(1).integers(longest // 4, longest + 1, n_sequences)
     return np.arange(longest) < lengths[:, None]
 
 
 class Update(Timed):
-    """Of float32."""
+    """float32."""
 
     params = (list(SHAPES), ["all", "where", "weights"])
     param_names = ("shape", "rows")
@@ -46,7 +46,7 @@ class Update(Timed):
 
 
 class Batches(Timed):
-    """Sequences of a quarter to the whole of the longest; images, of which so many lines count. float32."""
+    """Sequences of a quarter of the longest up to all of it, and images with as many of their lines. float32."""
 
     params = (list(BATCHES), ["all", "where"])
     param_names = ("batch", "positions")
