@@ -15,7 +15,7 @@ def installed(name):
     """A module; in a setup, the benchmark is skipped where the module is not installed."""
     module = optional(name)
     if module is None:
-        raise NotImplementedError(f"{name} is not installed")
+        raise NotImplementedError(f"{name} cannot be imported")
     return module
 
 

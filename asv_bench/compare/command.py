@@ -16,6 +16,8 @@ from pathlib import Path
 
 from benchmarks.timing import set_pages
 
+import bnstream
+
 from . import batch_norm, errors, mean_var, provenance, streams, summary, sweep, writing
 from .measure import Run
 
@@ -69,14 +71,16 @@ def main():
 
 def compare(arguments):
     """Measure and print the tables, and write them where this is asked for."""
+    run = Run(arguments.rounds, arguments.threads, (arguments.only,))
+    if arguments.only:
+        measured(run, dict.fromkeys(TABLES, run.only))
+        return
     pages = {README: PAGES[README]} if arguments.summary else PAGES
     if arguments.write:
         check(pages)
-    run = Run(arguments.rounds, arguments.threads, (arguments.only,))
+    config = bnstream.show_config(mode="dicts")     # It fails where bnstream is not installed, so it is called first.
     tables = measured(run, summary.needed() if arguments.summary else dict.fromkeys(TABLES, run.only))
-    if arguments.only:
-        return
-    line = provenance.line(run, " --summary" * arguments.summary + " --write" * arguments.write)
+    line = provenance.line(config, run, " --summary" * arguments.summary + " --write" * arguments.write)
     blocks = {**tables, "summary": f"{summary.text(tables)}\n\n{line}"}
     print(f"\n{blocks['summary']}")
     if arguments.write:

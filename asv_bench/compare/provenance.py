@@ -39,9 +39,8 @@ def caches():
     return found
 
 
-def line(run, options):
-    """The date, the command with these options, the versions and the machine, as a sentence each."""
-    config = bnstream.show_config(mode="dicts")
+def line(config, run, options):
+    """The date, the command with these options, the versions and the machine. config: from bnstream.show_config."""
     versions = ", ".join(f"{name} {number}" for name, number in peers.versions().items())
     machine = ", ".join([f"{os.cpu_count()} cores", *(f"{n} of {size / 2**20:.3g} MB" for n, size in caches().items())])
     today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
