@@ -91,7 +91,6 @@ def test_the_docs_have_the_blocks(compare):
     assert f"({command.PLOT.relative_to(command.DOCS.parent).as_posix()})" in command.DOCS.read_text(encoding="utf-8")
 
 
-@pytest.mark.xfail(reason="the README still has the tables that are now in the docs")
 def test_the_readme_has_the_blocks(compare):
     command = compare.command
     compare.writing.check(command.README, command.PAGES[command.README])
