@@ -15,7 +15,12 @@ IMAGE_MEAN, IMAGE_SD = np.float32([123.7, 116.3, 103.5]), np.float32([58.4, 57.1
 def repeatable(bn, dy, out=None):
     """backward of the layer's last call, which the layer itself allows only once."""
     forward = bn._forward
-    return lambda: forward.backward(dy, out)
+
+    def call():
+        bn._forward = forward
+        return bn.backward(dy, out)
+
+    return call
 
 
 def of_bnstream(x, channel_axis=1, dy=None, out=None):

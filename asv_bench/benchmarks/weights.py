@@ -8,6 +8,7 @@ import bnstream
 
 from .base import Timed, named, once
 from .data import array
+from .layers import repeatable
 
 SHAPES = {(65536, 256): 0, (256, 65536): 1, (64, 256, 512): (0, 2)}
 BATCHES = {
@@ -63,6 +64,7 @@ class Batches(Timed):
         mask = padded(shape[0], 512 if batch != "images" else 56)
         self.where = {} if positions == "all" else {"where": mask if batch != "images" else mask[:, :, None]}
         self.time_training(batch, positions)
+        self.backward = repeatable(self.bn, self.dy, self.dx)
 
     @named("BatchNorm with a mask, training")
     def time_training(self, batch, positions):
@@ -70,7 +72,7 @@ class Batches(Timed):
 
     @named("BatchNorm with a mask, backward")
     def time_backward(self, batch, positions):
-        self.bn.backward(self.dy, self.dx)
+        self.backward()
 
     @named("BatchNorm with a mask, inference")
     def time_inference(self, batch, positions):

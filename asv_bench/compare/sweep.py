@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from benchmarks import reductions
 from benchmarks.data import array
-from benchmarks.layers import EPS
+from benchmarks.layers import EPS, repeatable
 from benchmarks.timing import optional, set_pages, wake
 
 import bnstream
@@ -64,9 +64,9 @@ def batch_norm_calls(x, channel_axis, torch):
     calls = {"inference": inference}
     if x.size > n:
         calls |= {"training": training, "backward": backward}
-        trained(x)
-        called = trained._forward
-        backward["bnstream"] = lambda: called.backward(dy, None)
+        called = bnstream.BatchNorm(n, **make)
+        called(x)
+        backward["bnstream"] = repeatable(called, dy)
     if torch:
         tensor, slope = (torch.from_numpy(a).movedim(channel_axis, 1) for a in (x, dy))
         state = [torch.from_numpy(a.ravel()) for a in (mean, var, gamma, beta)]
