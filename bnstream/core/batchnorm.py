@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from bnstream.core.diagnosis import Diagnosis
 from bnstream.core.dlpack import as_numpy, detached
 from bnstream.core.dtypes import is_floating, is_real
-from bnstream.core.forward import Forward, batch_statistics, infer, standardize
+from bnstream.core.forward import Forward, batch_statistics, infer, move, standardize
 from bnstream.core.late import late
 from bnstream.core.layer import NormLayer, Number
 from bnstream.core.moments import Moments, moments_from, rows_of
@@ -110,6 +110,7 @@ class BatchNorm(NormLayer):
     ([0.5], [[1.2]])
     """
 
+    _running_ddof: float
     running_ddof = Number("1 as in PyTorch, or 0", lambda value: 0 <= value < 2, convert=lambda value: value)
     r_max = Number("at least 1, the largest ratio of two sd", lambda value: value >= 1)
     d_max = Number("at least 0, the largest distance of two means in sd", lambda value: value >= 0)
@@ -229,18 +230,24 @@ class BatchNorm(NormLayer):
         [-1.0, 1.0]
         """
         self._forward = None
-        layer = self._running.rows, self._gamma, self._beta, self._eps, self.channel_axis
+        rows = self._running.rows
         if not self.training:
-            y, self._forward = infer(x, *layer, out, where, n_threads)
+            y, self._forward = infer(
+                x, rows, self._gamma, self._beta, self._eps, self.channel_axis, out, where, n_threads
+            )
             return y
         if self.renorm:
-            forward = batch_statistics(x, *layer, self.nan_policy, where, n_threads)
+            forward = batch_statistics(
+                x, rows, self._gamma, self._beta, self._eps, self.channel_axis, self.nan_policy, where, n_threads
+            )
             y = self._renormalize(forward, out, n_threads)
         else:
-            y, forward = standardize(x, *layer, out, self.nan_policy, where, n_threads)
+            y, forward = standardize(
+                x, rows, self._gamma, self._beta, self._eps, self.channel_axis, out, self.nan_policy, where, n_threads
+            )
         if self.pooled is not None:
             self._pool(self.pooled, forward)
-        self._running.move(forward, self._momentum, self.running_ddof)
+        move(forward, rows, self._momentum, self._running_ddof)
         self.num_batches_tracked += 1
         self._forward = forward
         return y

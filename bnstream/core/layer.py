@@ -27,12 +27,12 @@ class Number:
         self.name, self.key = name, f"_{name}"
 
     def __get__(self, layer: Any, owner: type) -> Any:
-        return self if layer is None else layer.__dict__[self.key]
+        return self if layer is None else getattr(layer, self.key)
 
     def __set__(self, layer: Any, value: Any) -> None:
         if not self.accepts(value):
             raise ValueError(f"{self.name} must be {self.expected}, got {value}")
-        layer.__dict__[self.key] = self.convert(value)
+        setattr(layer, self.key, self.convert(value))       # Through __dict__, every attribute would be slower.
 
 
 class NormLayer:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.diagnosis import Diagnosis
-from bnstream.core.forward import Forward, move
 from bnstream.core.moments import Moments
 
 ROWS = ("running_mean", "running_var", "running_spread", "initial_weight", "batch_mean", "batch_var")
@@ -77,10 +76,6 @@ class RunningEstimates:
     def forget_batch(self) -> None:
         """Drop the statistics of the last batch."""
         self.rows[BATCH_MEAN:] = math.nan
-
-    def move(self, forward: Forward, momentum: float | None, ddof: float) -> None:
-        """Move towards the batch of a forward by the momentum. Without one, only take the batch for the last one."""
-        move(forward, self.rows, momentum, ddof)
 
     def sd(self, eps: float) -> Floats:
         """``sqrt(var + eps)``, and 1 where that is 0: what a channel is divided by."""
