@@ -1,4 +1,4 @@
-"""What the wheel and the source distribution hold. BNSTREAM_DIST names the folder of both, as `python -m build` fills it."""
+"""What the wheel and the source distribution hold. BNSTREAM_DIST names the folder that `python -m build` has filled."""
 
 import os
 import re
