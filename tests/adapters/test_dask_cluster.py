@@ -8,9 +8,10 @@ import signal
 
 import pytest
 from support.arrays import rng
+from support.cases import campaign
+from support.states import bits
 
 import bnstream
-from bnstream.core.moments import rows_of
 
 dask = pytest.importorskip("dask", minversion="2025.1")
 da = pytest.importorskip("dask.array")
@@ -28,19 +29,15 @@ SPILLING = {f"distributed.worker.memory.{name}": share for name, share in
             (("target", 0.01), ("spill", False), ("pause", False), ("terminate", False))}
 
 
-def bits(m):
-    return rows_of(m).tobytes()
-
-
 @pytest.fixture(scope="module")
 def wanted():
     """The bits of the moments of X, without a cluster."""
     return bits(moments(X).compute(scheduler="synchronous"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(request, wanted):
-    """A client of a cluster of processes with one thread each."""
+    """A client of a cluster of processes with one thread each; tests in a row with the same options share it."""
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, **getattr(request, "param", {})}
     with dask.config.set(QUICK | SPILLING), LocalCluster(**options) as cluster, Client(cluster) as client:
         yield client
@@ -85,6 +82,7 @@ def test_a_killed_worker(client, wanted):
     assert first not in client.scheduler_info()["workers"]
 
 
+@campaign
 @pytest.mark.parametrize("client", [{"n_workers": 1}], indirect=True, ids=["1 worker"])
 def test_a_late_worker(client, wanted):
     future = client.compute(slow())
@@ -96,6 +94,7 @@ def test_a_late_worker(client, wanted):
     assert bits(future.result(timeout=TIMEOUT)) == wanted
 
 
+@campaign
 @pytest.mark.parametrize("client", [{"memory_limit": "100 MB"}], indirect=True, ids=["100 MB"])
 def test_spilling(client):
     """Slices have gaps in memory, and come back from disk without them."""

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from support.arrays import HARD, rng
 from support.oracle import assert_within, exact_states
+from support.states import bits
 
 import bnstream
 from bnstream import Moments
-from bnstream.core.moments import rows_of
 
 dask = pytest.importorskip("dask", minversion="2025.1")
 dd = pytest.importorskip("dask.dataframe")
@@ -34,10 +34,6 @@ def frame():
 
 
 NUMBERS = ["double", "single", "whole", "flag"]
-
-
-def bits(m):
-    return rows_of(m).tobytes()
 
 
 @pytest.mark.parametrize("name", ["offset 1e8", "steps", "mean 1e6 float32"])

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from support.arrays import HARD, random_cuts, rng
+from support.cases import thorough
 from support.oracle import assert_within, exact_states
+from support.states import bits
 
 from bnstream import Moments
-from bnstream.core.moments import rows_of
 
 dask = pytest.importorskip("dask", minversion="2025.1")
 da = pytest.importorskip("dask.array")
@@ -20,17 +21,13 @@ def in_this_thread():
         yield
 
 
-def bits(m):
-    return rows_of(m).tobytes()
-
-
 def weights_for(shape, seed=1):
     """Whole weights, from 0 to 3."""
     return rng(seed).integers(0, 4, shape).astype("f8")
 
 
 @pytest.mark.parametrize("kind", ["numpy", "dask"])
-@pytest.mark.parametrize("name", HARD)
+@pytest.mark.parametrize("name", thorough(list(HARD), ["offset 1e15", "steps", "mean 1e6 float32", "first row 1e30"]))
 def test_rows(name, kind):
     """Whole weights repeat rows, whatever the chunks of the data and of the weights."""
     x, w = HARD[name], weights_for(len(HARD[name]))

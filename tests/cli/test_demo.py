@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import compute, csv
+from support.cases import campaign, thorough
+from support.command import main, run
 
 from bnstream.cli.demo import flights as demo
 
@@ -47,13 +49,19 @@ def exact(flights):
 
 
 @pytest.fixture(scope="module")
-def result():
-    return demo.measure(demo.flights_path(), 1 << 20)
+def progress():
+    """What the measurements told of themselves, by name."""
+    return {"result": [], "batches": []}
 
 
 @pytest.fixture(scope="module")
-def batches():
-    return demo.measure_batches(demo.flights_path(), 1 << 20)
+def result(progress):
+    return demo.measure(demo.flights_path(), 1 << 20, lambda *told: progress["result"].append(told))
+
+
+@pytest.fixture(scope="module")
+def batches(progress):
+    return demo.measure_batches(demo.flights_path(), 1 << 20, lambda *told: progress["batches"].append(told))
 
 
 @pytest.fixture
@@ -96,7 +104,7 @@ def test_normalized_columns_have_mean_0_and_deviation_1(result, exact):
 
 
 def test_chunk_size_agnosticism(result, exact):
-    other = demo.measure(demo.flights_path(), 50_000)
+    other = demo.measure(demo.flights_path(), thorough(50_000, 250_000))
     assert other.raw.n.tolist() == result.raw.n.tolist()
     for (n, mean, var), our_mean, our_var in zip(exact, other.raw.mean, other.raw.var(), strict=True):
         assert abs(Fraction(our_mean) - mean) <= 8 * EPS * max(abs(mean), math.sqrt(var))
@@ -112,10 +120,9 @@ def test_memory_is_bounded_by_the_chunk():
         assert x.base.nbytes < (4 << 16) + 256 * 8 * len(demo.COLUMNS)      # the rows it is a slice of
 
 
-def test_progress_rises_to_the_end(result):
-    for function in (demo.measure, demo.measure_batches):
-        seen = []
-        function(demo.flights_path(), 1 << 20, lambda index, share, seen=seen: seen.append((index, share)))
+@pytest.mark.usefixtures("result", "batches")
+def test_progress_rises_to_the_end(progress):
+    for seen in progress.values():
         assert seen == sorted(seen)
         assert {index for index, share in seen if share == 1} == {0, 1}
 
@@ -249,15 +256,27 @@ def test_leaving_in_the_middle_ends_the_process_cleanly():
     assert (process.returncode, process.stdout, process.stderr) == (0, "True\n", "")
 
 
+def test_table_fits_80_characters(result, batches, monkeypatch):
+    """In this process, of what was measured before."""
+    monkeypatch.setattr(demo, "measure", lambda *arguments: result)
+    monkeypatch.setattr(demo, "measure_batches", lambda *arguments: batches)
+    done = main("demo", "--chunk-bytes", "300000")
+    assert (done.returncode, done.stderr) == (0, "")
+    check_table(done.stdout)
+
+
+@campaign
 def test_table_fits_80_characters_in_a_pipe():
-    process = subprocess.run(
-        [sys.executable, "-m", "bnstream", "demo", "--chunk-bytes", "300000"],
-        capture_output=True, encoding="utf-8", timeout=120, check=False,
-    )
-    assert (process.returncode, process.stderr) == (0, "")
-    lines = process.stdout.splitlines()
+    """The whole of it, in a process."""
+    done = run("demo", "--chunk-bytes", "300000")
+    assert (done.returncode, done.stderr) == (0, "")
+    check_table(done.stdout)
+
+
+def check_table(text):
+    lines = text.splitlines()
     assert max(map(len, lines)) <= 80
-    first, second = process.stdout.split("BatchNorm")
+    first, second = text.split("BatchNorm")
     cells = {line.split()[0]: line.split()[1:] for line in first.splitlines() if line.strip()}
     assert cells["dep_delay"][:4] == ["328,521", "8,255", "12.639", "40.210"]
     assert cells["dep_delay"][5] == "1.00000000"

@@ -7,6 +7,8 @@ import zlib
 
 import numpy as np
 import pytest
+from support.cases import campaign
+from support.command import main
 from typer.testing import CliRunner
 
 from bnstream.cli import app
@@ -208,19 +210,36 @@ def test_folder_that_may_not_be_written(tmp_path, monkeypatch):
         training.check(tmp_path / "a.png")
 
 
+def test_short_command(histories, figure, tmp_path, monkeypatch):
+    """As a user runs it, with the default name, in the current folder; but for the training, which was done before."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "train", lambda network, digits, n_epochs: histories[
+        training.WITH if network.norms else training.WITHOUT])
+    monkeypatch.setattr(training, "draw", lambda histories, n_steps: figure)
+    result = main("demo", "--train")
+    assert (result.returncode, result.stderr) == (0, "")
+    check_output(result.stdout, 0.3)
+    assert png_size((tmp_path / "bnstream-demo.png").read_bytes()) == (WIDTH, HEIGHT)
+
+
+@campaign
 def test_command(tmp_path):
-    """As a user runs it, with the default name, in the current folder."""
+    """The whole of it, in a process."""
     process = subprocess.run(
         [sys.executable, "-m", "bnstream", "demo", "--train"],
         capture_output=True, encoding="utf-8", timeout=120, check=False, cwd=tmp_path,
     )
     assert (process.returncode, process.stderr) == (0, "")
-    lines = process.stdout.splitlines()
+    check_output(process.stdout, 0.1)
+    assert png_size((tmp_path / "bnstream-demo.png").read_bytes()) == (WIDTH, HEIGHT)
+
+
+def check_output(text, loss):
+    lines = text.splitlines()
     assert max(map(len, lines)) <= 80
     cells = {line.rsplit(maxsplit=4)[0].strip(): line.split()[-4:] for line in lines if line.count("%") == 3}
     without, with_norm = cells[training.WITHOUT], cells[training.WITH]
-    assert float(with_norm[0]) < 0.1 < float(without[0])
+    assert float(with_norm[0]) < loss < float(without[0])
     assert min(float(cell.rstrip("%")) for cell in with_norm[1:]) > 90
     assert len(set(without[1:])) == 1
     assert lines[-1] == "Picture: bnstream-demo.png"
-    assert png_size((tmp_path / "bnstream-demo.png").read_bytes()) == (WIDTH, HEIGHT)

@@ -1,4 +1,4 @@
-"""mean and var against exact arithmetic, on hard sets, in every way that data can come."""
+"""mean and var against exact arithmetic, on hard data sets, for every way to pass the data."""
 
 import functools
 
@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from support import nist
 from support.arrays import CANCEL, HARD, SINGLE, every_other, normal, random_cuts, rng, with_gaps
+from support.cases import thorough
 from support.oracle import Exact, assert_within, errors, exact, exact_states, single_precision, sum_of_squares
+from support.states import state
 
 from bnstream import Moments, mean_var
 
@@ -16,19 +18,12 @@ def hard_states(name):
     return exact_states(HARD[name])
 
 
-def state(*chunks, **options):
-    m = Moments(**options)
-    for chunk in chunks:
-        m.update(chunk)
-    return m
-
-
 def answer(m, ddof=0):
     return m.mean, m.var(ddof)
 
 
 def merged(parts, generator):
-    """Merged two by two, in any order, until one is left."""
+    """Merge random pairs until one state is left."""
     while len(parts) > 1:
         a, b = (parts.pop(generator.integers(len(parts))) for _ in range(2))
         parts.append(a.merge(b))
@@ -92,7 +87,7 @@ def test_hard_sets(name, way):
 
 @pytest.mark.parametrize("name", CANCEL)
 def test_sum_of_squares_fails(name):
-    """The bound is one that the textbook's formula breaks, in every set that it is known to break on."""
+    """The textbook formula exceeds the bound on every set where it is known to fail."""
     assert errors(*sum_of_squares(HARD[name]), hard_states(name))[1] > 1
 
 
@@ -111,7 +106,7 @@ def test_ddof(name, ddof):
 
 @pytest.mark.parametrize("name", nist.SETS)
 def test_nist(name):
-    """Within the bound for the doubles given, and as near the certified figures as the doubles are to the decimals."""
+    """Within the bound, and as close to the certified values as the doubles are to the published decimals."""
     x, mean, sd = nist.SETS[name]
     whole = state(x.reshape(-1, 1))
     tree = merged([state(part[:, None]) for part in np.array_split(x, 7) if len(part)], rng(7))
@@ -123,18 +118,19 @@ def test_nist(name):
 
 
 def test_many_channels():
-    """More channels than a block holds, and not a multiple of anything."""
+    """More channels than fit in one block, and a number with no convenient divisor."""
     x = normal((137, 1201)) * np.logspace(-3, 3, 1201) + np.logspace(12, -12, 1201)
     states = exact_states(x)
-    assert_within(*mean_var(x), states)
-    assert_within(*mean_var(np.ascontiguousarray(x.T), 1), states)
-    assert_within(*answer(state(x[:50], x[50:51], x[51:])), states)
+    for ddof in (0, 1):
+        assert_within(*mean_var(x, ddof=ddof), states, ddof)
+        assert_within(*mean_var(np.ascontiguousarray(x.T), 1, ddof=ddof), states, ddof)
+        assert_within(*answer(state(x[:50], x[50:51], x[51:]), ddof), states, ddof)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 255, 257, 511, 513, 4097])
 @pytest.mark.parametrize("channels", [1, 2, 5, 64, 65])
 def test_sizes(n, channels):
-    """Around every size at which a loop ends and its tail begins."""
+    """Sizes around those where a vectorized loop hands over to its tail."""
     x = (normal((n, channels), n) + 1e6).astype(np.float32)
     states = exact_states(x)
     assert_within(*mean_var(x), states)
@@ -148,7 +144,7 @@ def test_sizes(n, channels):
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 7, 8, 11, 100, 1000, 6007])
 def test_constant(n, dtype, value):
-    """Equal numbers have variance 0, exactly, whatever n and however they come."""
+    """The variance of equal numbers is exactly 0 for any n and any way to pass them."""
     x = np.full((n, 3), value, dtype)
     gapped = np.insert(x, [0, n // 2, n], np.nan, axis=0)
     chunks = [x[a:b] for a, b in random_cuts(n, rng(n))]
@@ -168,7 +164,7 @@ def test_constant(n, dtype, value):
 @pytest.mark.parametrize("way", ["columns", "rows", "channels first", "chunked", "row by row", "shuffled tree"])
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2"])
 def test_small_integers(dtype, way):
-    """Their sums are exact, and so the variance is right to 1 eps."""
+    """Sums of small integers are exact, so the variance is within 1 eps."""
     info = np.iinfo(dtype)
     columns = [rng(8).integers(info.min, info.max, 6006, dtype=dtype, endpoint=True),
                rng(9).integers(info.max - 1, info.max, 6006, dtype=dtype, endpoint=True),
@@ -182,7 +178,7 @@ def test_small_integers(dtype, way):
 @pytest.mark.parametrize("shape", [(70001, 3), (3, 70001), (40000, 40), (17, 3, 5000)])
 @pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "u2"])
 def test_many_small_integers(dtype, shape):
-    """Long enough for any partial sum too narrow to overflow."""
+    """Enough values to overflow any partial sum that is too narrow."""
     info = np.iinfo(dtype)
     axis = {2: 0 if shape[0] > shape[1] else 1}.get(len(shape), (0, 2))
     for x in (np.full(shape, info.max, dtype), np.full(shape, info.min, dtype),
@@ -192,7 +188,7 @@ def test_many_small_integers(dtype, shape):
 
 @pytest.mark.parametrize("dtype", ["i8", "u8"])
 def test_large_integers(dtype):
-    """No digit of a deviation is lost at 2**62, where doubles are 1024 apart."""
+    """Deviations keep all digits at 2**62, where adjacent doubles differ by 1024."""
     offset = 2**62 if dtype == "i8" else 2**64 - 2000
     x = (rng(11).integers(0, 1000, (6006, 3)).astype(object) + offset).astype(dtype)
     states = exact_states(x)
@@ -207,7 +203,7 @@ def test_large_integers(dtype):
 ])
 @pytest.mark.parametrize("shape", [(4001, 3), (611, 70), (9000, 1)])
 def test_integers_to_the_last_bit(shape, dtype, low, high):
-    """However they are cut and ordered, mean and m2 are the doubles nearest to the exact ones."""
+    """mean and m2 are the correctly rounded exact values for any chunks in any order."""
     x = rng(15).integers(low, high, shape, dtype=dtype, endpoint=True)
     states = exact_states(x)
     mean, m2 = ([float(value) for value in values] for values in zip(*((s.mean, s.m2) for s in states), strict=True))
@@ -226,7 +222,7 @@ def test_ends_of_int64():
 
 
 def test_a_thousand_million_rows():
-    """Merges stand for the rows: the state doubled again and again, with others in between, as exact sums do."""
+    """A state that is merged with itself repeatedly, and with others in between, reaches so many rows quickly."""
     x = np.rint(1e9 + 1e4 * normal((1000, 3), 12)) / 64 + np.array([0, 1e9, -1e12])
     m, states = state(x), exact_states(x)
     for i in range(21):
@@ -244,8 +240,8 @@ def test_a_thousand_million_rows():
 
 
 def test_many_tiny_updates():
-    """200,000 updates of 8 rows at mean 1e6, sd 1: whole multiples of 2**-20, so that exact sums are easy."""
-    updates, rows, channels, unit = 200_000, 8, 2, 2.0**-20
+    """Updates of 8 rows, mean 1e6, sd 1. The data are multiples of 2**-20, so exact sums are cheap."""
+    updates, rows, channels, unit = thorough(200_000, 40_000), 8, 2, 2.0**-20
     steps = np.rint(normal((updates, rows, channels), 13) / unit).astype(np.int64)
     batches = 1e6 + steps * unit
     m = Moments()
@@ -261,7 +257,7 @@ def test_many_tiny_updates():
         states[c] = Exact(n, one.s * (s + n * k), one.q * (q + 2 * k * s + n * k * k))
     assert np.all(m.n == updates * rows)
     assert_within(m.mean, m.var(), states)
-    mean, m2, n = np.zeros(channels), np.zeros(channels), 0     # Welford's update in plain doubles drifts away
+    mean, m2, n = np.zeros(channels), np.zeros(channels), 0     # Welford's update in plain doubles exceeds the bound.
     for batch in batches[:, 0]:
         n += 1
         delta = batch - mean
@@ -274,7 +270,7 @@ def test_many_tiny_updates():
 @pytest.mark.parametrize("run", [1, 2, 3, 4, 8, 33, 63, 64, 100])
 @pytest.mark.parametrize("amplitude", [0.55, 0.1, 1 / 3])
 def test_two_values_in_short_runs(run, amplitude):
-    """Equal terms round in one direction: the sums of a block must be short, however the runs lie."""
+    """Equal terms all round in the same direction, so the sums within a block must be short for any layout of runs."""
     n = 40000 // run
     base = np.where(np.arange(n * (run + 1)).reshape(n, run + 1) % 2, amplitude, -amplitude)
     for x in (base[:, :run], np.ascontiguousarray(base[:, :run])):
@@ -286,12 +282,15 @@ def test_two_values_in_short_runs(run, amplitude):
 @pytest.mark.parametrize("order", ["=", ">"])
 @pytest.mark.parametrize("shape", [(512, 300), (512, 2, 256), (32768, 3)])
 def test_few_values_far_from_the_others(shape, order):
-    """The first shift is theirs, just near enough to the mean: equal deviations, whose sums round to one side."""
+    """The first shift comes from a few values just close enough to the mean to be kept.
+
+    Most deviations are then equal, and their sums all round in the same direction.
+    """
     index = np.arange(shape[0])
-    few = np.isin(index % 64, [0, 4, *range(8, 64, 8)]) if shape[1] == 3 else index < 72   # eighths of runs are samples
+    few = np.isin(index % 64, [0, 4, *range(8, 64, 8)]) if shape[1] == 3 else index < 72   # runs are sampled in eighths
     distance = 1 + rng(0).random((40, shape[1]))
     rows = np.where(few[:, None, None], 0, distance) - 55 / 64 * distance                  # (rows, draws, channels)
-    for k in range(40 if shape[1] < 300 else 1):
+    for k in range(thorough(40, 10) if shape[1] < 300 else 1):
         if len(shape) == 3:
             x = np.broadcast_to(rows[:, k, :, None], shape)
             answers = mean_var(x.astype(f"{order}f8"), (0, 2))
@@ -308,11 +307,11 @@ def test_few_values_far_from_the_others(shape, order):
     ((33, 1100, 130), (0, 2)), ((5, 70000, 13), (0, 2)),
 ])
 def test_past_the_cache(shape, axis):
-    """Wider tasks, in the order of memory: the same as by small parts."""
+    """Arrays larger than the cache have wider tasks; the results agree with those of small parts."""
     x = (normal(shape) + 100).astype(np.float32)
     assert x.nbytes >= 1 << 24
     parts = state(*np.array_split(x, 5), axis=axis)
-    mean, var = mean_var(x, axis, dtype="float64")
+    mean, var = mean_var(x, axis, dtype="float64", ddof=1)
     eps = np.finfo(float).eps
-    np.testing.assert_allclose(mean, parts.mean, rtol=0, atol=16 * eps * 100)      # twice the bound: either may err
-    np.testing.assert_allclose(var, parts.var(), rtol=32 * eps * np.log2(x.size / mean.size))
+    np.testing.assert_allclose(mean, parts.mean, rtol=0, atol=16 * eps * 100)      # twice the bound: both may err
+    np.testing.assert_allclose(var, parts.var(1), rtol=32 * eps * np.log2(x.size / mean.size))

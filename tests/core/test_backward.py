@@ -1,6 +1,7 @@
-"""Backward: gradients against exact arithmetic and finite differences; when it is refused, and what that leaves."""
+"""backward: gradients against exact arithmetic and finite differences; refused calls and the state they leave."""
 
 import functools
+import itertools
 import threading
 import warnings
 from fractions import Fraction
@@ -8,8 +9,10 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 import pytest
-from support.arrays import BFLOAT16, DTYPES, LAYOUTS, normal, of_dtype, padded, read_only, rng, swapped
+from support.arrays import BFLOAT16, DTYPES, LAYOUTS, NATIVE_PLACES, normal, of_dtype, read_only, rng, swapped
 from support.batchnorm_oracle import EPS, Batch, assert_within, worst_share
+from support.cases import pairwise, thorough
+from support.states import layer
 
 from bnstream import BatchNorm
 
@@ -18,14 +21,6 @@ SHAPES = {
     "channels last": ((3, 8, 9, 3), 3), "rows": ((4, 310), 0), "two rows": ((2, 17), 1),
     "one image": ((1, 70, 7, 15), 1), "long rows": ((130, 270), 0),
 }
-
-
-def layer(gamma, beta=None, **options):
-    bn = BatchNorm(len(gamma), dtype="f8", **options)
-    bn.gamma = gamma
-    if beta is not None:
-        bn.beta = beta
-    return bn
 
 
 @functools.cache
@@ -37,33 +32,24 @@ def case(shape, dtype):
     return x, gamma, dy, channel_axis, Batch(x, gamma, 0 * gamma, 1e-3, channel_axis).gradients(dy)
 
 
-def places(dy, dtype):
-    yield None
-    yield np.empty(dy.shape, dtype)
-    yield np.empty(dy.shape, dtype, "F")
-    yield np.flip(np.empty(dy.shape, dtype))
-    yield padded(np.empty(dy.shape, dtype))
-
-
 def check(bn, dx, exact):
     for got, (value, slack) in zip((dx, bn.grad_gamma, bn.grad_beta), exact, strict=True):
         assert_within(got, value, slack)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("layout", "shape", "dtype"), pairwise(LAYOUTS, SHAPES, DTYPES), ids=str)
 def test_grid(layout, shape, dtype):
-    """x and dy in every layout; the result anywhere, over dy and over x, too."""
+    """x and dy in every layout; the result in every place, including those of dy and x."""
     values, gamma, of_y, channel_axis, exact = case(shape, dtype)
     x, dy = LAYOUTS[layout](values), LAYOUTS[layout](of_y)
     before = x.tobytes(), dy.tobytes()
     bn = layer(gamma, eps=1e-3, channel_axis=channel_axis)
-    for out in places(dy, dy.dtype.newbyteorder("=")):
+    native = dy.dtype.newbyteorder("=")
+    for out in (None, *(place(dy.shape, native) for place in NATIVE_PLACES.values())):
         bn(x)
         dx = bn.backward(dy, out)
         assert out is None or dx is out
-        assert dx.dtype == dy.dtype.newbyteorder("=")
+        assert dx.dtype == native
         check(bn, dx, exact)
         bn(x)
         check(bn, bn.backward(of_y, out), exact)
@@ -93,7 +79,7 @@ def test_dy_of_any_dtype(dtype, dy_dtype):
 
 
 def with_mpmath(x, dy, gamma, eps):
-    """dx, grad_gamma and grad_beta of one channel, as the chain rule has them: by derivatives of mean and variance."""
+    """Return dx, grad_gamma and grad_beta of one channel by the chain rule, through mean and variance."""
     with mpmath.workdps(60):
         x, dy = ([mpmath.mpf(v) for v in values.tolist()] for values in (x, dy))
         n, gamma = len(x), mpmath.mpf(gamma)
@@ -109,7 +95,7 @@ def with_mpmath(x, dy, gamma, eps):
 @pytest.mark.parametrize("offset", [0.0, 1e4, 1e8])
 @pytest.mark.parametrize("n", [2, 3, 8, 50])
 def test_against_mpmath(n, offset):
-    """And the oracle of this file, too."""
+    """Both backward and the oracle agree with mpmath."""
     x, dy, gamma = normal((n, 4)) + offset, normal((n, 4), 1), np.array([1, -2, 0.3, 5])
     bn = layer(gamma)
     bn(x)
@@ -127,7 +113,7 @@ def test_against_mpmath(n, offset):
 
 @pytest.mark.parametrize("ratio", [1.0, 1e2, 1e4, 1e6])
 def test_far_from_zero(ratio):
-    """Where sums in single precision go wrong."""
+    """Data far from zero, where single precision exceeds the bound."""
     x, dy = (normal((5000, 3)) + ratio).astype("f4"), (normal((5000, 3), 1) + 1).astype("f4")
     exact = Batch(x, np.ones(3), np.zeros(3), 1e-5, 1).gradients(dy)
     bn = layer(np.ones(3))
@@ -139,12 +125,15 @@ def test_far_from_zero(ratio):
         assert worst_share(single, *exact[0]) > 20
 
 
-@pytest.mark.parametrize(
-    "shape", [(20000, 96), (8, 16, 40, 40), (6, 40, 40, 32), (70000, 3), (3, 2, 300, 300), (2100, 2100)],
-)
-@pytest.mark.parametrize("dtype", ["f4", "u1"])
+LARGE = [(20000, 96), (8, 16, 40, 40), (6, 40, 40, 32), (70000, 3), (3, 2, 300, 300), (2100, 2100)]
+
+
+@pytest.mark.parametrize(("dtype", "shape"), thorough(
+    list(itertools.product(["f4", "u1"], LARGE)),
+    [*itertools.product(["f4"], LARGE), ("u1", LARGE[0]), ("u1", LARGE[1])],
+), ids=str)
 def test_large(dtype, shape):
-    """In parts, by several threads, by way of the cache or twice from memory."""
+    """Arrays that several threads process in parts, with the second pass from the cache or from memory."""
     channel_axis = 1 if shape[1] in (2, 16) else -1
     axes = tuple(a for a in range(len(shape)) if a != channel_axis % len(shape))
     x, dy = of_dtype(dtype, shape), (normal(shape, 1) + 0.25).astype("f4")
@@ -169,7 +158,7 @@ def loss(bn, x, dy):
 
 @pytest.mark.parametrize("dy", [0.1, 0.3, 0.7])
 def test_equal_dy(dy):
-    """Equal terms round to one side: a long run of them must not be added one after the other."""
+    """Equal terms all round in the same direction, so a long run must not be summed sequentially."""
     n = 1 << 20
     bn = BatchNorm(1, dtype="f8")
     bn(np.random.default_rng(0).normal(size=(1, 1, n)))
@@ -180,7 +169,7 @@ def test_equal_dy(dy):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [(6, 3), (2, 3, 2, 2)])
 def test_finite_differences(shape, training):
-    """Of every element of x, gamma and beta, by central differences."""
+    """The gradient of every element of x, gamma and beta agrees with central differences."""
     x, dy, h = normal(shape) * 2 + 3, normal(shape, 1), 1e-5
     bn = layer([1, -2, 0.5], [0.1, 2, -3])
     bn.running_mean, bn.running_var = [2.0, 3.0, 4.0], [1.0, 4.0, 2.0]
@@ -207,7 +196,7 @@ def test_finite_differences(shape, training):
 @pytest.mark.parametrize("dtype", ["f2", BFLOAT16, "f4", ">f4", "f8", "u1", "i8"], ids=str)
 @pytest.mark.parametrize("layout", ["contiguous", "Fortran", "all reversed", "unaligned"])
 def test_inference(layout, dtype):
-    """Mean and variance are constants: dx = dy * gamma / sqrt(running_var + eps), rounded once."""
+    """In inference mean and variance are constants: dx = dy * gamma / sqrt(running_var + eps), rounded once."""
     x = LAYOUTS[layout](of_dtype(dtype, (200, 5)))
     dy = LAYOUTS[layout](normal((200, 5), 2).astype(x.dtype if x.dtype.kind in "fV" else "f4"))
     bn = layer([1, -2, 0.5, 3, 1e-3]).eval()
@@ -217,7 +206,7 @@ def test_inference(layout, dtype):
     exact, slack = (wanted, 0 * wanted), 4 * EPS * np.abs(wanted)
     xhat = (x.astype("f8") - bn.running_mean) / np.sqrt(bn.running_var + 1e-5)
     native = dy.dtype.newbyteorder("=")
-    for out in places(dy, native):
+    for out in (None, *(place(dy.shape, native) for place in NATIVE_PLACES.values())):
         bn(x)
         assert_within(bn.backward(dy, out), exact, slack)
         np.testing.assert_allclose(bn.grad_beta, dy.astype("f8").sum(0), rtol=1e-13, atol=1e-12)
@@ -230,7 +219,7 @@ def test_inference(layout, dtype):
 @pytest.mark.parametrize("dtype", ["f2", BFLOAT16, "f4", "f8"], ids=str)
 @pytest.mark.parametrize("layout", ["contiguous", "Fortran", "byte-swapped"])
 def test_omit(layout, dtype):
-    """Elements left out have gradient 0 and no part in the sums, whatever dy says of them."""
+    """Omitted elements have gradient 0 and do not enter the sums, whatever dy holds there."""
     x, dy = of_dtype(dtype, (60, 3)), (normal((60, 3), 1) + 1).astype(dtype)
     x[10, 0], x[11:14, 1] = np.nan, [np.inf, -np.inf, np.nan]
     dy[10, 0], dy[11, 1] = np.nan, np.inf
@@ -260,7 +249,7 @@ def test_without_affine(training):
 
 @pytest.mark.parametrize("dtype", ["f2", BFLOAT16, "f4", "f8"], ids=str)
 def test_gradients_have_the_layer_s_dtype(dtype):
-    """And are new arrays, not summed up."""
+    """The gradients have the dtype of the layer and are new arrays: they do not accumulate."""
     bn = BatchNorm(3, dtype=dtype)
     x, dy = of_dtype("f4", (20, 3)), normal((20, 3)).astype("f4")
     bn(x)
@@ -292,11 +281,11 @@ def test_no_copy_of_x():
     bn(x)
     assert bn._forward.x is x
     bn.backward(x)
-    assert bn._forward is None      # and the reference is gone
+    assert bn._forward is None      # the reference is released
 
 
 def refused(bn, error, message, dy, out=None):
-    """With gradients as they were, and nothing written."""
+    """Check that a call raises, leaves the gradients unchanged and writes nothing."""
     bn.grad_gamma, bn.grad_beta = before = np.arange(3.0), np.arange(3.0) + 5
     written = None if out is None else out.tobytes()
     state = {name: a.tobytes() for name, a in bn.state_dict().items()}
@@ -325,7 +314,7 @@ def test_without_a_call(training):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_estimates_that_change_in_between(training):
-    """backward is that of the call: with the estimates and the gamma of then."""
+    """backward uses the estimates and the gamma of its forward call."""
     bn = BatchNorm(3).train(training)
     bn(X)
     wanted = bn.backward(DY)
@@ -350,7 +339,7 @@ def test_x_that_changes_its_shape():
 @pytest.mark.parametrize("shape", [(8, 4), (7, 3), (3,), (8, 3, 1), (1, 3), (0, 3), (3, 8)])
 @pytest.mark.parametrize("training", [True, False])
 def test_another_shape(shape, training):
-    """Is refused, and the right one still welcome."""
+    """A dy of another shape is refused, and the right one is still accepted afterwards."""
     bn = BatchNorm(3).train(training)
     y = bn(X)
     wanted = bn.backward(DY)
@@ -376,7 +365,7 @@ def test_no_gradient(dy, error, message, training):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_after_out_is_x(training):
-    """x is lost; a place of its own keeps it."""
+    """After a call with out=x there is no backward; with any other out there is."""
     bn, x = BatchNorm(3).train(training), X.copy()
     bn(x, out=x)
     refused(bn, RuntimeError, "the last call wrote its result over x, which backward needs; call without out=x", DY)
@@ -404,7 +393,7 @@ def test_from_another_thread():
 
 
 def test_a_call_that_raises():
-    """Leaves gradients alone."""
+    """A call that raises leaves the gradients unchanged."""
     bn = BatchNorm(3)
     bn(X)
     bn.backward(DY)

@@ -1,4 +1,4 @@
-"""Tensors and arrays of other libraries are read where they lie, or refused with a word on what to do."""
+"""Arrays of other libraries are read in place, or refused with a message that says what to do."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ X = np.random.default_rng(0).normal(3, 2, (40, 6)).astype(np.float32)
 
 
 class Foreign:
-    """An array that has DLPack and nothing else, as one of CuPy in the memory of the CPU has."""
+    """An array with the DLPack protocol alone, like one of CuPy in host memory."""
 
     def __init__(self, array, device=1):
         self.array, self.device = array, device
@@ -42,7 +42,7 @@ def test_only_dlpack(x):
     pytest.param(lambda x: pytest.importorskip("jax").numpy.asarray(x), id="jax"),
 ])
 def test_everything_that_takes_an_array(wrap):
-    """The bits of NumPy's."""
+    """The results have the bits of those for NumPy arrays."""
     m, bn, other = Moments().update(wrap(X)), BatchNorm(6), BatchNorm(6)
     assert m == Moments().update(X)
     for got, wanted in zip(mean_var(wrap(X)), mean_var(X), strict=True):
@@ -84,7 +84,7 @@ def test_jax(dtype):
 
 
 def test_results_outlive_the_tensor():
-    """The layer holds on to the memory that it needs for backward."""
+    """The layer keeps the memory alive that backward needs."""
     torch = pytest.importorskip("torch")
     bn, other = BatchNorm(6), BatchNorm(6)
     other(X)
@@ -103,7 +103,7 @@ def test_shared_memory_of_a_gpu():
 ])
 @pytest.mark.parametrize("array_too", [False, True])
 def test_a_gpu(device, name, array_too, unchanged):
-    """Refused, and not copied behind one's back, even where NumPy could."""
+    """A GPU array is refused, and never copied silently, even where NumPy could."""
 
     class Both(Foreign):
         def __array__(self, dtype=None, copy=None):
@@ -152,7 +152,7 @@ def test_bfloat16_without_ml_dtypes(monkeypatch):
 
 
 def test_plain_arrays_come_back_as_they_are(tmp_path):
-    """Memmaps and other subclasses have DLPack, too."""
+    """Memmaps and other subclasses have DLPack as well."""
     np.save(tmp_path / "x.npy", X)
     memory = np.load(tmp_path / "x.npy", mmap_mode="r")
     assert as_numpy(memory) is memory
@@ -163,7 +163,7 @@ def test_plain_arrays_come_back_as_they_are(tmp_path):
 
 
 def test_a_sharded_array():
-    """JAX would gather it, which is a copy; here of a stand-in, as one CPU has no shards."""
+    """JAX would gather it, which is a copy. A stand-in replaces it here, since one CPU has no shards."""
 
     class Sharded:
         def __dlpack_device__(self):

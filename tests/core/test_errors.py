@@ -1,4 +1,4 @@
-"""What is refused: each message says what came and what was expected; each refused call leaves the state as it was."""
+"""Refused calls: the message says what came and what was expected, and the state is unchanged."""
 
 import ml_dtypes
 import numpy as np
@@ -31,7 +31,7 @@ REFUSED_DTYPES = {
 if np.dtype("g").itemsize > 8:
     REFUSED_DTYPES["longdouble"] = X.astype("g"), str(np.dtype("g")), rf"{FLOAT}, which rounds"
 
-# what mean_var and update both refuse as a batch of three channels: error, message
+# Batches of three channels that mean_var and update refuse: error, message.
 REFUSED_BATCHES = {
     **{name: (x, TypeError, f"dtype {got}; {ACCEPTED}{advice}") for name, (x, got, advice) in REFUSED_DTYPES.items()},
     "masked": (np.ma.array(X, mask=X > 20), TypeError,
@@ -147,13 +147,13 @@ def test_channels_of_a_layer(x, message, training, unchanged):
     ({"channel_axis": 1.0}, TypeError, "axis must be an int"), ({"n_threads": 0}, ValueError, "number of threads"),
 ])
 def test_parameters_of_normalize(change, error, message):
-    """Nothing is written."""
+    """A refused call writes nothing."""
     out = np.full(X.shape, 7.0)
     given = {"mean": np.zeros(3), "var": np.ones(3), "out": out, **change}
     with pytest.raises(error, match=message):
         normalize(X, **given)
     given["running_mean"], given["running_var"] = given.pop("mean"), given.pop("var")
-    with pytest.raises((TypeError, error)):         # It has parameters of one axis alone.
+    with pytest.raises((TypeError, error)):         # batch_norm takes parameters of one axis only.
         batch_norm(X, **given)
     assert (out == 7).all()
 
@@ -180,7 +180,7 @@ REFUSED_TRAINING = [
 
 @pytest.mark.parametrize(("change", "error", "message"), REFUSED_TRAINING)
 def test_parameters_of_training(change, error, message):
-    """Nothing is written, nothing updated."""
+    """A refused call writes nothing and updates nothing."""
     mean, var, out = np.full(3, 5.0), np.full(3, 6.0), np.full(X.shape, 7.0)
     with pytest.raises(error, match=message):
         batch_norm(X, **{"running_mean": mean, "running_var": var, "out": out, "training": True, **change})
@@ -238,6 +238,8 @@ def test_not_finite(n, dtype, bad, unchanged):
     unchanged(Moments(), ValueError, message, lambda m: m.update(x))
     with pytest.raises(ValueError, match=message):
         mean_var(x, nan_policy="raise")
+    x[n // 2, 1] = 1        # in the last channel alone
+    unchanged(Moments().update(X), ValueError, "in 1 of 3 channels, the first at index 2", lambda m: m.update(x))
     planes = np.ones((2, 3, 4))
     planes[0, 2, 1] = bad
     with pytest.raises(ValueError, match=r"in 1 of 12 channels, the first at index \(2, 1\)"):
@@ -248,11 +250,11 @@ def test_not_finite(n, dtype, bad, unchanged):
 
 @pytest.mark.parametrize("value", [1e300, 1e306, 1.7e308])
 def test_finite_but_large(value):
-    """Equal numbers are added up as deviations, so that not even the largest overflow; and others up to 1e300."""
+    """Sums are of deviations: equal numbers never overflow, and others up to 1e300 do not."""
     x = np.full((1000, 2), value)
     assert np.isfinite(mean_var(x, nan_policy="raise")[0]).all()
     assert np.isfinite(Moments().update(x).update(x).mean).all()
-    half, _ = mean_var(x, dtype="f2", nan_policy="raise")       # too large for the dtype is no fault of the data
+    half, _ = mean_var(x, dtype="f2", nan_policy="raise")       # overflow of the result is no error of x
     assert (half == np.inf).all()
     x = np.clip(x, None, 1e300)
     x[::2] *= -1
@@ -345,7 +347,7 @@ def test_more_channels_than_memory_holds():
 
 @pytest.mark.parametrize("ddof", [2, -1, np.nan])
 def test_running_ddof(ddof):
-    """As many as a batch has values would make its variance infinite, more negative."""
+    """With running_ddof equal to the size of a batch the variance would be infinite; with more, negative."""
     mean, var = np.zeros(3), np.ones(3)
     with pytest.raises(ValueError, match="running_ddof must be 1 as in PyTorch, or 0, got"):
         batch_norm(X, mean, var, training=True, running_ddof=ddof)

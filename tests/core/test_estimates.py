@@ -1,4 +1,4 @@
-"""Running estimates: with a momentum, pooled, recalibrated; and what diagnose says of them."""
+"""Running estimates: by momentum, pooled and recalibrated; and their diagnosis."""
 
 from fractions import Fraction
 
@@ -12,14 +12,14 @@ from bnstream import BatchNorm, Moments, batch_norm
 
 
 def batches(count=6, seed=0, width=3):
-    """Of uneven lengths, each about another mean."""
+    """Return batches of different lengths, each with a different mean."""
     r = rng(seed)
     return [r.standard_normal((int(n), width)) * r.uniform(0.5, 3) + r.uniform(-5, 5) + 100
             for n in r.integers(2, 40, count)]
 
 
 def blended(parts, momentum, ddof):
-    """mean and var of each channel, in fractions."""
+    """Return mean and var of each channel, computed in fractions."""
     mean, var, m = Fraction(0), Fraction(1), Fraction(momentum)
     for part in parts:
         states = exact_states(part)
@@ -47,7 +47,7 @@ def test_momentum(momentum, ddof):
 
 @pytest.mark.parametrize("channel_axis", [0, 1, 2, -1, -3])
 def test_channel_axis(channel_axis):
-    """From either end."""
+    """Positive and negative channel axes agree."""
     x = of_dtype("f4", (4, 5, 6))
     turned = np.moveaxis(x, channel_axis, 1)
     wanted = BatchNorm(x.shape[channel_axis])
@@ -64,7 +64,7 @@ def test_channel_axis(channel_axis):
 @pytest.mark.parametrize("make", [lambda a: a.astype("f4"), lambda a: a.astype(">f4"), lambda a: a.repeat(2)[::2],
                                   lambda a: a[::-1].copy()[::-1], lambda a: a.astype("f2")])
 def test_arrays_updated_in_place(make):
-    """Of any floating dtype and layout, rounded once."""
+    """The estimates may have any floating dtype and layout; they are rounded once."""
     x = of_dtype("f4", (40, 3))
     mean, var = make(np.array([1.0, 2, 3])), make(np.array([4.0, 5, 6]))
     bn = BatchNorm(3)
@@ -96,7 +96,7 @@ def states(bn):
 @pytest.mark.parametrize("ddof", [0, 1])
 @pytest.mark.parametrize("offset", [0.0, 1e8])
 def test_without_momentum(offset, ddof):
-    """The exact statistics of everything seen, after every batch; no average of variances."""
+    """Without momentum the estimates are the exact statistics of all data so far, not an average of variances."""
     parts = [part + offset for part in batches()]
     bn = BatchNorm(3, momentum=None, running_ddof=ddof)
     for i, part in enumerate(parts):
@@ -136,7 +136,7 @@ def test_reset():
 @pytest.mark.parametrize("ddof", [0, 1])
 @pytest.mark.parametrize("momentum", [0.1, None])
 def test_recalibrate(momentum, ddof):
-    """Exact over a stream, whatever the batches: arrays, a generator, Moments of several workers in any order."""
+    """Exact for arrays, a generator, or the Moments of several workers in any order."""
     parts = batches(7)
     wanted = exact_states(np.concatenate(parts))
     workers = [Moments().update(part) for part in parts]
@@ -152,7 +152,7 @@ def test_recalibrate(momentum, ddof):
         assert np.all(total.n == wanted[0].n)
         assert_within(*states(bn), wanted, ddof)
         assert_within(total.mean, total.var(), wanted)
-    total.update(parts[0])      # what is answered, and what came, are the caller's own
+    total.update(parts[0])      # The argument and the returned object belong to the caller.
     assert_within(*states(bn), wanted, ddof)
 
 
@@ -171,7 +171,7 @@ def test_recalibrate_images():
 
 
 def test_recalibrate_then_train():
-    """Pooled statistics go on from there."""
+    """The pooled statistics continue from the recalibrated ones."""
     parts = batches()
     bn = BatchNorm(3, momentum=None)
     bn(parts[0] * 5)
@@ -230,14 +230,14 @@ def test_recalibrate_omits():
 
 @pytest.mark.parametrize("ddof", [2, 3, -1, float("nan")])
 def test_running_ddof(ddof):
-    """Such as would put inf or a negative variance into the estimates."""
+    """Values that would make the estimated variance infinite or negative are refused."""
     with pytest.raises(ValueError, match="running_ddof must be 1 as in PyTorch, or 0, got"):
         BatchNorm(3, running_ddof=ddof)
 
 
 @pytest.mark.parametrize("momentum", [0.1, 0.01, 0.5])
 def test_effective_n(momentum):
-    """(2 - m) / m * n for a constant momentum, in the end; that of a plain mean while pooled."""
+    """In the limit (2 - m) / m * n for a constant momentum m; n for pooled estimates."""
     x = of_dtype("f8", (8, 3))
     bn, n = BatchNorm(3, momentum=momentum, track_pooled=True), []
     assert bn.diagnose().effective_n.tolist() == [0, 0, 0]
@@ -255,7 +255,7 @@ def test_effective_n(momentum):
 
 
 def test_initial_weight():
-    """What is left of the invented start."""
+    """The weight that the initial estimates still have."""
     bn = BatchNorm(3)
     weights = [bn.diagnose().initial_weight]
     for part in batches(3):
@@ -293,7 +293,7 @@ def test_diagnose():
 
 
 def test_diagnose_after_estimates_are_set():
-    """The gap is to a batch seen since, and unknown before."""
+    """The gap refers to the batches since, and is NaN before the first."""
     bn = BatchNorm(3)
     bn(GOOD)
     bn.recalibrate([GOOD + 5])
@@ -306,14 +306,14 @@ def test_diagnose_after_estimates_are_set():
 
 
 def test_recalibrate_with_statistics_of_nan(unchanged):
-    """They come from another policy, and reach this layer's estimates no more than a batch of NaN does."""
+    """Statistics with NaN, from another policy, are refused like a batch with NaN."""
     bad = Moments(nan_policy="propagate").update(np.full((4, 3), np.nan))
     unchanged(BatchNorm(3), ValueError, "there is NaN or inf in the statistics", lambda bn: bn.recalibrate(bad))
     assert np.isnan(BatchNorm(3, nan_policy="propagate").recalibrate(bad).mean).all()
 
 
 def test_pytorch_state_without_pooled_statistics():
-    """The next estimates are those of the next batches alone, and so is their count."""
+    """The following estimates, and their count, are those of the following batches alone."""
     bn = BatchNorm(3, momentum=None)
     bn.load_state_dict(BatchNorm(3).state_dict() | {"num_batches_tracked": 7, "running_mean": [1, 2, 3]})
     assert (bn.num_batches_tracked, bn.running_mean.tolist()) == (0, [1, 2, 3])

@@ -1,6 +1,6 @@
-"""Random calls: nothing crashes, whatever comes, and what is valid is right.
+"""Random calls: no input crashes, and the results of valid calls are right.
 
-100,000 calls take some seconds; BNSTREAM_FUZZ_CALLS=10000000 makes it a long run, BNSTREAM_FUZZ_SEED another one.
+BNSTREAM_FUZZ_CALLS sets the number of calls, BNSTREAM_FUZZ_SEED the seed.
 """
 
 import contextlib
@@ -11,10 +11,11 @@ import warnings
 
 import numpy as np
 from support.arrays import DTYPES, of_dtype, swapped, unaligned
+from support.cases import thorough
 
 from bnstream import BatchNorm, Moments, batch_norm, get_num_threads, mean_var, normalize, set_num_threads
 
-CALLS = int(os.environ.get("BNSTREAM_FUZZ_CALLS", "100000"))
+CALLS = int(os.environ.get("BNSTREAM_FUZZ_CALLS", thorough(100_000, 20_000)))
 SEED = int(os.environ.get("BNSTREAM_FUZZ_SEED", "0"))
 POLICIES = ("propagate", "raise", "omit")
 GARBAGE = [
@@ -28,7 +29,7 @@ EXPECTED = (TypeError, ValueError, OverflowError)
 
 
 def pool():
-    """Arrays to take views of."""
+    """Yield the arrays to take views of."""
     shapes = [(40,), (300,), (17, 9), (64, 33), (5, 6, 7), (4, 3, 40), (3, 4, 5, 6), (2, 3, 2, 3, 4), (1, 8), (8, 1)]
     for i, dtype in enumerate(DTYPES):
         for shape in shapes:
@@ -44,7 +45,7 @@ def pool():
 
 
 def some_view(x, r):
-    """Slices, steps, turned axes, single axes, broadcasts."""
+    """Return a random view: slices, steps, transposed, new and broadcast axes."""
     index = []
     for n in x.shape:
         step = r.choice((1, 1, 1, 2, 3, -1, -2))
@@ -68,7 +69,7 @@ def some_axis(ndim, r):
 
 
 def reference(x, axis, omit):
-    """In double and two passes, which is good to many digits for what the pool holds."""
+    """Return mean and var of a two-pass algorithm in double, accurate enough for the arrays of the pool."""
     x = x.astype(np.float64)
     good = np.isfinite(x) if omit else np.ones(x.shape, bool)
     n = good.sum(axis, keepdims=True)
@@ -107,14 +108,14 @@ def one_mean_var(arrays, r, check):
 
 
 def one_update(arrays, states, r):
-    """On a state that may have other channels: it takes the batch in, or stays as it was."""
+    """Update a state that may have other channels: it takes the batch in or stays unchanged."""
     m = r.choice(states)
     x = some_view(r.choice(arrays), r)
     before, n = (pickle.dumps(m), m.n) if r.random() < 0.1 else (None, None)
     try:
         if r.random() < 0.2:
             m.merge(r.choice(states))
-            if np.max(m.n, initial=0) > 10**12:     # merges double it, and counts end at 2**53
+            if np.max(m.n, initial=0) > 10**12:     # merges may double n, and counts are exact up to 2**53
                 states[states.index(m)] = Moments(m.axis, nan_policy=m.nan_policy)
         else:
             m.update(x)
@@ -131,7 +132,7 @@ def one_update(arrays, states, r):
 
 
 def some_out(x, y, r):
-    """A place for y: none, x itself, a view of a larger array in any order, or a wrong one."""
+    """Return an out for y: None, x itself, a view of a larger array in either order, or an invalid one."""
     kind = r.random()
     if kind < 0.4:
         return None
@@ -146,7 +147,7 @@ def some_out(x, y, r):
 
 
 def one_normalization(arrays, r):
-    """normalize and its reference, by the mean and the variance of the array itself."""
+    """Compare normalize, by the statistics of the array itself, with a reference."""
     x = some_view(r.choice(arrays), r)
     channel_axis = r.choice((-1, 0, r.randrange(x.ndim), tuple(a for a in range(x.ndim) if r.random() < 0.5)))
     kept = channel_axis if isinstance(channel_axis, tuple) else (channel_axis % x.ndim,)
@@ -158,7 +159,7 @@ def one_normalization(arrays, r):
     with np.errstate(all="ignore"):
         wanted = (x.astype("f8") - np.nan_to_num(mean)) / np.sqrt(np.nan_to_num(var) + 0.5)
     np.testing.assert_allclose(y.astype("f8"), wanted, rtol=0.01, atol=0.02 if y.itemsize == 2 else 1e-5)
-    source = np.array(x)        # which some_out may hand out, as y
+    source = np.array(x)        # some_out may return it or y
     try:
         out = normalize(source, *given, **options, out=some_out(source, y.copy(), r))
     except ValueError:
@@ -168,7 +169,7 @@ def one_normalization(arrays, r):
 
 
 def one_layer(arrays, layers, r):
-    """Calls of layers in either mode, with another shape as likely as not: what is refused leaves them as they were."""
+    """Call a layer in either mode, often with a wrong shape. Refused calls leave it unchanged."""
     bn = r.choice(layers)
     x = some_view(r.choice(arrays), r)
     before = pickle.dumps(bn) if r.random() < 0.1 else None

@@ -1,4 +1,4 @@
-"""The tables that notebooks show, read by a parser."""
+"""The HTML tables that notebooks show."""
 
 from html.parser import HTMLParser
 
@@ -12,7 +12,7 @@ from bnstream.core.labels import channel_label
 
 
 class Table(HTMLParser):
-    """Caption and rows of a table; that each tag is closed in its turn, and none but those of tables are there."""
+    """A parser for caption and rows. It checks that tags nest properly and belong to tables."""
 
     def __init__(self, html):
         super().__init__()
@@ -47,7 +47,7 @@ def table(html):
 
 
 def of(count, **settings):
-    """Moments of so many channels, whose means are 0, 1, 2 ... and whose sd are 1."""
+    """Return Moments of `count` channels with means 0, 1, 2, ... and sd 1."""
     return Moments(**settings).update(np.arange(float(count)) + np.array([[-1.0], [1.0]]))
 
 
@@ -134,7 +134,7 @@ def test_batchnorm_without_parameters_in_inference():
 
 @pytest.mark.parametrize("html", [moments_html(of(30)), batchnorm_html(BatchNorm(30))])
 def test_no_colors_and_no_scripts(html):
-    """Readable on a light and on a dark ground."""
+    """Readable in light and dark themes."""
     assert table(html).styles == {"text-align:left", "text-align:right", "text-align:center"}
     assert html.isascii()
 

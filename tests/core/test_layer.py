@@ -1,4 +1,4 @@
-"""BatchNorm as an object: what it refuses, its state dict, folding, copies, pickles, ==, repr."""
+"""BatchNorm as an object: refused arguments, state dict, folding, copies, pickles, ==, repr."""
 
 import copy
 import pickle
@@ -13,7 +13,7 @@ X = of_dtype("f4", (20, 3))
 
 
 def trained(**options):
-    """A layer of which nothing is as at first."""
+    """Return a layer in which every attribute differs from its initial value."""
     bn = BatchNorm(3, **options)
     if bn.affine:
         bn.gamma, bn.beta = [1.5, -2, 0.25], [0, 1, -3]
@@ -81,7 +81,7 @@ def test_keyword_only():
     (None, (TypeError, ValueError)), ([None, 1, 2], TypeError),
 ])
 def test_parameters(name, values, error, unchanged):
-    """Of another shape, or no numbers."""
+    """Parameters of another shape, or that are not numbers, are refused."""
     unchanged(trained(), error, None, lambda bn: setattr(bn, name, values))
 
 
@@ -102,7 +102,7 @@ def test_no_gamma_without_affine(unchanged):
 
 
 def test_parameters_are_copies():
-    """What is set is the layer's own; what is got may be written."""
+    """Setting a parameter copies it; the array that is read may be written to."""
     bn, gamma, mean = BatchNorm(3), np.array([1.0, 2, 3]), np.zeros(3)
     bn.gamma, bn.running_mean = gamma, mean
     gamma[:] = mean[:] = 7
@@ -114,7 +114,7 @@ def test_parameters_are_copies():
 
 @pytest.mark.parametrize("dtype", ["f2", BFLOAT16])
 def test_large_gradients_of_half_precision(dtype):
-    """Too large for the dtype is inf, and no warning."""
+    """Gradients that overflow their dtype are inf, without a warning."""
     bn = BatchNorm(3, dtype=dtype)
     bn(X)
     bn.backward(np.full((20, 3), 3e38, "f4"))
@@ -137,7 +137,7 @@ def test_state_dict(options):
     new.train()(X)
     bn.train()(X)
     assert new == bn
-    for values in state.values():       # copies, both ways
+    for values in state.values():       # copies in both directions
         values[...] = 9
     assert new == bn
 
@@ -154,14 +154,14 @@ STATE = trained().state_dict()
 ], ids=str)
 @pytest.mark.parametrize("options", [{}, {"momentum": None}], ids=str)
 def test_states_that_are_refused(change, options, unchanged):
-    """A name too many or too few (None here), a shape, no numbers, a count that is none: the layer is as it was."""
+    """Unknown or missing names (None), wrong shapes, dtypes and counts are refused; the layer is unchanged."""
     state = {name: a for name, a in (STATE | change).items() if a is not None}
     unchanged(trained(**options), ValueError, None, lambda bn: bn.load_state_dict(state))
 
 
 @pytest.mark.parametrize("row", [0, 3])
 def test_pooled_statistics_that_are_none(row, unchanged):
-    """A count or a sum of squares below 0."""
+    """A negative count or sum of squares is refused."""
     state = trained(momentum=None).state_dict()
     state["pooled"][row] *= -1
     unchanged(trained(momentum=None), ValueError, "pooled", lambda bn: bn.load_state_dict(state))
@@ -183,7 +183,7 @@ def test_state_of_the_other_kind():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
 def test_tensors(dtype):
-    """PyTorch's state, its parameters with gradients; and back."""
+    """A PyTorch state, including parameters that require gradients, loads; and the way back."""
     torch = pytest.importorskip("torch")
     theirs = torch.nn.BatchNorm1d(3, dtype=getattr(torch, dtype))
     with torch.no_grad():
@@ -221,7 +221,7 @@ def test_pickle_and_copies(options):
             twin.grad_gamma[:] = 5
         assert twin != bn
         assert pickle.dumps(bn) == before
-    bn.backward(X)      # a copy takes nothing away
+    bn.backward(X)      # the argument keeps its entries
     assert BatchNorm(3, **options).eval().copy().training is False
 
 
@@ -260,13 +260,13 @@ def linear(x, weight, bias):
 
 
 def convolution(x, weight, bias):
-    """(N, C, H, W) with weights (out, in, 3, 3), without padding."""
+    """Return the convolution of (N, C, H, W) with weights (out, in, 3, 3), without padding."""
     windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))
     return np.einsum("nchwij,ocij->nohw", windows, weight) + bias[:, None, None]
 
 
 def dense(x, weight, bias):
-    """Keras: (in, out)."""
+    """Return the dense layer of Keras, whose weights are (in, out)."""
     return x @ weight + bias
 
 
@@ -278,7 +278,7 @@ FOLDS = {"linear": (linear, (7, 5), (3, 5), 0, 1), "convolution": (convolution, 
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("affine", [True, False])
 def test_fold(name, affine, with_bias):
-    """The layer before does this one's inference, too, gamma of any sign."""
+    """The folded layer includes the inference of this one, for gamma of either sign."""
     apply, shape, of_weight, axis, channel_axis = FOLDS[name]
     x, weight, bias = normal(shape), normal(of_weight, 1), normal(3, 2) if with_bias else None
     bn = BatchNorm(3, dtype="f8", affine=affine, channel_axis=channel_axis).eval()
@@ -337,7 +337,7 @@ def test_diagnosis_tells_of_channels_that_are_nan():
 
 
 def test_n_threads_of_a_call():
-    """They change no bit, and are refused as everywhere."""
+    """n_threads changes no bit, and invalid values are refused."""
     x = np.random.default_rng(0).normal(size=(4000, 16))
     results = []
     for n in (1, 2, 5, None):

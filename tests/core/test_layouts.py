@@ -1,4 +1,4 @@
-"""Every dtype, layout and choice of axes; shapes and dtypes of the results."""
+"""mean_var and Moments for every dtype, layout and choice of axes; shapes and dtypes of the results."""
 
 import functools
 import itertools
@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 from support.arrays import BFLOAT16, DTYPES, LAYOUTS, of_dtype, with_single_axes
+from support.cases import pairwise
 from support.oracle import assert_within, exact_states
 
 from bnstream import Moments, mean_var
@@ -23,9 +24,7 @@ def case(shape, dtype):
     return x, axis, exact_states(x, axis)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("layout", "shape", "dtype"), pairwise(LAYOUTS, SHAPES, DTYPES), ids=str)
 def test_layout(layout, shape, dtype):
     x, axis, states = case(shape, dtype)
     y = LAYOUTS[layout](x)
@@ -35,19 +34,24 @@ def test_layout(layout, shape, dtype):
     m = Moments(axis).update(y)
     assert_within(m.mean, m.var(), states)
     assert y.tobytes() == before
-    if dtype.itemsize < 8 or dtype.kind == "f":     # results rounded to the dtype keep the bound, and half an ulp
+    if dtype.itemsize < 8 or dtype.kind == "f":     # Results in the dtype of x may err by half an ulp more.
         assert_within(*mean_var(y, axis), states)
+
+
+@functools.cache
+def small_states(dtype, axes):
+    return exact_states(of_dtype(dtype, (3, 4, 5, 2)), axes)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "i8"])
 def test_axes(dtype, layout):
-    """Every set of axes, in any order, from either end."""
+    """Every set of axes, in any order, positive and negative."""
     x = of_dtype(dtype, (3, 4, 5, 2))
     y = LAYOUTS[layout](x)
     for count in range(5):
         for axes in itertools.combinations(range(4), count):
-            states = exact_states(x, axes)
+            states = small_states(dtype, axes)
             mean, var = mean_var(y, axes, dtype="f8")
             assert_within(mean, var, states)
             mixed = tuple(a - 4 if i % 2 else a for i, a in enumerate(axes))
@@ -64,13 +68,13 @@ def test_axes(dtype, layout):
                 assert m.shape == mean.shape
                 assert_within(m.mean, m.var(), states)
     for axis in range(-4, 4):
-        assert_within(*mean_var(y, axis, dtype="f8"), exact_states(x, axis))
-    assert_within(*mean_var(y, None, dtype="f8"), exact_states(x, None))
+        assert_within(*mean_var(y, axis, dtype="f8"), small_states(dtype, axis))
+    assert_within(*mean_var(y, None, dtype="f8"), small_states(dtype, None))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_without_batch_axes(dtype):
-    """Every element is a channel of its own."""
+    """With axis=() every element is a channel."""
     x = of_dtype(dtype, (3, 4))
     mean, var = mean_var(x, ())
     np.testing.assert_array_equal(mean, x.astype(mean.dtype))
@@ -99,18 +103,18 @@ def test_five_dimensions(dtype):
 
 
 def test_sixty_four_dimensions():
-    """NumPy's own limit."""
+    """64 dimensions are NumPy's limit."""
     x = of_dtype("f4", (2, 3, *[1] * 60, 4, 5))
     assert_within(*[y.ravel() for y in mean_var(x, (0, 63), dtype="f8")], exact_states(x, (0, 63)).ravel())
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_broadcast(dtype):
-    """Strides of 0."""
-    row, column = of_dtype(dtype, (1, 6)), of_dtype(dtype, (800, 1))
-    for x in (np.broadcast_to(row, (800, 6)), np.broadcast_to(column, (800, 6)), np.broadcast_to(row[0, 0], (800, 6))):
-        for axis in (0, 1, (0, 1)):
-            assert_within(*mean_var(x, axis, dtype="f8"), exact_states(x, axis))
+@pytest.mark.parametrize(
+    ("part", "axis", "dtype"), pairwise(["row", "column", "element"], [0, 1, (0, 1)], DTYPES), ids=str)
+def test_broadcast(part, axis, dtype):
+    """Arrays with strides of 0."""
+    shape = {"row": (1, 6), "column": (800, 1), "element": (1, 1)}[part]
+    x = np.broadcast_to(of_dtype(dtype, shape), (800, 6))
+    assert_within(*mean_var(x, axis, dtype="f8"), exact_states(x, axis))
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "u1", "i4"])
@@ -125,9 +129,9 @@ def test_memmap(dtype, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["f2", BFLOAT16], ids=str)
 def test_every_half(dtype):
-    """All 65536 of them, denormals, infinities and NaN among them, each a channel of its own."""
+    """All 65536 numbers, with denormals, infinities and NaN, each as a channel."""
     x = np.arange(2**16, dtype=np.uint16).view(dtype)
-    with np.errstate(invalid="ignore"):     # of signalling NaN
+    with np.errstate(invalid="ignore"):     # raised by signalling NaN
         wanted = x.astype(np.float64)
     wanted[~np.isfinite(wanted)] = np.nan
     for y in (x[None], x[None].repeat(2, 0), LAYOUTS["byte-swapped"](x)[None]):
@@ -150,7 +154,7 @@ def test_other_sequences(x):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_result_dtype(dtype):
-    """NumPy's: the floating type of the input, else float64."""
+    """As in NumPy: the floating dtype of the input, else float64."""
     x = of_dtype(dtype, (20, 3))
     expected = dtype if dtype.kind == "f" or dtype == BFLOAT16 else np.dtype("f8")
     for y in (x, x.T, LAYOUTS["byte-swapped"](x)):
@@ -170,7 +174,7 @@ def test_result_dtype(dtype):
 @pytest.mark.parametrize("asked", ["f2", BFLOAT16, "f4", "f8", np.float32, ">f4", float], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_dtype(dtype, asked):
-    """Accumulated in double, and rounded once."""
+    """Results are accumulated in double and rounded once."""
     x = of_dtype(dtype, (400, 3))
     if dtype.kind in "iu":
         x = (x % 100).astype(dtype)
@@ -182,7 +186,7 @@ def test_dtype(dtype, asked):
 @pytest.mark.parametrize("ddof", [0, 1, 2, 3, 4, 0.5, 2.5, 100, -1, np.float32(1), np.int64(1)])
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_ddof(n, ddof):
-    """n - ddof <= 0 is NaN, and no warning."""
+    """The variance for n - ddof <= 0 is NaN, without a warning."""
     x = of_dtype("f8", (n, 4))
     assert_within(*mean_var(x, ddof=ddof), exact_states(x), float(ddof))
     assert_within(*mean_var(np.ascontiguousarray(x.T), 1, ddof=ddof), exact_states(x), float(ddof))
@@ -194,7 +198,7 @@ def test_ddof(n, ddof):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("policy", ["propagate", "raise", "omit"])
 def test_empty(policy, dtype):
-    """The mean of nothing is NaN, and no warning; of no channels there is none."""
+    """The mean of no values is NaN, without a warning; without channels the results are empty."""
     options = {"nan_policy": policy}
     for shape, axis, left in [((0, 3), 0, (3,)), ((3, 0), 1, (3,)), ((0, 0), 0, (0,)), ((2, 0, 3), (0, 1), (3,)),
                               ((2, 0), 0, (0,)), ((0,), 0, ()), ((0, 3), None, ()), ((0, 3), (), (0, 3)),
@@ -217,7 +221,7 @@ def test_results_are_new():
 
 
 def test_bool_is_zero_or_not():
-    """As for NumPy, any byte but 0 is True."""
+    """As in NumPy, any nonzero byte is True."""
     x = np.array([[2], [255], [0], [1]], "u1").view("?")
     mean, var = mean_var(x)
     assert (mean, var) == (0.75, 0.1875)

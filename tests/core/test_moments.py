@@ -1,4 +1,4 @@
-"""The laws of Moments, its policies, and what makes it a good Python object."""
+"""Moments: its laws, its policies, and its behaviour as a Python object."""
 
 import copy
 import pickle
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from support.arrays import normal, of_dtype
 from support.oracle import assert_within, exact_states
+from support.states import state
 
 from bnstream import Moments
 
@@ -20,17 +21,10 @@ BATCH = st.integers(0, 20).flatmap(lambda n: arrays("f8", (n, 3), elements=st.fl
 
 @st.composite
 def batches(draw, least=1):
-    """Some batches of one stream, the first of which is not empty."""
+    """Draw the batches of a stream; the first is not empty."""
     offset, scale = draw(OFFSETS), draw(SCALES)
     parts = draw(st.lists(BATCH, min_size=least, max_size=6))
     return [np.full((1, 3), offset), *(part * scale + offset for part in parts)]
-
-
-def state(*parts, **options):
-    m = Moments(**options)
-    for part in parts:
-        m.update(part)
-    return m
 
 
 def check(m, parts):
@@ -216,7 +210,7 @@ def test_sum_without_a_start():
 
 
 def test_counts_of_merged_policies():
-    """n is told by channel as soon as it may differ, whichever object the merge began with."""
+    """n counts per channel after any merge in which it may differ."""
     gaps = np.array([[1.0, np.nan], [2.0, 5.0], [3.0, np.nan]])
     omit = Moments(nan_policy="omit").update(gaps)
     for m in (sum([omit, omit], Moments()), Moments() + omit + omit, pickle.loads(pickle.dumps(omit + omit))):
@@ -251,7 +245,7 @@ def test_repr():
     assert "n    2" in one
     planes = repr(state(normal((3, 2, 2))))
     assert planes.count("\n") == 5
-    assert len({line.rindex("[") for line in planes.splitlines()[2:]}) == 1     # rows stand under each other
+    assert len({line.rindex("[") for line in planes.splitlines()[2:]}) == 1     # rows are aligned
 
 
 def test_mixed_batches():

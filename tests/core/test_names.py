@@ -1,4 +1,4 @@
-"""Names of channels: kept with the state, and never mixed up."""
+"""Names of channels are kept with the state and never mixed up."""
 
 import copy
 import pickle
@@ -24,7 +24,7 @@ def test_they_may_be_set(make):
     state = make()
     state.names = ("u", "v")
     assert state.names == ("u", "v")
-    assert state == make()          # they are no part of the state
+    assert state == make()          # names are not part of the state
     state.names = None
     assert state.names is None
 

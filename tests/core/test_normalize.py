@@ -1,4 +1,4 @@
-"""normalize, and batch_norm and BatchNorm in inference: every dtype, layout, place for the result; rounded once."""
+"""normalize, and inference of batch_norm and BatchNorm: every dtype, layout and out; results are rounded once."""
 
 import functools
 
@@ -6,7 +6,7 @@ import ml_dtypes
 import mpmath
 import numpy as np
 import pytest
-from support.arrays import BFLOAT16, DTYPES, LAYOUTS, every_other, normal, of_dtype, padded, rng, swapped
+from support.arrays import BFLOAT16, DTYPES, LAYOUTS, PLACES, normal, of_dtype, rng
 from support.batchnorm_oracle import (
     EPS,
     affine,
@@ -18,6 +18,7 @@ from support.batchnorm_oracle import (
     pair,
     worst_share,
 )
+from support.cases import pairwise
 
 from bnstream import BatchNorm, batch_norm, mean_var, normalize
 from bnstream.core.forward import normalize_and_look
@@ -38,7 +39,7 @@ def result_dtype(x):
 
 @functools.cache
 def case(shape, dtype):
-    """(x, mean, var, gamma, beta, channel_axis), the exact result, and what rounding may cost it."""
+    """Return (x, mean, var, gamma, beta, channel_axis) and the exact result with its error bound."""
     dims, channel_axis = SHAPES[shape]
     x = of_dtype(dtype, dims)
     axes = batch_axes(x.ndim, channel_axis)
@@ -51,19 +52,7 @@ def case(shape, dtype):
     return (x, mean, var, gamma, beta, channel_axis), normalized(x, mean, var, gamma, beta, 1e-3, channel_axis)
 
 
-def places(x, dtype):
-    """Arrays for the result, of every kind."""
-    yield "C", np.empty(x.shape, dtype)
-    yield "Fortran", np.empty(x.shape, dtype, "F")
-    yield "reversed", np.flip(np.empty(x.shape, dtype))
-    yield "padded", padded(np.empty(x.shape, dtype))
-    yield "sliced", every_other(np.empty(x.shape, dtype), x.ndim - 1)
-    yield "swapped", swapped(np.empty(x.shape, dtype))
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("layout", "shape", "dtype"), pairwise(LAYOUTS, SHAPES, DTYPES), ids=str)
 def test_grid(layout, shape, dtype):
     (values, mean, var, gamma, beta, channel_axis), exact = case(shape, dtype)
     if values.ndim == 1 and layout == "first two swapped":
@@ -77,7 +66,8 @@ def test_grid(layout, shape, dtype):
     assert y.dtype.isnative
     assert not np.shares_memory(x, y)
     assert_within(y, *exact)
-    for name, out in places(x, y.dtype):
+    for name, place in PLACES.items():
+        out = place(x.shape, y.dtype)
         assert normalize(x, mean, var, gamma, beta, **given, out=out) is out
         assert out.astype(y.dtype).tobytes() == y.tobytes(), name
     assert x.tobytes() == before
@@ -90,7 +80,7 @@ def test_grid(layout, shape, dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", [name for name in SHAPES if isinstance(SHAPES[name][1], int) and name != "vector"])
 def test_batch_norm_and_layer(shape, dtype):
-    """Inference is normalize, by the running estimates: bit for bit."""
+    """Inference is normalize by the running estimates, bit for bit."""
     (x, mean, var, gamma, beta, channel_axis), _ = case(shape, dtype)
     wanted = normalize(x, mean, var, gamma, beta, eps=1e-3, channel_axis=channel_axis)
     y = batch_norm(x, mean, var, gamma, beta, eps=1e-3, channel_axis=channel_axis)
@@ -100,8 +90,8 @@ def test_batch_norm_and_layer(shape, dtype):
     bn.gamma, bn.beta, bn.running_mean, bn.running_var = gamma, beta, mean, var
     before = bn.copy()
     assert bn(x).tobytes() == wanted.tobytes()
-    for _, out in places(x, y.dtype):
-        source = x.copy()
+    for place in PLACES.values():
+        source, out = x.copy(), place(x.shape, y.dtype)
         assert bn(source, out) is out
         np.testing.assert_array_equal(out, wanted)
         out[...] = 0
@@ -116,7 +106,7 @@ def test_batch_norm_and_layer(shape, dtype):
 
 
 def test_oracle():
-    """The pairs of doubles against 60 digits, and a moved result against its bound."""
+    """The oracle agrees with 60 digits, and a changed result exceeds the bound."""
     (x, mean, var, gamma, beta, _), ((hi, lo), slack) = case("table", np.dtype("f8"))
     with mpmath.workdps(60):
         for i in range(20):
@@ -130,7 +120,7 @@ def test_oracle():
 
 
 def far(ratio, dtype="f4"):
-    """Data of sd 1 at a mean of `ratio`, with its statistics."""
+    """Return data of sd 1 and mean `ratio`, its statistics, gamma and beta."""
     x = (normal((2000, 6)) + ratio).astype(dtype)
     wide = x.astype(np.float64)
     gamma, beta = np.linspace(-2, 2, 6), np.linspace(1, -1, 6)
@@ -139,8 +129,10 @@ def far(ratio, dtype="f4"):
 
 @pytest.mark.parametrize("ratio", [1.0, 1e2, 1e4, 1e6])
 def test_far_from_zero(ratio):
-    """Half an ulp at any |mean| / sd, or, where y is near 0, 2**-50 of what it is summed up from. PyTorch's formula
-    cancels."""
+    """Within half an ulp for any |mean| / sd, or within 2**-50 of the summands where y is near 0.
+
+    PyTorch's formula loses digits to cancellation.
+    """
     x, mean, var, gamma, beta = far(ratio)
     wanted, slack = normalized(x, mean, var, gamma, beta, 1e-5, -1)
     y = normalize(x, mean, var, gamma, beta, eps=1e-5)
@@ -162,7 +154,7 @@ def test_far_from_zero_in_double(ratio):
 
 
 def nearest(values, dtype):
-    """The bits of the nearest number of a half precision, ties to even: looked up among all of them."""
+    """Return the bits of the nearest half-precision numbers, ties to even, by a search among all of them."""
     infinity = int(np.array(np.inf, dtype).view(np.uint16))
     table = np.arange(infinity + 1, dtype=np.uint16).view(dtype).astype(np.float64)
     table[-1] = 2 * table[-2] - table[-3]
@@ -174,7 +166,7 @@ def nearest(values, dtype):
 
 
 def hard_to_round(dtype):
-    """Every number of a half precision, what lies in the middle of two, the doubles beside that, some far out."""
+    """Return every half-precision number, the midpoints, the doubles next to these, and some out of range."""
     infinity = int(np.array(np.inf, dtype).view(np.uint16))
     table = np.arange(infinity, dtype=np.uint16).view(dtype).astype(np.float64)
     step = np.diff(table, append=2 * table[-1] - table[-2])
@@ -189,7 +181,10 @@ def hard_to_round(dtype):
 
 @pytest.mark.parametrize("dtype", ["f2", BFLOAT16], ids=str)
 def test_rounding_to_half(dtype):
-    """From double, once, to nearest, ties to even; subnormals, overflow to inf. A sum of 0 and beta is any double."""
+    """Rounded once from double, ties to even, with subnormals and overflow to inf.
+
+    As x is 0, y is beta, which may be any double.
+    """
     values = hard_to_round(dtype)
     x = np.zeros((2, len(values)), dtype)
     y = normalize(x, 0, 1, beta=values)
@@ -197,10 +192,10 @@ def test_rounding_to_half(dtype):
     columns = normalize(np.asfortranarray(x), 0, 1, beta=values)
     for row in (*y, columns[1], normalize(x.T, 0, 1, None, values, channel_axis=0).T[0]):
         np.testing.assert_array_equal(row.view(np.uint16), wanted)
-    if np.dtype(dtype) == np.float16:       # NumPy rounds once, too
+    if np.dtype(dtype) == np.float16:       # NumPy rounds once as well
         with np.errstate(over="ignore", under="ignore"):
             np.testing.assert_array_equal(values.astype(dtype).view(np.uint16), wanted)
-    else:                                   # by way of float32 is another result
+    else:                                   # rounding to float32 first gives other results
         with np.errstate(over="ignore", under="ignore"):
             assert (values.astype("f4").astype(dtype).view(np.uint16) != wanted).any()
 
@@ -208,7 +203,7 @@ def test_rounding_to_half(dtype):
 @pytest.mark.parametrize("gamma", [1.0, -1 / 3, 2.0**-12, 1 + 2.0**-11, 1 + 2.0**-9 - 2.0**-44, 1e3, 3e-8, 1e38])
 @pytest.mark.parametrize("dtype", ["f2", BFLOAT16], ids=str)
 def test_every_half(dtype, gamma):
-    """Of all 65536 the product with gamma; NaN stays NaN, inf is inf."""
+    """The product of each of the 65536 numbers with gamma; NaN and inf are kept."""
     x = np.arange(2**16, dtype=np.uint16).view(dtype)
     with np.errstate(invalid="ignore"):
         values = x.astype(np.float64) * gamma
@@ -221,7 +216,7 @@ def test_every_half(dtype, gamma):
 
 
 def test_rounding_to_single():
-    """Ties to even, subnormals, overflow."""
+    """Rounded once from double, ties to even, with subnormals and overflow to inf."""
     r = rng(5)
     table = np.abs(r.integers(0, 0x7f800000, 20000, dtype=np.uint32)).view("f4").astype(np.float64)
     step = np.spacing(table.astype("f4")).astype(np.float64)
@@ -235,7 +230,7 @@ def test_rounding_to_single():
 
 @pytest.mark.parametrize("dtype", ["f2", BFLOAT16, "f4", "f8"], ids=str)
 def test_not_finite(dtype):
-    """NaN and inf go through, and their neighbours know nothing of it."""
+    """NaN and inf pass through without affecting other elements."""
     x = of_dtype(dtype, (200, 3))
     bad = x.copy()
     bad[5, 0], bad[6, 1], bad[7, 2] = np.nan, np.inf, -np.inf
@@ -258,7 +253,7 @@ def test_without_variance():
 
 @pytest.mark.parametrize("kind", [list, tuple, np.float32, np.float16, ml_dtypes.bfloat16, np.int64, np.uint8, ">f8"])
 def test_parameters_of_any_kind(kind):
-    """Lists, every dtype and layout: as float64."""
+    """Parameters may be lists, or arrays of any dtype and layout; they are read as float64."""
     x = of_dtype("f4", (50, 4))
     numbers = [np.array([20, 21, 19, 22]), np.array([9, 4, 16, 25]), np.array([1, 2, 3, 4]), np.array([5, 0, 7, 1])]
     wanted = normalize(x, *(a.astype("f8") for a in numbers))
@@ -312,7 +307,7 @@ def test_sequences_and_subclasses():
 
 
 def test_broadcast_and_windows():
-    """Strides of 0, and elements met more than once, to be read."""
+    """x may have strides of 0 or overlapping elements."""
     row = of_dtype("f4", (1, 6))
     x = np.broadcast_to(row, (800, 6))
     y = normalize(x, 20, 4)
@@ -323,7 +318,7 @@ def test_broadcast_and_windows():
 
 
 def test_64_bit_integers_about_their_mean():
-    """The differences of numbers beyond 2**53 are exact where they are small."""
+    """Small differences of integers beyond 2**53 are exact."""
     x = np.arange(40, dtype=np.uint64).reshape(20, 2) + np.uint64(2**63)
     y = normalize(x, 2.0**63, 4.0)
     np.testing.assert_array_equal(y, np.arange(40).reshape(20, 2) / 2)
@@ -333,11 +328,11 @@ def test_64_bit_integers_about_their_mean():
     np.testing.assert_array_equal(exact[0], y)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", BFLOAT16, "i4"])
-@pytest.mark.parametrize("shape", [(300, 17), (9, 1300), (700, 1), (5000, 3), (1, 1)])
+@pytest.mark.parametrize(("layout", "dtype", "shape"), pairwise(
+    LAYOUTS, ["f2", "f4", "f8", BFLOAT16, "i4"], [(300, 17), (9, 1300), (700, 1), (5000, 3), (1, 1)],
+), ids=str)
 def test_a_look_for_inf_on_the_way(layout, dtype, shape):
-    """It finds inf wherever it lies, NaN is none, and the result is that of normalize."""
+    """inf is found anywhere in x, NaN does not count, and the result is that of normalize."""
     x = LAYOUTS[layout](of_dtype(dtype, shape))
     places = [0, x.size - 1, *rng(4).integers(x.size, size=6)] if x.dtype.kind != "i" else []
     y, has_inf = normalize_and_look(x, 3.0, None, None)

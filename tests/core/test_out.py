@@ -1,9 +1,10 @@
-"""Places for a result that are refused before a byte is written, and those beside x that are not."""
+"""out: arrays that are refused before a byte is written, and arrays next to x that are valid."""
 
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import as_strided
 from support.arrays import BFLOAT16, every_other, normal, of_dtype, swapped
+from support.cases import pairwise
 
 from bnstream import BatchNorm, batch_norm, normalize
 
@@ -12,7 +13,7 @@ SHAPE = (N, C)
 
 
 def backward(training):
-    """The backward pass as a function of dy and out, which must not lie in part on x nor on dy."""
+    """Return the backward pass as a function of dy and out."""
     def call(dy, out):
         bn = BatchNorm(C).train(training)
         bn(of_dtype(dy.dtype, dy.shape, 9))
@@ -22,7 +23,7 @@ def backward(training):
 
 
 def backward_of(training):
-    """The same as a function of x."""
+    """Return the backward pass as a function of x and out."""
     def call(x, out):
         bn = BatchNorm(C).train(training)
         bn(x)
@@ -47,7 +48,7 @@ CALLS = {
 
 
 def beside(x):
-    """x and the memory about it: a buffer of three times its size."""
+    """Return a buffer of three times the size of x, and a copy of x in its middle."""
     buffer = normal(3 * x.size, 1).astype(x.dtype)
     buffer[x.size:2 * x.size] = x.ravel()
     return buffer, buffer[x.size:2 * x.size].reshape(x.shape)
@@ -61,7 +62,7 @@ def by_bytes(buffer, x):
     return buffer.view(np.uint8)[x.nbytes + 1:2 * x.nbytes + 1].view(x.dtype).reshape(x.shape)
 
 
-OVERLAPS = {       # from the buffer and the x in it
+OVERLAPS = {       # functions of the buffer and the x in it
     "shifted by one": shifted(1), "shifted back": shifted(-1), "shifted by a row": shifted(C),
     "all but one": shifted(N * C - 1), "shifted by a byte": by_bytes, "reversed": lambda buffer, x: x[::-1],
     "last reversed": lambda buffer, x: x[:, ::-1], "turned over": lambda buffer, x: np.flip(x),
@@ -71,9 +72,7 @@ OVERLAPS = {       # from the buffer and the x in it
 }
 
 
-@pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("overlap", OVERLAPS)
-@pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])
+@pytest.mark.parametrize(("dtype", "overlap", "name"), pairwise(["f4", "f8", "f2"], OVERLAPS, CALLS))
 def test_overlap_in_part(dtype, overlap, name):
     buffer, x = beside(of_dtype(dtype, SHAPE))
     out = OVERLAPS[overlap](buffer, x)
@@ -130,7 +129,7 @@ def test_integers_need_float32(dtype):
         with pytest.raises(ValueError, match=f"out must have dtype float32 for x of dtype {x.dtype}, got {out.dtype}"):
             normalize(x, 0, 1, out=out)
         assert (out == 1).all()
-    if x.dtype.itemsize == 4:       # over x, as what it becomes
+    if x.dtype.itemsize == 4:       # in place of x, as float32
         wanted = normalize(x, 0, 1)
         assert normalize(x, 0, 1, out=x.view("f4")).tobytes() == wanted.tobytes()
     else:
@@ -143,7 +142,7 @@ def test_integers_need_float32(dtype):
 
 
 def places_beside(x):
-    """Arrays among whose memory x lies, and none of it is x's."""
+    """Yield copies of x and arrays that share their buffer but no element."""
     pairs = np.empty((*x.shape, 2), x.dtype)
     pairs[..., 0] = x
     yield pairs[..., 0], pairs[..., 1]
@@ -166,7 +165,7 @@ def places_beside(x):
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])
 def test_beside_x(dtype, name):
-    """Interleaved, but disjoint."""
+    """out may interleave with x as long as they are disjoint."""
     values = of_dtype(dtype, SHAPE)
     wanted = CALLS[name](values, None).astype("f8")
     for x, out in places_beside(values):
@@ -177,7 +176,7 @@ def test_beside_x(dtype, name):
 
 @pytest.mark.parametrize("name", CALLS)
 def test_other_byte_order(name):
-    """A dtype is the same in both."""
+    """out may have the other byte order."""
     x = of_dtype("f4", SHAPE)
     wanted = CALLS[name](x, None)
     out = swapped(np.empty_like(x))
@@ -187,7 +186,7 @@ def test_other_byte_order(name):
 
 @pytest.mark.parametrize("name", CALLS)
 def test_subclass(name):
-    """Of a plain array: it comes back."""
+    """out may be a subclass of ndarray, and is returned."""
     x = of_dtype("f4", SHAPE)
     out = every_other(np.empty_like(x), 1).view(np.recarray)
     assert CALLS[name](x, out) is out

@@ -1,4 +1,4 @@
-"""Batch Renormalization, against its formulas in plain NumPy and against finite differences."""
+"""Batch Renormalization against its formulas in NumPy and finite differences."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from bnstream import BatchNorm
 
 
 class Plain:
-    """The paper's algorithm, in double."""
+    """The algorithm of the paper, in double."""
 
     def __init__(self, gamma, beta, momentum, eps, r_max, d_max, ddof=1):
         self.__dict__.update(gamma=gamma, beta=beta, momentum=momentum, eps=eps, r_max=r_max, d_max=d_max, ddof=ddof)
@@ -33,7 +33,7 @@ class Plain:
 
 
 def pair(r_max=3.0, d_max=5.0, **options):
-    """Ours and the plain one."""
+    """Return a layer and the plain algorithm with the same settings."""
     gamma, beta = np.array([1.0, -2, 0.5]), np.array([0.1, 0, -3])
     bn = BatchNorm(3, dtype="f8", renorm=True, r_max=r_max, d_max=d_max, momentum=0.2, **options)
     bn.gamma, bn.beta = gamma, beta
@@ -46,7 +46,7 @@ def some(i):
 
 @pytest.mark.parametrize(("r_max", "d_max"), [(3.0, 5.0), (1.0, 0.0), (1.1, 0.05), (1e9, 1e9)])
 def test_formulas(r_max, d_max):
-    """r and d of each batch, clipped; running estimates moved by every batch, after it."""
+    """r and d are clipped, and each batch moves the running estimates after its use."""
     bn, plain = pair(r_max, d_max)
     for i in range(12):
         np.testing.assert_allclose(bn(some(i)), plain(some(i)), rtol=1e-12, atol=1e-12)
@@ -65,7 +65,7 @@ def test_estimates_move_as_without():
 
 
 def test_without_limits_is_inference():
-    """Normalized by the running estimates as they were before."""
+    """Without limits a batch is normalized by the running estimates before it."""
     bn, _ = pair(1e9, 1e9)
     bn.running_mean, bn.running_var, bn.num_batches_tracked = [1.0, 2, 3], [4.0, 5, 6], 1
     frozen = bn.copy().eval()
@@ -83,7 +83,7 @@ def test_limits_of_one_and_nothing_are_plain():
 
 
 def test_first_batch_is_plain():
-    """There is nothing yet to hold it to."""
+    """The first batch is normalized by its own statistics, as there are no estimates yet."""
     bn, _ = pair()
     plain = BatchNorm(3, dtype="f8")
     plain.gamma, plain.beta = bn.gamma, bn.beta
@@ -92,7 +92,7 @@ def test_first_batch_is_plain():
 
 @pytest.mark.parametrize(("r_max", "d_max"), [(3.0, 5.0), (1.1, 0.05), (1e9, 1e9)])
 def test_backward(r_max, d_max):
-    """By central differences, r and d held constant."""
+    """Gradients agree with central differences for constant r and d."""
     bn, plain = pair(r_max, d_max)
     bn.running_mean, bn.running_var, bn.num_batches_tracked = plain.mean, plain.var, plain.count = (
         np.array([1.0, 2, 3]), np.array([4.0, 0.5, 1]), 1)
@@ -128,7 +128,7 @@ def test_out_and_inference():
 
 @pytest.mark.parametrize(("r_max", "d_max"), [(0.5, 1.0), (0.0, 1.0), (np.nan, 1.0), (2.0, -1.0), (2.0, np.nan)])
 def test_limits_that_are_none(r_max, d_max):
-    """A ratio below 1, a distance below 0."""
+    """r_max below 1 and d_max below 0 are refused."""
     with pytest.raises(ValueError, match=r"r_max|d_max"):
         BatchNorm(3, renorm=True, r_max=r_max, d_max=d_max)
 

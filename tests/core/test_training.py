@@ -1,13 +1,16 @@
-"""Training: batch_norm and BatchNorm by the exact statistics of the batch; what is refused leaves all as it was."""
+"""Training: batch_norm and BatchNorm against exact arithmetic; refused calls leave everything unchanged."""
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
-from support.arrays import BFLOAT16, DTYPES, LAYOUTS, normal, of_dtype, padded, rng
+from support.arrays import BFLOAT16, DTYPES, LAYOUTS, NATIVE_PLACES, normal, of_dtype, rng
 from support.batchnorm_oracle import Batch, assert_within, batch_axes, worst_share
+from support.cases import pairwise, thorough
 from support.oracle import assert_within as assert_moments
 from support.oracle import exact_states
+from support.states import layer
 
 import bnstream
 from bnstream import BatchNorm, batch_norm
@@ -27,22 +30,7 @@ def case(shape, dtype):
     return x, gamma, beta, channel_axis, Batch(x, gamma, beta, 1e-3, channel_axis)
 
 
-def places(x, dtype):
-    yield np.empty(x.shape, dtype)
-    yield np.empty(x.shape, dtype, "F")
-    yield np.flip(np.empty(x.shape, dtype))
-    yield padded(np.empty(x.shape, dtype))
-
-
-def layer(gamma, beta, **options):
-    bn = BatchNorm(len(gamma), dtype="f8", **options)
-    bn.gamma, bn.beta = gamma, beta
-    return bn
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("layout", "shape", "dtype"), pairwise(LAYOUTS, SHAPES, DTYPES), ids=str)
 def test_grid(layout, shape, dtype):
     values, gamma, beta, channel_axis, batch = case(shape, dtype)
     x = LAYOUTS[layout](values)
@@ -55,7 +43,8 @@ def test_grid(layout, shape, dtype):
     batch.assert_estimates(bn.running_mean, bn.running_var)
     again = batch_norm(x, None, None, gamma, beta, training=True, **options)
     assert again.tobytes() == y.tobytes()
-    for i, out in enumerate(places(x, y.dtype)):
+    for i, place in enumerate(NATIVE_PLACES.values()):
+        out = place(x.shape, y.dtype)
         result = bn(x, out) if i % 2 else batch_norm(x, None, None, gamma, beta, training=True, **options, out=out)
         assert result is out
         assert_within(out, batch.y, batch.slack)
@@ -81,7 +70,7 @@ def test_worked_example():
 @pytest.mark.parametrize("ratio", [1.0, 1e2, 1e4, 1e6])
 @pytest.mark.parametrize("shape", [(4000, 3), (5, 3, 30, 30)])
 def test_far_from_zero(shape, ratio):
-    """Within 2 ulp of exact arithmetic, absolute where y is near 0: half an ulp, in fact. Single precision is not."""
+    """Within the bound and 2 ulp, absolute where y is near 0. Single precision exceeds the bound."""
     x = (normal(shape) + ratio).astype("f4")
     gamma, beta = np.array([1.5, -2, 0.3]), np.array([0.1, 3, -1])
     batch = Batch(x, gamma, beta, 1e-5, 1)
@@ -98,7 +87,7 @@ def test_far_from_zero(shape, ratio):
 @pytest.mark.parametrize("ratio", [1.0, 1e4, 1e8, 1e15])
 @pytest.mark.parametrize("shape", [(4000, 3), (5, 3, 30, 30), (70000, 3)])
 def test_far_from_zero_in_double(shape, ratio):
-    """The mean is a pair, so that even in double no digit is lost."""
+    """The mean is a pair of doubles, so no digit is lost even for float64."""
     x = normal(shape) * 2 + ratio
     gamma, beta = np.array([1.5, -2, 0.3]), np.array([0.1, 3, -1])
     batch = Batch(x, gamma, beta, 1e-5, 1)
@@ -107,16 +96,21 @@ def test_far_from_zero_in_double(shape, ratio):
     assert_within(batch_norm(again, None, None, gamma, beta, training=True, out=again), batch.y, batch.slack)
 
 
-@pytest.mark.parametrize("shape", [(20000, 96), (8, 16, 40, 40), (6, 40, 40, 32), (70000, 3), (2100, 2100)])
-@pytest.mark.parametrize("dtype", ["f4", "u1", "f2"])
+LARGE = [(20000, 96), (8, 16, 40, 40), (6, 40, 40, 32), (70000, 3), (2100, 2100)]
+
+
+@pytest.mark.parametrize(("dtype", "shape"), thorough(
+    list(itertools.product(["f4", "u1", "f2"], LARGE)),
+    [*itertools.product(["f4"], LARGE), ("u1", LARGE[0]), ("u1", LARGE[1]), ("f2", LARGE[2]), ("f2", LARGE[3])],
+), ids=str)
 def test_large(dtype, shape):
-    """In parts, by several threads, by way of the cache or twice from memory."""
+    """Arrays that several threads process in parts, with the second pass from the cache or from memory."""
     x = of_dtype(dtype, shape)
     channel_axis = 1 if shape[1] == 16 else -1
     axes = batch_axes(x.ndim, channel_axis)
-    wide = x.astype(np.longdouble)
-    mean, var = wide.mean(axes, keepdims=True), wide.var(axes, keepdims=True)
-    wanted = ((wide - mean) / np.sqrt(var + 1e-5)).astype(np.float64)
+    wide = x.astype(np.float64)
+    wide -= wide.mean(axes, keepdims=True)
+    wanted = wide / np.sqrt((wide * wide).mean(axes, keepdims=True) + 1e-5)
     y = batch_norm(x, None, None, training=True, channel_axis=channel_axis)
     assert_within(y, (wanted, np.zeros_like(wanted)), 1e-12)
 
@@ -124,21 +118,21 @@ def test_large(dtype, shape):
 @pytest.mark.parametrize("shape", [(5, 4), (64, 16, 17, 17), (64, 16, 7, 7), (4096, 64), (40, 64, 33, 33)])
 @pytest.mark.parametrize("dtype", ["f4", "f8", ">f4", "f2"])
 def test_bits_over_x(dtype, shape):
-    """The statistics are taken before anything is written: those that are otherwise taken from the cache."""
+    """With out=x the statistics are computed before anything is written, with the same bits."""
     x = of_dtype(dtype, shape)
     y = batch_norm(x, None, None, training=True)
     np.testing.assert_array_equal(batch_norm(x, None, None, training=True, out=x), y)
 
 
 def states_of(bn):
-    """All that a refused call must leave alone."""
+    """Return everything that a refused call must leave unchanged."""
     state = bn.state_dict()
     gradients = [None if g is None else g.tobytes() for g in (bn.grad_gamma, bn.grad_beta)]
     return {name: a.tobytes() for name, a in state.items()}, gradients, bn.diagnose().mean_gap.tobytes()
 
 
 def trained(**options):
-    """A layer with estimates and gradients of its own."""
+    """Return a layer with estimates and gradients."""
     bn = BatchNorm(3, track_pooled=True, **options)
     x = of_dtype("f4", (20, 3), 5)
     bn(x)
@@ -157,12 +151,11 @@ def refused(bn, x, message, **options):
 BIG = (40000, 3)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("dtype", ["f2", BFLOAT16, "f4", ">f4", "f8"], ids=str)
-@pytest.mark.parametrize("shape", [(8, 3), BIG, (4, 3, 300, 300)])
-@pytest.mark.parametrize("renorm", [False, True])
+@pytest.mark.parametrize(("shape", "dtype", "bad", "renorm"), pairwise(
+    [(8, 3), BIG, (4, 3, 300, 300)], ["f2", BFLOAT16, "f4", ">f4", "f8"], [np.nan, np.inf, -np.inf], [False, True],
+), ids=str)
 def test_not_finite_is_refused(shape, dtype, bad, renorm):
-    """Estimates, gradients, and even x, where it is the place of the result, are as they were."""
+    """Estimates, gradients and x are unchanged, even for out=x."""
     x = np.broadcast_to(np.linspace(-1, 1, shape[0]).reshape(-1, *[1] * (len(shape) - 1)), shape).astype(dtype)
     x[shape[0] // 2, 1] = bad
     bn = trained(renorm=renorm)
@@ -180,7 +173,7 @@ def test_not_finite_is_refused(shape, dtype, bad, renorm):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_propagate(bad):
-    """Through y, and into the running estimates of that channel, and of no other."""
+    """NaN and inf reach y and the running estimates of their channel alone."""
     x = of_dtype("f4", (20, 3))
     good = batch_norm(x, None, None, training=True)
     x[4, 1] = bad
@@ -196,7 +189,7 @@ def test_propagate(bad):
 @pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])
 @pytest.mark.parametrize("place", ["new", "x", "out"])
 def test_omit(dtype, place):
-    """The statistics of a channel are those of its finite elements; the others come out as NaN and inf."""
+    """The statistics are those of the finite elements; the others stay NaN or inf."""
     x = of_dtype(dtype, (60, 3))
     bad = x.copy()
     bad[10, 0], bad[11:14, 1] = np.nan, [np.inf, -np.inf, np.nan]
@@ -217,7 +210,7 @@ def test_omit(dtype, place):
 @pytest.mark.parametrize("policy", ["raise", "omit", "propagate"])
 @pytest.mark.parametrize("renorm", [False, True])
 def test_batch_that_is_too_small(shape, got, policy, renorm):
-    """In training; inference takes it."""
+    """Training refuses it; inference does not."""
     x = np.ones(shape, "f4")
     message = rf"at least 2 values in each channel, got {got} from x of shape .*; use a larger batch, or inference mode"
     bn = trained(nan_policy=policy, renorm=renorm)
@@ -231,7 +224,7 @@ def test_batch_that_is_too_small(shape, got, policy, renorm):
 def test_omit_needs_two_finite_values():
     x = np.ones((4, 3))
     x[:3, 2] = np.nan
-    message = "training needs at least 2 values in each channel, got 1 in channel 2, without those that"
+    message = "training needs at least 2 values in each channel, got 1 in channel 2, not counting those that"
     for renorm in (False, True):
         bn = trained(nan_policy="omit", renorm=renorm)
         refused(bn, x, message)
@@ -244,7 +237,7 @@ def test_no_channels():
 
 
 def test_constant_channel():
-    """Its variance is exactly 0, and y is beta."""
+    """The variance is exactly 0, and y is beta."""
     x = np.full((1000, 3), 0.1)
     bn = layer([1, 2, 3], [4, 5, 6])
     np.testing.assert_array_equal(bn(x), np.broadcast_to([4, 5, 6], x.shape))
@@ -252,7 +245,7 @@ def test_constant_channel():
 
 
 def test_two_threads_by_default():
-    """The same bits as with one; tests of bits have the rest."""
+    """Two threads give the same bits as one; test_bits has more cases."""
     x = of_dtype("f4", (30000, 33))
     bnstream.set_num_threads(1)
     one = BatchNorm(33)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from support.arrays import rng
+from support.cases import CAMPAIGN, thorough
 from support.pictures import NAMES, assert_readable, labels, many, moments, of_kind, partly, suptitles
 from support.processes import python
 
@@ -153,7 +154,7 @@ def test_far_spread_sizes_make_an_axis_symlog(mean, sd, means_scale, sds_scale, 
     figure = plot_moments(moments(mean * repeats, sd * repeats))
     scales = [axes.get_xscale() if repeats == 1 else axes.get_yscale() for axes in figure.axes]
     assert scales == [means_scale, sds_scale]
-    if repeats == 1:
+    if repeats == 1 and (CAMPAIGN or "symlog" in scales):
         assert_readable(figure)
 
 
@@ -225,9 +226,10 @@ def test_methods_draw():
         assert suptitles(source.plot(after))[1].startswith("after: ")
 
 
-@pytest.mark.parametrize(("kind", "count"), [
-    ("constant", 1), ("plain", 3), ("spread", 14), ("partly", 3), ("constant", 64), ("spread", 64), ("partly", 4097),
-])
+@pytest.mark.parametrize(("kind", "count"), thorough(
+    [("constant", 1), ("plain", 3), ("spread", 14), ("partly", 3), ("constant", 64), ("spread", 64), ("partly", 4097)],
+    [("spread", 14), ("spread", 64), ("partly", 4097)],
+))
 def test_no_text_lies_over_another(kind, count):
     m, _ = of_kind(kind, count)
     assert_readable(plot_moments(m, moments(np.zeros(count), np.ones(count))))

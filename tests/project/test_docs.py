@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.cases import thorough
 from support.frameworks import require
 
 import bnstream
@@ -175,7 +176,7 @@ def test_packages(page, package, capsys):
     check(PACKAGES[page, package], **run(page, package, capsys))
 
 
-@pytest.mark.parametrize("page", BASH)
+@pytest.mark.parametrize("page", thorough(list(BASH), ["README.md", "docs/building.md"]))
 @pytest.mark.usefixtures("folder")
 def test_commands(page):
     """Each line that calls bnstream, in the shell."""

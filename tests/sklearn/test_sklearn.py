@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.arrays import CANCEL, HARD, LAYOUTS, of_dtype, random_cuts, rng, with_gaps
 from support.examples import run_examples
+from support.memory import traced
 from support.oracle import assert_within, errors, exact, exact_states, sum_of_squares
 from support.processes import python
 
@@ -400,37 +401,24 @@ def test_input_is_not_changed(make):
         np.testing.assert_array_equal(x, kept)
 
 
-MEMORY = """
-import tracemalloc
-import numpy as np
-from bnstream.sklearn import StandardScaler
-
-x = np.ones((1 << 13, 256), DTYPE)
-x[::2] = 3
-if x.dtype.kind == "f":
-    x[7, 7] = np.nan
-scaler = StandardScaler().fit(x[:100])
-tracemalloc.start()
-
-def peak(call):
-    tracemalloc.reset_peak()
-    before, _ = tracemalloc.get_traced_memory()
-    call()
-    return tracemalloc.get_traced_memory()[1] - before
-
-print(x.nbytes, x.size * (x.itemsize if x.dtype.kind == "f" else 8), peak(lambda: scaler.partial_fit(x)),
-      peak(lambda: scaler.transform(x)), peak(lambda: scaler.transform(x, copy=False)))
-"""
-
-
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "f2"])
 def test_memory(dtype):
     """No temporary array has the size of the input."""
-    done = python("-c", MEMORY.replace("DTYPE", repr(dtype)))
-    read, written, fitting, transforming, in_place = map(int, done.stdout.split())
-    assert fitting < 0.1 * read
-    assert transforming < 1.1 * written
-    assert in_place < (0.1 if dtype[0] == "f" else 1.1) * written
+    x = np.ones((1 << 13, 256), dtype)
+    x[::2] = 3
+    if x.dtype.kind == "f":
+        x[7, 7] = np.nan
+    scaler = StandardScaler().fit(x[:100])
+    written = x.size * (x.itemsize if x.dtype.kind == "f" else 8)
+    with traced() as fitting:
+        scaler.partial_fit(x)
+    with traced() as transforming:
+        scaler.transform(x)
+    with traced() as in_place:
+        scaler.transform(x, copy=False)
+    assert fitting() < 0.1 * x.nbytes
+    assert transforming() < 1.1 * written
+    assert in_place() < (0.1 if x.dtype.kind == "f" else 1.1) * written
 
 
 # Features of scikit-learn

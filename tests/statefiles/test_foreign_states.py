@@ -10,6 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from support.cases import thorough
 from support.saved import SAVED, bits, holed, trained
 
 from bnstream import Moments
@@ -35,7 +36,9 @@ def test_flipped_bits(name, path):
     save(path, state)
     whole, refused = path.read_bytes(), 0
     masks = np.random.default_rng(0).integers(1, 256, len(whole))
-    for i, mask in enumerate(masks):
+    some = range(0, len(whole), thorough(1, 3 if name == "pooled" else 1))
+    for i in some:
+        mask = masks[i]
         put(path, i, whole[i] ^ mask)
         try:
             loaded = load(path)
@@ -44,7 +47,7 @@ def test_flipped_bits(name, path):
         else:
             assert bits(loaded) == bits(state), i
         put(path, i, whole[i])
-    assert refused > 0.8 * len(whole)       # dates and attributes of a zip mean nothing
+    assert refused > 0.8 * len(some)        # dates and attributes of a zip mean nothing
 
 
 @pytest.mark.parametrize("name", ["columns", "pooled"])

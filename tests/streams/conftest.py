@@ -1,5 +1,7 @@
 """The folder in which the tests of streams work."""
 
+import os
+
 import pytest
 
 from bnstream.streams.sources import arrays, csv, parquet
@@ -7,10 +9,11 @@ from bnstream.streams.sources import arrays, csv, parquet
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty working folder. Pieces are so small that a short file has many."""
+    """An empty working folder. Pieces are so small that a short file has many, and nothing waits for the disk."""
     monkeypatch.chdir(tmp_path)
     for module, name in ((arrays, "PIECE_BYTES"), (arrays, "CHUNK_BYTES"), (parquet, "SPAN_ROWS")):
         monkeypatch.setattr(module, name, 1)
     monkeypatch.setattr(csv, "CSV_BLOCK_BYTES", 300)
     monkeypatch.setattr(csv, "LOOK_BYTES", 300)
+    monkeypatch.setattr(os, "fsync", lambda file: None)
     return tmp_path

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from support.cases import thorough
 
 import bnstream
 from bnstream.statefiles import read
@@ -17,9 +18,11 @@ pytest.importorskip("typer")
 if os.name == "nt":
     pytest.skip("there is no SIGKILL", allow_module_level=True)
 
-KILLS = 20
+KILLS = thorough(20, 5)
 # The command, with a dot printed after each piece, so that a test knows how far it is.
 COMMAND = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)       # which is ignored in jobs of the background
 from bnstream import cli
 from bnstream.streams import applying
 from bnstream.streams import fitting
@@ -89,7 +92,7 @@ def test_apply_is_killed(data, tmp_path):
     stats, out = tmp_path / "stats.npz", tmp_path / "y.npy"
     bnstream.fit(data, stats)
     bnstream.apply(stats, data, tmp_path / "whole.npy")
-    for n_dots in (0, 1, N_PIECES // 2, N_PIECES - 1, N_PIECES):
+    for n_dots in thorough((0, 1, N_PIECES // 2, N_PIECES - 1, N_PIECES), (1, N_PIECES // 2, N_PIECES)):
         killed = kill_after(start("apply", stats, data, "-o", out), n_dots, 0)
         assert out.exists() or killed
         if out.exists():

@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import itertools
 import re
 import sys
 import zipfile
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.arrays import BFLOAT16, DTYPES, normal, of_dtype
+from support.cases import pairwise
 from support.oracle import assert_within, exact_states
 
 import bnstream
@@ -72,19 +72,23 @@ def written(suffix, table=TABLE, stem="t"):
 TABLES = [".csv", ".tsv", ".csv.gz", ".TSV.GZ", ".csv.zip", ".parquet", ".pq", ".arrow", ".ipc", ".arrows", ".feather"]
 
 
-@pytest.mark.parametrize("largest", [1, 1 << 22])
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize(("ndim", "channel_axis"), [(n, a) for n in SHAPES for a in range(-n, n) if n > 1 or a])
-def test_npy(ndim, channel_axis, order, largest, folder, monkeypatch):
+AXES = [(n, a) for n in SHAPES for a in range(-n, n) if n > 1 or a]
+
+
+@pytest.mark.parametrize(
+    ("axes", "order", "largest", "kind", "chunk_rows"),
+    pairwise(AXES, ["C", "F"], [1, 1 << 22], ["npy", "npz", "array", "reversed"], [1, 7, None]), ids=str)
+def test_npy(axes, order, largest, kind, chunk_rows, folder, monkeypatch):
+    ndim, channel_axis = axes
     x = np.asarray(normal(SHAPES[ndim]) + 1e3, order=order)
     np.save("x.npy", x)
-    np.savez_compressed(npz := "x.npz", x=x)
+    np.savez_compressed("x.npz", x=x)
+    source = {"npy": "x.npy", "npz": "x.npz", "array": x, "reversed": x[::-1].copy()[::-1]}[kind]
     axis = tuple(i for i in range(ndim) if i != channel_axis % ndim) if ndim > 1 else 0
     wanted = x if ndim > 1 else x[:, None]
     monkeypatch.setattr("bnstream.streams.sources.slicing.LARGEST_ROW", largest)
-    for source, chunk_rows in itertools.product(["x.npy", npz, x, x[::-1][::-1]], [1, 7, None]):
-        m = fit(source, channel_axis=channel_axis, chunk_rows=chunk_rows)
-        check(m, wanted, axis, ("x",) if ndim == 1 and source is npz else None)
+    m = fit(source, channel_axis=channel_axis, chunk_rows=chunk_rows)
+    check(m, wanted, axis, ("x",) if ndim == 1 and kind == "npz" else None)
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, ">f2", ">f4", ">i8", ">u2"], ids=str)

@@ -1,11 +1,11 @@
-"""The arrays that all tests draw from: hard sets, every dtype, every layout, awkward shapes and values."""
+"""Arrays for all tests: hard data sets, every dtype and layout, awkward shapes and values."""
 
 import itertools
 
 import ml_dtypes
 import numpy as np
 
-N = 6006            # rows of a hard set: 2 * 3 * 7 * 11 * 13
+N = 6006            # rows of a hard set, 2 * 3 * 7 * 11 * 13
 C = 3
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -29,16 +29,16 @@ def first_row(x, value):
 
 
 def steps():
-    """A level for each sixth of the rows, far apart."""
+    """Return data whose mean jumps far after each sixth of the rows."""
     return normal() + np.repeat([1e8, -3e8, 1e8, 5e8, 2e4, 1e8], N // 6)[:, None]
 
 
 def between_two_floats():
-    """float32 numbers of sd 1e-3 at mean 1e6, where they are 1/16 apart: two values, for the most part."""
+    """Return float32 numbers of sd 1e-3 and mean 1e6, where adjacent floats differ by 1/16: mostly two values."""
     return (1e6 + np.array([0.03125, 0.0311, 0.0317]) + 1e-3 * normal()).astype(np.float32)
 
 
-# name: array (rows, channels); those in CANCEL break sum_of_squares, those in SINGLE NumPy's float32 variance
+# Name: array (rows, channels). sum_of_squares fails on those in CANCEL, NumPy's float32 variance on those in SINGLE.
 HARD = {
     "plain": normal(),
     "plain float32": normal().astype(np.float32),
@@ -74,25 +74,25 @@ SINGLE = ["mean 1e4 float32", "mean 1e6 float32", "sd 1e-3 at mean 1e6 float32",
 
 
 def of_dtype(dtype, shape, seed=0):
-    """Numbers of a dtype, over its whole range if they are integers, off zero if not."""
+    """Return numbers of a dtype: integers over its whole range, floats away from zero."""
     dtype = np.dtype(dtype)
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
         x = rng(seed).integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
-        return x // 2 + info.max // 2 if dtype.itemsize == 8 else x     # the 64-bit ones about 2**62, 2**63
+        return x // 2 + info.max // 2 if dtype.itemsize == 8 else x     # 64-bit integers around 2**62 or 2**63
     if dtype.kind == "b":
         return rng(seed).random(shape) < 0.3
     return (normal(shape, seed) * 3 + 20).astype(dtype)
 
 
 def filled(buffer, x):
-    """The buffer, a view of another layout, with the values of x."""
+    """Copy x into a buffer of another layout, and return it."""
     buffer[...] = x
     return buffer
 
 
 def unaligned(x, by=1):
-    """x, `by` bytes past where an element may lie."""
+    """Return a copy of x that starts `by` bytes after an aligned address."""
     raw = np.empty(x.nbytes + 64 + by, np.uint8)
     start = -raw.ctypes.data % 64 + by
     return filled(raw[start:start + x.nbytes].view(x.dtype).reshape(x.shape), x)
@@ -105,12 +105,12 @@ def read_only(x):
 
 
 def swapped(x):
-    """In the other byte order; bfloat16 has only one."""
+    """Return x in the other byte order; bfloat16 has only one."""
     return x if x.dtype == BFLOAT16 else x.astype(x.dtype.newbyteorder("S"))
 
 
 def every_other(x, axis):
-    """Slices x[..., ::2, ...] of an array twice as long, the values between as wild as they get."""
+    """Return x as a slice [..., ::2, ...] of an array twice as long, with extreme values in between."""
     shape = list(x.shape)
     shape[axis] *= 2
     full = np.empty(shape, x.dtype)
@@ -119,13 +119,13 @@ def every_other(x, axis):
 
 
 def padded(x):
-    """Rows further apart than they are long."""
+    """Return x with padding between its rows."""
     full = np.zeros((*x.shape[:-1], x.shape[-1] + 5), x.dtype)
     return filled(full[..., 2:-3], x)
 
 
 def with_single_axes(x):
-    """Not a layout of x but of x[:, None, ..., None]."""
+    """Return x with axes of length 1."""
     return x[:, None, ..., None]
 
 
@@ -146,8 +146,20 @@ LAYOUTS = {
 }
 
 
+# Functions of shape and dtype that make arrays for a result.
+PLACES = {
+    "C": np.empty,
+    "Fortran": lambda shape, dtype: np.empty(shape, dtype, "F"),
+    "reversed": lambda shape, dtype: np.flip(np.empty(shape, dtype)),
+    "padded": lambda shape, dtype: padded(np.empty(shape, dtype)),
+    "sliced": lambda shape, dtype: every_other(np.empty(shape, dtype), len(shape) - 1),
+    "swapped": lambda shape, dtype: swapped(np.empty(shape, dtype)),
+}
+NATIVE_PLACES = {name: make for name, make in PLACES.items() if name != "swapped"}
+
+
 def random_cuts(n, generator):
-    """Bounds of chunks of 1 to hundreds of n rows, in order."""
+    """Return the bounds of consecutive chunks of n rows, of 1 to 1024 rows each."""
     cuts = [0]
     while cuts[-1] < n:
         cuts.append(min(n, cuts[-1] + int(2 ** generator.uniform(0, 10))))
@@ -155,7 +167,7 @@ def random_cuts(n, generator):
 
 
 def with_gaps(x, seed=3):
-    """x with NaN and inf strewn in: every channel in other rows, so that the numbers left are those of x."""
+    """Insert NaN and inf into each channel at different rows, so that the finite numbers are those of x."""
     generator = rng(seed)
     n, extra = len(x), len(x) // 7
     out = np.empty((n + extra, x.shape[1]), x.dtype)

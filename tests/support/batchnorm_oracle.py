@@ -1,7 +1,7 @@
-"""Batch normalization to 100 bits, in pairs of doubles, the bounds that ours keep, and a wrong way that breaks them.
+"""Batch normalization to 100 bits in pairs of doubles, its error bounds, and a wrong algorithm that exceeds them.
 
-A pair (hi, lo) is two arrays of doubles that add up to the number. Sums of two are good to 2**-100 of the larger one,
-products to 2**-100, which is nothing beside any bound below.
+A pair (hi, lo) is two arrays of doubles whose sum is the number. Sums err by 2**-100 of the larger term, products by
+2**-100, far less than any bound below.
 """
 
 import math
@@ -22,7 +22,7 @@ def two_sum(a, b):
 
 
 def halves(a):
-    """Veltkamp's: two parts of 26 bits, whose products are exact."""
+    """Split into two parts of 26 bits, whose products are exact (Veltkamp)."""
     c = 134217729.0 * a
     hi = c - (c - a)
     return hi, a - hi
@@ -45,7 +45,7 @@ def multiply(a, b):
 
 
 def total(a, axes):
-    """The sum over some axes, as a tree."""
+    """Sum over some axes by a tree."""
     hi, lo = (np.moveaxis(part, axes, range(len(axes))).reshape(-1, *np.delete(part.shape, axes)) for part in a)
     while len(hi) > 1:
         if len(hi) % 2:
@@ -55,7 +55,7 @@ def total(a, axes):
 
 
 def pair(x):
-    """An array of any real dtype, exactly."""
+    """Return an array of any real dtype as an exact pair."""
     if x.dtype.kind in "iu" and x.dtype.itemsize == 8:
         return two_sum((x >> 32).astype(np.float64) * 2.0**32, (x & 0xffffffff).astype(np.float64))
     x = x.astype(np.float64)
@@ -63,7 +63,7 @@ def pair(x):
 
 
 def pair_of_numbers(values):
-    """An array of fractions, or of mpmath's numbers."""
+    """Return an array of fractions or mpmath numbers as a pair."""
     hi = np.array([float(v) for v in values.flat]).reshape(values.shape)
     lo = np.array([float(v - (mpmath.mpf(h) if isinstance(v, mpmath.mpf) else Fraction(h)))
                    for v, h in zip(values.flat, hi.ravel().tolist(), strict=True)]).reshape(values.shape)
@@ -71,7 +71,7 @@ def pair_of_numbers(values):
 
 
 def inverse_sd(var, eps):
-    """1 / sqrt(var + eps), of an array of numbers of any kind."""
+    """Return 1 / sqrt(var + eps) for an array of any numbers."""
     out = np.empty(np.shape(var), object)
     with mpmath.workdps(60):
         for i, v in enumerate(np.asarray(var, object).flat):
@@ -81,7 +81,7 @@ def inverse_sd(var, eps):
 
 
 def broad(a, axes):
-    """A pair of channels, to go with the whole array."""
+    """Return a pair of shape (channels,) that broadcasts against the array."""
     return tuple(np.expand_dims(np.asarray(part, np.float64), axes) for part in a)
 
 
@@ -91,7 +91,7 @@ def batch_axes(ndim, channel_axis):
 
 
 def affine(x, mean, invstd, gamma, beta, axes):
-    """y as a pair, and the largest of what it is summed up from: |scale * (x - mean)|, |beta|."""
+    """Return y as a pair, and its largest summand, |scale * (x - mean)| or |beta|."""
     scale = multiply(invstd, pair(np.asarray(gamma)))
     beta = broad(pair(np.asarray(beta)), axes)
     t = multiply(add(pair(x), negative(broad(mean, axes))), broad(scale, axes))
@@ -99,7 +99,10 @@ def affine(x, mean, invstd, gamma, beta, axes):
 
 
 def normalized(x, mean, var, gamma, beta, eps, channel_axis):
-    """What `normalize` answers, and how much rounding in double may cost it; 64-bit integers cost what they differ."""
+    """Return the exact result of `normalize` and its error bound in double.
+
+    For 64-bit integers the bound depends on how far they differ.
+    """
     axes = batch_axes(x.ndim, channel_axis)
     y, size = affine(x, pair(np.asarray(mean)), inverse_sd(var, eps), gamma, beta, axes)
     if x.dtype.kind in "iu" and x.dtype.itemsize == 8:
@@ -112,7 +115,7 @@ def log2(n):
 
 
 class Batch:
-    """Training on a batch: its exact statistics, y, gradients, and how much rounding in double may cost each."""
+    """Training on a batch: exact statistics, y and gradients, with their error bounds in double."""
 
     def __init__(self, x, gamma, beta, eps, channel_axis):
         self.x, self.gamma, self.axes = x, gamma, batch_axes(x.ndim, channel_axis)
@@ -122,9 +125,9 @@ class Batch:
         self.var = np.array([state.m2 / state.n for state in states.flat], object).reshape(states.shape)
         self.means, self.invstd = pair_of_numbers(self.mean), inverse_sd(self.var, eps)
         self.y, size = affine(x, self.means, self.invstd, gamma, beta, self.axes)
-        # singles are taken from the mean in double, doubles from that as a pair
+        # The mean is subtracted in double from elements of up to 4 bytes, and as a pair from others.
         self.of_mean = np.abs(self.means[0] * self.invstd[0]) / 2 if x.dtype.itemsize < 8 else 0 * self.means[0]
-        # var is within 16 eps log2(n), half of which is the scale's; the mean, as a pair, within 8 eps of the sd
+        # var errs by 16 eps log2(n), and the scale by half of it. The mean, as a pair, errs by 8 eps of the sd.
         of_mean = np.expand_dims(np.abs(np.asarray(gamma, np.float64)) * (8 + self.of_mean), self.axes)
         size = (4 + 8 * log2(self.n)) * size + of_mean
         if x.dtype.kind in "iu" and x.dtype.itemsize == 8:
@@ -132,15 +135,17 @@ class Batch:
         self.slack = EPS * size
 
     def assert_estimates(self, mean, var):
-        """Those of a momentum of 1, with ddof 0, within the bounds of moments."""
+        """Check the estimates for momentum 1 and ddof 0 against the bounds of moments."""
         exact = self.means[0], self.var.astype(np.float64)
         bounds = 8 * EPS * np.maximum(np.abs(exact[0]), np.sqrt(exact[1])), 16 * log2(self.n) * EPS * exact[1]
         assert (np.abs(mean - exact[0]) <= bounds[0]).all()
         assert (np.abs(var - exact[1]) <= bounds[1]).all()
 
     def gradients(self, dy):
-        """(value, slack) of dx, grad_gamma and grad_beta. A sum errs by 2 eps (1 + log2(n)) of the sum of magnitudes,
-        and so does what is made of it."""
+        """Return (value, slack) of dx, grad_gamma and grad_beta.
+
+        A sum, and what follows from it, errs by 2 eps (1 + log2(n)) of the sum of magnitudes.
+        """
         axes, k = self.axes, 2 * (1 + log2(self.n)) * EPS
         xhat = multiply(add(pair(self.x), negative(broad(self.means, axes))), broad(self.invstd, axes))
         dy = pair(dy)
@@ -159,14 +164,14 @@ class Batch:
 
 
 def half_ulps(values, dtype):
-    """What rounding numbers to a dtype may cost."""
+    """Return the largest error of rounding numbers to a dtype."""
     info = ml_dtypes.finfo(dtype)
     exponent = np.maximum(np.frexp(values)[1] - 1, int(info.minexp))
     return np.ldexp(0.5, exponent - int(info.nmant))
 
 
 def worst_share(got, wanted, slack):
-    """The largest error as a share of its bound: half an ulp of the result's dtype, and the slack."""
+    """Return the largest error as a share of its bound, half an ulp of the dtype plus the slack."""
     assert got.shape == wanted[0].shape
     if got.size == 0:
         return 0.0
@@ -181,7 +186,7 @@ def assert_within(got, wanted, slack):
 
 
 def folded(x, mean, var, gamma, beta, eps):
-    """PyTorch's way for channels last: x * alpha + beta', all in single precision. It cancels."""
+    """Return x * alpha + beta' in single precision, as PyTorch for channels last. It cancels."""
     alpha = (gamma / np.sqrt(var + eps)).astype(np.float32)
     shift = (beta - mean * alpha).astype(np.float32)
     return x * alpha + shift

@@ -1,8 +1,11 @@
-"""The command, in a process of its own and in this one."""
+"""The command, in a separate process and in this one."""
 
+import contextlib
+import io
 import subprocess
 import sys
 
+import pytest
 from typer.testing import CliRunner
 
 from bnstream.cli import app
@@ -17,17 +20,27 @@ main()
 
 
 def run(*arguments):
-    """The finished process of ``bnstream`` with these arguments, in a pipe."""
+    """Run ``bnstream`` with its output in pipes, and return the finished process."""
     command = [sys.executable, "-m", "bnstream", *arguments]
     return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False)
 
 
 def run_without(name, *arguments):
-    """The same where a package is not installed."""
+    """Run ``bnstream`` as if a package were not installed."""
     command = [sys.executable, "-c", MISSING.format(name=name, arguments=arguments)]
     return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False)
 
 
+def main(*arguments):
+    """Run ``bnstream`` in this process, which takes a tenth of the time."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["bnstream", *arguments])
+        with pytest.raises(SystemExit) as end:
+            app.main()
+    return subprocess.CompletedProcess(arguments, end.value.code, out.getvalue(), err.getvalue())
+
+
 def invoke(*arguments):
-    """The same in this process."""
+    """Return the result of the Typer app in this process, without the error handling of `main`."""
     return CliRunner().invoke(app.make_app(), arguments)

@@ -1,11 +1,11 @@
-"""The examples of docstrings, as tests."""
+"""Examples in docstrings as tests."""
 
 import doctest
 import inspect
 
 
 def run_examples(text, name):
-    """That there are some in a docstring, and that each shows what comes."""
+    """Check that a docstring has examples and that they give the results shown."""
     test = doctest.DocTestParser().get_doctest(inspect.cleandoc(text), {}, name, None, None)
     assert test.examples
     report = []

@@ -11,10 +11,10 @@ U = 2.0**-24
 
 
 def require(name):
-    """A framework; without it the tests are skipped. Keras runs on PyTorch, or on what KERAS_BACKEND says."""
+    """Import a framework or skip the test. Keras runs on PyTorch, or on KERAS_BACKEND."""
     os.environ.setdefault("KERAS_BACKEND", "torch")
     module = pytest.importorskip(name)
-    if module.__file__ is None:         # the folder of its tests, tests/sklearn, which is on the path
+    if module.__file__ is None:         # the folder tests/sklearn, which is on the path
         pytest.skip(f"{name} is not installed")
     return module
 

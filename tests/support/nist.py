@@ -1,7 +1,7 @@
-"""The nine univariate sets of NIST's Statistical Reference Datasets, with their certified mean and standard deviation.
+"""The nine univariate data sets of NIST's StRD, with certified mean and standard deviation.
 
 https://www.itl.nist.gov/div898/strd/univ/homepage.html; the data are in the public domain. The four measured sets are
-written down below, the digits of pi and the four made for numerical accuracy are generated.
+listed below; the digits of pi and the four synthetic sets are generated.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ def numbers(text, scale=1):
 
 
 def printed_pi():
-    """The set as NIST prints it and certifies it: the first 5000 digits of pi, but for one, a 3 for an 8."""
+    """Return the first 5000 digits of pi as NIST certifies them, with its one misprint, a 3 for an 8."""
     digits = list(pi_digits(5000))
     assert digits[956] == 8
     digits[956] = 3
@@ -57,7 +57,7 @@ MICHELSO = """
 29989 29984 29978 29981 29976 29981 29979 29981 29982 29985 29987 29987 29981 29974 29981 29994 29995 29980 29981 29987
 """
 
-# name: data, certified mean, certified standard deviation (ddof 1)
+# Name: data, certified mean, certified standard deviation (ddof 1).
 SETS = {
     "PiDigits": (printed_pi(), 4.53480000000000, 2.86733906028871),
     "Lottery": (numbers(LOTTERY), 518.958715596330, 291.699727470969),

@@ -1,4 +1,4 @@
-"""Pictures, as tests look at them: what is in them is checked by their artists, and that no text lies over another."""
+"""Pictures for tests, and a check that no text overlaps another."""
 
 import itertools
 
@@ -15,25 +15,25 @@ NAMES = ("departure_delay_in_minutes_at_origin", "departure_delay_in_minutes_at_
 
 
 def moments(mean, sd, **settings):
-    """Of two values a channel: exactly these where mean ± sd are exact."""
+    """Return Moments of two values per channel with this mean and sd, exact where mean ± sd are."""
     mean, sd = np.asarray(mean, float), np.asarray(sd, float)
     return Moments(**settings).update(np.stack([mean - sd, mean + sd]))
 
 
 def many(count):
-    """Moments of so many channels, none like the other."""
+    """Return Moments of `count` channels that all differ."""
     return moments(rng(0).integers(-50, 50, count), rng(1).integers(1, 50, count))
 
 
 def partly(count):
-    """Moments, of which the first channel has NaN, and the last inf."""
+    """Return Moments with NaN in the first channel and inf in the last."""
     x = rng(0).normal(size=(8, count)) + 3
     x[0, 0], x[0, -1] = np.nan, np.inf
     return Moments(nan_policy="propagate").update(x)
 
 
 def boxes(figure):
-    """Where each visible text and each legend is, in pixels; slanted ones aside, whose boxes say little."""
+    """Return the boxes of visible texts and legends in pixels, without slanted texts, whose boxes are too large."""
     canvas = FigureCanvasAgg(figure)
     figure.draw_without_rendering()
     unseen = set()
@@ -51,7 +51,7 @@ def boxes(figure):
 
 
 def assert_readable(figure):
-    """No text lies over another, and all are within the picture."""
+    """Check that no text overlaps another and that all are inside the picture."""
     found = boxes(figure)
     assert found
     width, height = figure.bbox.size
@@ -73,7 +73,7 @@ def suptitles(figure):
 
 
 def of_kind(kind, count):
-    """Moments, with long names where they are to be of use, and rows with about such moments."""
+    """Return Moments, with long names for some kinds, and rows with about these moments."""
     if kind == "partly":
         m = partly(count)
     else:

@@ -1,4 +1,4 @@
-"""Python in a process of its own, where what is tested is decided at import, or may hang."""
+"""Python in a separate process, for what is decided at import or may hang."""
 
 import os
 import subprocess
