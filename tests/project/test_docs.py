@@ -77,6 +77,7 @@ PACKAGES = {
     ("docs/adapters/dask.md", "dask"): [
         "assert (stats.compute().n == 100_000).all()",
         "assert abs(y.compute().std() - 1) < 1e-9",
+        "assert f'{weighted.compute().effective_n[0]:.0f}' == '75000'",      # 3/4 of the rows
     ],
     ("docs/adapters/dask.md", "dask.dataframe"): [
         "assert stats.compute().n.tolist() == [2, 3]",
