@@ -33,12 +33,13 @@ cdef tuple require_names(object names):
     if isinstance(names, str):
         raise TypeError(f"names must be a sequence of str, got the str {names!r}; make it a list")
     names = tuple(names)
+    seen = set()
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"names must be of str, got {name!r} of type {type(name).__name__}")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"names must differ, got {twice!r} twice")
+        if name in seen:
+            raise ValueError(f"names must differ, got {name!r} twice")
+        seen.add(name)
     return names
 
 

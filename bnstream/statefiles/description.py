@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bnstream.core import running
 from bnstream.core.batchnorm import BatchNorm, running_of, settings_of
-from bnstream.core.dtypes import bfloat16
+from bnstream.core.dtypes import FLOATING, bfloat16
 from bnstream.core.moments import Moments, moments_from
 from bnstream.core.rows import M2, M2_LO, MEAN, MEAN_LO, N_LO, ROWS, SQUARES, WEIGHTED_ROWS, N
 
@@ -157,6 +157,7 @@ def restore_batchnorm(fields: Fields, arrays: Arrays) -> BatchNorm:
     for name, kinds in SETTINGS.items():
         settings.get(name, *kinds)
     settings.integer("channel_axis", -64, 63)
+    settings.one_of("dtype", *FLOATING)         # NumPy's parser of dtypes is not for strangers.
     shape = (settings.values["num_features"],)
     rows = np.stack([taken(arrays, name, shape, np.float64) for name in running.ROWS])
     for row, most in ((running.VAR, np.inf), (running.SPREAD, np.inf), (running.INITIAL_WEIGHT, 1.0),

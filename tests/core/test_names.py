@@ -76,3 +76,10 @@ def test_threads_of_an_update():
     assert len(set(parts)) == 1
     with pytest.raises(ValueError, match="threads must be from 1"):
         Moments().update(x, n_threads=0)
+
+
+def test_many_names():
+    """One look at each name, however many there are."""
+    names = [*map(str, range(200_000)), "199999"]
+    with pytest.raises(ValueError, match="names must differ, got '199999' twice"):
+        Moments(names=names)

@@ -208,8 +208,9 @@ def test_forged_settings_of_moments(change, message, path):
     ({"settings.momentum": 2.0}, "momentum must be from"),
     ({"settings.momentum": ...}, r"expected the settings \['num_features', .*\], got"),
     ({"settings.size": 3}, "expected the settings"), ({"settings": []}, "settings must be of type dict"),
-    ({"settings.affine": 1}, "affine must be of type bool"), ({"settings.dtype": "int32"}, "dtype must be float16, "),
-    ({"settings.dtype": "no such"}, "dtype must be one of|data type 'no such' not understood"),
+    ({"settings.affine": 1}, "affine must be of type bool"), ({"settings.dtype": "int32"}, "dtype must be one of "),
+    *(({"settings.dtype": hostile}, "dtype must be one of float16, bfloat16, float32, float64, got '")
+      for hostile in ("no such", "M8[s/0]", "(1,f4", "f4," * 1000, "(2,2)f4", "<f4")),
     ({"settings.dtype": "float64"}, "gamma must be float64 of shape .*, got float32"),
     ({"settings.affine": False}, "a state of kind 'batchnorm' does not have the arrays .'beta', 'gamma'"),
     ({"settings.channel_axis": 64}, "channel_axis must be from -64 to 63, got 64"),

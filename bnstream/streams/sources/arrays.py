@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from bnstream.streams.sources.errors import SourceError, reading
+from bnstream.streams.sources.npyheader import read_header
 from bnstream.streams.sources.slicing import Slicing, require_real
 from bnstream.streams.sources.source import FileSource, Piece, Source, Wanted
 
@@ -74,13 +73,7 @@ class NpyStream:
 
     def __init__(self, name: str, file: IO[bytes]) -> None:
         self.name = name
-        try:
-            version = npy.read_magic(file)
-            read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
-            self.shape, self.fortran, self.dtype = read(file)
-        except (ValueError, KeyError, EOFError, TokenError) as error:
-            raise SourceError(f"{name} is not an array of numbers in .npy format, or is truncated: {error}") from error
-        require_real(self.dtype, name)
+        self.shape, self.fortran, self.dtype = read_header(file, name)
         self.start = file.tell()
         self.n_bytes = math.prod(self.shape) * self.dtype.itemsize
 

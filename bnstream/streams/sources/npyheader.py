@@ -1,0 +1,53 @@
+"""The header of a .npy file, read without evaluating it: the dtype is looked up in a closed list."""
+
+import re
+from typing import IO, Any
+
+import numpy as np
+
+from bnstream.streams.sources.errors import SourceError
+
+MOST_BYTES = 1 << 16        # Bytes of a header; NumPy itself writes a few hundred for a plain array.
+LARGEST_EXTENT = 2**63 - 1
+CODES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+HEADER = re.compile(
+    r"\s*\{(?=.*'descr'\s*:\s*(?P<descr>'[^']*'|\[.*\]))(?=.*'fortran_order'\s*:\s*(?P<fortran>True|False)\b)"
+    r"(?=.*'shape'\s*:\s*\((?P<shape>[\d\s,L]*)\)).*\}\s*",
+    re.DOTALL,
+)
+
+
+def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the shape, whether it is in Fortran order, and the dtype. The file is left at the first element.
+
+    Raises
+    ------
+    SourceError
+        If it is not such a header, or of another dtype than bool, integers or floating numbers of at most 64 bits.
+    """
+    shape, fortran, descr = parse(file, f"{name} is not an array of numbers in .npy format, or is truncated")
+    if descr[:1] not in tuple("<>|=") or descr[1:] not in CODES:
+        raise SourceError(f"{name} has dtype {descr[:60]}; expected real numbers of at most 64 bits")
+    return shape, fortran, np.dtype(descr)
+
+
+def parse(file: IO[bytes], fault: str) -> tuple[tuple[int, ...], bool, str]:
+    """Read the shape, whether it is in Fortran order, and the description of the dtype."""
+    magic = file.read(8)
+    if magic[:6] != b"\x93NUMPY" or len(magic) < 8 or magic[6] not in (1, 2, 3):
+        raise SourceError(f"{fault}: it does not begin as a .npy file of version 1, 2 or 3")
+    length_bytes = 2 if magic[6] == 1 else 4
+    length = int.from_bytes(file.read(length_bytes), "little")
+    if length > MOST_BYTES:
+        raise SourceError(f"{fault}: its header has {length:,} bytes, more than {MOST_BYTES:,}")
+    data = file.read(length)
+    if len(data) < length:
+        raise SourceError(f"{fault}: it ends within its header")
+    found = HEADER.fullmatch(data.decode("latin-1").replace('"', "'"))
+    if found is None:
+        raise SourceError(f"{fault}: its header does not give 'descr', 'fortran_order' and 'shape'")
+    shape = tuple(int(extent.rstrip("L")) for extent in re.findall(r"\d+L?", found["shape"]))
+    if len(shape) > 64 or any(extent > LARGEST_EXTENT for extent in shape):
+        raise SourceError(f"{fault}: its shape has {len(shape)} axes, the longest of {max(shape):,}; expected what "
+                          "memory can hold")
+    return shape, found["fortran"] == "True", found["descr"].strip("'")
