@@ -21,7 +21,7 @@ from distributed import Client, Event, LocalCluster, Queue, get_worker  # noqa: 
 
 from bnstream.dask import moments, normalize  # noqa: E402
 
-TIMEOUT = 60
+TIMEOUT = 300       # Seconds; a busy machine may take long, a lost task takes forever.
 FREE = 3            # chunks that a worker computes before it waits
 X = da.from_array(rng().normal(1e8, 1, (200, 6)), chunks=(5, 4))        # 40 rows of chunks: a tree of two levels
 QUICK = {"distributed.comm.timeouts.connect": "5s"}     # until a worker gives up on a dead one
