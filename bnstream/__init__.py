@@ -32,7 +32,7 @@ __all__ = [
     "show_config",
 ]
 
-# Where the names are that are imported when first asked for, as they take longer than all the others.
+# The modules of the names that are imported on first use, as they take longer to import than all others together.
 _LATER = {
     "apply": "streams.applying", "fit": "streams.fitting", "SourceError": "streams.sources",
     "StateError": "statefiles", "load": "statefiles", "save": "statefiles",
@@ -41,9 +41,9 @@ _LATER = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version
+        from bnstream.core.config import version
 
-        value: Any = version("bnstream")
+        value: Any = version()
     elif name in _LATER:
         from importlib import import_module
 

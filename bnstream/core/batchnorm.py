@@ -594,7 +594,7 @@ class BatchNorm(NormLayer):
         return f"BatchNorm({self.num_features}, {settings}): {mode}, {self.num_batches_tracked} batches"
 
     plot: Callable[..., Figure] = late("bnstream.plots", "plot_moments")
-    _repr_html_: Callable[..., str] = late("bnstream.core.html", "batchnorm_html")
+    _repr_html_: Callable[..., str] = late("bnstream.core.html", "html_table")
     from_torch: Callable[..., BatchNorm] = late("bnstream.exchange.torch", "from_torch", static=True)
     to_torch: Callable[..., Any] = late("bnstream.exchange.torch", "to_torch")
     from_keras: Callable[..., BatchNorm] = late("bnstream.exchange.keras", "from_keras", static=True)

@@ -1,4 +1,4 @@
-"""What this installation is and runs on."""
+"""The version of the package and how it runs on this machine."""
 
 from typing import Literal, overload
 
@@ -25,12 +25,19 @@ def show_config(mode: str = "stdout") -> dict[str, str | int] | None:
     Parameters
     ----------
     mode : {"stdout", "dicts"}, default "stdout"
-        Print it, or return it as a dict.
+        Whether to print the configuration or to return it as a dict.
 
     Returns
     -------
     dict or None
-        The dict, under ``"dicts"``.
+        With ``mode="dicts"`` a dict with the keys
+
+        - bnstream, numpy: their versions;
+        - level: the instruction set of the kernels in use, "baseline" or a psABI name such as "x86-64-v3";
+        - cpu_levels: the levels that this CPU supports;
+        - compiler: the compiler that built the kernels;
+        - openmp: the date of the OpenMP specification, as "201511", or "off";
+        - threads: the default number of threads.
 
     Raises
     ------
@@ -49,13 +56,13 @@ def show_config(mode: str = "stdout") -> dict[str, str | int] | None:
         "bnstream": version(),
         "numpy": np.__version__,
         "level": _kernels.level,
-        "levels of this CPU": ", ".join(_runtime.cpu_levels()),
+        "cpu_levels": ", ".join(_runtime.cpu_levels()),
         "compiler": _runtime.compiler,
-        "OpenMP": str(_runtime.openmp) if _runtime.openmp else "off",
+        "openmp": str(_runtime.openmp) if _runtime.openmp else "off",
         "threads": _runtime.get_num_threads(),
     }
     if mode == "dicts":
         return config
     for name, value in config.items():
-        print(f"{name:<18}  {value}")
+        print(f"{name:<10}  {value}")
     return None

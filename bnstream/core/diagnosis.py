@@ -1,4 +1,4 @@
-"""What the running estimates of a batch normalization are worth."""
+"""How reliable the running estimates of a batch normalization are."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """What `BatchNorm.diagnose` finds: for each question an array, one number a channel; NaN where unknown."""
+    """What `BatchNorm.diagnose` returns: arrays of one value a channel, NaN where it is not known."""
 
     effective_n: NDArray[np.float64]
-    """How many values the running estimate is worth: the n of a plain mean of the same variance."""
+    """The number of values whose plain mean would have the variance of the running estimate."""
     initial_weight: float
-    """The share that the invented start, mean 0 and variance 1, still has in the running estimate."""
+    """The weight that the initial mean 0 and variance 1 still have in the running estimates."""
     condition: NDArray[np.float64]
-    """|running_mean| / running sd: digits of the data that its offset takes are log10 of it."""
+    """|running_mean| / running sd. Its log10 is the number of digits of the data that its offset takes up."""
     mean_drift: NDArray[np.float64]
-    """running_mean less the pooled mean, in pooled sd."""
+    """running_mean minus the pooled mean, in units of the pooled sd."""
     var_drift: NDArray[np.float64]
-    """running_var over the pooled variance."""
+    """running_var divided by the pooled variance."""
     mean_gap: NDArray[np.float64]
-    """Train/eval gap: the last batch's mean less running_mean, in running sd."""
+    """The train/eval gap of the mean: the last batch's minus running_mean, in units of the running sd."""
     sd_gap: NDArray[np.float64]
-    """Train/eval gap: the last batch's sd over the running sd, eps in both."""
+    """The train/eval gap of the sd: the last batch's divided by the running one, both with eps."""
 
     def __str__(self) -> str:
         lines = [f"initial weight {self.initial_weight:.3g}; smallest, median and largest of the channels:"]
         for field in fields(self):
             values = getattr(self, field.name)
             if field.name != "initial_weight":
-                known = values[np.isfinite(values)]
-                cells = np.quantile(known, [0, 0.5, 1]) if known.size else [math.nan] * 3
+                finite = values[np.isfinite(values)]
+                cells = np.quantile(finite, [0, 0.5, 1]) if finite.size else [math.nan] * 3
                 lines.append(f"  {field.name:<12}" + "".join(f"{value:>12.4g}" for value in cells))
-                if 0 < known.size < values.size:
-                    lines[-1] += f"   NaN or inf in {values.size - known.size} of {values.size}"
+                if 0 < finite.size < values.size:
+                    lines[-1] += f"   NaN or inf in {values.size - finite.size} of {values.size}"
         return "\n".join(lines)

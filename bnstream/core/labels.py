@@ -1,6 +1,7 @@
-"""What the channels are called where they are shown."""
+"""How channels and numbers are written where they are shown."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,11 @@ def channel_label(i: int, shape: tuple[int, ...], names: Sequence[str] | None) -
     return str(names[i]) if names is not None else ", ".join(map(str, np.unravel_index(i, shape))) or "0"
 
 
-def counted(n_channels: int) -> str:
-    """The number of channels in words, as "1 channel" or "1,024 channels"."""
-    return f"{n_channels:,} channel{'s' * (n_channels != 1)}"
+def counted(count: int, noun: str = "channel", plural: str = "channels") -> str:
+    """A number of channels, or of another noun, as "1 channel" or "1,024 channels"."""
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
+def number_text(value: Any) -> str:
+    """An integer with commas, any other number to six digits."""
+    return f"{value:,}" if isinstance(value, (int, np.integer)) else f"{float(value):.6g}"

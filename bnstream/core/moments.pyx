@@ -507,18 +507,19 @@ cdef class Moments:
         return moments_from, (rows_of(self), self.axis, self.nan_policy, self._names)
 
     plot = late("bnstream.plots", "plot_moments")
-    _repr_html_ = late("bnstream.core.html", "moments_html")
+    _repr_html_ = late("bnstream.core.html", "html_table")
+    _summary = late("bnstream.core.summary", "summary")
 
     def __repr__(self):
-        cdef Moments now = self.copy()
-        head = f"Moments(axis={self.axis!r}, nan_policy={self.nan_policy!r})"
-        if now.shape is None:
-            return f"{head}: empty"
-        lines = [f"{head}: channels {now.shape}"]
-        n = now.n if now.n.size and (now.n != now.n.flat[0]).any() else now.n.ravel()[:1].squeeze()
-        for name, values in (("n", n), ("mean", now.mean), ("std", now.std())):
-            text = np.array2string(np.asarray(values), threshold=8, edgeitems=3, prefix="  mean ")
-            lines.append(f"  {name:<4} {text}")
+        now = self._summary()
+        if not now.n_channels:
+            return f"Moments({now.settings}): empty"
+        lines = [f"Moments({now.settings}): channels {now.shape}"]
+        width = max(map(len, now.columns))
+        for name, values in now.columns.items():
+            values = values[0] if name == "n" and now.same_n else values.reshape(now.shape)
+            text = np.array2string(np.asarray(values), threshold=8, edgeitems=3, prefix=" " * (width + 3))
+            lines.append(f"  {name:<{width}} {text}")
         return "\n".join(lines)
 
 

@@ -69,7 +69,7 @@ def test_info_shows_everything(monkeypatch, terminal):
     for name, value in bnstream.show_config(mode="dicts").items():
         assert name in output
         assert str(value) in output
-    for name in ("bnstream", "level", "compiler", "OpenMP", "threads"):
+    for name in ("bnstream", "level", "compiler", "openmp", "threads"):
         assert name in output
 
 

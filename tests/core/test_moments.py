@@ -233,7 +233,9 @@ def test_repr():
     assert repr(Moments()) == "Moments(axis=0, nan_policy='raise'): empty"
     assert repr(Moments((0, 2), nan_policy="omit")) == "Moments(axis=(0, 2), nan_policy='omit'): empty"
     text = repr(state([[1.0, 10.0], [3.0, 10.0]]))
-    assert text == "Moments(axis=0, nan_policy='raise'): channels (2,)\n  n    2\n  mean [ 2. 10.]\n  std  [1. 0.]"
+    assert text == (
+        "Moments(axis=0, nan_policy='raise'): channels (2,)\n"
+        "  n    2\n  mean [ 2. 10.]\n  std  [1. 0.]\n  var  [1. 0.]")
     many = repr(state(normal((4, 1000))))
     assert "..." in many
     assert len(many) < 400
@@ -244,7 +246,7 @@ def test_repr():
     assert "1.5" in one
     assert "n    2" in one
     planes = repr(state(normal((3, 2, 2))))
-    assert planes.count("\n") == 5
+    assert planes.count("\n") == 7
     assert len({line.rindex("[") for line in planes.splitlines()[2:]}) == 1     # rows are aligned
 
 

@@ -204,7 +204,7 @@ if child == 0:
 _, status = os.waitpid(child, 0)
 assert os.waitstatus_to_exitcode(status) == 0, status
 assert [y.tobytes() for y in bnstream.mean_var(x, n_threads=4)] == expected
-assert bnstream.get_num_threads() == 4 or not bnstream.show_config("dicts")["OpenMP"].isdecimal()
+assert bnstream.get_num_threads() == 4 or not bnstream.show_config("dicts")["openmp"].isdecimal()
 """
 
 

@@ -1,0 +1,114 @@
+"""What is shown of a state, decided once for its repr, its HTML, its pictures and the command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.labels import channel_label, counted, number_text
+from bnstream.core.moments import Moments
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What is shown of a `Moments` or a `BatchNorm`, at one moment."""
+
+    title: str
+    """As "Moments: 2 channels, n = 1 to 2" or "BatchNorm: 3 channels, running estimates after 0 batches"."""
+    settings: str
+    """As "axis=0, nan_policy='raise'"."""
+    shape: tuple[int, ...]
+    """The shape of the channels, (0,) before the first batch."""
+    names: tuple[str, ...] | None
+    """The names of the channels."""
+    columns: dict[str, NDArray[Any]]
+    """1-d arrays of one value a channel, by the names of the attributes and methods that return them."""
+
+    @property
+    def n_channels(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    @property
+    def labels(self) -> list[str]:
+        """The name or the index of every channel."""
+        return [self.label(i) for i in range(self.n_channels)]
+
+    def label(self, i: int) -> str:
+        """The name or the index of the i-th channel."""
+        return channel_label(i, self.shape, self.names)
+
+    @property
+    def same_n(self) -> bool:
+        """Whether there is an n, the same for all channels."""
+        n = self.columns.get("n", np.empty(0))
+        return n.size > 0 and bool((n == n[0]).all())
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """The mean of every channel, that of a layer its running mean."""
+        return self.columns["running_mean" if "running_mean" in self.columns else "mean"]
+
+    @property
+    def std(self) -> NDArray[np.float64]:
+        """The standard deviation of every channel, that of a layer the root of its running variance."""
+        return self.columns["std"] if "std" in self.columns else np.sqrt(self.columns["running_var"])
+
+
+def summary(state: Moments | BatchNorm) -> Summary:
+    """Summarize a copy of a state, so that another thread may go on updating it.
+
+    Parameters
+    ----------
+    state : Moments or BatchNorm
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    TypeError
+        If `state` is neither.
+
+    Examples
+    --------
+    >>> import numpy as np, bnstream
+    >>> from bnstream.core.summary import summary
+    >>> found = summary(bnstream.Moments(names=["x", "y"]).update(np.array([[1.0, 2.0], [3.0, 2.0]])))
+    >>> found.title, found.labels, found.columns["std"].tolist()
+    ('Moments: 2 channels, n = 2', ['x', 'y'], [1.0, 0.0])
+    """
+    if isinstance(state, Moments):
+        return of_moments(state.copy())
+    if isinstance(state, BatchNorm):
+        return of_batchnorm(state.copy())
+    raise TypeError(f"expected a Moments or a BatchNorm, got {type(state).__name__}")
+
+
+def of_moments(m: Moments) -> Summary:
+    columns = {"n": m.n, "mean": m.mean, "std": m.std(), "var": m.var()}
+    if (m.effective_n != m.n).any():
+        columns["effective_n"] = m.effective_n
+    shape = (0,) if m.shape is None else m.shape
+    columns = {name: np.broadcast_to(values, shape).ravel() for name, values in columns.items()}
+    n = columns["n"]
+    title = "empty"
+    if n.size:
+        least, most = n.min(), n.max()
+        title = f"{counted(n.size)}, n = {number_text(least)}" + f" to {number_text(most)}" * bool(least < most)
+    return Summary(f"Moments: {title}", f"axis={m.axis!r}, nan_policy={m.nan_policy!r}", shape, m.names, columns)
+
+
+def of_batchnorm(bn: BatchNorm) -> Summary:
+    columns = {"running_mean": bn.running_mean, "running_var": bn.running_var}
+    if bn.affine:
+        columns |= {"gamma": bn.gamma.astype(np.float64), "beta": bn.beta.astype(np.float64)}
+    title = (f"BatchNorm: {counted(bn.num_features)}, running estimates after "
+             f"{counted(bn.num_batches_tracked, 'batch', 'batches')}")
+    settings = (f"{'training' if bn.training else 'inference'}, momentum={bn.momentum}, eps={bn.eps}, "
+                f"running_ddof={bn.running_ddof}, dtype={bn.dtype.name}")
+    return Summary(title, settings, (bn.num_features,), bn.names, columns)
