@@ -1,4 +1,4 @@
-"""Histograms of the channels of arrays; `bnstream.plots` has them, and says what to install."""
+"""Histograms of the channels of arrays."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from bnstream.core.labels import channel_label, counted
 from bnstream.plots.axes import (
     Floats,
     draw_nothing,
-    fitting,
+    drawable,
     groups,
-    known,
-    linear_part,
+    linear_limit,
     name_columns,
     rescale,
+    shortened,
     side_by_side,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, FigureBase
 
-PANELS = 16         # channels with a panel of their own
-WHOLE = 2.0**52     # up to here a half can be added to an integer
+MOST_PANELS = 16    # channels that have a panel each
+WHOLE = 2.0**52     # integers below this, plus one half, are exact in float64
 
 
 def plot_histograms(
@@ -42,34 +42,34 @@ def plot_histograms(
     bins: int = 64,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """Histograms of every channel of an array, before and after normalization.
+    """Draw histograms of every channel of an array, before and after normalization.
 
     Parameters
     ----------
     before : array_like
-        Real numbers of at least 2 dimensions.
+        Real numbers, of at least 2 dimensions.
     after : array_like, optional
-        The same normalized, drawn beside.
+        The normalized data, to be drawn beside `before`.
     channel_axis : int
         The axis of the channels.
     bins : int, default 64
-        How many bins; integers have at most so many, each for the same number of integers.
+        Number of bins. Integers may have fewer, as every bin holds the same number of integers.
     names : sequence of str, optional
-        Of the channels.
+        Names of the channels.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Up to 16 channels have a panel each; more are the columns of an image, where from 513 on a column stands for
-        several. Where the largest value is a thousand times the median size, the axis is symlog, and the bins are equal
-        on it.
+        Up to 16 channels have a panel each. More channels are the columns of an image; from 513 on, each column stands
+        for a group of channels. If the largest value is more than a thousand times the median size, the axis is symlog,
+        and the bins are equally wide on it.
 
     Raises
     ------
     TypeError
-        If an array is not of real numbers.
+        If an array does not hold real numbers.
     ValueError
-        If an array has no such axis, `after` or `names` another number of channels, or `bins` is not positive.
+        If an array has no such axis, `after` or `names` has another number of channels, or `bins` is not positive.
 
     Examples
     --------
@@ -79,95 +79,97 @@ def plot_histograms(
     >>> [axes.get_title() for axes in plot_histograms(x, channel_axis=1, names=["width", "height"]).axes]
     ['width', 'height']
     """
-    sides = {"before": _by_channel("before", before, channel_axis)}
+    sides = {"before": channels_first("before", before, channel_axis)}
     if after is not None:
-        sides["after"] = _by_channel("after", after, channel_axis)
+        sides["after"] = channels_first("after", after, channel_axis)
     count = len(sides["before"])
-    for told, given in (("after", sides.get("after")), ("names", names)):
-        if given is not None and len(given) != count:
-            raise ValueError(f"expected {count} channels in {told} as in before, got {len(given)}")
+    if after is not None and len(sides["after"]) != count:
+        raise ValueError(f"after must have {count} channels as before, got {len(sides['after'])}")
+    if names is not None and len(names) != count:
+        raise ValueError(f"names must have one entry for each of {count} channels, got {len(names)}")
     if operator.index(bins) < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
-    columns = math.ceil(math.sqrt(min(count, PANELS)))
+    columns = math.ceil(math.sqrt(min(count, MOST_PANELS)))
     rows = -(-count // max(1, columns))
-    size = (8.0, 5.0) if count > PANELS else (max(2.5 * columns, 5), max(1 + 1.8 * rows, 3.5))
+    size = (8.0, 5.0) if count > MOST_PANELS else (max(2.5 * columns, 5), max(1 + 1.8 * rows, 3.5))
     figure, areas = side_by_side(len(sides), *size)
     for area, (role, x) in zip(areas, sides.items(), strict=True):
         title = f"{counted(count)}, {x.size // max(1, count):,} values each"
-        absent = x.size - sum(_finite(channel).size for channel in x)
+        absent = x.size - sum(finite(channel).size for channel in x)
         title += f"\n{absent:,} of {x.size:,} values absent: NaN or inf" if absent else ""
         area.suptitle(title if after is None else f"{role}: {title}")
         if absent == x.size:
             draw_nothing(area.subplots(), "no values")
-        elif count > PANELS:
-            _draw_image(area, x, bins, names)
+        elif count > MOST_PANELS:
+            draw_image(area, x, bins, names)
         else:
-            _draw_panels(area, x, bins, names, rows, columns)
+            draw_panels(area, x, bins, names, rows, columns)
     return figure
 
 
-def _by_channel(role: str, x: ArrayLike, channel_axis: int) -> NDArray[Any]:
-    """A view with the channels first."""
+def channels_first(role: str, x: ArrayLike, channel_axis: int) -> NDArray[Any]:
+    """A view of the array with the channel axis first."""
     array = detached(x)
     if not is_real(array.dtype):
         raise TypeError(f"{role} must be of real numbers, got dtype {array.dtype}")
     if array.ndim < 2 or not -array.ndim <= channel_axis < array.ndim:
-        raise ValueError(f"expected an array of at least 2 dimensions with an axis {channel_axis} as {role}, got shape "
-                         f"{array.shape}; channel_axis says where the channels are")
+        raise ValueError(f"{role} must have at least 2 dimensions and an axis {channel_axis}, got shape "
+                         f"{array.shape}; set channel_axis to the axis of the channels")
     return np.moveaxis(array, channel_axis, 0)
 
 
-def _finite(part: NDArray[Any]) -> Floats:
-    values = known(part)
+def finite(part: NDArray[Any]) -> Floats:
+    """The values of all elements that can be drawn."""
+    values = drawable(part)
     return values[~np.isnan(values)]
 
 
-def _edges(parts: Sequence[NDArray[Any]], bins: int) -> tuple[Floats, Floats]:
-    """The edges of bins for the values of all parts, and the sizes that scale their axis."""
+def edges_for(parts: Sequence[NDArray[Any]], bins: int) -> tuple[Floats, Floats]:
+    """Edges of bins for the values of all parts, and the sizes that decide the scale of their axis."""
     sizes, ends = [], []
     for part in parts:
-        values = _finite(part)
+        values = finite(part)
         if values.size:
             ends += [values.min(), values.max()]
             sizes += [np.median(np.abs(values[values != 0]))] if values.any() else []
     low, high = min(ends), max(ends)
     sizes.append(max(abs(low), abs(high)))
-    linear = linear_part(np.array(sizes))
+    linear = linear_limit(np.array(sizes))
     if linear is not None:
         scale = SymmetricalLogTransform(10, linear, 1)
         first, last = scale.transform(np.array([low, high]))
         edges = scale.inverted().transform(np.linspace(first, last, bins + 1))
-        edges[[0, -1]] = low, high          # rounding must not leave out the extremes
+        edges[[0, -1]] = low, high          # Rounding must not exclude the extremes.
     elif parts[0].dtype.kind in "iub" and sizes[-1] < WHOLE:
         step = math.ceil((high - low + 1) / bins)
         edges = np.arange(low - 0.5, high + step, step)
     else:
         if high - low < bins * np.spacing(sizes[-1]):
-            reach = sizes[-1] / 16 or 0.5           # a constant is a peak in the middle
+            reach = sizes[-1] / 16 or 0.5           # A constant is a peak in the middle.
             low, high = low - reach, high + reach
         edges = np.linspace(low, high, bins + 1)
     return edges, np.array(sizes)
 
 
-def _shares(part: NDArray[Any], edges: Floats) -> Floats:
-    """Of the finite values, what is in each bin."""
-    values = _finite(part)
+def shares_in(part: NDArray[Any], edges: Floats) -> Floats:
+    """The share of the finite values that each bin holds."""
+    values = finite(part)
     return np.histogram(values, edges)[0] / max(1, values.size)
 
 
-def _draw_panels(
+def draw_panels(
     area: FigureBase, x: NDArray[Any], bins: int, names: Sequence[str] | None, rows: int, columns: int
 ) -> None:
-    """A histogram for each channel."""
+    """Draw a histogram for each channel."""
     for i, channel in enumerate(x):
         axes = area.add_subplot(rows, columns, i + 1)
-        label = fitting(channel_label(i, (len(x),), names))
+        label = shortened(channel_label(i, (len(x),), names))
         axes.set_title(label if names is not None else f"channel {label}", fontsize="small")
-        if not _finite(channel).size:
+        if not finite(channel).size:
             draw_nothing(axes, "no values")
             continue
-        edges, sizes = _edges([channel], bins)
-        axes.stairs(_shares(channel, edges), edges, fill=True)
+        edges, sizes = edges_for([channel], bins)
+        axes.stairs(shares_in(channel, edges), edges, fill=True)
         axes.locator_params(axis="x", nbins=3)
         axes.locator_params(axis="y", nbins=4)
         rescale(axes, "x", sizes)
@@ -175,15 +177,15 @@ def _draw_panels(
     area.supylabel("share of the values in a bin", fontsize="medium")
 
 
-def _draw_image(area: FigureBase, x: NDArray[Any], bins: int, names: Sequence[str] | None) -> None:
-    """A column for each channel, or each group of them; white where no value is."""
+def draw_image(area: FigureBase, x: NDArray[Any], bins: int, names: Sequence[str] | None) -> None:
+    """Draw a column for each channel or each group of channels; bins without a value stay white."""
     first, size, _ = groups(len(x))
     parts = np.split(x, first[1:])
-    edges, sizes = _edges(parts, bins)
-    shares = np.array([_shares(part, edges) for part in parts]).T
+    edges, sizes = edges_for(parts, bins)
+    shares = np.array([shares_in(part, edges) for part in parts]).T
     axes = area.subplots()
     image = axes.pcolormesh([*(first - 0.5), len(x) - 0.5], edges, np.ma.masked_equal(shares, 0),
-                            norm=PowerNorm(0.5, vmin=0))        # the root, for the tails
+                            norm=PowerNorm(0.5, vmin=0))        # The square root makes the tails visible.
     area.colorbar(image, label="share of the values in a bin" + f", of {size} channels" * (size > 1))
     name_columns(axes, (len(x),), names)
     axes.set(ylabel="value")

@@ -1,4 +1,4 @@
-"""The running estimates of a layer over time, against the exact statistics."""
+"""The running estimates of a layer over time, compared with the exact statistics."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from bnstream.plots.axes import (
     STYLE,
     Floats,
     Picture,
-    fitting,
-    known,
-    note,
-    only_whole,
+    absent_note,
+    drawable,
     quantiles,
     rescale,
+    shortened,
+    tick_integers,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LINES = 8           # channels with a line of their own over time
+MOST_LINES = 8      # channels that have a line each
 BANDS = {"all channels": (0, 1, 0.15), "5 % to 95 %": (0.05, 0.95, 0.2), "25 % to 75 %": (0.25, 0.75, 0.3)}
 
 
@@ -36,16 +36,17 @@ class History:
     Attributes
     ----------
     num_batches : list of int
-        Of each record, how many batches were in the estimates.
+        For each record, the number of batches in the estimates.
     mean, var : list of ndarray
-        Of each record, `running_mean` and `running_var`.
+        For each record, `running_mean` and `running_var`.
     running_ddof : float
+        The layer's.
     names : tuple of str or None
-        Those of the layer.
+        The layer's.
 
     See Also
     --------
-    plot_running : draws it.
+    plot_running : draw the history.
 
     Examples
     --------
@@ -67,7 +68,7 @@ class History:
         self.names: tuple[str, ...] | None = None
 
     def record(self, bn: BatchNorm) -> None:
-        """Take down the running estimates of a layer; call it after each batch, or after each hundredth.
+        """Append the running estimates of a layer; call this after each batch, or after every hundredth.
 
         Parameters
         ----------
@@ -76,7 +77,7 @@ class History:
         Raises
         ------
         ValueError
-            If it has other channels than at the record before.
+            If `bn` has another number of channels than the layer recorded before.
 
         Examples
         --------
@@ -88,8 +89,8 @@ class History:
         [0]
         """
         if self.mean and len(self.mean[0]) != bn.num_features:
-            raise ValueError(f"expected a layer of {len(self.mean[0])} channels as before, got {bn.num_features}; "
-                             "each layer needs a History of its own")
+            raise ValueError(f"expected a layer of {len(self.mean[0])} channels as in the earlier records, got "
+                             f"{bn.num_features}; use one History for each layer")
         self.num_batches.append(bn.num_batches_tracked)
         self.mean.append(bn.running_mean.copy())
         self.var.append(bn.running_var.copy())
@@ -97,26 +98,26 @@ class History:
 
 
 def plot_running(history: History, exact: Moments) -> Figure:
-    """The running estimates of a layer over time, against the exact statistics.
+    """Draw the running estimates of a layer over time, compared with the exact statistics.
 
     Parameters
     ----------
     history : History
-        What was recorded in training.
+        The running estimates recorded in training.
     exact : Moments
-        The statistics of the data, as `BatchNorm.pooled` or `BatchNorm.recalibrate` have them.
+        The statistics of the data, such as `BatchNorm.pooled` or what `BatchNorm.recalibrate` returns.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Above, how far the running mean is from the exact one, in exact sd; below, the running sd over the exact one. Up
-        to 8 channels have a line each; of more there are the median, quantiles and the range. A channel of which the
-        exact sd is 0 is absent.
+        The upper part shows the running mean minus the exact mean, in units of the exact standard deviation; the lower
+        part shows the running standard deviation divided by the exact one. Up to 8 channels have a line each. More
+        channels are shown by their median, quantiles and range. Constant channels are left out.
 
     Raises
     ------
     ValueError
-        If nothing was recorded, or `exact` has other channels or no data.
+        If nothing was recorded, or `exact` has other channels or holds no data.
 
     Examples
     --------
@@ -127,44 +128,45 @@ def plot_running(history: History, exact: Moments) -> Figure:
     ...     _ = bn(batch)
     ...     history.record(bn)
     >>> [axes.get_title() for axes in plot_running(history, bn.pooled).axes]
-    ['(running mean - exact mean) / exact sd', 'running sd / exact sd']
+    ['(running mean - exact mean) / exact std', 'running std / exact std']
     """
     if not history.num_batches:
         raise ValueError("the history is empty; call history.record(bn) after each batch")
     now, count = exact.copy(), len(history.mean[0])
     if now.shape != (count,):
-        told = "no data" if now.shape is None else f"channels of shape {now.shape}"
-        raise ValueError(f"expected exact statistics of {count} channels as in the history, got {told}")
-    sd = now.std(history.running_ddof)
+        kind = "a Moments without data" if now.shape is None else f"channels of shape {now.shape}"
+        raise ValueError(f"exact must have {count} channels as the history, got {kind}")
+    std = now.std(history.running_ddof)
     with np.errstate(all="ignore"):
-        drift = known((np.array(history.mean) - now.mean) / sd)
-        ratio = known(np.sqrt(history.var) / sd)
+        drift = drawable((np.array(history.mean) - now.mean) / std)
+        ratio = drawable(np.sqrt(history.var) / std)
     figure = Picture(figsize=(9, 6.5), layout="constrained")
-    figure.suptitle(f"running estimates against the exact statistics of {counted(count)}")
+    figure.suptitle(f"running estimates and exact statistics of {counted(count)}")
     grid = figure.subplots(2, 1, sharex=True)
     for axes, values, aim, title in (
-        (grid[0], drift, 0, "(running mean - exact mean) / exact sd"), (grid[1], ratio, 1, "running sd / exact sd"),
+        (grid[0], drift, 0, "(running mean - exact mean) / exact std"), (grid[1], ratio, 1, "running std / exact std"),
     ):
-        if count <= LINES:
+        if count <= MOST_LINES:
             for i in range(count):
-                label = fitting(channel_label(i, now.shape, now.names or history.names))
-                axes.plot(history.num_batches, values[:, i], label=f" {label}", **STYLE)    # "_name" is no label
+                label = shortened(channel_label(i, now.shape, now.names or history.names))
+                # matplotlib hides labels that begin with "_"; none begins so after a blank.
+                axes.plot(history.num_batches, values[:, i], label=f" {label}", **STYLE)
         else:
-            _draw_bands(axes, history.num_batches, values)
+            draw_bands(axes, history.num_batches, values)
         axes.axhline(aim, color="0.5", ls="--", lw=1, label="exact")
-        axes.set_title(title + note(np.isnan(values).any(axis=0), "NaN, inf or constant"))
+        axes.set_title(title + absent_note(np.isnan(values).any(axis=0), "NaN, inf or constant"))
         axes.grid(alpha=0.3)
-        worst = np.fmax(np.fmax.reduce(np.abs(values), axis=1), 1e-3)      # less is as good as nothing
+        worst = np.fmax(np.fmax.reduce(np.abs(values), axis=1), 1e-3)      # Smaller values do not affect the scale.
         rescale(axes, "y", np.array([worst.min(), worst.max(), aim]))
     grid[1].set(xlabel="batches", xlim=(history.num_batches[0] - 0.5, history.num_batches[-1] + 0.5))
-    only_whole(grid[1])
+    tick_integers(grid[1])
     figure.legend(*grid[1].get_legend_handles_labels(), loc="outside right center",
-                  title="channel" if count <= LINES else None)
+                  title="channel" if count <= MOST_LINES else None)
     return figure
 
 
-def _draw_bands(axes: Axes, places: Sequence[int], values: Floats) -> None:
-    """Median and quantiles of the channels over time."""
+def draw_bands(axes: Axes, places: Sequence[int], values: Floats) -> None:
+    """Draw the median and quantiles of the channels over time."""
     for label, (low, high, alpha) in BANDS.items():
         axes.fill_between(places, *quantiles(values, [low, high]), color="C0", alpha=alpha, lw=0, label=label)
     axes.plot(places, quantiles(values, [0.5])[0], color="C0", label="median", **STYLE)

@@ -1,4 +1,4 @@
-"""The histograms: their bins, their shares, and that no text lies over another."""
+"""The histograms: their bins, their shares, and that no texts overlap."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_few_channels_have_a_panel_each(channel_axis):
 
 
 @pytest.mark.parametrize(("dtype", "bins", "step"), [("u1", 256, 1), ("u1", 100, 3), ("i2", 300, 1), ("?", 100, 1)])
-def test_integers_have_bins_of_as_many_integers(dtype, bins, step):
+def test_bins_of_integers_hold_equally_many(dtype, bins, step):
     x = (np.arange(512)[:, None] % (2 if dtype == "?" else 256)).astype(dtype)
     shares, edges = counts(plot_histograms(x, channel_axis=1, bins=bins).axes[0])
     assert edges[0] == -0.5
@@ -50,7 +50,7 @@ def test_constant_channel_is_a_peak(value, dtype):
     assert sorted(set(shares)) == ([1] if len(shares) == 1 else [0, 1])
     at = shares.argmax()
     assert edges[0] <= edges[at] <= float(np.array(value, dtype)) <= edges[at + 1] <= edges[-1]
-    if len(shares) > 1:         # not one integer
+    if len(shares) > 1:         # More than one integer.
         assert abs(value) / 16 < edges[-1] - edges[0] <= (abs(value) / 4 or 1)
 
 
@@ -99,7 +99,7 @@ def test_many_channels_are_an_image(count, size):
     assert bar.get_ylabel() == "share of the values in a bin" + (f", of {size} channels" if size > 1 else "")
 
 
-def test_image_of_far_spread_channels_is_symlog():
+def test_image_of_channels_that_spread_far_is_symlog():
     x = rng(0).normal(size=(50, 40)) * 10.0 ** np.arange(-10, 10).repeat(2)
     axes, _ = plot_histograms(x, channel_axis=1).axes
     assert axes.get_yscale() == "symlog"
@@ -115,7 +115,7 @@ def test_histograms_before_and_after():
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 40)])
-def test_histograms_of_nothing(shape):
+def test_histograms_without_values(shape):
     figure = plot_histograms(np.empty(shape), channel_axis=1)
     assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["no values"]
     assert_readable(figure)
@@ -128,17 +128,17 @@ def test_histograms_refuse():
     with pytest.raises(TypeError, match="after must be of real numbers, got dtype <U1"):
         plot_histograms(x, x.astype("U1"), channel_axis=1)
     for wrong, axis in ((x, 2), (x, -3), (np.ones(4), 0)):
-        with pytest.raises(ValueError, match=f"at least 2 dimensions with an axis {axis} as before, got shape"):
+        with pytest.raises(ValueError, match=f"before must have at least 2 dimensions and an axis {axis}, got shape"):
             plot_histograms(wrong, channel_axis=axis)
-    with pytest.raises(ValueError, match="expected 3 channels in after as in before, got 4"):
+    with pytest.raises(ValueError, match="after must have 3 channels as before, got 4"):
         plot_histograms(x, x.T, channel_axis=1)
-    with pytest.raises(ValueError, match="expected 3 channels in names as in before, got 1"):
+    with pytest.raises(ValueError, match="names must have one entry for each of 3 channels, got 1"):
         plot_histograms(x, channel_axis=1, names=["a"])
     with pytest.raises(ValueError, match="bins must be at least 1, got 0"):
         plot_histograms(x, channel_axis=1, bins=0)
 
 
-def test_what_would_overflow_an_axis_is_absent():
+def test_values_that_would_overflow_an_axis_are_absent():
     figure = plot_histograms(np.array([[1.7e308], [-1e300], [9e299], [-9e299]]), channel_axis=1)
     assert figure.get_suptitle().endswith("2 of 4 values absent: NaN or inf")
     assert_readable(figure)
@@ -148,6 +148,6 @@ def test_what_would_overflow_an_axis_is_absent():
     [("constant", 1), ("partly", 3), ("spread", 14), ("plain", 17), ("spread", 64), ("partly", 4097)],
     [("partly", 3), ("spread", 14), ("spread", 64)],
 ))
-def test_no_text_lies_over_another(kind, count):
+def test_no_texts_overlap(kind, count):
     m, x = of_kind(kind, count)
     assert_readable(plot_histograms(x, channel_axis=1, names=m.names))

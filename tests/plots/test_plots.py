@@ -1,4 +1,4 @@
-"""The pictures of moments: what their artists hold, and that no text lies over another."""
+"""The pictures of moments: what their artists hold, and that no texts overlap."""
 
 import numpy as np
 import pytest
@@ -12,29 +12,28 @@ from bnstream.plots import History, plot_moments, plot_running
 
 
 def band(axes):
-    """Least and largest y of the filled band at each x."""
+    """The smallest and the largest y of the filled band at each x."""
     (filled,) = axes.collections
     points = filled.get_paths()[0].vertices
     places = np.unique(points[:, 0])
     return np.array([[points[points[:, 0] == x, 1].min(), points[points[:, 0] == x, 1].max()] for x in places]).T
 
 
-
 @pytest.mark.parametrize("count", [1, 32])
 def test_few_channels_are_points_with_error_bars(count):
     m = many(count)
-    means, sds = plot_moments(m).axes
+    means, stds = plot_moments(m).axes
     (bars,) = means.containers
     points, _, (segments,) = bars.lines
     np.testing.assert_array_equal(points.get_xydata(), np.stack([m.mean, np.arange(count)], axis=1))
     ends = np.array([segment[:, 0] for segment in segments.get_segments()])
     np.testing.assert_array_equal(ends, np.stack([m.mean - m.std(), m.mean + m.std()], axis=1))
-    np.testing.assert_array_equal(sds.lines[0].get_xydata(), np.stack([m.std(), np.arange(count)], axis=1))
+    np.testing.assert_array_equal(stds.lines[0].get_xydata(), np.stack([m.std(), np.arange(count)], axis=1))
     assert labels(means.yaxis) == [str(i) for i in range(count)]
     assert means.get_ylim() == (count - 0.5, -0.5)
-    assert (means.get_title(), sds.get_title()) == ("mean ± sd", "sd")
-    assert means.get_xlabel() == sds.get_xlabel() == "in units of the data"
-    assert sds.get_xlim()[0] == 0
+    assert (means.get_title(), stds.get_title()) == ("mean ± std", "std")
+    assert means.get_xlabel() == stds.get_xlabel() == "in units of the data"
+    assert stds.get_xlim()[0] == 0
 
 
 def test_names_are_on_the_rows():
@@ -46,73 +45,72 @@ def test_names_are_on_the_rows():
 def test_channels_of_two_axes_have_two_indices():
     means, _ = plot_moments(Moments().update(rng(0).random((5, 2, 2)))).axes
     assert labels(means.yaxis) == ["0, 0", "0, 1", "1, 0", "1, 1"]
-    _, sds = plot_moments(Moments().update(rng(0).random((5, 20, 20)))).axes
-    assert labels(sds.xaxis)[::13] == ["0, 0", "19, 19"]
+    _, stds = plot_moments(Moments().update(rng(0).random((5, 20, 20)))).axes
+    assert labels(stds.xaxis)[::13] == ["0, 0", "19, 19"]
 
 
 @pytest.mark.parametrize("count", [33, 512])
 def test_more_channels_are_lines(count):
     m = many(count)
-    means, sds = plot_moments(m).axes
+    means, stds = plot_moments(m).axes
     np.testing.assert_array_equal(means.lines[0].get_xydata(), np.stack([np.arange(count), m.mean], axis=1))
-    np.testing.assert_array_equal(sds.lines[0].get_xydata(), np.stack([np.arange(count), m.std()], axis=1))
+    np.testing.assert_array_equal(stds.lines[0].get_xydata(), np.stack([np.arange(count), m.std()], axis=1))
     np.testing.assert_array_equal(band(means), [m.mean - m.std(), m.mean + m.std()])
-    assert [text.get_text() for text in means.get_legend().get_texts()] == ["mean", "mean ± sd"]
-    assert not sds.collections
-    assert means.get_ylabel() == sds.get_ylabel() == "in units of the data"
-    assert sds.get_ylim()[0] == 0
+    assert [text.get_text() for text in means.get_legend().get_texts()] == ["mean", "mean ± std"]
+    assert not stds.collections
+    assert means.get_ylabel() == stds.get_ylabel() == "in units of the data"
+    assert stds.get_ylim()[0] == 0
 
 
 @pytest.mark.parametrize(("count", "size"), [(513, 2), (100_000, 196)])
-def test_of_very_many_channels_a_point_is_a_group(count, size):
+def test_points_of_very_many_channels_are_groups(count, size):
     m = many(count)
-    means, sds = plot_moments(m).axes
-    mean, sd, index = m.mean, m.std(), np.arange(count)
+    means, stds = plot_moments(m).axes
+    mean, std, index = m.mean, m.std(), np.arange(count)
     parts = [slice(i, i + size) for i in range(0, count, size)]
     assert len(parts) <= 512
     np.testing.assert_array_equal(means.lines[0].get_ydata(), [np.median(mean[part]) for part in parts])
-    np.testing.assert_array_equal(sds.lines[0].get_ydata(), [np.median(sd[part]) for part in parts])
+    np.testing.assert_array_equal(stds.lines[0].get_ydata(), [np.median(std[part]) for part in parts])
     np.testing.assert_allclose(means.lines[0].get_xdata(), [index[part].mean() for part in parts])
     np.testing.assert_array_equal(
-        band(means), [[(mean - sd)[part].min() for part in parts], [(mean + sd)[part].max() for part in parts]])
-    np.testing.assert_array_equal(band(sds), [[sd[part].min() for part in parts], [sd[part].max() for part in parts]])
-    told = [text.get_text() for axes in (means, sds) for text in axes.get_legend().get_texts()]
-    assert told == [f"median of {size} means", "mean ± sd of all", f"median of {size} sd", "range of all"]
-    assert sds.get_xlim() == (-0.5, count - 0.5)
+        band(means), [[(mean - std)[part].min() for part in parts], [(mean + std)[part].max() for part in parts]])
+    np.testing.assert_array_equal(band(stds), [[std[part].min() for part in parts], [std[part].max() for part in parts]])
+    legends = [text.get_text() for axes in (means, stds) for text in axes.get_legend().get_texts()]
+    assert legends == [f"median of {size} means", "mean ± std of all", f"median of {size} std", "range of all"]
+    assert stds.get_xlim() == (-0.5, count - 0.5)
 
 
-def test_of_many_channels_some_names_are_told():
+def test_many_channels_have_some_labels():
     names = tuple(f"name {i}" for i in range(64))
-    _, sds = plot_moments(moments(range(64), [1] * 64, names=names)).axes
-    assert len(labels(sds.xaxis)) == 14
-    for place, label in zip(sds.get_xticks(), labels(sds.xaxis), strict=True):
+    _, stds = plot_moments(moments(range(64), [1] * 64, names=names)).axes
+    assert len(labels(stds.xaxis)) == 14
+    for place, label in zip(stds.get_xticks(), labels(stds.xaxis), strict=True):
         assert label == names[int(place)]
-    assert labels(sds.xaxis)[::13] == ["name 0", "name 63"]
+    assert labels(stds.xaxis)[::13] == ["name 0", "name 63"]
 
 
 @pytest.mark.parametrize("count", [5, 40, 600])
-def test_what_is_not_finite_is_absent_and_counted(count):
-    means, sds = plot_moments(partly(count)).axes
+def test_values_not_finite_are_absent_and_counted(count):
+    means, stds = plot_moments(partly(count)).axes
     axis = 0 if count == 5 else 1
-    for axes, title in ((means, "mean ± sd"), (sds, "sd")):
-        told = axes.get_title() or axes.get_title(loc="left")
-        assert told == f"{title}\n2 of {count} channels absent: NaN or inf"
+    for axes, title in ((means, "mean ± std"), (stds, "std")):
+        assert (axes.get_title() or axes.get_title(loc="left")) == f"{title}\n2 of {count} channels absent: NaN or inf"
         drawn = axes.lines[0].get_xydata()[:, axis]
-        assert np.isnan(drawn).sum() == (0 if count == 600 else 2)      # a group has others
+        assert np.isnan(drawn).sum() == (0 if count == 600 else 2)      # The other channels of their groups are finite.
         assert np.isfinite(drawn).any()
         assert np.isfinite(axes.dataLim.get_points()).all()
 
 
-def test_what_would_overflow_an_axis_is_absent():
+def test_values_that_would_overflow_an_axis_are_absent():
     figure = plot_moments(moments([1.7e308, -1e300, 1e299], [0, 0, 0]))
-    assert figure.axes[0].get_title() == "mean ± sd\n2 of 3 channels absent: NaN or inf"
+    assert figure.axes[0].get_title() == "mean ± std\n2 of 3 channels absent: NaN or inf"
     assert_readable(figure)
 
 
-def test_nothing_but_nan():
+def test_all_nan():
     m = Moments(nan_policy="propagate").update(np.full((4, 3), np.nan))
     figure = plot_moments(m)
-    assert figure.axes[0].get_title() == "mean ± sd\n3 of 3 channels absent: NaN or inf"
+    assert figure.axes[0].get_title() == "mean ± std\n3 of 3 channels absent: NaN or inf"
     assert_readable(figure)
 
 
@@ -133,15 +131,15 @@ def test_title_and_legend_fit_beside_each_other():
     assert_readable(figure)
 
 
-def test_title_tells_n():
+def test_title_has_n():
     assert plot_moments(many(3)).get_suptitle() == "Moments: 3 channels, n = 2"
     m = Moments(nan_policy="omit").update(np.ones((2000, 2))).update(np.array([[np.nan, 1]]))
     assert plot_moments(m).get_suptitle() == "Moments: 2 channels, n = 2,000 to 2,001"
 
 
-@pytest.mark.parametrize(("mean", "sd", "means_scale", "sds_scale"), [
+@pytest.mark.parametrize(("mean", "std", "means_scale", "stds_scale"), [
     ([1, 2, 3], [1, 1, 1], "linear", "linear"),
-    ([1e-5, 0, -1], [1, 1, 1], "linear", "linear"),         # as after normalization: the sd is the scale
+    ([1e-5, 0, -1], [1, 1, 1], "linear", "linear"),         # As after normalization: std sets the scale.
     ([1e6, 1e6, 1e6], [1, 2, 3], "linear", "linear"),
     ([1e6, -1e-3, 4], [1, 1e-5, 1], "symlog", "symlog"),
     ([1, 2, 3], [1, 1e-4, 0], "linear", "symlog"),
@@ -150,18 +148,18 @@ def test_title_tells_n():
     ([1, 1001, 1], [0, 0, 0], "symlog", "linear"),
 ])
 @pytest.mark.parametrize("repeats", [1, 20])
-def test_far_spread_sizes_make_an_axis_symlog(mean, sd, means_scale, sds_scale, repeats):
-    figure = plot_moments(moments(mean * repeats, sd * repeats))
+def test_sizes_that_spread_far_make_an_axis_symlog(mean, std, means_scale, stds_scale, repeats):
+    figure = plot_moments(moments(mean * repeats, std * repeats))
     scales = [axes.get_xscale() if repeats == 1 else axes.get_yscale() for axes in figure.axes]
-    assert scales == [means_scale, sds_scale]
+    assert scales == [means_scale, stds_scale]
     if repeats == 1 and (CAMPAIGN or "symlog" in scales):
         assert_readable(figure)
 
 
 def test_symlog_begins_at_the_smallest_size():
-    means, sds = plot_moments(moments([1e6, -1e-3, 4], [1, 0.5e-4, 1])).axes
+    means, stds = plot_moments(moments([1e6, -1e-3, 4], [1, 0.5e-4, 1])).axes
     assert means.xaxis.get_transform().linthresh == pytest.approx(1e-3)
-    assert sds.xaxis.get_transform().linthresh == pytest.approx(0.5e-4)
+    assert stds.xaxis.get_transform().linthresh == pytest.approx(0.5e-4)
     ticks = means.get_xticks()
     np.testing.assert_array_equal(ticks, -ticks[::-1])
     assert 1e6 in ticks
@@ -169,7 +167,7 @@ def test_symlog_begins_at_the_smallest_size():
     assert 0 < low < 1e-3
     assert 1e6 < high < 1e8
     huge, _ = plot_moments(moments([1e20, 1e-20], [0, 0])).axes
-    assert huge.xaxis.get_transform().linthresh == pytest.approx(1e8)      # twelve decades fit
+    assert huge.xaxis.get_transform().linthresh == pytest.approx(1e8)      # The axis spans twelve decades at most.
 
 
 def test_a_few_means_near_0_do_not_make_an_axis_symlog():
@@ -211,18 +209,18 @@ def test_names_of_a_layer_are_drawn():
 
 
 def test_moments_refuses():
-    with pytest.raises(TypeError, match=r"expected a Moments or a BatchNorm as before, got ndarray; .*update\(x\)"):
+    with pytest.raises(TypeError, match=r"before must be a Moments or a BatchNorm, got ndarray; .*update\(x\)"):
         plot_moments(np.ones(3))
-    with pytest.raises(TypeError, match="as after, got list"):
+    with pytest.raises(TypeError, match="after must be a Moments or a BatchNorm, got list"):
         plot_moments(many(3), [])
-    with pytest.raises(ValueError, match="expected 3 channels in after as in before, got 4"):
+    with pytest.raises(ValueError, match="after must have 3 channels as before, got 4"):
         plot_moments(many(3), many(4))
 
 
 def test_methods_draw():
     after = moments([0, 0, 0], [1, 1, 1])
     for source in (many(3), BatchNorm(3)):
-        assert source.plot().axes[0].get_title() == "mean ± sd"
+        assert source.plot().axes[0].get_title() == "mean ± std"
         assert suptitles(source.plot(after))[1].startswith("after: ")
 
 
@@ -230,7 +228,7 @@ def test_methods_draw():
     [("constant", 1), ("plain", 3), ("spread", 14), ("partly", 3), ("constant", 64), ("spread", 64), ("partly", 4097)],
     [("spread", 14), ("spread", 64), ("partly", 4097)],
 ))
-def test_no_text_lies_over_another(kind, count):
+def test_no_texts_overlap(kind, count):
     m, _ = of_kind(kind, count)
     assert_readable(plot_moments(m, moments(np.zeros(count), np.ones(count))))
 

@@ -1,4 +1,4 @@
-"""The pictures of running estimates over time: what their artists hold, and that no text lies over another."""
+"""The pictures of running estimates over time: what their artists hold, and that no texts overlap."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from bnstream.plots import History, plot_running
 
 
 def recorded(bn, batches):
-    """The history of a layer that trains on batches."""
+    """The history of a layer that is trained on batches."""
     history = History()
     for batch in batches:
         bn(batch)
@@ -19,7 +19,7 @@ def recorded(bn, batches):
 
 
 def trained(width, steps=30, offset=0.0, **settings):
-    """A layer after some batches, and its history."""
+    """A layer trained on random batches, and its history."""
     bn = BatchNorm(width, track_pooled=True, **settings)
     return bn, recorded(bn, rng(2).normal(offset, 2, (steps, 16, width)))
 
@@ -29,7 +29,7 @@ def test_history_keeps_copies():
     assert history.num_batches == [1, 2]
     assert history.mean[0].tobytes() != history.mean[1].tobytes() == bn.running_mean.tobytes()
     assert history.var[0].tobytes() != history.var[1].tobytes() == bn.running_var.tobytes()
-    with pytest.raises(ValueError, match="expected a layer of 3 channels as before, got 4; each layer needs a History"):
+    with pytest.raises(ValueError, match=r"expected a layer of 3 channels .*, got 4; use one History for each layer"):
         history.record(BatchNorm(4))
     assert len(history.num_batches) == len(history.mean) == len(history.var) == 2
 
@@ -40,10 +40,10 @@ def test_few_channels_have_a_line_each(ddof):
     above, below = plot_running(history, bn.pooled).axes
     for i in range(8):
         last = above.lines[i].get_xydata()[-1], below.lines[i].get_xydata()[-1]
-        sd = bn.pooled.std(ddof)[i]
-        np.testing.assert_allclose(last[0], [30, (bn.running_mean[i] - bn.pooled.mean[i]) / sd], rtol=1e-12)
-        np.testing.assert_allclose(last[1], [30, np.sqrt(bn.running_var[i]) / sd], rtol=1e-12)
-    diagnosis = bn.diagnose()       # says the same of the end
+        std = bn.pooled.std(ddof)[i]
+        np.testing.assert_allclose(last[0], [30, (bn.running_mean[i] - bn.pooled.mean[i]) / std], rtol=1e-12)
+        np.testing.assert_allclose(last[1], [30, np.sqrt(bn.running_var[i]) / std], rtol=1e-12)
+    diagnosis = bn.diagnose()
     np.testing.assert_allclose([line.get_ydata()[-1] ** 2 for line in below.lines[:8]], diagnosis.var_drift)
     assert [axes.lines[8].get_ydata()[0] for axes in (above, below)] == [0, 1]
     assert below.get_xlabel() == "batches"
@@ -91,7 +91,7 @@ def test_constant_channels_and_nan_are_absent(width):
 
 
 def test_exact_line_is_within_reach_of_far_estimates():
-    """The start, sd 1, is far above the sd of the data, all the time."""
+    """The initial standard deviation of 1 outweighs the data's at every record."""
     bn = BatchNorm(2, track_pooled=True)
     history = recorded(bn, rng(0).normal(0, 1e-8, (5, 16, 2)))
     figure = plot_running(history, bn.pooled)
@@ -108,8 +108,7 @@ def test_far_start_makes_the_axis_symlog(offset, scale):
     assert (above.get_yscale(), below.get_yscale()) == (scale, "linear")
 
 
-def test_exact_at_the_end_is_not_stretched():
-    """Rounding errors are no drift."""
+def test_rounding_errors_do_not_set_the_scale():
     bn, history = trained(3, momentum=None)
     history.mean[-1] = history.mean[-1] + 1e-14
     above, _ = plot_running(history, bn.pooled).axes
@@ -117,7 +116,7 @@ def test_exact_at_the_end_is_not_stretched():
     assert above.get_yscale() == "linear"
 
 
-def test_one_record_is_seen():
+def test_one_record_is_visible():
     bn, history = trained(3, 1)
     figure = plot_running(history, bn.pooled)
     assert figure.axes[0].lines[0].get_marker() == "."
@@ -128,14 +127,14 @@ def test_running_refuses():
     bn, history = trained(3, 2)
     with pytest.raises(ValueError, match=r"the history is empty; call history.record\(bn\) after each batch"):
         plot_running(History(), bn.pooled)
-    with pytest.raises(ValueError, match="expected exact statistics of 3 channels as in the history, got no data"):
+    with pytest.raises(ValueError, match="exact must have 3 channels as the history, got a Moments without data"):
         plot_running(history, Moments())
     with pytest.raises(ValueError, match=r"got channels of shape \(4,\)"):
         plot_running(history, many(4))
 
 
 @pytest.mark.parametrize(("kind", "count"), [("spread", 3), ("constant", 3), ("constant", 64), ("partly", 4097)])
-def test_no_text_lies_over_another(kind, count):
+def test_no_texts_overlap(kind, count):
     m, x = of_kind(kind, count)
     bn = BatchNorm(count, track_pooled=True)
     history = recorded(bn, np.split(x, 3))

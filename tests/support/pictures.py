@@ -1,4 +1,4 @@
-"""Pictures for tests, and a check that no text overlaps another."""
+"""What the tests of pictures need: states to draw, the texts in a figure, and a check that no texts overlap."""
 
 import itertools
 
@@ -14,44 +14,44 @@ NAMES = ("departure_delay_in_minutes_at_origin", "departure_delay_in_minutes_at_
          "two\nlines", "<b>", "distance", "air_time", "hour", "minute", "month", "day", "arr_time", "sched_arr_time")
 
 
-def moments(mean, sd, **settings):
-    """Return Moments of two values per channel with this mean and sd, exact where mean ± sd are."""
-    mean, sd = np.asarray(mean, float), np.asarray(sd, float)
-    return Moments(**settings).update(np.stack([mean - sd, mean + sd]))
+def moments(mean, std, **settings):
+    """Moments of two values a channel. Mean and std are exact if mean - std and mean + std are."""
+    mean, std = np.asarray(mean, float), np.asarray(std, float)
+    return Moments(**settings).update(np.stack([mean - std, mean + std]))
 
 
 def many(count):
-    """Return Moments of `count` channels that all differ."""
+    """Moments of `count` random channels."""
     return moments(rng(0).integers(-50, 50, count), rng(1).integers(1, 50, count))
 
 
 def partly(count):
-    """Return Moments with NaN in the first channel and inf in the last."""
+    """Moments whose first channel is NaN and whose last is inf."""
     x = rng(0).normal(size=(8, count)) + 3
     x[0, 0], x[0, -1] = np.nan, np.inf
     return Moments(nan_policy="propagate").update(x)
 
 
 def boxes(figure):
-    """Return the boxes of visible texts and legends in pixels, without slanted texts, whose boxes are too large."""
+    """The box in pixels of each legend and each visible text, except slanted text, which fills little of its box."""
     canvas = FigureCanvasAgg(figure)
     figure.draw_without_rendering()
-    unseen = set()
+    hidden = set()
     for axes, which in itertools.product(figure.axes, ("x", "y")):
         axis = getattr(axes, f"{which}axis")
         low, high = sorted(axis.get_view_interval())
         for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
             if not low <= tick.get_loc() <= high or not axes.axison:
-                unseen |= {tick.label1, tick.label2}
+                hidden |= {tick.label1, tick.label2}
     legends = figure.findobj(Legend)
-    unseen |= {text for legend in legends for text in legend.findobj(Text)}
-    texts = [text for text in set(figure.findobj(Text)) - unseen
+    hidden |= {text for legend in legends for text in legend.findobj(Text)}
+    texts = [text for text in set(figure.findobj(Text)) - hidden
              if text.get_visible() and text.get_text().strip() and text.get_rotation() % 90 == 0]
     return {artist: artist.get_window_extent(canvas.get_renderer()) for artist in (*texts, *legends)}
 
 
 def assert_readable(figure):
-    """Check that no text overlaps another and that all are inside the picture."""
+    """Assert that no texts overlap, and that all lie within the picture."""
     found = boxes(figure)
     assert found
     width, height = figure.bbox.size
@@ -73,11 +73,12 @@ def suptitles(figure):
 
 
 def of_kind(kind, count):
-    """Return Moments, with long names for some kinds, and rows with about these moments."""
+    """Moments of one kind, and random rows with about the same moments; all but "partly" have long names."""
     if kind == "partly":
         m = partly(count)
     else:
-        sd = {"plain": np.ones(count), "spread": 10.0 ** (np.arange(count) % 20 - 8), "constant": np.zeros(count)}[kind]
+        spread = 10.0 ** (np.arange(count) % 20 - 8)
+        std = {"plain": np.ones(count), "spread": spread, "constant": np.zeros(count)}[kind]
         names = NAMES if count == 14 else tuple(f"long name of channel {i:06}" for i in range(count))
-        m = moments(sd * rng(0).normal(size=count) * 3, sd, names=names)
+        m = moments(std * rng(0).normal(size=count) * 3, std, names=names)
     return m, rng(0).normal(size=(30, count)) * np.nan_to_num(m.std()) + np.nan_to_num(m.mean, posinf=0)
