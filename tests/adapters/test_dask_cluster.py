@@ -21,6 +21,7 @@ from distributed import Client, Event, LocalCluster, Queue, get_worker  # noqa: 
 
 from bnstream.dask import moments, normalize  # noqa: E402
 
+pytestmark = campaign      # A cluster takes seconds to start and to end.
 TIMEOUT = 300       # Seconds; a busy machine may take long, a lost task takes forever.
 FREE = 3            # chunks that a worker computes before it waits
 X = da.from_array(rng().normal(1e8, 1, (200, 6)), chunks=(5, 4))        # 40 rows of chunks: a tree of two levels
@@ -82,7 +83,6 @@ def test_a_killed_worker(client, wanted):
     assert first not in client.scheduler_info()["workers"]
 
 
-@campaign
 @pytest.mark.parametrize("client", [{"n_workers": 1}], indirect=True, ids=["1 worker"])
 def test_a_late_worker(client, wanted):
     future = client.compute(slow())
@@ -94,7 +94,6 @@ def test_a_late_worker(client, wanted):
     assert bits(future.result(timeout=TIMEOUT)) == wanted
 
 
-@campaign
 @pytest.mark.parametrize("client", [{"memory_limit": "100 MB"}], indirect=True, ids=["100 MB"])
 def test_spilling(client):
     """Slices have gaps in memory, and come back from disk without them."""

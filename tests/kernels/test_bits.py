@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support import bits
 from support.arrays import of_dtype, unaligned
-from support.cases import CAMPAIGN, thorough
+from support.cases import CAMPAIGN, campaign
 from support.processes import python
 
 import bnstream
@@ -19,7 +19,8 @@ def reference():
     return bits.digests(1)
 
 
-@pytest.mark.parametrize("n_threads", thorough([1, 2, 3, 8], [3]))
+@campaign
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 8])
 def test_n_threads(n_threads, reference):
     assert bits.digests(n_threads) == reference
 

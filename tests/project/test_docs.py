@@ -177,7 +177,7 @@ def test_packages(page, package, capsys):
     check(PACKAGES[page, package], **run(page, package, capsys))
 
 
-@pytest.mark.parametrize("page", thorough(list(BASH), ["README.md", "docs/building.md"]))
+@pytest.mark.parametrize("page", thorough(list(BASH), ["README.md"]))
 @pytest.mark.usefixtures("folder")
 def test_commands(page):
     """Each line that calls bnstream, in the shell."""

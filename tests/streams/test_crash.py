@@ -18,7 +18,7 @@ pytest.importorskip("typer")
 if os.name == "nt":
     pytest.skip("there is no SIGKILL", allow_module_level=True)
 
-KILLS = thorough(20, 5)
+KILLS = thorough(20, 4)
 # The command, with a dot printed after each piece, so that a test knows how far it is.
 COMMAND = """
 import signal
