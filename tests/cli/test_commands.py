@@ -1,4 +1,4 @@
-"""The commands on files, as a user runs them. That they do what fit, apply and the others do is tested there."""
+"""The commands on files, as a user runs them: their options and messages. The functions behind have their own tests."""
 
 import csv
 import io
@@ -11,7 +11,8 @@ from support.cases import CAMPAIGN
 from support.command import invoke, main, run, run_without
 
 import bnstream
-from bnstream.cli.commands import shown
+from bnstream.cli.progress import progress_bar
+from bnstream.streams import fitting
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -43,8 +44,8 @@ def test_help_teaches_by_example(command):
     assert f"\n  Example: bnstream {command} " in invoke(command, "--help").output
 
 
-def test_help_of_fit_tells_of_ctrl_c():
-    assert "A second Ctrl-C ends at once" in " ".join(invoke("fit", "--help").output.split())
+def test_help_of_fit_explains_ctrl_c():
+    assert "A second Ctrl-C ends the command at once" in " ".join(invoke("fit", "--help").output.split())
 
 
 def test_fit(folder):
@@ -73,25 +74,25 @@ def test_fit_options(folder):
     assert bnstream.load("y.npz").shape == (100,)
 
 
-@pytest.mark.parametrize(("kept", "told"), [
-    (True, "the same command with --resume goes on from y.npz.checkpoint"), (False, "nothing was kept"),
+@pytest.mark.parametrize(("has_checkpoint", "advice"), [
+    (True, "the same command with --resume continues from y.npz.checkpoint"), (False, "there is no checkpoint yet"),
 ])
-def test_interrupt_tells_what_is_kept(folder, monkeypatch, kept, told):
+def test_interrupt_says_how_to_resume(folder, monkeypatch, has_checkpoint, advice):
     def fit(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bnstream, "fit", fit)
-    if kept:
+    monkeypatch.setattr(fitting, "fit", fit)
+    if has_checkpoint:
         bnstream.save("y.npz.checkpoint", bnstream.Moments(), progress={})
     result = invoke("fit", "x.npy", "-o", "y.npz")
-    assert (result.exit_code, result.stderr) == (130, f"bnstream: interrupted; {told}\n")
+    assert (result.exit_code, result.stderr) == (130, f"bnstream: interrupted; {advice}\n")
 
 
 def test_ignored_signals_stay_ignored():
     numbers = signal.SIGINT, signal.SIGTERM
     before = [signal.signal(signal.SIGINT, signal.SIG_IGN), signal.getsignal(signal.SIGTERM)]
     try:
-        with shown("fit"):
+        with progress_bar("fit"):
             assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
             assert signal.getsignal(signal.SIGTERM) != before[1]
         assert [signal.getsignal(number) for number in numbers] == [signal.SIG_IGN, before[1]]
@@ -99,16 +100,16 @@ def test_ignored_signals_stay_ignored():
         signal.signal(signal.SIGINT, before[0])
 
 
-def test_rate_is_that_of_this_run(monkeypatch, capsys):
-    """Rows of before the interruption took none of its time."""
+def test_rate_excludes_what_was_read_before(monkeypatch, capsys):
+    """The rows that a resumed pass skips do not count."""
     now = [0.0]
     for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "120"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("rich.console.monotonic", lambda: now[0])
-    with shown("fit") as show:
+    with progress_bar("fit") as progress:
         for share, n_rows in ((0.5, 1_000_000), (0.6, 1_000_600)):
             now[0] += 2
-            show(bnstream.streams.fitting.Progress(share, n_rows, "x.npy"))
+            progress(bnstream.streams.fitting.Progress(share, n_rows, "x.npy"))
     assert "1,000,600 rows, 300 rows/s" in capsys.readouterr().err
 
 
@@ -118,15 +119,15 @@ def test_show_as_csv(folder):
     assert [row["channel"] for row in rows] == ["a", "b", "c"]
     assert [int(row["n"]) for row in rows] == [100] * 3
     for title, values in {"mean": m.mean, "std": m.std(), "var": m.var()}.items():
-        assert [float(row[title]) for row in rows] == values.tolist()       # all digits
+        assert [float(row[title]) for row in rows] == values.tolist()       # Every digit is printed.
 
 
 def test_show_as_json(folder):
     bnstream.save("one.npz", bnstream.Moments(nan_policy="propagate").update([[1.0, np.nan]]))
-    shown = json.loads(done("show", "one.npz", "--json").stdout)
-    assert shown["kind"] == "moments"
-    assert shown["completeness"] == "complete"
-    assert shown["channels"] == [
+    printed = json.loads(done("show", "one.npz", "--json").stdout)
+    assert printed["kind"] == "moments"
+    assert printed["completeness"] == "complete"
+    assert printed["channels"] == [
         {"channel": "0", "n": 1, "mean": 1.0, "std": 0.0, "var": 0.0},
         {"channel": "1", "n": 1, "mean": None, "std": None, "var": None},
     ]
@@ -134,8 +135,8 @@ def test_show_as_json(folder):
 
 def test_show_of_weights(folder):
     bnstream.save("weights.npz", bnstream.Moments().update([1.0, 2.0, 4.0], weights=[1.0, 0.5, 0.5]))
-    shown = json.loads(done("show", "weights.npz", "--json").stdout)["channels"]
-    assert shown == [{"channel": "0", "n": 2.0, "mean": 2.0, "std": 1.5**0.5, "var": 1.5, "effective_n": 4 / 1.5}]
+    channels = json.loads(done("show", "weights.npz", "--json").stdout)["channels"]
+    assert channels == [{"channel": "0", "n": 2.0, "mean": 2.0, "std": 1.5**0.5, "var": 1.5, "effective_n": 4 / 1.5}]
 
 
 @pytest.mark.parametrize("affine", [True, False])
@@ -162,7 +163,7 @@ def test_show_of_channels_of_two_axes(folder):
     bnstream.save("two.npz", bnstream.Moments().update(np.arange(8.0).reshape(2, 2, 2)))
     assert [line.partition(",")[0] for line in done("show", "two.npz", "--csv").stdout.splitlines()] == [
         "channel", '"0', '"0', '"1', '"1']
-    assert json.loads(done("show", "two.npz", "--json").stdout)["channels"][1]["channel"] == "0, 1"     # as in plots
+    assert json.loads(done("show", "two.npz", "--json").stdout)["channels"][1]["channel"] == "0, 1"
 
 
 @pytest.mark.parametrize("x", [None, [[1.0, 3.0]]])
@@ -210,7 +211,7 @@ def test_merge(folder):
     assert bnstream.load("twice.npz") == m + m
 
 
-def test_merge_and_convert_keep_what_is_lacking(folder):
+def test_merge_and_convert_keep_what_is_unknown(folder):
     bnstream.save("sd.npz", bnstream.load("x.npz"), lacks=["mean_lo", "m2_lo"])
     bnstream.save("other.npz", bnstream.load("x.npz"), lacks=["names", "m2_lo"])
     done("merge", "x.npz", "sd.npz", "other.npz", "-o", "all.npz")
@@ -277,17 +278,17 @@ def test_plot_appears_when_whole(folder, monkeypatch):
     (("apply", "x.npz", "t.parquet", "-o", "y.parquet"), "has no column 'b'"),
     (("apply", "x.npz", "x.npy", "-o", "y.txt"), "out must end in"),
     (("merge", "x.npz", "x.checkpoint", "-o", "y.npz"), "x.checkpoint is the checkpoint of an unfinished pass"),
-    (("convert", "x.npy", "--from", "keras", "-o", "y.npz"), "x.npy is a .npy file of one array; a .npz file of"),
-    (("convert", "empty.npz", "--from", "keras", "-o", "y.npz"), "empty.npz is empty; a .npz file of arrays by the"),
-    (("convert", "text.npz", "--from", "keras", "-o", "y.npz"), "text.npz is text; a .npz file of arrays by the names"),
-    (("convert", "cut.npz", "--from", "pytorch", "-o", "y.npz"), "cut.npz is damaged, or not of plain arrays: File is"),
-    (("convert", "deflated.npz", "--from", "flax", "-o", "y.npz"), "deflated.npz is damaged, or not of plain arrays:"),
-    (("convert", "objects.npz", "--from", "scikit-learn", "-o", "y.npz"), "objects.npz is damaged, or not of plain"),
+    (("convert", "x.npy", "--from", "keras", "-o", "y.npz"), "x.npy is a .npy file of one array; expected a .npz file"),
+    (("convert", "empty.npz", "--from", "keras", "-o", "y.npz"), "empty.npz is empty; expected a .npz file of arrays"),
+    (("convert", "text.npz", "--from", "keras", "-o", "y.npz"), "text.npz is text; expected a .npz file of arrays"),
+    (("convert", "cut.npz", "--from", "pytorch", "-o", "y.npz"), "cut.npz is damaged or holds objects: File is"),
+    (("convert", "deflated.npz", "--from", "flax", "-o", "y.npz"), "deflated.npz is damaged or holds objects:"),
+    (("convert", "objects.npz", "--from", "scikit-learn", "-o", "y.npz"), "objects.npz is damaged or holds objects:"),
     (("convert", "x.npz", "--from", "keras", "-o", "y.npz"), "moving_mean"),
     (("plot", "x.npz", "-o", "y.nothing"), "out must end in .png, .svg or .pdf, got 'y.nothing'"),
     (("plot", "x.npz", "-o", "y"), "out must end in .png, .svg or .pdf, got 'y'"),
 ], ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else None)
-def test_what_is_wrong_is_one_line(folder, arguments, message):
+def test_every_error_is_one_line(folder, arguments, message):
     bnstream.save("bn.npz", bnstream.BatchNorm(3))
     bnstream.save("two.npz", bnstream.Moments().update([[1.0, 2.0]]))
     bnstream.save("x.checkpoint", bnstream.load("x.npz"), progress={})
@@ -321,7 +322,7 @@ def test_wrong_usage(folder, arguments):
     ("typer", ("fit", "x.npy", "-o", "y.npz"), "streams"), ("pyarrow", ("fit", "t.parquet", "-o", "y.npz"), "streams"),
     ("matplotlib", ("plot", "x.npz", "-o", "x.png"), "plot"),
 ])
-def test_what_is_not_installed(folder, package, arguments, extra):
+def test_missing_packages(folder, package, arguments, extra):
     process = run_without(package, *arguments)
     assert process.returncode == 1
     assert f'pip install "bnstream[{extra}]"' in process.stderr

@@ -1,4 +1,4 @@
-"""The two networks of the demo: their gradients, what they learn, their picture."""
+"""The two networks of the demo: their gradients, their training and their picture."""
 
 import struct
 import subprocess
@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from bnstream.cli import app
 from bnstream.cli.demo import network as nets
 from bnstream.cli.demo import training
-from bnstream.cli.demo.flights import DataError
+from bnstream.cli.demo.errors import DemoError
 from bnstream.cli.demo.network import MODES, Network, cross_entropy
 
 N_EPOCHS = 4
@@ -23,12 +23,12 @@ WIDTH, HEIGHT = 1600, 1400
 
 @pytest.fixture(scope="module")
 def digits():
-    return nets.load()
+    return nets.load_images()
 
 
 @pytest.fixture(scope="module")
-def histories(digits):
-    """Both networks' trainings, a few epochs of them."""
+def logs(digits):
+    """The logs of a few epochs of training, of both networks."""
     return {
         name: nets.train(Network(nets.SIZES, batch_norm), digits, N_EPOCHS)
         for name, batch_norm in ((training.WITHOUT, False), (training.WITH, True))
@@ -36,12 +36,12 @@ def histories(digits):
 
 
 @pytest.fixture(scope="module")
-def figure(histories):
-    return training.draw(histories, len(histories[training.WITH].loss) // N_EPOCHS)
+def figure(logs):
+    return training.draw(logs, len(logs[training.WITH].loss) // N_EPOCHS)
 
 
 def png_size(content):
-    """Width and height; each chunk of the file, up to the last, is whole."""
+    """Width and height of a PNG file, all of whose chunks are complete."""
     assert content[:8] == b"\x89PNG\r\n\x1a\n"
     position, names = 8, []
     while position < len(content):
@@ -91,7 +91,7 @@ def test_gradients_are_finite_differences(batch_norm, training):
             values[index] = before - h
             found[index] = (above - loss()) / (2 * h)
             values[index] = before
-        # h**2 of the third derivative, and a few eps of a loss near 1 over h
+        # The error is h**2 times a third derivative, plus a few eps of a loss near 1, divided by h.
         np.testing.assert_allclose(gradient, found, rtol=1e-6, atol=2e-9)
 
 
@@ -103,13 +103,13 @@ def test_networks_start_equal_and_see_the_same(digits):
     assert plain.norms == []
 
 
-def test_training_is_deterministic(digits, histories):
+def test_training_is_deterministic(digits, logs):
     again = nets.train(Network(nets.SIZES, True), digits, 1)
-    assert again.loss == histories[training.WITH].loss[: len(again.loss)]
+    assert again.loss == logs[training.WITH].loss[: len(again.loss)]
 
 
-def test_batch_norm_learns_faster(histories):
-    without, with_norm = histories[training.WITHOUT], histories[training.WITH]
+def test_batch_norm_learns_faster(logs):
+    without, with_norm = logs[training.WITHOUT], logs[training.WITH]
     assert len(without.loss) == len(with_norm.loss) == 23 * N_EPOCHS
     assert np.mean(with_norm.loss[-23:]) < 0.3 < 2 < np.mean(without.loss[-23:])
     for mode in MODES:
@@ -117,19 +117,19 @@ def test_batch_norm_learns_faster(histories):
         assert without.test[-1][mode][1] < 0.5
 
 
-def test_running_estimates_lag_behind(histories):
-    """After one epoch they are worth less than the exact statistics, which do what the batch's own do."""
-    losses = {mode: loss for mode, (loss, _) in histories[training.WITH].test[1].items()}
+def test_running_estimates_lag_behind(logs):
+    """After one epoch the loss is larger with them than with the exact statistics or with those of the batch."""
+    losses = {mode: loss for mode, (loss, _) in logs[training.WITH].test[1].items()}
     assert losses["recalibrated"] < 0.7 * losses["eval"]
     assert abs(losses["recalibrated"] / losses["train"] - 1) < 0.15
 
 
-def test_activations_keep_their_spread(histories):
-    """5 % to 95 %, of each hidden layer: wide under batch normalization, next to nothing in the third without."""
-    for history in histories.values():
-        assert np.shape(history.activations) == (-(-23 * N_EPOCHS // 5), 3, 5)
-        assert (np.diff(history.activations, axis=2) >= 0).all()
-    spread = {name: np.ptp(history.activations, axis=2) for name, history in histories.items()}
+def test_activations_keep_their_spread(logs):
+    """From 5 % to 95 %, outputs spread wide with batch normalization, and hardly at all in the third layer without."""
+    for log in logs.values():
+        assert np.shape(log.activations) == (-(-23 * N_EPOCHS // 5), 3, 5)
+        assert (np.diff(log.activations, axis=2) >= 0).all()
+    spread = {name: np.ptp(log.activations, axis=2) for name, log in logs.items()}
     assert (spread[training.WITH] > 0.5).all()
     assert (spread[training.WITHOUT][:, 2] < 0.05).all()
 
@@ -145,7 +145,7 @@ def test_modes_leave_the_network_alone(digits):
 
 
 def test_recalibrated_layers_standardize_the_training_set(digits):
-    """Exactly, layer after layer: each sees what those before it, recalibrated, put out."""
+    """The input of each layer is the output of the recalibrated layers before it."""
     network = Network(nets.SIZES, True).in_mode("recalibrated", digits.x)
     network.forward(digits.x)
     for x, weight, bias, norm in zip(network.inputs, network.weights, network.biases, network.norms, strict=False):
@@ -164,7 +164,7 @@ def test_sigmoid_and_loss_do_not_overflow():
 def test_picture(figure, tmp_path):
     path = tmp_path / "a.PNG"
     path.write_text("before")
-    training.save(figure, path)
+    training.save_picture(figure, path)
     assert png_size(path.read_bytes()) == (WIDTH, HEIGHT)
     assert list(tmp_path.iterdir()) == [path]
     assert len(figure.axes) == 9
@@ -182,8 +182,8 @@ def test_failed_write_leaves_the_old_picture(figure, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(training.FigureCanvasAgg, "print_png", full)
-    with pytest.raises(DataError, match=r"^cannot write .*a\.png: No space left on device$"):
-        training.save(figure, path)
+    with pytest.raises(DemoError, match=r"^cannot write .*a\.png: No space left on device$"):
+        training.save_picture(figure, path)
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -206,16 +206,16 @@ def test_impossible_places_are_refused_before_the_training(tmp_path, monkeypatch
 
 def test_folder_that_may_not_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(training.os, "access", lambda path, mode: path != tmp_path)
-    with pytest.raises(DataError, match="choose another place with --out"):
-        training.check(tmp_path / "a.png")
+    with pytest.raises(DemoError, match="choose another place with --out"):
+        training.require_writable(tmp_path / "a.png")
 
 
-def test_short_command(histories, figure, tmp_path, monkeypatch):
-    """As a user runs it, with the default name, in the current folder; but for the training, which was done before."""
+def test_short_command(logs, figure, tmp_path, monkeypatch):
+    """Without --out, the picture is written to the current folder. The training is that of the fixture."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "train", lambda network, digits, n_epochs: histories[
+    monkeypatch.setattr(training, "train", lambda network, digits, n_epochs: logs[
         training.WITH if network.norms else training.WITHOUT])
-    monkeypatch.setattr(training, "draw", lambda histories, n_steps: figure)
+    monkeypatch.setattr(training, "draw", lambda logs, n_steps: figure)
     result = main("demo", "--train")
     assert (result.returncode, result.stderr) == (0, "")
     check_output(result.stdout, 0.3)
@@ -224,7 +224,7 @@ def test_short_command(histories, figure, tmp_path, monkeypatch):
 
 @campaign
 def test_command(tmp_path):
-    """The whole of it, in a process."""
+    """The whole demo, in a separate process."""
     process = subprocess.run(
         [sys.executable, "-m", "bnstream", "demo", "--train"],
         capture_output=True, encoding="utf-8", timeout=120, check=False, cwd=tmp_path,

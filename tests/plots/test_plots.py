@@ -74,7 +74,8 @@ def test_points_of_very_many_channels_are_groups(count, size):
     np.testing.assert_allclose(means.lines[0].get_xdata(), [index[part].mean() for part in parts])
     np.testing.assert_array_equal(
         band(means), [[(mean - std)[part].min() for part in parts], [(mean + std)[part].max() for part in parts]])
-    np.testing.assert_array_equal(band(stds), [[std[part].min() for part in parts], [std[part].max() for part in parts]])
+    np.testing.assert_array_equal(
+        band(stds), [[std[part].min() for part in parts], [std[part].max() for part in parts]])
     legends = [text.get_text() for axes in (means, stds) for text in axes.get_legend().get_texts()]
     assert legends == [f"median of {size} means", "mean ± std of all", f"median of {size} std", "range of all"]
     assert stds.get_xlim() == (-0.5, count - 0.5)

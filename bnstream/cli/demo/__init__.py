@@ -1,1 +1,1 @@
-"""``bnstream demo``: a stream of flights, and with ``--train`` two small networks."""
+"""``bnstream demo``: statistics of a stream of flights; with ``--train`` two small networks."""

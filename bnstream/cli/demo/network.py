@@ -1,9 +1,9 @@
-"""The networks of ``bnstream demo --train``, equal but for batch normalization, in NumPy and this library alone.
+"""The two networks of ``bnstream demo --train``, which differ in batch normalization alone.
 
     8 x 8 images of digits -> (dense -> BatchNorm or nothing -> sigmoid) x 3 -> dense -> softmax -> 10 classes
 
-It is the experiment of Ioffe and Szegedy (2015), section 4.1, on a smaller data set. Both networks start from the same
-weights and see the same mini-batches.
+They repeat the experiment of Ioffe and Szegedy (2015), section 4.1, on a smaller data set, with NumPy and this library
+alone. Both networks start from the same weights and see the same mini-batches.
 """
 
 import copy
@@ -24,14 +24,14 @@ SIZES = (64, 100, 100, 100, 10)
 N_TEST = 360
 BATCH_ROWS = 64
 RATE = 0.5
-STEPS_APART = 5         # of those whose activations are looked at: percentiles take as long as a step
+STEPS_APART = 5         # Activations are recorded at every fifth step, as their percentiles take as long as a step.
 PERCENTILES = (5, 25, 50, 75, 95)
 MODES = ("train", "eval", "recalibrated")
 
 
 @dataclass(frozen=True)
 class Digits:
-    """scikit-learn's 1,797 images, values 0 to 1, in a random order that is always the same."""
+    """scikit-learn's 1,797 images, with values from 0 to 1, in a random order that is always the same."""
 
     x: Array
     labels: Array
@@ -40,31 +40,31 @@ class Digits:
 
 
 @dataclass
-class History:
-    """What happened in a training."""
+class TrainingLog:
+    """The course of a training."""
 
-    # of each step's mini-batch, before the step
     loss: list[float] = field(default_factory=list)
-    # of every STEPS_APARTth step: (hidden layers, PERCENTILES)
+    """For each step, the loss of its mini-batch before the step."""
     activations: list[Array] = field(default_factory=list)
-    # before the first epoch and after each: loss and accuracy in each mode
+    """For every fifth step, the PERCENTILES of the outputs of each hidden layer, (hidden layers, percentiles)."""
     test: list[dict[str, tuple[float, float]]] = field(default_factory=list)
+    """Before the first epoch and after each, the test loss and accuracy in each of MODES."""
 
 
 class Network:
-    """Dense layers, a sigmoid after each but the last, and with `batch_norm` a BatchNorm before each sigmoid."""
+    """Dense layers, with a sigmoid after each but the last, and with `batch_norm` a BatchNorm before each sigmoid."""
 
     def __init__(self, sizes: tuple[int, ...], batch_norm: bool, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
-        # 1 / sqrt(100), which suits a layer of 100 by 100 without batch normalization, too (Glorot, Bengio 2010).
+        # 1 / sqrt(100) also suits a layer of 100 by 100 without batch normalization (Glorot, Bengio 2010).
         self.weights = [rng.normal(0, 0.1, shape) for shape in pairwise(sizes)]
-        # Under batch normalization, which takes the mean off again, those of the hidden layers stay 0; beta does it.
+        # Batch normalization subtracts the biases of the hidden layers with the mean. They stay 0; beta replaces them.
         self.biases = [np.zeros(n) for n in sizes[1:]]
         self.norms = [BatchNorm(n, dtype="float64") for n in sizes[1:-1]] if batch_norm else []
-        self.inputs: list[Array] = []       # of each dense layer, in the last forward
+        self.inputs: list[Array] = []       # the input of each dense layer in the last forward
 
     def forward(self, x: Array) -> Array:
-        """The logits, (rows, classes)."""
+        """Compute the logits, (rows, classes)."""
         self.inputs = [x]
         for index in range(len(self.weights) - 1):
             z = self.inputs[-1] @ self.weights[index] + self.biases[index]
@@ -72,7 +72,7 @@ class Network:
         return self.inputs[-1] @ self.weights[-1] + self.biases[-1]
 
     def backward(self, dz: Array) -> list[Any]:
-        """The gradients of `parameters`, given that of the logits in the last forward."""
+        """Compute the gradients of `parameters`, from the gradient of the logits of the last forward."""
         weights, biases = [], []
         for index in reversed(range(len(self.weights))):
             x = self.inputs[index]
@@ -86,23 +86,23 @@ class Network:
         return [*reversed(weights), *reversed(biases), *norms]
 
     def parameters(self) -> list[Any]:
-        """The arrays themselves, to be changed in place."""
+        """The parameters themselves, to be changed in place."""
         return [*self.weights, *self.biases, *(values for norm in self.norms for values in (norm.gamma, norm.beta))]
 
     def step(self, x: Array, labels: Array, rate: float) -> float:
-        """Gradient descent on one mini-batch; the loss before it."""
+        """Take a step of gradient descent on one mini-batch, and return the loss before the step."""
         loss, dz = cross_entropy(self.forward(x), labels)
         for parameter, gradient in zip(self.parameters(), self.backward(dz), strict=True):
             parameter -= rate * gradient
         return loss
 
     def in_mode(self, mode: str, x: Array) -> "Network":
-        """A copy for one of MODES; x is the training set, whose exact statistics "recalibrated" uses."""
+        """A copy in one of MODES. x: the training set, whose exact statistics "recalibrated" uses."""
         network = copy.deepcopy(self)
         batches = np.array_split(x, -(-len(x) // BATCH_ROWS))
         for weight, bias, norm in zip(network.weights, network.biases, network.norms, strict=False):
             norm.train(mode == "train")
-            if mode == "recalibrated":      # layer after layer: what goes into one depends on those before it
+            if mode == "recalibrated":      # The input of a layer depends on the layers before it.
                 batches = [batch @ weight + bias for batch in batches]
                 norm.recalibrate(batches)
                 batches = [sigmoid(norm(batch)) for batch in batches]
@@ -110,12 +110,12 @@ class Network:
 
 
 def sigmoid(z: Array) -> Array:
-    """1 / (1 + exp(-z)), without an overflow."""
+    """1 / (1 + exp(-z)), without overflow."""
     return 0.5 + 0.5 * np.tanh(0.5 * z)
 
 
 def cross_entropy(logits: Array, labels: Array) -> tuple[float, Array]:
-    """The mean loss of a softmax, in nats, and its gradient with respect to the logits."""
+    """The mean cross entropy after a softmax, in nats, and its gradient with respect to the logits."""
     rows = np.arange(len(labels))
     log_p = logits - logits.max(axis=1, keepdims=True)
     log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
@@ -124,8 +124,8 @@ def cross_entropy(logits: Array, labels: Array) -> tuple[float, Array]:
     return -float(log_p[rows, labels].mean()), gradient / len(labels)
 
 
-def load() -> Digits:
-    """Training and test set."""
+def load_images() -> Digits:
+    """Load the training and the test set."""
     x, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(x))
     x, labels = x[order] / 16, labels[order]
@@ -133,31 +133,31 @@ def load() -> Digits:
 
 
 def evaluate(network: Network, digits: Digits) -> dict[str, tuple[float, float]]:
-    """Loss and accuracy on the test set in each of MODES, in mini-batches; without batch norm they are all the same."""
-    found = {}
+    """Loss and accuracy on the test set in each of MODES, the same in all without batch normalization."""
+    results = {}
     for mode in MODES:
-        judge = network.in_mode(mode, digits.x)
+        copied = network.in_mode(mode, digits.x)
         starts = range(0, len(digits.x_test), BATCH_ROWS)
-        logits = np.concatenate([judge.forward(digits.x_test[i:i + BATCH_ROWS]) for i in starts])
+        logits = np.concatenate([copied.forward(digits.x_test[i:i + BATCH_ROWS]) for i in starts])
         accuracy = float((logits.argmax(axis=1) == digits.labels_test).mean())
-        found[mode] = cross_entropy(logits, digits.labels_test)[0], accuracy
-    return found
+        results[mode] = cross_entropy(logits, digits.labels_test)[0], accuracy
+    return results
 
 
-# Matrices so small gain nothing from a second core; where that was busy, waiting for it took four times as long.
+# Matrices this small gain nothing from a second core. Waiting for a busy one took four times as long.
 @threadpool_limits.wrap(limits=1, user_api="blas")
-def train(network: Network, digits: Digits, n_epochs: int, rate: float = RATE) -> History:
-    """Stochastic gradient descent; the same mini-batches for each network."""
+def train(network: Network, digits: Digits, n_epochs: int, rate: float = RATE) -> TrainingLog:
+    """Train by stochastic gradient descent, on the same mini-batches for each network."""
     rng = np.random.default_rng(1)
-    history = History(test=[evaluate(network, digits)])
+    log = TrainingLog(test=[evaluate(network, digits)])
     for _ in range(n_epochs):
         order = rng.permutation(len(digits.x))
         for start in range(0, len(order), BATCH_ROWS):
             rows = order[start:start + BATCH_ROWS]
-            history.loss.append(network.step(digits.x[rows], digits.labels[rows], rate))
-            if len(history.loss) % STEPS_APART == 1:
-                # Over the images of the mini-batch, unit by unit: what differs between units alone tells nothing.
+            log.loss.append(network.step(digits.x[rows], digits.labels[rows], rate))
+            if len(log.loss) % STEPS_APART == 1:
+                # Each unit has percentiles over the images, as differences between units say nothing here.
                 spread = [np.percentile(x, PERCENTILES, axis=0).mean(axis=1) for x in network.inputs[1:]]
-                history.activations.append(np.array(spread))
-        history.test.append(evaluate(network, digits))
-    return history
+                log.activations.append(np.array(spread))
+        log.test.append(evaluate(network, digits))
+    return log

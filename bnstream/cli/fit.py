@@ -1,0 +1,66 @@
+"""``bnstream fit``."""
+
+import csv
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import typer
+
+from bnstream._kernels._runtime import set_num_threads
+from bnstream.cli.exits import INTERRUPTED
+from bnstream.cli.options import ChunkRows, Out, Sources, Threads
+from bnstream.cli.progress import progress_bar
+from bnstream.core.labels import counted
+
+
+def split_names(lists: list[str] | None) -> list[str] | None:
+    """The names in comma-separated lists; quotes enclose a name that contains a comma."""
+    return [name for names in csv.reader(lists, skipinitialspace=True) for name in names] if lists else None
+
+
+def fit(
+    sources: Sources,
+    out: Out,
+    columns: Annotated[
+        list[str] | None, typer.Option(metavar="A,B,...", help="The columns, channels or arrays to use; '\"a,b\",c' if "
+                                                               "a name contains a comma.", show_default="all")
+    ] = None,
+    channel_axis: Annotated[
+        int | None, typer.Option(help="The channel axis of arrays; all others are reduced.", show_default="the last")
+    ] = None,
+    nan: Annotated[
+        Literal["raise", "omit", "propagate"],
+        typer.Option(help="How to handle missing values, NaN and inf: raise an error, omit them, or propagate them."),
+    ] = "raise",
+    chunk_rows: ChunkRows = None,
+    threads: Threads = None,
+    checkpoint_every: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint, if there is one.")] = False,
+) -> None:
+    """Compute count, mean and variance of every channel of files of any size, in one pass.
+
+    The pass keeps a checkpoint, OUT.checkpoint. After Ctrl-C or a crash, the same command with --resume continues from
+    it. The result has the same bits as that of an uninterrupted pass. A second Ctrl-C ends the command at once, and
+    leaves the last checkpoint.
+
+    Example: bnstream fit data/*.parquet -o stats.npz --columns distance,air_time --nan omit
+    """
+    from bnstream.streams import fitting
+
+    if threads is not None:
+        set_num_threads(threads)
+    try:
+        with progress_bar("fit") as progress:
+            m = fitting.fit(
+                sources, out, columns=split_names(columns), channel_axis=channel_axis, chunk_rows=chunk_rows,
+                nan_policy=nan, checkpoint_every=checkpoint_every, resume=resume, progress=progress,
+            )
+    except KeyboardInterrupt:
+        checkpoint = Path(f"{out}.checkpoint")
+        advice = f"the same command with --resume continues from {checkpoint}" if checkpoint.exists() else (
+            "there is no checkpoint yet")
+        print(f"bnstream: interrupted; {advice}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    print(f"{out}: {counted(m.mean.size)}, n = {np.max(m.n):,}", file=sys.stderr)

@@ -1,0 +1,14 @@
+"""The arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders or globs of one format: .npy, "
+                                              ".npz, .csv, .tsv (also .gz, .zip), .parquet, .arrow, .feather, images.")]
+StatePath = Annotated[Path, typer.Argument(metavar="STATS", help="A state file, written by fit or by bnstream.save.")]
+Out = Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="The file to write. It appears when complete.")]
+ChunkRows = Annotated[int | None, typer.Option(min=1, help="Maximum number of rows to read at a time.",
+                                               show_default="some MiB")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Number of threads.", show_default="as many as CPUs")]

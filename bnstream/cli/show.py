@@ -1,0 +1,93 @@
+"""``bnstream show``."""
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bnstream.cli.options import StatePath
+from bnstream.core.labels import number_text
+from bnstream.core.summary import summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MOST_ROWS = 60      # rows of a table on a terminal, one a channel
+
+Columns = Mapping[str, Sequence[Any]]       # by title, the labels of the channels first
+
+
+def show(
+    path: StatePath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the metadata of the file.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with all digits.")] = False,
+) -> None:
+    """Show a state file: n, mean, std and var of every channel, or the running estimates and parameters of a layer.
+
+    Example: bnstream show stats.npz --csv > stats.csv
+    """
+    from bnstream.statefiles import read
+
+    if as_json and as_csv:
+        raise typer.BadParameter("give --json or --csv, not both")
+    file = read(path)
+    now = summary(file.state)
+    columns = {"channel": now.labels} | {name: values.tolist() for name, values in now.columns.items()}
+    if as_json:
+        print_json(columns, file.metadata)
+    elif as_csv:
+        csv.writer(sys.stdout, lineterminator="\n").writerows([tuple(columns), *zip(*columns.values(), strict=True)])
+    else:
+        print_table(columns, f"{path}: {file.metadata['kind']}, {file.metadata['completeness']}")
+
+
+def print_json(columns: Columns, metadata: dict[str, Any]) -> None:
+    """Print an object with one member for each channel; JSON has null for NaN and inf."""
+    def value_or_null(value: Any) -> Any:
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    channels = [{title: value_or_null(value) for title, value in zip(columns, row, strict=True)}
+                for row in zip(*columns.values(), strict=True)]
+    print(json.dumps({**metadata, "channels": channels}, indent=2))
+
+
+def print_table(columns: Columns, title: str) -> None:
+    """Print a table with its title. A terminal gets the first rows alone."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, emoji=False, highlight=False)       # A name may look like markup.
+    n_rows = len(columns["channel"])
+    n_shown = min(n_rows, MOST_ROWS) if console.is_terminal else n_rows
+    texts = {name: [cell_text(value) for value in values[:n_shown]] for name, values in columns.items()}
+    widen(console, texts)
+    table = Table()
+    for name in texts:
+        is_label = name == "channel"
+        table.add_column(name, justify="left" if is_label else "right", no_wrap=not is_label, overflow="fold")
+    for row in zip(*texts.values(), strict=True):
+        table.add_row(*row)
+    console.print(title, soft_wrap=True)
+    console.print(table)
+    if n_shown < n_rows:
+        console.print(f"and {n_rows - n_shown:,} more channels; --csv and --json show all")
+
+
+def cell_text(value: Any) -> str:
+    """A name or a number as text without control characters, which could steer the terminal."""
+    if isinstance(value, str):
+        return value if value.isprintable() else repr(value)
+    return number_text(value)
+
+
+def widen(console: "Console", texts: Mapping[str, list[str]]) -> None:
+    """Widen the console until all numbers fit. Names fold on a terminal, but not in a pipe."""
+    from rich.cells import cell_len
+
+    labels, *numbers = [max(map(cell_len, [title, *cells])) for title, cells in texts.items()]
+    room = len("channel") if console.is_terminal else labels
+    console.width = max(console.width, sum(numbers) + room + 3 * len(texts) + 1)
