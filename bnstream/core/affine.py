@@ -39,7 +39,8 @@ class Affine:
         # An empty batch makes `normalize` check the parameters.
         axes = tuple(range(1, 1 + len(self.shape)))
         normalize(np.empty((0, *self.shape)), **given, eps=eps, channel_axis=axes)  # type: ignore[arg-type]
-        self.parameters = {name: np.broadcast_to(np.asarray(value), self.shape) for name, value in given.items()
+        # Copies, as a layer may go on training while its statistics are applied.
+        self.parameters = {name: np.array(np.broadcast_to(value, self.shape)) for name, value in given.items()
                            if value is not None}
 
     def of_channels(self, x: NDArray[Any], index: Any, channel_axis: tuple[int, ...]) -> NDArray[Any]:

@@ -36,7 +36,7 @@ class BatchNorm(NormLayer):
         PyTorch. What Keras, Flax and ONNX call momentum is 1 minus this. None keeps the exact statistics of all batches
         together, as if they were one.
     affine : bool, default True
-        Have gamma and beta, a scale and a shift of each channel.
+        Whether the layer has gamma and beta, a scale and a shift of each channel.
     channel_axis : int, default 1
         The axis of the channels in every x.
     dtype : dtype, default "float32"
@@ -61,10 +61,10 @@ class BatchNorm(NormLayer):
     Attributes
     ----------
     gamma, beta : ndarray or None
-        Of shape (num_features,), at first 1 and 0; None without `affine`. They are always the same arrays: they may be
+        Of shape (num_features,), initially 1 and 0; None without `affine`. They are always the same arrays: they may be
         changed in place, and setting them copies into them.
     running_mean, running_var : ndarray of float64
-        Of shape (num_features,), at first 0 and 1; likewise.
+        Of shape (num_features,), initially 0 and 1; likewise.
     grad_gamma, grad_beta : ndarray or None
         The gradients of the last `backward`. They are not accumulated.
     num_batches_tracked : int
@@ -72,7 +72,7 @@ class BatchNorm(NormLayer):
     pooled : Moments or None
         The exact statistics of all batches in training, if they are tracked.
     training : bool
-        The mode: True at first.
+        The mode, initially True.
     names : tuple of str or None
         The names of the channels. They may be set, and ``==`` ignores them.
     num_features, channel_axis, dtype, affine, nan_policy
@@ -155,7 +155,10 @@ class BatchNorm(NormLayer):
 
     @running_var.setter
     def running_var(self, values: ArrayLike) -> None:
-        self._running.assign(VAR, self._checked("running_var", values, np.float64))
+        checked = self._checked("running_var", values, np.float64)
+        if (checked < 0).any():
+            raise ValueError(f"running_var must not be negative, got {checked.min()}")
+        self._running.assign(VAR, checked)
 
     @property
     def momentum(self) -> float | None:
@@ -207,7 +210,7 @@ class BatchNorm(NormLayer):
             sequences (N, channels, L), or with length 1 along any axis. The other positions, such as padding, may hold
             anything; their result is 0, and so is their gradient in `backward`.
         n_threads : int, optional
-            The most threads to use, instead of `get_num_threads`.
+            The maximum number of threads; by default `get_num_threads()`.
 
         Returns
         -------
@@ -269,21 +272,22 @@ class BatchNorm(NormLayer):
 
     def _pool(self, pooled: Moments, forward: Forward) -> None:
         """Merge the statistics of a batch into the pooled ones."""
-        pooled.merge(moments_from(forward.statistics()[:len(ROWS)], nan_policy=self.nan_policy))
+        part = moments_from(forward.statistics()[:len(ROWS)], nan_policy=self.nan_policy)
+        self._require_usable(pooled + part)                 # before anything changes
+        pooled.merge(part)
         seen = None
         while self._momentum is None and seen != pooled:    # Another thread's batch may come in between.
             seen = pooled.copy()
-            self._use(seen)
+            self._running.use(seen, self.running_ddof)
 
-    def _use(self, moments: Moments) -> None:
-        """Make the running estimates the given statistics."""
+    def _require_usable(self, moments: Moments) -> None:
+        """Raise ValueError unless the running estimates can be these statistics."""
         if moments.shape != (self.num_features,):
             got = "no data" if moments.shape is None else f"channels of shape {moments.shape}"
             raise ValueError(f"expected statistics of {self.num_features} channels, got {got}")
         if self.nan_policy != "propagate" and not np.isfinite(moments.mean + moments.m2).all():
             raise ValueError("there is NaN or inf in the statistics; leave such data out, or make the layer with "
                              "nan_policy='propagate'")
-        self._running.use(moments, self.running_ddof)
 
     def backward(
         self, dy: ArrayLike, out: NDArray[Any] | None = None, *, n_threads: int | None = None
@@ -297,7 +301,7 @@ class BatchNorm(NormLayer):
         out : ndarray, optional
             Where the gradient of x goes: of its shape and the dtype of the result. It may be `dy`, or x itself.
         n_threads : int, optional
-            The most threads to use, instead of `get_num_threads`.
+            The maximum number of threads; by default `get_num_threads()`.
 
         Returns
         -------
@@ -351,7 +355,7 @@ class BatchNorm(NormLayer):
             Arrays as for a call, any number of them, each with any number of values; or the statistics themselves, as
             this method returns them on another worker.
         n_threads : int, optional
-            The most threads to use, instead of `get_num_threads`.
+            The maximum number of threads; by default `get_num_threads()`.
 
         Returns
         -------
@@ -391,7 +395,8 @@ class BatchNorm(NormLayer):
             for batch in batches:
                 moments.merge(self._moments_of(as_numpy(batch), n_threads))
                 count += 1
-        self._use(moments)
+        self._require_usable(moments)
+        self._running.use(moments, self.running_ddof)
         self._running.forget_batch()
         self.num_batches_tracked = count
         if self.pooled is not None:

@@ -32,7 +32,7 @@ def floating(dtype: DTypeLike) -> np.dtype[Any]:
     return asked
 
 
-def bfloat16(of: str) -> Any:
+def bfloat16(what: str) -> Any:
     """The dtype bfloat16, for something that needs it.
 
     Raises
@@ -43,6 +43,6 @@ def bfloat16(of: str) -> Any:
     try:
         import ml_dtypes
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{of} has dtype bfloat16, which needs ml_dtypes; install it with: pip install "
+        raise ModuleNotFoundError(f"{what} has dtype bfloat16, which needs ml_dtypes; install it with: pip install "
                                   "ml_dtypes", name=error.name) from error
     return ml_dtypes.bfloat16

@@ -3,7 +3,7 @@ from typing import Any, Literal, SupportsIndex, overload
 
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-# Arrays of the shape of the channels, or NumPy scalars where no channel axis is left: which, only the values tell.
+# Arrays of the shape of the channels, or NumPy scalars where no channel axis is left, which the types do not show.
 @overload
 def mean_var(
     x: ArrayLike,

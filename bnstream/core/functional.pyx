@@ -11,6 +11,7 @@ from bnstream._kernels._table cimport BFLOAT16, FLOAT16, FLOAT32, FLOAT64, MAX_D
 from bnstream.core.forward cimport Forward, broadcast_forward, new_forward
 from bnstream.core.view cimport (
     OMIT, RAISE, Policy, as_array, batch_axes, element_of, kept_shape, make_view, mask_of, policy_of, require_finite,
+    weights_of,
 )
 
 from bnstream._kernels import capsule
@@ -74,7 +75,7 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
         The batch positions to use, marked True: of the shape of `x` along the batch axes, or with length 1 along any of
         them. The other positions may hold anything.
     n_threads : int, optional
-        The most threads to use, instead of `get_num_threads`.
+        The maximum number of threads; by default `get_num_threads()`.
 
     Returns
     -------
@@ -127,7 +128,7 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     cdef int threads = threads_for(cnp.PyArray_NBYTES(a), n_threads)
     cdef int failed = 0
     sink.state = NULL
-    sink.ddof = ddof            # runs Python where ddof is not a float: before there are pointers
+    sink.ddof = ddof            # May run Python, so it comes before any pointer is taken.
     mask = mask_of(where, a, axes)
     make_view(&view, axes, a, None, None, mask)
     if dtype is not None:
@@ -138,6 +139,8 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     var = empty_result(a, axes, keepdims, sink.element, dtype)
     sink.mean = <char *> cnp.PyArray_DATA(mean)
     sink.var = <char *> cnp.PyArray_DATA(var)
+    if weights is not None:
+        weights_of(weights, mask, a, axes)          # raises where an empty x would hide a fault
     if view.n_rows == 0:
         mean.fill(np.nan)
         var.fill(np.nan)
@@ -180,7 +183,7 @@ def normalize(x, mean, var, gamma=None, beta=None, *, double eps=0.0, channel_ax
     out : ndarray, optional
         Where the result goes: of the shape of `x` and the dtype of the result. It may be `x` itself.
     n_threads : int, optional
-        The most threads to use, instead of `get_num_threads`.
+        The maximum number of threads; by default `get_num_threads()`.
 
     Returns
     -------
@@ -279,7 +282,7 @@ def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint trai
         The batch positions to use, marked True: of the shape of `x` without the channel axis, as (N, L) for sequences
         (N, channels, L), or with length 1 along any axis. The others may hold anything; their result is 0.
     n_threads : int, optional
-        The most threads to use, instead of `get_num_threads`.
+        The maximum number of threads; by default `get_num_threads()`.
 
     Returns
     -------

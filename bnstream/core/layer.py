@@ -100,8 +100,6 @@ class NormLayer:
             raise TypeError(f"{name} must be of real numbers, got dtype {new.dtype}")
         if new.shape != (self.num_features,):
             raise ValueError(f"{name} must have shape ({self.num_features},), got {new.shape}")
-        if name == "running_var" and (new < 0).any():
-            raise ValueError(f"running_var must not be negative, got {new.min()}")
         with np.errstate(all="ignore"):
             return new.astype(dtype)
 

@@ -155,7 +155,7 @@ cdef class Moments:
         where : array_like of bool, optional
             The batch positions to use, marked True; of the same shape as `weights`. The others may hold anything.
         n_threads : int, optional
-            The most threads to use, instead of `get_num_threads`.
+            The maximum number of threads; by default `get_num_threads()`.
 
         Returns
         -------

@@ -23,6 +23,7 @@ class RunningEstimates:
     Parameters
     ----------
     n_channels : int
+        The number of channels.
 
     Attributes
     ----------
@@ -63,7 +64,7 @@ class RunningEstimates:
         self.rows[SPREAD], self.rows[INITIAL_WEIGHT] = math.nan, 0.0
 
     def keep_initial(self) -> None:
-        """Take the estimates for those of before the first batch, whatever they are."""
+        """Mark the estimates as initial, with no batch in them."""
         self.rows[SPREAD], self.rows[INITIAL_WEIGHT] = 0.0, 1.0
 
     def use(self, moments: Moments, ddof: float) -> None:
@@ -84,7 +85,7 @@ class RunningEstimates:
     def diagnose(self, pooled: Moments | None, eps: float, ddof: float) -> Diagnosis:
         """Compare the estimates with the pooled statistics and with the last batch."""
         mean, var, spread, initial, batch_mean, batch_var = self.rows
-        sd = np.sqrt(var + eps)
+        sd = divisor(var, eps)
         mean_drift = var_drift = np.full(mean.shape, math.nan)
         with np.errstate(all="ignore"):
             if pooled is not None and pooled.shape is not None:
@@ -94,7 +95,7 @@ class RunningEstimates:
             return Diagnosis(
                 effective_n=np.where(initial < 1, (1 - initial) ** 2 / spread, 0), initial_weight=float(initial[0]),
                 condition=np.abs(mean) / np.sqrt(var), mean_drift=mean_drift, var_drift=var_drift,
-                mean_gap=(batch_mean - mean) / sd, sd_gap=np.sqrt(batch_var + eps) / sd,
+                mean_gap=(batch_mean - mean) / sd, sd_gap=divisor(batch_var, eps) / sd,
             )
 
     def copy(self) -> RunningEstimates:

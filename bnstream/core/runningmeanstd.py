@@ -87,9 +87,9 @@ class RunningMeanStd:
     def _mean_and_var(self) -> list[Any]:
         cache = self._cache
         if not cache:
-            rows = self._rows().astype(self._dtype, copy=False)
-            rows.setflags(write=False)
-            cache[:] = rows[MEAN], rows[M2]
+            values = self._rows()[[MEAN, M2]].astype(self._dtype, copy=False)
+            values.setflags(write=False)
+            cache[:] = values
         return cache
 
     def _assign(self, count: float, mean: ArrayLike, var: ArrayLike) -> None:
