@@ -39,7 +39,7 @@ def test_help_describes_each_command_in_full():
 
 
 def test_help_imports_little():
-    """The help takes less than 0.4 s."""
+    """These imports alone would take longer than the help should."""
     code = ("import sys; from bnstream import cli; sys.argv = ['bnstream', '--help']\n"
             "try: cli.main()\n"
             "except SystemExit: print({name.partition('.')[0] for name in sys.modules} | sys.modules.keys())")

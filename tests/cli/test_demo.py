@@ -179,7 +179,7 @@ def test_running_estimates_are_the_weighted_sums(batches, whole_table):
 
 
 def test_outputs_of_inference(batches, whole_table):
-    """The output is an affine map of the columns, so its mean and deviation follow from theirs."""
+    """The output is an affine map of the columns, so its mean and std follow from theirs."""
     layer = batches.layer
     mean, var = np.array([(float(m), float(v)) for _, m, v in exact_moments(whole_table.drop_null().columns)]).T
     for output, by_mean, by_var in (

