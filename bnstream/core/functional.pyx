@@ -88,8 +88,8 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
         If `x` is complex, of objects, strings, records or dates, or a masked array; if `dtype` is not floating, `where`
         is not of bool, or `weights` are not numbers.
     ValueError
-        If an axis is out of range (a `numpy.exceptions.AxisError`) or given twice, `x` is 0-d or ragged, or holds NaN or inf under ``"raise"``; if
-        `weights` or `where` has another shape, or a weight is out of range.
+        If an axis is out of range (a `numpy.exceptions.AxisError`) or given twice, `x` is 0-d or ragged, or holds NaN or
+        inf under ``"raise"``; if `weights` or `where` has another shape, or a weight is out of range.
 
     See Also
     --------

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from bnstream.core.diagnosis import Diagnosis
 from bnstream.core.moments import Moments
 
-ROWS = ("running_mean", "running_var", "running_spread", "initial_weight", "batch_mean", "batch_var")
-MEAN, VAR, SPREAD, INITIAL_WEIGHT, BATCH_MEAN, BATCH_VAR = range(len(ROWS))
+RUNNING_ROWS = ("running_mean", "running_var", "running_spread", "initial_weight", "batch_mean", "batch_var")
+MEAN, VAR, SPREAD, INITIAL_WEIGHT, BATCH_MEAN, BATCH_VAR = range(len(RUNNING_ROWS))
 
 Floats = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ class RunningEstimates:
     Attributes
     ----------
     rows : ndarray of float64
-        Of shape (6, n_channels), named by `ROWS`:
+        Of shape (6, n_channels), named by `RUNNING_ROWS`:
 
         - mean and var, the estimates themselves;
         - spread, the sum of ``w**2 / n`` over the batches, each of n values and with weight w in the estimates; NaN
@@ -38,7 +38,7 @@ class RunningEstimates:
     """
 
     def __init__(self, n_channels: int) -> None:
-        self.rows: Floats = np.empty((len(ROWS), n_channels))
+        self.rows: Floats = np.empty((len(RUNNING_ROWS), n_channels))
         self.reset()
 
     def reset(self) -> None:

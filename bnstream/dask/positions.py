@@ -42,8 +42,8 @@ def along_batch_axes(values: Any, name: str, x: Array, channel_axes: Sequence[in
         if n == 1 or not math.isnan(n + m):
             chunks[i] = (1,) if n == 1 else x.chunks[i]
         elif len(w.chunks[i]) != len(x.chunks[i]):
-            raise ValueError(f"{name} has {len(w.chunks[i])} chunks along axis {i}, x {len(x.chunks[i])} of which the "
-                             "sizes are unknown; compute_chunk_sizes() makes them known")
+            raise ValueError(f"{name} has {len(w.chunks[i])} chunks along axis {i}, but x has {len(x.chunks[i])}, "
+                             "whose sizes are unknown; compute_chunk_sizes() makes them known")
     return w.rechunk(chunks)
 
 

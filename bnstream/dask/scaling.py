@@ -52,7 +52,7 @@ def normalize(
     Returns
     -------
     dask.array.Array or dask.dataframe.DataFrame
-        Of the same chunks, lazily. An array has the dtype of `x` if that is floating, else float32; a column has its
+        Lazy, with the chunks of `x`. An array has the dtype of `x` if that is floating, else float32; a column has its
         dtype if that is a floating dtype of NumPy, else float64, with NaN for missing values.
 
     Raises

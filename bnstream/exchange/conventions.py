@@ -136,7 +136,7 @@ def from_arrays(
 def import_arrays(
     arrays: Mapping[str, ArrayLike], convention: Convention, *, prefix: str | None = None, **settings: Any
 ) -> tuple[Any, list[str]]:
-    """Make a state from the arrays of another tool, and list what they do not tell.
+    """Make a state from the arrays of another tool, and list what is missing from them.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ def from_keras(layer: Any, **settings: Any) -> BatchNorm:
     TypeError
         If `layer` is not a BatchNormalization layer.
     ValueError
-        If `layer` is not built, or has ``renorm=True`` and `settings` do not tell what to do about it.
+        If `layer` is not built, or has ``renorm=True`` and `settings` do not have ``renorm``.
 
     See Also
     --------

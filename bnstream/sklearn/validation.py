@@ -1,4 +1,4 @@
-"""What is checked of X and of sample_weight, and what is left to scikit-learn."""
+"""Checks of X and sample_weight; the others are left to scikit-learn."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bnstream.core import running
 from bnstream.core.batchnorm import BatchNorm, running_of, settings_of
 from bnstream.core.dtypes import FLOATING, bfloat16
-from bnstream.core.moments import Moments, moments_from
+from bnstream.core.moments import Moments, moments_from, rows_of
 from bnstream.core.rows import M2, M2_LO, MEAN, MEAN_LO, N_LO, ROWS, SQUARES, WEIGHTED_ROWS, N
 
 Arrays = dict[str, NDArray[Any]]
@@ -86,10 +86,10 @@ class Fields:
 
 def describe_moments(m: Moments, prefix: str = "") -> tuple[dict[str, Any], Arrays]:
     """Describe a Moments in a dict, and return its rows as arrays."""
-    reduced: Any = m.__reduce__()[1]        # consistent even if another thread updates m
-    rows, axis, nan_policy, names = reduced
+    m = m.copy()        # consistent even if another thread updates m
+    rows = rows_of(m)
     description = {
-        "axis": axis, "nan_policy": nan_policy, "names": names,
+        "axis": m.axis, "nan_policy": m.nan_policy, "names": m.names,
         "shape": None if rows is None else rows.shape[1:],
     }
     if rows is None:
@@ -139,7 +139,7 @@ def describe_batchnorm(bn: BatchNorm) -> tuple[dict[str, Any], Arrays]:
         "settings": {**settings_of(bn), "dtype": bn.dtype.name}, "names": bn.names, "training": bn.training,
         "num_batches_tracked": bn.num_batches_tracked, "pooled": None,
     }
-    arrays: Arrays = dict(zip(running.ROWS, list(running_of(bn).rows), strict=True))
+    arrays: Arrays = dict(zip(running.RUNNING_ROWS, list(running_of(bn).rows), strict=True))
     if bn.affine:       # .npy does not have bfloat16; float32 holds it exactly
         stored = np.float32 if bn.dtype.name == "bfloat16" else bn.dtype
         arrays |= {"gamma": bn.gamma.astype(stored), "beta": bn.beta.astype(stored)}
@@ -159,11 +159,11 @@ def restore_batchnorm(fields: Fields, arrays: Arrays) -> BatchNorm:
     settings.integer("channel_axis", -64, 63)
     settings.one_of("dtype", *FLOATING)         # NumPy's parser of dtypes is not for strangers.
     shape = (settings.values["num_features"],)
-    rows = np.stack([taken(arrays, name, shape, np.float64) for name in running.ROWS])
+    rows = np.stack([taken(arrays, name, shape, np.float64) for name in running.RUNNING_ROWS])
     for row, most in ((running.VAR, np.inf), (running.SPREAD, np.inf), (running.INITIAL_WEIGHT, 1.0),
                       (running.BATCH_VAR, np.inf)):
         if (rows[row] < 0).any() or (rows[row] > most).any():
-            raise ValueError(f"{running.ROWS[row]} must be from 0 to {most}, got {rows[row].min()} to "
+            raise ValueError(f"{running.RUNNING_ROWS[row]} must be from 0 to {most}, got {rows[row].min()} to "
                              f"{rows[row].max()}")
     if settings.values["dtype"] == "bfloat16":
         bfloat16("the layer")

@@ -97,7 +97,7 @@ def test_unknown_sizes():
     kept = x[:, 0] > 5.5
     assert_within(m.mean, m.var(), exact_states(np.repeat(x[kept], w[kept].astype(int), axis=0)))
     assert moments(y[chosen], weights=[2.0]).compute().n.tolist() == [2.0 * kept.sum()] * 6
-    with pytest.raises(ValueError, match=r"^weights has 1 chunks along axis 0, x 9 of which the sizes are unknown; "
+    with pytest.raises(ValueError, match=r"^weights has 1 chunks along axis 0, but x has 9, whose sizes are unknown; "
                                          r"compute_chunk_sizes\(\) makes them known$"):
         moments(y[chosen], weights=w[kept])
     with pytest.raises(ValueError, match=r"^chunk \(\d, \d\): weights must have the shape of the batch positions"):

@@ -320,3 +320,13 @@ def test_pytorch_state_without_pooled_statistics():
     bn(GOOD)
     assert bn.num_batches_tracked == 1
     np.testing.assert_allclose(bn.running_mean, GOOD.mean(0))
+
+
+@pytest.mark.parametrize("options", [{"momentum": None}, {"track_pooled": True}], ids=["no momentum", "pooled"])
+def test_a_batch_that_the_pooled_statistics_cannot_hold(options, unchanged):
+    """Finite batches whose joint sum of squares overflows: the second is refused, and later ones are taken."""
+    bn = BatchNorm(1, **options)
+    bn(np.array([[1e153], [1.1e153]]))
+    unchanged(bn, ValueError, "NaN or inf in the statistics", lambda m: m(np.array([[-1e154], [-1.0001e154]]) * 2))
+    bn(np.array([[1e153], [1.2e153]]))
+    assert bn.pooled.n.tolist() == [4]

@@ -308,7 +308,7 @@ def test_kept(tmp_path, policy):
         assert np.array_equal(other.n, m.n)
         assert np.asarray(other.n).dtype == np.float64
         assert np.array_equal(other.effective_n, m.effective_n)
-    assert "n    200" in repr(Moments().update(np.ones((50, 2)), weights=np.full(50, 4)))
+    assert "  n           200" in repr(Moments().update(np.ones((50, 2)), weights=np.full(50, 4)))
     assert m != Moments(nan_policy=policy).update(x, weights=weights / 3 + 1)
 
 

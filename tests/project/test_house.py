@@ -18,15 +18,17 @@ def imports(path):
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{path} has a relative import, which this test does not follow"
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
     else:
         for module, names in re.findall(r"^\s*from ([\w.]+) c?import \(?([\w, *\n]+)", text, re.MULTILINE):
             yield from (f"{module}.{name.strip()}" for name in names.split(",") if name.strip())
+        yield from re.findall(r"^\s*c?import ([\w.]+)", text, re.MULTILINE)
 
 
 def modules():
     """Every module, with the modules of the house that it imports."""
-    paths = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".pyx", ".pxd", ".pyi")]
+    paths = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".pyx", ".pxd", ".pxi", ".pyi")]
     named = {".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip("."): set()
              for path in paths}
     for path in paths:

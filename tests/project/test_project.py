@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.examples import run_examples
 from support.frameworks import require
+from support.processes import python
 
 import bnstream
 
@@ -74,3 +75,13 @@ def test_signatures():
     assert ", ".join(inspect.signature(bnstream.BatchNorm).parameters) == (
         "num_features, eps, momentum, affine, channel_axis, dtype, running_ddof, nan_policy, track_pooled, renorm, "
         "r_max, d_max, names")
+
+
+def test_methods_of_missing_packages():
+    """They are there to look at, and raise when they are called."""
+    code = ("import sys, inspect; sys.modules['matplotlib'] = None; import bnstream; "
+            "assert hasattr(bnstream.BatchNorm, 'plot'); "
+            "[inspect.getmembers(each) for each in (bnstream.Moments(), bnstream.BatchNorm(3), bnstream.Moments)]; "
+            "bnstream.Moments().plot()")
+    done = python("-c", code, check=False)
+    assert "ModuleNotFoundError: the plots need matplotlib, which is not installed" in done.stderr

@@ -87,7 +87,7 @@ def weights_of(x, axis):
     return generator.random(weights.shape) < (0.8 if weights.size > 10 else 1), weights
 
 
-def normalized(x, axis):
+def normalized(x, axis, n_threads):
     """Return results of forward and backward: in training under two policies, and in inference."""
     axes = axis if isinstance(axis, tuple) else (axis,)
     channel_axis = next(a for a in range(x.ndim) if a not in axes)
@@ -98,20 +98,16 @@ def normalized(x, axis):
     for policy, training, where in (("omit", True, None), ("omit", False, None), ("propagate", True, None),
                                     ("omit", True, mask), ("propagate", True, mask)):
         bn.nan_policy = policy
-        y = bn.train(training)(x, where=where)
+        y = bn.train(training)(x, where=where, n_threads=n_threads)
         dy = y[::-1].copy()
-        dx = bn.backward(dy)
+        dx = bn.backward(dy, n_threads=n_threads)
         results += [y, dx, bn.grad_gamma, bn.grad_beta, bn.running_mean, bn.running_var]
     return results
 
 
 def digests(n_threads=None):
     """Return digests by name: of mean and var under two policies, of a state after merges, and of layers."""
-    before = bnstream.get_num_threads()
-    if n_threads is not None:       # layers have no argument for it
-        bnstream.set_num_threads(n_threads)
-    out = {f"layer {name}": digest(*normalized(x, axis)) for name, x, axis in layer_cases()}
-    bnstream.set_num_threads(before)
+    out = {f"layer {name}": digest(*normalized(x, axis, n_threads)) for name, x, axis in layer_cases()}
     for name, x, axis in cases():
         results = [*bnstream.mean_var(x, axis, dtype="f8", n_threads=n_threads)]
         results += bnstream.mean_var(x, axis, dtype="f8", nan_policy="omit", n_threads=n_threads)

@@ -4,13 +4,14 @@ import numpy as np
 from support.arrays import BFLOAT16, normal
 
 from bnstream import BatchNorm, Moments
+from bnstream.core.moments import rows_of
 from bnstream.core.running import RunningEstimates
 
 
 def bits(state):
     """All bits of a state. The last x and the gradients of a layer are not part of it."""
     if isinstance(state, Moments):
-        rows, axis, policy, names = state.__reduce__()[1]
+        rows, axis, policy, names = rows_of(state), state.axis, state.nan_policy, state.names
         return repr((axis, policy, names)), None if rows is None else (rows.shape, rows.tobytes())
     values = {**state.__getstate__(), "grad_gamma": None, "grad_beta": None}
     return {name: bits(value) if isinstance(value, Moments) else

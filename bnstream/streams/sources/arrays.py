@@ -57,7 +57,7 @@ rooms = threading.local()
 def room(n_bytes: int) -> NDArray[np.uint8]:
     """Memory of this thread for one array at a time.
 
-    To fault in new pages for each array would take longer than to read and sum it.
+    Faulting in new pages for each array takes longer than reading and summing it.
     """
     if getattr(rooms, "bytes", np.empty(0)).size < n_bytes:
         rooms.bytes = fresh(n_bytes)

@@ -118,8 +118,8 @@ class CsvFile(TableFile):
 def native(text: bytes) -> Any:
     """Copy text for pyarrow's CSV reader to memory that Arrow owns.
 
-    A thread of the reader may release the text while Python shuts down. To release a Python object then aborts the
-    process.
+    A thread of the reader may release the text while Python shuts down. Releasing a Python object then aborts
+    the process.
     """
     memory = pa.allocate_buffer(len(text))
     pa.FixedSizeBufferWriter(memory).write(text)

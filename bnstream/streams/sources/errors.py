@@ -33,7 +33,7 @@ def reading(name: str) -> Iterator[None]:
 
 @contextmanager
 def needing(what: str) -> Iterator[None]:
-    """Say which extra to install where a package is missing that `what` need."""
+    """Name the extra to install if a package that `what` needs is missing."""
     try:
         yield
     except ModuleNotFoundError as error:

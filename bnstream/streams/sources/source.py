@@ -24,7 +24,7 @@ class Piece(NamedTuple):
     load: Callable[[], Iterable[Any]]
     """Returns the arrays or record batches of the piece; may be called in any thread."""
     n_rows: int | None
-    """Rows or images; None if only loading tells."""
+    """Rows or images; None if they are known only once it is loaded."""
     stop: int | None
     """Where the next piece starts, in the units of `Source.extent`; None if a pass cannot resume there."""
     place: str
