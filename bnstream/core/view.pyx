@@ -94,8 +94,8 @@ cdef unsigned long long axis_bit(object axis, int ndim) except? 0:
     except OverflowError:
         i = PY_SSIZE_T_MAX
     if not -ndim <= i < ndim:
-        raise np.exceptions.AxisError(f"axis {axis} is out of range for an array of {ndim} dimensions; expected "
-                                     f"{-ndim} to {ndim - 1}")
+        raise np.exceptions.AxisError(f"axis {axis} is out of range for an array of {ndim} dimensions; expected {-ndim} to "
+                                      f"{ndim - 1}")
     return 1ULL << (i + ndim if i < 0 else i)
 
 
