@@ -30,7 +30,11 @@ class Number:
         return self if layer is None else getattr(layer, self.key)
 
     def __set__(self, layer: Any, value: Any) -> None:
-        if not self.accepts(value):
+        try:
+            accepted = self.accepts(value)
+        except TypeError:
+            raise TypeError(f"{self.name} must be {self.expected}, got {value!r}") from None
+        if not accepted:
             raise ValueError(f"{self.name} must be {self.expected}, got {value}")
         setattr(layer, self.key, self.convert(value))       # Through __dict__, every attribute would be slower.
 

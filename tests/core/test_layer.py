@@ -354,3 +354,9 @@ def test_n_threads_of_a_call():
     bn(x)
     with pytest.raises(ValueError, match="the number of threads must be from 1 to 65536, got 0"):
         bn.backward(x, n_threads=0)
+
+
+@pytest.mark.parametrize("name", ["eps", "running_ddof", "r_max", "d_max"])
+@pytest.mark.parametrize("value", ["1", None, [1.0]])
+def test_settings_that_are_no_numbers(name, value, unchanged):
+    unchanged(BatchNorm(3), TypeError, f"{name} must be .*, got ", lambda bn: setattr(bn, name, value))
