@@ -121,7 +121,7 @@ def test_a_tensor_that_requires_a_gradient():
     torch = pytest.importorskip("torch")
     t = torch.from_numpy(X).requires_grad_()
     for tensor in (t, t * 2, torch.nn.Parameter(t.detach()), t.bfloat16()):
-        with pytest.raises(TypeError, match=r"got a \w+ that requires a gradient, .*; give x.detach\(\)"):
+        with pytest.raises(TypeError, match=r"got a \w+ that requires a gradient, .*; pass x.detach\(\)"):
             mean_var(tensor)
     with pytest.raises(TypeError, match="gamma: got a Tensor that requires a gradient"):
         normalize(X, X[0], X[1] ** 2, t[0])
