@@ -3,11 +3,11 @@
 import os
 import re
 import stat
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.processes import python
 from support.saved import holed
 
 from bnstream.statefiles import load, save
@@ -107,8 +107,7 @@ save(sys.argv[1], Moments().update([[1.0] * 1000]))
 def test_full_disk(path):
     """The error names the file. The old file stays, and the part is removed."""
     save(path, holed())
-    command = [sys.executable, "-c", FULL, str(path)]
-    process = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    process = python("-c", FULL, str(path), check=False)
     assert f"OSError: [Errno 27] File too large: {str(path)!r}" in process.stderr
     assert process.returncode == 1
     assert load(path) == holed()

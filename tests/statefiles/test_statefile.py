@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.arrays import BFLOAT16, normal
+from support.processes import python
 from support.saved import SAVED, bits, holed, trained
 
 import bnstream
@@ -20,10 +20,9 @@ from bnstream.statefiles import StateError, load, read, save
 STATES = Path(__file__).parent / "states"
 SAVE = """
 import sys
-sys.path.insert(0, sys.argv[1])
 from support.saved import trained
 from bnstream.statefiles import save
-save(sys.argv[2], trained())
+save(sys.argv[1], trained())
 """
 
 
@@ -74,7 +73,7 @@ def test_gradients_are_left_out(path):
 def test_the_bytes_depend_on_the_state_alone(tmp_path):
     """They do not depend on the file name, the time or the process."""
     save(tmp_path / "a", trained())
-    subprocess.run([sys.executable, "-c", SAVE, str(Path(__file__).parents[1]), str(tmp_path / "b.npz")], check=True)
+    python("-c", SAVE, str(tmp_path / "b.npz"))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b.npz").read_bytes()
     with zipfile.ZipFile(tmp_path / "a") as archive:
         infos = archive.infolist()
