@@ -22,7 +22,7 @@ from distributed import Client, Event, LocalCluster, Queue, get_worker  # noqa: 
 from bnstream.dask import moments, normalize  # noqa: E402
 
 pytestmark = campaign      # A cluster takes seconds to start and to end.
-TIMEOUT = 300       # Seconds; a busy machine may take long, a lost task takes forever.
+TIMEOUT = 120       # Seconds; a busy machine may take long, a lost task takes forever.
 FREE = 3            # chunks that a worker computes before it waits
 X = da.from_array(rng().normal(1e8, 1, (200, 6)), chunks=(5, 4))        # 40 rows of chunks: a tree of two levels
 QUICK = {"distributed.comm.timeouts.connect": "5s"}     # until a worker gives up on a dead one
@@ -36,9 +36,9 @@ def wanted():
     return bits(moments(X).compute(scheduler="synchronous"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def client(request, wanted):
-    """A client of a cluster of processes with one thread each; tests in a row with the same options share it."""
+    """A client of a new cluster of processes with one thread each: one that has worked may give all chunks to one."""
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, **getattr(request, "param", {})}
     with dask.config.set(QUICK | SPILLING), LocalCluster(**options) as cluster, Client(cluster) as client:
         yield client
