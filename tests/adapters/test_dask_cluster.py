@@ -17,13 +17,13 @@ dask = pytest.importorskip("dask", minversion="2025.1")
 da = pytest.importorskip("dask.array")
 distributed = pytest.importorskip("distributed", minversion="2025.1")
 
-from distributed import Client, Event, LocalCluster, Queue, get_worker  # noqa: E402
+from distributed import Client, Event, LocalCluster, Queue  # noqa: E402
+from support.workers import n_on_disk, waiting  # noqa: E402
 
 from bnstream.dask import moments, normalize  # noqa: E402
 
 pytestmark = campaign      # A cluster takes seconds to start and to end.
 TIMEOUT = 120       # Seconds; a busy machine may take long, a lost task takes forever.
-FREE = 3            # chunks that a worker computes before it waits
 X = da.from_array(rng().normal(1e8, 1, (200, 6)), chunks=(5, 4))        # 40 rows of chunks: a tree of two levels
 QUICK = {"distributed.comm.timeouts.connect": "5s"}     # until a worker gives up on a dead one
 SPILLING = {f"distributed.worker.memory.{name}": share for name, share in
@@ -39,19 +39,9 @@ def wanted():
 @pytest.fixture
 def client(request, wanted):
     """A client of a new cluster of processes with one thread each: one that has worked may give all chunks to one."""
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, **getattr(request, "param", {})}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", **getattr(request, "param", {})}
     with dask.config.set(QUICK | SPILLING), LocalCluster(**options) as cluster, Client(cluster) as client:
         yield client
-
-
-def waiting(chunk):
-    """Return the chunk. A worker waits once it has computed FREE of them."""
-    worker = get_worker()
-    worker.n_done = getattr(worker, "n_done", -1) + 1
-    if worker.n_done >= FREE and not Event("go").is_set():
-        Queue("waiting").put(worker.address)
-        Event("go").wait()
-    return chunk
 
 
 def workers_half_way(n):
@@ -103,7 +93,3 @@ def test_spilling(client):
     distributed.wait(persisted, timeout=TIMEOUT)
     assert sum(client.run(n_on_disk).values()) >= 15        # of 20
     assert bits(moments(persisted).compute()) == wanted
-
-
-def n_on_disk(dask_worker):
-    return len(dask_worker.data.disk)
