@@ -1,7 +1,7 @@
 # cython: language_level=3
 """The interface between the kernels and their callers: plain structs, and the names of the rows of a state.
 
-A caller describes its arrays in a `View`, and in a `Sink` or a `Layer` what to do with them. Then it calls one of the
+A caller describes its arrays in a `View`, and in a `Sink` or a `Norm` what to do with them. Then it calls one of the
 functions in `Kernels`, which each variant fills in.
 """
 
@@ -12,7 +12,7 @@ cdef enum:
     GRANULE = 8                 # doubles in the longest vector
     SMALL = 65536               # bytes of input below which releasing the GIL costs more than it gains
 
-# Rows of a state, of a weighted state and of a layer. The last two begin with the rows of a state.
+# Rows of a state, of a weighted state and of a norm. The last two begin with the rows of a state.
 cdef enum:
     N = 0                       # number of values, or sum of weights
     MEAN = 1
@@ -23,11 +23,11 @@ cdef enum:
     N_LO = 5                    # weighted state: what rounding left of n
     SQUARES = 6                 # weighted state: sum of squared weights
     WEIGHTED_ROWS = 7
-    GAMMA = 5                   # layer
-    BETA = 6                    # layer
-    LAYER_ROWS = 7
+    GAMMA = 5                   # norm
+    BETA = 6                    # norm
+    NORM_ROWS = 7
 
-# Rows of the gradients of a layer's parameters.
+# Rows of the gradients of a norm's parameters.
 cdef enum:
     GRAD_BETA = 0
     GRAD_GAMMA = 1
@@ -75,8 +75,8 @@ ctypedef struct Sink:           # where the result goes: either a state, or mean
     Element element             # type of mean and var: floating
     double ddof
 
-ctypedef struct Layer:          # the map y = (x - mean) / sqrt(m2 / n + eps) * gamma + beta of every channel
-    double *rows                # LAYER_ROWS rows of n_channels
+ctypedef struct Norm:           # the map y = (x - mean) / sqrt(m2 / n + eps) * gamma + beta of every channel
+    double *rows                # NORM_ROWS rows of n_channels
     Py_ssize_t pitch            # doubles from one row to the next
     double eps
 
@@ -85,15 +85,15 @@ ctypedef struct Layer:          # the map y = (x - mean) / sqrt(m2 / n + eps) * 
 ctypedef struct Kernels:
     # Operand x: write the state, or the mean and variance, of x to the sink.
     int (*accumulate)(const View *view, const Sink *sink, bint omit, int n_threads) noexcept nogil
-    # Operands x, y: apply the layer to x. With `look`, return 1 if x holds inf.
-    int (*affine)(const View *view, const Layer *layer, bint look, int n_threads) noexcept nogil
-    # Operands x, y: write the state of x to the layer, then apply it.
-    int (*standardize)(const View *view, const Layer *layer, bint omit, int n_threads) noexcept nogil
-    # Operands x, dy, dx: write the gradients of beta and gamma to `grads`, GRAD_ROWS rows with the layer's pitch.
+    # Operands x, y: apply the norm to x. With `look`, return 1 if x holds inf.
+    int (*affine)(const View *view, const Norm *norm, bint look, int n_threads) noexcept nogil
+    # Operands x, y: write the state of x to the norm, then apply it.
+    int (*standardize)(const View *view, const Norm *norm, bint omit, int n_threads) noexcept nogil
+    # Operands x, dy, dx: write the gradients of beta and gamma to `grads`, GRAD_ROWS rows with the norm's pitch.
     # dx is left as it is.
-    int (*gradients)(const View *view, const Layer *layer, double *grads, bint omit, int n_threads) noexcept nogil
+    int (*gradients)(const View *view, const Norm *norm, double *grads, bint omit, int n_threads) noexcept nogil
     # Operands x, dy, dx: do the same, and write the gradient of x to dx.
-    int (*backward)(const View *view, const Layer *layer, double *grads, bint omit, int n_threads) noexcept nogil
+    int (*backward)(const View *view, const Norm *norm, double *grads, bint omit, int n_threads) noexcept nogil
     # Merge state b into state a, for n channels. `n_lo` is the row N_LO of a weighted state a, or NULL.
     void (*merge)(double *a, Py_ssize_t a_pitch, double *n_lo, const double *b, Py_ssize_t b_pitch,
                   Py_ssize_t n) noexcept nogil

@@ -72,7 +72,7 @@ cdef inline int64_t affine_tables(const native *x, result y, const Block *b, con
     """Map the tables of a block. By runs, a table is one row of each channel."""
     cdef const Layout *from_ = &b.layout[0]
     cdef const Layout *to = &b.layout[1]
-    cdef const flag *mask = <const flag *> b.weights        # A layer has no other weights than flags.
+    cdef const flag *mask = <const flag *> b.weights        # A norm has no other weights than flags.
     cdef Py_ssize_t i, c
     cdef int64_t n_inf = 0
     for i in range(b.n_tables):
@@ -116,7 +116,7 @@ cdef int64_t affine_block(const Block *b, const Coefficients *w, bint look) noex
 
 
 cdef inline void fetch(const double *row, const Task *t, f64_out values) noexcept nogil:
-    """Copy the values of a task's channels from a row of a state, a layer or gradients."""
+    """Copy the values of a task's channels from a row of a state, a norm or gradients."""
     cdef Py_ssize_t c
     if t.step == 1:
         memcpy(values, row + t.place, t.channels * sizeof(double))
@@ -131,19 +131,19 @@ cdef inline double invstd_of(double n, double m2, double eps) noexcept nogil:
     return 1 / sqrt(square) if square != 0 else 1
 
 
-cdef void make_coefficients(const View *view, const Plan *p, const Task *t, const Layer *layer,
+cdef void make_coefficients(const View *view, const Plan *p, const Task *t, const Norm *norm,
                             Coefficients *w) noexcept nogil:
     """Set the coefficients of a task's channels: all but slope, and not yet for columns."""
     cdef Py_ssize_t c
     cdef pair mean
-    fetch(layer.rows + MEAN * layer.pitch, t, w.mean)
-    fetch(layer.rows + MEAN_LO * layer.pitch, t, w.mean_lo)
-    fetch(layer.rows + N * layer.pitch, t, w.n)
-    fetch(layer.rows + M2 * layer.pitch, t, w.invstd)
-    fetch(layer.rows + GAMMA * layer.pitch, t, w.scale)
-    fetch(layer.rows + BETA * layer.pitch, t, w.beta)
+    fetch(norm.rows + MEAN * norm.pitch, t, w.mean)
+    fetch(norm.rows + MEAN_LO * norm.pitch, t, w.mean_lo)
+    fetch(norm.rows + N * norm.pitch, t, w.n)
+    fetch(norm.rows + M2 * norm.pitch, t, w.invstd)
+    fetch(norm.rows + GAMMA * norm.pitch, t, w.scale)
+    fetch(norm.rows + BETA * norm.pitch, t, w.beta)
     for c in range(t.channels):
-        w.invstd[c] = invstd_of(w.n[c], w.invstd[c], layer.eps)
+        w.invstd[c] = invstd_of(w.n[c], w.invstd[c], norm.eps)
         w.scale[c] *= w.invstd[c]
     if p.anchored:
         set_anchors(view, t, w.anchor)
@@ -175,7 +175,7 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
         give_back(w.room, stack)
         free(tile)
         return -1
-    make_coefficients(job.view, p, &t, job.layer, &w)
+    make_coefficients(job.view, p, &t, job.norm, &w)
     for c in range(t.channels):         # If scale is inf, the product would be inf or NaN.
         w.beta[c] -= w.mean_lo[c] * w.scale[c] if finite(w.scale[c]) else 0.0
     to_columns(p, &t, &w, w.mean)

@@ -223,7 +223,7 @@ cdef inline void slope_rows(const number *x, const number *dy, result dx, const 
 
 cdef inline void slope_tables(const number *x, const number *dy, result dx, const Block *b, const Coefficients *w,
                               bint omit) noexcept nogil:
-    cdef const flag *mask = <const flag *> b.weights        # A layer has no other weights than flags.
+    cdef const flag *mask = <const flag *> b.weights        # A norm has no other weights than flags.
     cdef Py_ssize_t i, c
     for i in range(b.n_tables):
         if b.by_runs:
@@ -289,7 +289,7 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
     s = w.room + 8 * p.pitch
     q = s + p.pitch
     sums = q + p.pitch if job.partials == NULL else job.partials + task * PARTIAL_ROWS * p.state_pitch
-    make_coefficients(job.view, p, &t, job.layer, &w)
+    make_coefficients(job.view, p, &t, job.norm, &w)
     to_columns(p, &t, &w, w.mean)
     memset(sums, 0, SUM_ROWS * p.state_pitch * sizeof(double))
     for i in range(t.start, t.stop):
@@ -314,15 +314,15 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
 
 cdef void emit_gradients(const Job *job, const Task *t, const double *sums, Py_ssize_t pitch) noexcept nogil:
     """Write grad_beta and grad_gamma of a task's channels, from their sums."""
-    cdef const double *n = job.layer.rows + N * job.layer.pitch + t.place
-    cdef const double *m2 = job.layer.rows + M2 * job.layer.pitch + t.place
-    cdef double *grad_beta = job.grads + GRAD_BETA * job.layer.pitch + t.place
-    cdef double *grad_gamma = job.grads + GRAD_GAMMA * job.layer.pitch + t.place
+    cdef const double *n = job.norm.rows + N * job.norm.pitch + t.place
+    cdef const double *m2 = job.norm.rows + M2 * job.norm.pitch + t.place
+    cdef double *grad_beta = job.grads + GRAD_BETA * job.norm.pitch + t.place
+    cdef double *grad_gamma = job.grads + GRAD_GAMMA * job.norm.pitch + t.place
     cdef Py_ssize_t c, i
     for c in range(t.channels):
         i = c * t.step
         grad_beta[i] = sums[SUM_DY * pitch + c]
-        grad_gamma[i] = sums[SUM_DY_X * pitch + c] * invstd_of(n[i], m2[i], job.layer.eps)
+        grad_gamma[i] = sums[SUM_DY_X * pitch + c] * invstd_of(n[i], m2[i], job.norm.eps)
 
 
 cdef void merge_gradients(const Job *job) noexcept nogil:
@@ -345,7 +345,7 @@ cdef void merge_gradients(const Job *job) noexcept nogil:
 
 cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef const Plan *p = &job.plan
-    cdef const Layer *layer = job.layer
+    cdef const Norm *norm = job.norm
     cdef Task t = make_task(job.view, p, task)
     cdef double stack[ROOM]
     cdef double *tile = NULL
@@ -356,9 +356,9 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
         give_back(w.room, stack)
         free(tile)
         return -1
-    make_coefficients(job.view, p, &t, layer, &w)
-    fetch(job.grads + GRAD_BETA * layer.pitch, &t, w.beta)
-    fetch(job.grads + GRAD_GAMMA * layer.pitch, &t, w.slope)
+    make_coefficients(job.view, p, &t, norm, &w)
+    fetch(job.grads + GRAD_BETA * norm.pitch, &t, w.beta)
+    fetch(job.grads + GRAD_GAMMA * norm.pitch, &t, w.slope)
     for c in range(t.channels):
         w.slope[c] *= w.invstd[c] / w.n[c]
         w.beta[c] = w.beta[c] / w.n[c] - (w.mean_lo[c] * w.slope[c] if w.mean_lo[c] != 0 else 0.0)

@@ -11,7 +11,7 @@ cdef enum:
 ctypedef struct Job:
     const View *view
     const Sink *sink
-    const Layer *layer
+    const Norm *norm
     double *grads
     double *partials
     bint omit
@@ -22,12 +22,12 @@ ctypedef struct Job:
 ctypedef int (*Body)(const Job *job, Py_ssize_t task) noexcept nogil
 
 
-cdef Job make_job(const View *view, const Sink *sink, const Layer *layer, bint omit, int n_threads,
+cdef Job make_job(const View *view, const Sink *sink, const Norm *norm, bint omit, int n_threads,
                   Purpose purpose) noexcept nogil:
     cdef Job job
     job.view = view
     job.sink = sink
-    job.layer = layer
+    job.norm = norm
     job.grads = job.partials = NULL
     job.omit = omit
     job.look = False
@@ -123,8 +123,8 @@ cdef int accumulate(const View *view, const Sink *sink, bint omit, int n_threads
     return perform_moments(&job)
 
 
-cdef int affine(const View *view, const Layer *layer, bint look, int n_threads) noexcept nogil:
-    cdef Job job = make_job(view, NULL, layer, False, n_threads, MAP)
+cdef int affine(const View *view, const Norm *norm, bint look, int n_threads) noexcept nogil:
+    cdef Job job = make_job(view, NULL, norm, False, n_threads, MAP)
     job.look = look
     return perform_affine(&job)
 
@@ -135,11 +135,11 @@ cdef int standardize_task(const Job *job, Py_ssize_t task) noexcept nogil:
     return affine_task(job, task)
 
 
-cdef int standardize(const View *view, const Layer *layer, bint omit, int n_threads) noexcept nogil:
+cdef int standardize(const View *view, const Norm *norm, bint omit, int n_threads) noexcept nogil:
     cdef Sink sink
-    sink.state = layer.rows
-    sink.pitch = layer.pitch
-    cdef Job job = make_job(view, &sink, layer, omit, n_threads, TWICE)
+    sink.state = norm.rows
+    sink.pitch = norm.pitch
+    cdef Job job = make_job(view, &sink, norm, omit, n_threads, TWICE)
     if cached(&job):
         return perform(&job, standardize_task, n_chunks(&job), False)
     if perform_moments(&job):
@@ -153,9 +153,9 @@ cdef int backward_task(const Job *job, Py_ssize_t task) noexcept nogil:
     return slope_task(job, task)
 
 
-cdef int perform_backward(const View *view, const Layer *layer, double *grads, bint omit, int n_threads,
+cdef int perform_backward(const View *view, const Norm *norm, double *grads, bint omit, int n_threads,
                           bint slope) noexcept nogil:
-    cdef Job job = make_job(view, NULL, layer, omit, n_threads, TWICE if slope else ONCE)
+    cdef Job job = make_job(view, NULL, norm, omit, n_threads, TWICE if slope else ONCE)
     cdef Py_ssize_t n_tasks = n_chunks(&job) * job.plan.chunk_tasks
     cdef int failed
     job.grads = grads
@@ -172,9 +172,9 @@ cdef int perform_backward(const View *view, const Layer *layer, double *grads, b
     return failed
 
 
-cdef int gradients(const View *view, const Layer *layer, double *grads, bint omit, int n_threads) noexcept nogil:
-    return perform_backward(view, layer, grads, omit, n_threads, False)
+cdef int gradients(const View *view, const Norm *norm, double *grads, bint omit, int n_threads) noexcept nogil:
+    return perform_backward(view, norm, grads, omit, n_threads, False)
 
 
-cdef int backward(const View *view, const Layer *layer, double *grads, bint omit, int n_threads) noexcept nogil:
-    return perform_backward(view, layer, grads, omit, n_threads, True)
+cdef int backward(const View *view, const Norm *norm, double *grads, bint omit, int n_threads) noexcept nogil:
+    return perform_backward(view, norm, grads, omit, n_threads, True)

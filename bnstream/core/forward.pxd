@@ -1,6 +1,6 @@
 from numpy cimport ndarray
 
-from bnstream._kernels._table cimport Layer, View
+from bnstream._kernels._table cimport Norm, View
 from bnstream.core.view cimport Policy
 
 cdef class Forward:
@@ -8,7 +8,7 @@ cdef class Forward:
     cdef ndarray where                  # which batch positions count; None: all
     cdef readonly bint training
     cdef public object ratio            # of Batch Renormalization: r and d
-    cdef double *rows                   # of the `Layer` of the kernels
+    cdef double *rows                   # of the `Norm` of the kernels
     cdef Py_ssize_t n_channels, pitch
     cdef unsigned long long axes        # reduced over, as bits
     cdef bint broadcasting              # parameters broadcast against x; else they have the shape of the channels
@@ -17,7 +17,7 @@ cdef class Forward:
     cdef bint omit
 
     cdef double *row(self, int i) noexcept
-    cdef Layer layer(self) noexcept
+    cdef Norm norm(self) noexcept
     cdef bint small(self) noexcept
     cdef bint one_row(self, ndarray a) noexcept
     cdef int threads(self, object n_threads) except -1

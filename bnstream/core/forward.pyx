@@ -14,7 +14,7 @@ from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport (
-    BETA, GAMMA, GRAD_ROWS, LAYER_ROWS, M2, MEAN, MEAN_LO, N, SMALL, Kernels, Layer, Sink, View, padded,
+    BETA, GAMMA, GRAD_ROWS, M2, MEAN, MEAN_LO, N, NORM_ROWS, SMALL, Kernels, Norm, Sink, View, padded,
 )
 from bnstream.core.result cimport overlap, result_like, same_shape
 from bnstream.core.view cimport (
@@ -74,8 +74,8 @@ cdef class Forward:
     cdef double *row(self, int i) noexcept:
         return self.rows + i * self.pitch
 
-    cdef Layer layer(self) noexcept:
-        cdef Layer fields
+    cdef Norm norm(self) noexcept:
+        cdef Norm fields
         fields.rows = self.rows
         fields.pitch = self.pitch
         fields.eps = self.eps
@@ -208,7 +208,7 @@ cdef class Forward:
         """Normalize x. If the result replaces x, x is None from then on. `has_inf` tells whether x held inf, if given."""
         cdef bint replaced
         cdef ndarray y = result_like(self.x, out, &replaced)
-        cdef Layer fields = self.layer()
+        cdef Norm fields = self.norm()
         cdef int failed = 0, threads = self.threads(n_threads)
         cdef View view
         self.view_of(&view, self.x, y)
@@ -230,7 +230,7 @@ cdef class Forward:
         cdef bint replaced
         cdef Policy policy = policy_of(nan_policy)
         cdef ndarray y = result_like(self.x, out, &replaced)
-        cdef Layer fields = self.layer()
+        cdef Norm fields = self.norm()
         cdef int failed, threads
         cdef View view
         if replaced and (policy != PROPAGATE or self.where is not None):
@@ -279,7 +279,7 @@ cdef class Forward:
         """The seven rows, (7, channels), as a view."""
         cdef cnp.npy_intp shape[2]
         cdef ndarray rows
-        shape[0] = LAYER_ROWS
+        shape[0] = NORM_ROWS
         shape[1] = self.pitch
         rows = cnp.PyArray_SimpleNewFromData(2, shape, cnp.NPY_DOUBLE, self.rows)
         cnp.set_array_base(rows, self)
@@ -292,7 +292,7 @@ cdef class Forward:
     def backward(self, dy, out, n_threads):
         """The gradient of x, and those of beta and gamma as two rows."""
         cdef ndarray a = as_array(dy), dx, x = self.x
-        cdef Layer fields = self.layer()
+        cdef Norm fields = self.norm()
         cdef ndarray grads = np.zeros((GRAD_ROWS, self.pitch)), slope
         cdef double *rows = <double *> cnp.PyArray_DATA(grads)
         cdef int failed, threads, i
@@ -318,7 +318,7 @@ cdef class Forward:
                     failed = kernels.gradients(&view, &fields, rows, self.omit, threads)
             check(failed)
             if not self.training:           # dx = dy * scale is an affine map without mean and beta.
-                slope = np.zeros((LAYER_ROWS, self.pitch))
+                slope = np.zeros((NORM_ROWS, self.pitch))
                 fields.rows = <double *> cnp.PyArray_DATA(slope)
                 for i in (N, M2, GAMMA):
                     memcpy(fields.rows + i * self.pitch, self.row(i), self.pitch * sizeof(double))
@@ -395,8 +395,8 @@ cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting,
         if not axes >> i & 1:
             f.n_channels *= x.shape[i]
     f.pitch = padded(f.n_channels)
-    if f.n_channels <= PY_SSIZE_T_MAX // <Py_ssize_t> (2 * LAYER_ROWS * sizeof(double)):
-        f.rows = <double *> malloc(max(1, LAYER_ROWS * f.pitch) * sizeof(double))
+    if f.n_channels <= PY_SSIZE_T_MAX // <Py_ssize_t> (2 * NORM_ROWS * sizeof(double)):
+        f.rows = <double *> malloc(max(1, NORM_ROWS * f.pitch) * sizeof(double))
     if f.rows == NULL:
         raise MemoryError(f"no memory for the parameters of {f.n_channels} channels")
     f.thread = PyThread_get_thread_ident()
