@@ -6,7 +6,7 @@
 # in reverse order, because the data read last is still in the L3 cache.
 
 cdef enum:
-    PARTIAL_ROWS = 5        # rows of a partial: STATE_ROWS of a state, or SUM_ROWS of the sums of gradients
+    PARTIAL_ROWS = N_LO + 1     # rows of a partial: a state and its n_lo, or SUM_ROWS of the sums of gradients
 
 ctypedef struct Job:
     const View *view
@@ -93,12 +93,16 @@ cdef void emit_states(const Job *job) noexcept nogil:
     """Merge the partials of each chunk in order, and write the states to the sink."""
     cdef Py_ssize_t chunk, k, n = job.plan.chunk_tasks, pitch = job.plan.state_pitch
     cdef double *partial
+    cdef double *n_lo = NULL
     cdef Task t
     for chunk in range(n_chunks(job)):
         partial = job.partials + chunk * n * PARTIAL_ROWS * pitch
+        if has_weights(job.view):
+            n_lo = partial + N_LO * pitch
+            memset(n_lo, 0, pitch * sizeof(double))
         t = make_task(job.view, &job.plan, chunk * n)
         for k in range(1, n):
-            merge(partial, pitch, NULL, partial + k * PARTIAL_ROWS * pitch, pitch, round_up(t.channels, job.plan.granule))
+            merge(partial, pitch, n_lo, partial + k * PARTIAL_ROWS * pitch, pitch, round_up(t.channels, job.plan.granule))
         emit(partial, pitch, t.channels, job.sink, t.place, t.step)
 
 

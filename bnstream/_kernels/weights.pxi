@@ -19,6 +19,11 @@ cdef inline Count count_of(const View *view) noexcept nogil:
     return MASKED if view.operand[WEIGHTS].element == BOOL else WEIGHTED
 
 
+cdef inline bint has_weights(const View *view) noexcept nogil:
+    """Whether n is a sum of weights, not a count."""
+    return count_of(view) == WEIGHTED
+
+
 cdef inline Py_ssize_t bytes_of(Py_ssize_t n, Count count) noexcept nogil:
     """The bytes of n weights."""
     cdef Py_ssize_t size = sizeof(flag) if count & MASKED else (sizeof(double) if count & WEIGHTED else 0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.arrays import every_other, rng, swapped
 from support.cases import CAMPAIGN, pairwise, thorough
-from support.oracle import assert_within, exact_states
+from support.oracle import assert_within, exact_states, exact_weighted
 
 import bnstream
 from bnstream import BatchNorm, Moments, batch_norm, mean_var
@@ -172,6 +172,35 @@ def test_weights_of_any_size(unit, backwards):
         np.testing.assert_allclose(m.mean, (sums / n).astype(float), rtol=8e-15)
         np.testing.assert_allclose(m.var(), (m2 / n).astype(float), rtol=8e-15)
         assert m.effective_n == pytest.approx(float(n**2 / sum(times**2)), rel=1e-14)
+
+
+@pytest.mark.parametrize("seed", range(thorough(300, 40)))
+def test_weights_over_200_decades(seed):
+    """A part far heavier than all before it, or far lighter, costs no digit, however the rows are cut and merged."""
+    generator = rng(seed)
+    n = int(generator.integers(2, 60))
+    weights = 10.0 ** generator.uniform(-100, 100, n)
+    if seed % 2:
+        weights = 10.0 ** np.clip(generator.normal(0, 8, n), -100, 100)
+    x = generator.normal(size=n) * 10.0 ** generator.uniform(-3, 9, n)
+    cuts = np.unique(generator.integers(0, n, generator.integers(1, n + 1)))
+    parts = [Moments().update(*part, weights=weight) for *part, weight in
+             zip(np.split(x, cuts), np.split(weights, cuts), strict=True)]
+    one = Moments().update(x, weights=weights)
+    for m in (one, sum(parts, Moments()), sum(parts[::-1], Moments())):
+        states = np.array(exact_weighted(x, weights), object)
+        assert_within(m.mean, m.var(), states, var_eps=16 * math.ceil(math.log2(n) + 1e-9))
+        assert m.n == pytest.approx(math.fsum(weights), rel=2**-50)
+
+
+def test_tasks_of_different_weight():
+    """The partial results of tasks are merged likewise."""
+    n = 400_000
+    x = rng(14).normal(size=n)
+    x[:n // 2] += 1e8
+    weights = np.where(np.arange(n) < n // 2, 1e-12, 1.0)
+    m = Moments().update(x, weights=weights)
+    assert_within(m.mean, m.var(), np.array(exact_weighted(x, weights), object), var_eps=16 * 19)
 
 
 def exactly(x):
