@@ -36,8 +36,10 @@ typedef double bn_f64 BN_ANYWHERE;
 typedef int16_t bn_i16 BN_ANYWHERE;
 typedef uint16_t bn_u16 BN_ANYWHERE;
 
-/* Doubles that are written and, meanwhile, accessed through no other pointer. */
+/* Numbers that are written and, meanwhile, accessed through no other pointer. */
 typedef double *BN_RESTRICT bn_f64_out;
+typedef int32_t *BN_RESTRICT bn_i32_out;
+typedef uint32_t *BN_RESTRICT bn_u32_out;
 /* The result of an element-wise loop. It may be the loop's source, which the letter of the standard forbids for restrict.
    But each element is computed from the one that it replaces, so no order of loads and stores changes the result. */
 typedef bn_f32 *BN_RESTRICT bn_y32;

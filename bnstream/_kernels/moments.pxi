@@ -12,8 +12,13 @@
 # the block is summed again about the mean, at most twice: by runs only the channels concerned, by columns all of them. (With
 # the first row as the shift and one bit as the limit, a third of all channels of normal data would be summed again.)
 
+cdef enum:
+    EXACT_ROWS = 5              # a shift and the halves of two sums
+
 ctypedef struct Work:           # scratch of a moments task: rows with a number for each channel, or for each column
     double *room
+    uint32_t *whole             # sums of bytes: two of each column
+    double *exact               # sums of `exact_columns`: EXACT_ROWS rows of NARROW columns, if integers are tiled
     uint64_t *anchor
     double *shift
     double *moved               # 1 if the shift has moved and the channel is to be summed, else 0
@@ -27,17 +32,20 @@ ctypedef struct Work:           # scratch of a moments task: rows with a number 
 
 cdef bint make_work(Work *w, const Plan *p, double *stack) noexcept nogil:
     """Allocate the scratch of a task, on `stack` if it fits. Return whether there was memory."""
-    w.room = make_room(4 * p.pitch + (4 + 2 * STATE_ROWS) * p.state_pitch, stack)
+    cdef Py_ssize_t n_exact = EXACT_ROWS * NARROW if p.whole and p.tiled else 0
+    w.room = make_room(5 * p.pitch + (4 + 2 * STATE_ROWS) * p.state_pitch + n_exact, stack)
     w.spread = w.room
     w.n = w.spread + p.pitch
     w.s = w.n + p.pitch
     w.q = w.s + p.pitch
-    w.anchor = <uint64_t *> (w.q + p.pitch)
+    w.whole = <uint32_t *> (w.q + p.pitch)
+    w.anchor = <uint64_t *> (w.q + 2 * p.pitch)
     w.shift = <double *> w.anchor + p.state_pitch
     w.moved = w.shift + p.state_pitch
     w.n_lo = w.moved + p.state_pitch
     w.block = w.n_lo + p.state_pitch
     w.state = w.block + STATE_ROWS * p.state_pitch
+    w.exact = w.state + STATE_ROWS * p.state_pitch
     return w.room != NULL
 
 
@@ -53,8 +61,8 @@ cdef inline void number_table(const number *x, const Block *b, Count count, Work
 
 cdef inline void byte_table(const byte *x, const Block *b, Work *w) noexcept nogil:
     cdef const Layout *layout = &b.layout[0]
-    byte_columns(x, layout.pitch, b.n_rows, b.width, layout.ahead, w.s, w.q)
-    byte_columns(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, 0, w.s, w.q)
+    byte_columns(x, layout.pitch, b.n_rows, b.width, layout.ahead, w.whole, w.s, w.q)
+    byte_columns(x + b.n_rows * layout.pitch, 0, b.tail > 0, b.tail, 0, w.whole, w.s, w.q)
 
 
 cdef inline void sum_numbers(const number *x, const Block *b, Count count, Work *w) noexcept nogil:
@@ -225,11 +233,11 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
     if whole:
         for c in range(b.n_channels):
             if w.q[c] >= 9007199254740992.0:        # Up to 2**53, sums of squares are exact.
-                exact_states(b, w.shift, state, pitch)
+                exact_states(b, w, state, pitch)
                 break
 
 
-cdef void exact_states(const Block *b, const double *shift, double *state, Py_ssize_t pitch) noexcept nogil:
+cdef void exact_states(const Block *b, const Work *w, double *state, Py_ssize_t pitch) noexcept nogil:
     """The states of a tile of integers, summed once more, in pairs of doubles.
 
     They are exact for deviations up to 2**53. Rounded sums would depend on how the data is cut into updates.
@@ -238,22 +246,21 @@ cdef void exact_states(const Block *b, const double *shift, double *state, Py_ss
     cdef Py_ssize_t c
     if b.by_runs:
         for c in range(b.n_channels):
-            exact_columns(x + c * b.n, b.n, LANES, 1, 1, shift + c, state + c, pitch)
+            exact_columns(x + c * b.n, b.n, LANES, 1, 1, w.shift + c, w.exact, state + c, pitch)
     else:
-        exact_columns(x, b.n * b.n_channels, b.fold, b.n_channels, b.inner, shift, state, pitch)
+        exact_columns(x, b.n * b.n_channels, b.fold, b.n_channels, b.inner, w.shift, w.exact, state, pitch)
 
 
 cdef void exact_columns(const double *x, Py_ssize_t n, Py_ssize_t fold, Py_ssize_t channels, Py_ssize_t inner,
-                        const double *shift, double *state, Py_ssize_t pitch) noexcept nogil:
+                        const double *shift, double *room, double *state, Py_ssize_t pitch) noexcept nogil:
     """As `exact_states`, for n elements in rows of columns (fold, channels, inner)."""
-    cdef double shifts[NARROW]
-    cdef double sums[4 * NARROW]
+    cdef double *sums = room + NARROW
     cdef Py_ssize_t c, i, j, width = fold * channels * inner
     cdef pair mean, m2, s, q
-    spread(shift, fold, channels, inner, shifts)
-    memset(sums, 0, sizeof(sums))
+    spread(shift, fold, channels, inner, room)
+    memset(sums, 0, (EXACT_ROWS - 1) * NARROW * sizeof(double))
     while n > 0:
-        exact_row(x, min(n, width), shifts, sums, sums + NARROW, sums + 2 * NARROW, sums + 3 * NARROW)
+        exact_row(x, min(n, width), room, sums, sums + NARROW, sums + 2 * NARROW, sums + 3 * NARROW)
         x += width
         n -= width
     for c in range(channels):
@@ -295,7 +302,7 @@ cdef int task_state(const View *view, const Plan *p, const Task *t, bint omit, W
                    t.channels * sizeof(double))
             prepare_shift(w.shift, t.channels, p.whole)
         block_state(&b, p.whole, omit and not p.whole, w, w.block, p.state_pitch, n_states)
-        merge(state, pitch, w.n_lo if view.weighted else NULL, w.block, p.state_pitch, n_states)
+        merge(state, pitch, w.n_lo if has_weights(view) else NULL, w.block, p.state_pitch, n_states)
     if p.anchored:
         for c in range(t.channels):
             mean.hi = state[MEAN * pitch + c]

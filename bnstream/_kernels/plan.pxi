@@ -64,7 +64,7 @@ cdef enum:
     UNITS = 16              # most runs of each channel in a block
     FEW = 2048              # elements of each channel that a block by runs should have at least
     TILE = 32768            # most elements of a tile
-    ROOM = 8320             # doubles that a task has on its stack: 16 rows of NARROW columns, padded
+    ROOM = 1536             # doubles that a task has on its stack, which may be as small as 64 KiB in all
 
 # Sizes of chunks and tasks.
 cdef enum:

@@ -83,10 +83,11 @@ cdef inline void run_sums_some(const number *x, Py_ssize_t n, Py_ssize_t ahead, 
 cdef inline void byte_run_sums(const byte *x, Py_ssize_t n, Py_ssize_t ahead, double *s, double *q) noexcept nogil:
     cdef double lane_s[BYTE_LANES]
     cdef double lane_q[BYTE_LANES]
+    cdef uint32_t room[2 * BYTE_LANES]
     cdef Py_ssize_t rows = n // BYTE_LANES
     memset(lane_s, 0, sizeof(lane_s))
     memset(lane_q, 0, sizeof(lane_q))
-    byte_columns(x, BYTE_LANES, rows, BYTE_LANES, ahead, lane_s, lane_q)
-    byte_columns(x + rows * BYTE_LANES, 0, n > rows * BYTE_LANES, n - rows * BYTE_LANES, 0, lane_s, lane_q)
+    byte_columns(x, BYTE_LANES, rows, BYTE_LANES, ahead, room, lane_s, lane_q)
+    byte_columns(x + rows * BYTE_LANES, 0, n > rows * BYTE_LANES, n - rows * BYTE_LANES, 0, room, lane_s, lane_q)
     s[0] += sum_of(lane_s, BYTE_LANES)
     q[0] += sum_of(lane_q, BYTE_LANES)

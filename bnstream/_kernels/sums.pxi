@@ -258,7 +258,7 @@ cdef inline uint16_t square(int16_t x) noexcept nogil:
     return x * x
 
 
-cdef inline void eight_byte_rows(const byte *x, Py_ssize_t pitch, Py_ssize_t width, int32_t *s, uint32_t *q) noexcept nogil:
+cdef inline void eight_byte_rows(const byte *x, Py_ssize_t pitch, Py_ssize_t width, i32_out s, u32_out q) noexcept nogil:
     cdef Py_ssize_t j
     cdef int16_t a, b, c, d, e, f, g, h, k = bias(x)
     cdef uint16_t ab, cd, ef, gh
@@ -280,10 +280,13 @@ cdef inline void eight_byte_rows(const byte *x, Py_ssize_t pitch, Py_ssize_t wid
 
 
 cdef void byte_columns(const byte *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, Py_ssize_t ahead,
-                       f64_out s, f64_out q) noexcept nogil:
-    """As `columns`, for bytes about their bias. Sums of 262,143 rows fit in 32 bits, and no block has as many."""
-    cdef int32_t s32[WIDTH]
-    cdef uint32_t q32[WIDTH]
+                       uint32_t *room, f64_out s, f64_out q) noexcept nogil:
+    """As `columns`, for bytes about their bias, with room for two numbers of each column.
+
+    Sums of 262,143 rows fit in 32 bits, and no block has as many.
+    """
+    cdef i32_out s32 = <int32_t *> room
+    cdef u32_out q32 = room + width
     cdef Py_ssize_t r, i, j
     cdef const byte *row
     for j in range(width):

@@ -25,6 +25,8 @@ cdef extern from "kernels.h" nogil:
     ctypedef int16_t i16 "bn_i16"
     ctypedef uint16_t u16 "bn_u16"
     ctypedef double *f64_out "bn_f64_out"
+    ctypedef int32_t *i32_out "bn_i32_out"
+    ctypedef uint32_t *u32_out "bn_u32_out"
     ctypedef f32 *y32 "bn_y32"
     ctypedef f64 *y64 "bn_y64"
     void prefetch "bn_prefetch"(const void *, Py_ssize_t)

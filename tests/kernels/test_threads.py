@@ -324,3 +324,33 @@ def test_absurd_numbers_of_threads():
     assert bnstream.mean_var(x, n_threads=60_000)[0].tobytes() == np.ones(32, "f4").tobytes()
     code = "import bnstream; print(bnstream.get_num_threads())"
     assert python("-c", code, OMP_NUM_THREADS="99999999999999").stdout.strip() == ("65536" if OPENMP else "1")
+
+
+ON_A_SMALL_STACK = """
+import threading
+import numpy as np, ml_dtypes, bnstream
+
+def work():
+    for dtype in ("f4", "f8", "u1", "i1", "i2", "f2", "i4", "i8", ml_dtypes.bfloat16):
+        for shape in ((8, 64), (64, 600), (3000, 512), (4, 3, 9000), (2, 2500)):
+            x = (np.arange(np.prod(shape)) % 97).reshape(shape).astype(dtype)
+            bnstream.mean_var(x, dtype="f4")
+            bnstream.Moments(nan_policy="omit").update(x, weights=np.arange(1, len(x) + 1))
+            bn = bnstream.BatchNorm(shape[1])
+            y = bn(x)
+            bn.backward(y)
+            bn.eval()(x)
+    print("done")
+
+threading.stack_size(64 << 10)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other least sizes of a stack")
+def test_small_stacks():
+    """Threads with 64 KiB, as some servers and C libraries make them. OpenMP's are as small."""
+    done = python("-c", ON_A_SMALL_STACK, OMP_STACKSIZE="64k", OMP_NUM_THREADS="3")
+    assert done.stdout.strip() == "done"
