@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal, SupportsIndex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, SupportsIndex
 
 from numpy.typing import ArrayLike
 
+from bnstream.core.batches import batch_of
 from bnstream.core.moments import Moments
 
 try:
@@ -27,7 +28,8 @@ class MomentsFn(CombineFn):
     ----------
     axis : int, tuple of int or None, default 0
         The batch axes of every element. An element is a batch, as for `Moments.update`; with ``axis=()`` it is a
-        single row.
+        single row. With weights or a mask an element is ``{"batch": x, "weights": weights, "where": mask}``, a mapping
+        of the arguments of `Moments.update`.
     nan_policy : {"raise", "omit", "propagate"}, default "raise"
         How to treat NaN and inf, as for `Moments`.
     names : sequence of str, optional
@@ -50,6 +52,8 @@ class MomentsFn(CombineFn):
     >>> parts = [fn.add_input(fn.create_accumulator(), batch) for batch in ([[1.0], [2.0]], [[6.0]])]
     >>> fn.extract_output(fn.merge_accumulators(parts)).mean.tolist()
     [3.0]
+    >>> fn.add_input(fn.create_accumulator(), {"batch": [[1.0], [3.0]], "weights": [3, 1]}).mean.tolist()
+    [1.5]
     """
 
     def __init__(
@@ -64,8 +68,9 @@ class MomentsFn(CombineFn):
     def create_accumulator(self) -> Moments:
         return self.empty.copy()
 
-    def add_input(self, accumulator: Moments, batch: ArrayLike) -> Moments:
-        return accumulator.update(batch, n_threads=1)       # Beam runs the workers in parallel
+    def add_input(self, accumulator: Moments, element: ArrayLike | Mapping[str, Any]) -> Moments:
+        batch, positions = batch_of(element)
+        return accumulator.update(batch, **positions, n_threads=1)      # Beam runs the workers in parallel
 
     def merge_accumulators(self, accumulators: Iterable[Moments]) -> Moments:
         total = self.create_accumulator()

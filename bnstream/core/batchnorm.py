@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from bnstream.core.batches import batch_of
 from bnstream.core.diagnosis import Diagnosis
 from bnstream.core.dlpack import as_numpy, detached
 from bnstream.core.dtypes import is_floating, is_real
@@ -15,7 +16,7 @@ from bnstream.core.forward import Forward, batch_statistics, infer, move, standa
 from bnstream.core.late import late
 from bnstream.core.layer import NormLayer, Number
 from bnstream.core.moments import Moments, moments_from, rows_of
-from bnstream.core.rows import M2, ROWS, N
+from bnstream.core.rows import M2, N_LO, ROWS, SQUARES, WEIGHTED_ROWS, N
 from bnstream.core.running import MEAN, VAR, RunningEstimates, divisor
 
 if TYPE_CHECKING:
@@ -285,7 +286,7 @@ class BatchNorm(NormLayer):
         if moments.shape != (self.num_features,):
             got = "no data" if moments.shape is None else f"channels of shape {moments.shape}"
             raise ValueError(f"expected statistics of {self.num_features} channels, got {got}")
-        if self.nan_policy != "propagate" and not np.isfinite(moments.mean + moments.m2).all():
+        if self.nan_policy != "propagate" and not np.isfinite((moments.mean + moments.m2)[moments.n > 0]).all():
             raise ValueError("there is NaN or inf in the statistics; leave such data out, or make the layer with "
                              "nan_policy='propagate'")
 
@@ -346,14 +347,17 @@ class BatchNorm(NormLayer):
             self._forward = None
         return dx
 
-    def recalibrate(self, batches: Iterable[ArrayLike] | Moments, *, n_threads: int | None = None) -> Moments:
+    def recalibrate(
+        self, batches: Iterable[ArrayLike | Mapping[str, Any]] | Moments, *, n_threads: int | None = None
+    ) -> Moments:
         """Make the running estimates the exact statistics of all values of a stream.
 
         Parameters
         ----------
-        batches : iterable of array_like, or Moments
-            Arrays as for a call, any number of them, each with any number of values; or the statistics themselves, as
-            this method returns them on another worker.
+        batches : iterable of array_like or mapping, or Moments
+            Arrays as for a call, any number of them, each with any number of values; with weights or a mask,
+            ``{"batch": x, "weights": weights, "where": mask}``, as the arguments of `Moments.update`. Or the statistics
+            themselves, as this method returns them on another worker.
         n_threads : int, optional
             The maximum number of threads; by default `get_num_threads()`.
 
@@ -365,8 +369,8 @@ class BatchNorm(NormLayer):
         Raises
         ------
         TypeError, ValueError
-            As `Moments.update`; also if there is no data, or there are other channels. The estimates are then as they
-            were.
+            As `Moments.update`; also if there is no data, there are other channels, or a mapping has an unknown key or
+            no "batch". The estimates are then as they were.
 
         Notes
         -----
@@ -382,9 +386,11 @@ class BatchNorm(NormLayer):
         [3]
         >>> bn.running_mean.tolist(), bn.running_var.round(4).tolist()
         ([3.0], [4.6667])
+        >>> bn.recalibrate([{"batch": np.array([[1.0], [3.0]]), "weights": [3, 1]}]).mean.tolist()
+        [1.5]
         """
         count = self.num_batches_tracked
-        if hasattr(batches, "__array__"):
+        if hasattr(batches, "__array__") or isinstance(batches, Mapping):
             raise TypeError(f"expected several batches, got one {type(batches).__name__}; put a single batch into a "
                             "list")
         if isinstance(batches, Moments):
@@ -393,7 +399,7 @@ class BatchNorm(NormLayer):
             moments = Moments(nan_policy=self.nan_policy)
             count = 0
             for batch in batches:
-                moments.merge(self._moments_of(as_numpy(batch), n_threads))
+                moments.merge(self._moments_of(batch, n_threads))
                 count += 1
         self._require_usable(moments)
         self._running.use(moments, self.running_ddof)
@@ -403,8 +409,10 @@ class BatchNorm(NormLayer):
             self.pooled = moments.copy()
         return moments
 
-    def _moments_of(self, x: NDArray[Any], n_threads: int | None) -> Moments:
+    def _moments_of(self, element: ArrayLike | Mapping[str, Any], n_threads: int | None) -> Moments:
         """The statistics of a batch with any number of values."""
+        batch, positions = batch_of(element)
+        x = as_numpy(batch)
         axis = self.channel_axis + x.ndim if self.channel_axis < 0 else self.channel_axis
         if x.ndim < 2 or not 0 <= axis < x.ndim:
             raise ValueError(f"expected an array of at least 2 dimensions with an axis {self.channel_axis}, got shape "
@@ -413,7 +421,7 @@ class BatchNorm(NormLayer):
             raise ValueError(f"expected {self.num_features} channels along axis {self.channel_axis}, got "
                              f"{x.shape[axis]} from x of shape {x.shape}")
         batch_axes = tuple(i for i in range(x.ndim) if i != axis)
-        return Moments(batch_axes, nan_policy=self.nan_policy).update(x, n_threads=n_threads)
+        return Moments(batch_axes, nan_policy=self.nan_policy).update(x, **positions, n_threads=n_threads)
 
     def fold(
         self, weight: ArrayLike, bias: ArrayLike | None = None, *, output_axis: int = 0
@@ -561,11 +569,8 @@ class BatchNorm(NormLayer):
         count = given["num_batches_tracked"]
         if not 0 <= count < 2**63 or count != np.rint(count):
             raise ValueError(f"num_batches_tracked must be a whole number, got {count}")
-        if rows is not None and (rows.shape != (len(ROWS), self.num_features) or rows.dtype != np.float64):
-            raise ValueError(f"pooled must be float64 of {(len(ROWS), self.num_features)}, got {rows.dtype} of "
-                             f"{rows.shape}")
-        if rows is not None and not ((rows[N] >= 0) & (rows[N] < 2**63) & ~(rows[M2] < 0)).all():
-            raise ValueError("pooled must hold counts and sums of squares, which are not negative")
+        if rows is not None:
+            require_pooled(rows, self.num_features)
         if self._momentum is None and rows is None:
             count = np.array(0)         # None of those batches will be in the next estimates.
         self.reset_running_stats()
@@ -609,6 +614,21 @@ class BatchNorm(NormLayer):
     to_linen: Callable[..., tuple[Any, dict[str, Any]]] = late("bnstream.exchange.flax", "to_linen")
     from_onnx: Callable[..., BatchNorm] = late("bnstream.exchange.onnx", "from_onnx", static=True)
     to_onnx: Callable[..., Any] = late("bnstream.exchange.onnx", "to_onnx")
+
+
+def require_pooled(rows: NDArray[Any], n_channels: int) -> None:
+    """Raise ValueError unless these can be the rows of pooled statistics, with or without those of weights."""
+    shapes = [(len(names), n_channels) for names in (ROWS, WEIGHTED_ROWS)]
+    if rows.shape not in shapes or rows.dtype != np.float64:
+        raise ValueError(f"pooled must be float64 of {shapes[0]}, or of {shapes[1]} with weights, got {rows.dtype} of "
+                         f"{rows.shape}")
+    weighted = rows.shape == shapes[1]
+    n, most = rows[N], np.inf if weighted else 2**63
+    if not ((n >= 0) & (n < most) & ~(rows[M2] < 0)).all():
+        raise ValueError("pooled must hold counts and sums of squares, which are not negative")
+    if weighted and not ((np.abs(rows[N_LO]) <= n) & ((rows[SQUARES] > 0) == (n > 0))).all():
+        raise ValueError("pooled must hold sums of weights, each with its rounding error and the sum of the squared "
+                         "weights, which is positive where there are weights")
 
 
 SETTINGS = ("num_features", "eps", "momentum", "affine", "channel_axis", "dtype", "running_ddof", "nan_policy",

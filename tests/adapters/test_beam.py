@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from support.arrays import of_dtype
-from support.oracle import assert_within, exact_states
+from support.oracle import assert_within, exact_states, exact_weighted
 from support.processes import python
 
 from bnstream import Moments
@@ -67,6 +67,31 @@ def test_elements_are_single_samples():
 @pytest.mark.parametrize("samples", [X, X[:, 0]])
 def test_beam_makes_batches_of_single_samples(samples):
     run(is_moments_of(samples), list(samples), beam.BatchElements(min_batch_size=7), beam.CombineGlobally(MomentsFn()))
+
+
+def test_elements_with_weights_and_masks():
+    """An element may be a mapping of the arguments of `Moments.update`; mappings and arrays mix."""
+    weights, mask = np.linspace(0.1, 2, 200), np.arange(200) % 3 > 0
+    cuts = [1, 1, 30, 90]
+    parts = list(zip(BATCHES, np.split(weights, cuts), np.split(mask, cuts), strict=True))
+    elements = [*({"batch": x, "weights": w, "where": some} for x, w, some in parts), X]
+    rows, times = np.concatenate([X[mask], X]), np.append(weights[mask], np.ones(200))
+
+    def matches(found):
+        (m,) = found
+        assert_within(m.mean, m.var(), np.array([exact_weighted(column, times) for column in rows.T], object))
+        assert m.n == pytest.approx(times.sum(), rel=1e-14)
+        assert m.effective_n == pytest.approx(times.sum() ** 2 / (times**2).sum(), rel=1e-14)
+
+    run(matches, elements, beam.CombineGlobally(MomentsFn()))
+    samples = [{"batch": row, "weights": weight} for row, weight in zip(rows, times, strict=True)]
+    run(matches, samples, beam.CombineGlobally(MomentsFn(axis=())))
+
+
+def test_unknown_keys():
+    fn = MomentsFn()
+    with pytest.raises(ValueError, match="got a mapping with the unknown key 'weight'; expected 'batch'"):
+        fn.add_input(fn.create_accumulator(), {"batch": X, "weight": X[:, 0]})
 
 
 def test_per_key():
