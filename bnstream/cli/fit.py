@@ -12,7 +12,7 @@ from bnstream._kernels._runtime import set_num_threads
 from bnstream.cli.exits import INTERRUPTED
 from bnstream.cli.options import ChunkRows, Out, Sources, Threads
 from bnstream.cli.progress import progress_bar
-from bnstream.core.labels import counted
+from bnstream.core.labels import counted, number_text
 
 
 def split_names(lists: list[str] | None) -> list[str] | None:
@@ -26,6 +26,10 @@ def fit(
     columns: Annotated[
         list[str] | None, typer.Option(metavar="A,B,...", help="The columns, channels or arrays to use; '\"a,b\",c' if "
                                                                "a name contains a comma.", show_default="all")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of a table that holds the weight of each row.",
+                                 show_default="all rows count the same")
     ] = None,
     channel_axis: Annotated[
         int | None, typer.Option(help="The channel axis of arrays; all others are reduced.", show_default="the last")
@@ -54,8 +58,9 @@ def fit(
     try:
         with progress_bar("fit") as progress:
             m = fitting.fit(
-                sources, out, columns=split_names(columns), channel_axis=channel_axis, chunk_rows=chunk_rows,
-                nan_policy=nan, checkpoint_every=checkpoint_every, resume=resume, progress=progress,
+                sources, out, columns=split_names(columns), weights=weights, channel_axis=channel_axis,
+                chunk_rows=chunk_rows, nan_policy=nan, checkpoint_every=checkpoint_every, resume=resume,
+                progress=progress,
             )
     except KeyboardInterrupt:
         checkpoint = Path(f"{out}.checkpoint")
@@ -63,4 +68,4 @@ def fit(
             "there is no checkpoint yet")
         print(f"bnstream: interrupted; {advice}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    print(f"{out}: {counted(m.mean.size)}, n = {np.max(m.n):,}", file=sys.stderr)
+    print(f"{out}: {counted(m.mean.size)}, n = {number_text(np.max(m.n))}", file=sys.stderr)

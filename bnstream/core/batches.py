@@ -29,9 +29,9 @@ def batch_of(element: Any) -> tuple[Any, dict[str, Any]]:
     """
     if not isinstance(element, Mapping):
         return element, {}
-    unknown = ", ".join(repr(key) for key in element if key not in KEYS)
+    unknown = [repr(key) for key in element if key not in KEYS]
     if unknown or "batch" not in element:
-        found = f"with the unknown key {unknown}" if unknown else "without 'batch'"
+        found = f"with the unknown key{'s' * (len(unknown) > 1)} {', '.join(unknown)}" if unknown else "without 'batch'"
         raise ValueError(f"got a mapping {found}; expected 'batch' and, optionally, 'weights' and 'where', the "
                          "arguments of Moments.update")
     return element["batch"], {key: element[key] for key in KEYS[1:] if element.get(key) is not None}

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from bnstream.core.batches import batch_of
 from bnstream.core.moments import Moments, moments_from, rows_of
-from bnstream.core.rows import ROWS
+from bnstream.core.rows import ROWS, WEIGHTED_ROWS
 from bnstream.streams.sources import Piece, Source
 from bnstream.streams.sources.errors import reading
 
@@ -17,8 +19,8 @@ Policy = Literal["raise", "omit", "propagate"]
 class Accumulator:
     """The moments of arrays, or of each column of a table by itself: columns are separate in memory."""
 
-    def __init__(self, source: Source, nan_policy: Policy) -> None:
-        self.source, self.nan_policy = source, nan_policy
+    def __init__(self, source: Source, nan_policy: Policy, weights: str | None = None) -> None:
+        self.source, self.nan_policy, self.weights = source, nan_policy, weights
         self.parts: dict[str, Moments] = {}     # by column, in the order of arrival; one part for arrays
         self.n_rows = 0         # of a piece
 
@@ -31,7 +33,7 @@ class Accumulator:
 
     def of_piece(self, source: Source, piece: Piece) -> Accumulator:
         """The moments of one piece alone."""
-        part = Accumulator(self.source, self.nan_policy)
+        part = Accumulator(self.source, self.nan_policy, self.weights)
         with reading(f"{source.name}, {piece.place}"):
             for values in piece.load():
                 part.update(values)
@@ -39,24 +41,43 @@ class Accumulator:
         return part
 
     def update(self, values: Any) -> None:
-        """Add an array or a record batch. The kernel runs on one thread, as the threads work on pieces."""
+        """Add what a piece loads. The kernel runs on one thread, as the threads work on pieces."""
         if self.source.batch_axes is not None:
-            self.part("").update(values, n_threads=1)
+            batch, positions = batch_of(values)
+            self.part("").update(batch, **positions, n_threads=1)
             return
-        from bnstream.streams.sources.columns import present
+        from bnstream.streams.sources.columns import weights_in
 
         self.n_rows += values.num_rows
+        weights = None
+        if self.weights is not None:
+            weights = weights_in(values.column(self.weights), self.weights, omit=self.nan_policy == "omit")
         for name in values.schema.names:
-            column, n_missing = present(values.column(name), name)
-            if n_missing and self.nan_policy == "raise":
-                raise ValueError(f"column {name!r} has {n_missing:,} missing values; omit missing values with "
-                                 "nan_policy='omit' (--nan omit), or select other columns")
-            try:
-                self.part(name).update(column, n_threads=1)
-                if n_missing and self.nan_policy == "propagate":
-                    self.part(name).update(np.full(n_missing, np.nan), n_threads=1)
-            except ValueError as error:
-                raise ValueError(f"column {name!r}: {error}") from error
+            if name != self.weights:
+                self.update_column(name, values.column(name), weights)
+
+    def update_column(self, name: str, column: Any, weights: NDArray[np.float64] | None) -> None:
+        """Add a column of a record batch. Missing values in rows of weight 0 do not matter."""
+        from bnstream.streams.sources.columns import filled, present
+
+        positions: dict[str, Any] = {}
+        if weights is None:
+            x, n_missing = present(column, name)
+            of_missing = None
+        else:
+            x, mask = filled(column, name)
+            positions = {"weights": weights, "where": mask}
+            of_missing = weights[:0] if mask is None else weights[~mask & (weights > 0)]
+            n_missing = len(of_missing)
+        if n_missing and self.nan_policy == "raise":
+            raise ValueError(f"column {name!r} has {n_missing:,} missing values; omit missing values with "
+                             "nan_policy='omit' (--nan omit), or select other columns")
+        try:
+            self.part(name).update(x, **positions, n_threads=1)
+            if n_missing and self.nan_policy == "propagate":
+                self.part(name).update(np.full(n_missing, np.nan), weights=of_missing, n_threads=1)
+        except ValueError as error:
+            raise ValueError(f"column {name!r}: {error}") from error
 
     def merge(self, other: Accumulator) -> None:
         for name, part in other.parts.items():
@@ -67,7 +88,8 @@ class Accumulator:
             return self.part("").copy()
         names = self.source.names or ()
         states = [rows_of(self.part(name)) for name in names]
-        state = np.stack([np.zeros(len(ROWS)) if state is None else state for state in states], axis=1)
+        empty = np.zeros(len(ROWS if self.weights is None else WEIGHTED_ROWS))
+        state = np.stack([empty if state is None else state for state in states], axis=1)
         return moments_from(state, nan_policy=self.nan_policy, names=names)
 
     def restore(self, moments: Moments) -> None:

@@ -148,14 +148,13 @@ def normalized_columns(batch: Any, affine: Affine) -> Any:
     """Normalize the named columns of a record batch. Missing values stay missing."""
     import pyarrow as pa  # type: ignore[import-untyped]
 
-    from bnstream.streams.sources.columns import as_numeric
+    from bnstream.streams.sources.columns import filled
 
     if affine.names is None:
         raise ValueError("the statistics have no column names; fit them from a table, or set the names of the state")
     for name in affine.names:
         i = batch.schema.get_field_index(name)
-        column = as_numeric(batch.column(i), name)
-        missing = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
-        values = (column if missing is None else column.fill_null(0)).to_numpy()
+        values, present = filled(batch.column(i), name)
+        missing = None if present is None else ~present
         batch = batch.set_column(i, name, pa.array(affine.of_column(values, name), mask=missing))
     return batch

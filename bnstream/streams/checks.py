@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bnstream.streams.sources import Source, SourceError
-from bnstream.streams.sources.source import FileSource
+from bnstream.streams.sources.source import FileSource, names_of
+
+# What to do about the weights of arrays.
+ADVICE = ('give arrays with weights as an iterable of mappings, {"batch": x, "weights": w}, or use '
+          "Moments.update(x, weights=w)")
 
 
 def as_integer(name: str, value: Any) -> int:
@@ -37,6 +41,22 @@ def as_columns(columns: Sequence[Any] | None) -> tuple[Any, ...] | None:
     if len(set(selected)) < max(len(selected), 1):
         raise SourceError(f"columns must be one or more different names or indices, got {list(selected)}")
     return selected
+
+
+def as_weights(weights: str | None, columns: Sequence[Any] | None) -> str | None:
+    """The name of the column of weights; raise an error unless it is one, and none of the selected columns."""
+    if weights is not None and not isinstance(weights, str):
+        raise TypeError(f"weights must be the name of a column of a table, got {type(weights).__name__}; {ADVICE}")
+    if weights is not None and weights in map(str, columns or ()):
+        raise SourceError(f"column {weights!r} holds the weights, so it cannot be a channel; leave it out of columns")
+    return weights
+
+
+def require_tables(sources: Sequence[Source], weights: str | None) -> None:
+    """Raise SourceError if a column of weights is named and the sources hold arrays."""
+    if weights is not None and sources[0].batch_axes is not None:
+        raise SourceError(f"{names_of(sources)} holds arrays, but weights={weights!r} names a column of a table; "
+                          f"{ADVICE}")
 
 
 def require_no_source(out: Path, sources: Sequence[Source]) -> None:

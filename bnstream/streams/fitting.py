@@ -14,7 +14,15 @@ import numpy as np
 from bnstream.core.moments import Moments
 from bnstream.statefiles import save
 from bnstream.streams.accumulator import Accumulator, Policy
-from bnstream.streams.checks import as_columns, as_integer, require_counts, require_no_source, require_writable
+from bnstream.streams.checks import (
+    as_columns,
+    as_integer,
+    as_weights,
+    require_counts,
+    require_no_source,
+    require_tables,
+    require_writable,
+)
 from bnstream.streams.parallel import map_pieces
 from bnstream.streams.position import Position, Progress
 from bnstream.streams.sources import Source, SourceError, Wanted, open_sources
@@ -26,6 +34,7 @@ def fit(
     out: str | os.PathLike[str] | None = None,
     *,
     columns: Sequence[Any] | None = None,
+    weights: str | None = None,
     channel_axis: int | None = None,
     chunk_rows: int | None = None,
     n_threads: int | None = None,
@@ -38,17 +47,20 @@ def fit(
 
     Parameters
     ----------
-    source : path, list of paths, array, table, or iterable of arrays or tables
+    source : path, list of paths, array, table, or iterable of arrays, tables or mappings
         Files (.npy, .npz; .csv and .tsv, also .gz and .zip; .parquet; .arrow, .feather; images), or a folder or glob of
         files of one format; an array or a memmap; an object with ``__arrow_c_stream__`` (data frames of pandas and
         polars, pyarrow tables, DuckDB relations); a pyarrow dataset; an iterable of arrays or tables. It is never held
-        in memory as a whole.
+        in memory as a whole. An array in an iterable may have weights or a mask: ``{"batch": x, "weights": weights,
+        "where": mask}``, a mapping of the arguments of `Moments.update`.
     out : path, optional
         File to `save` the state to. During the pass a checkpoint of what was read so far is kept beside it, in ``out``
         + ".checkpoint".
     columns : sequence of str or int, optional
         The channels to use, by default all: names of table columns, of arrays in a .npz file, or of image channels;
         indices of array channels.
+    weights : str, optional
+        The column of a table that holds the weight of each row, as for `Moments.update`. It is not a channel.
     channel_axis : int, optional
         The channel axis of arrays, by default the last. All other axes are reduced. An array of one axis is one
         channel.
@@ -59,7 +71,8 @@ def fit(
         Iterables are read and summed by one thread, as they may reuse their buffers.
     nan_policy : {"raise", "omit", "propagate"}, default "raise"
         How to handle missing values, NaN and inf: raise an error; omit them, and count the other values of each
-        channel; or propagate them to the result.
+        channel; or propagate them to the result. A row whose weight is missing or NaN is left out under "omit", and an
+        error under the other policies.
     checkpoint_every : float, default 60
         Seconds between checkpoints.
     resume : bool, default False
@@ -78,18 +91,25 @@ def fit(
     SourceError
         A ValueError: if there is nothing to read or there are no rows; if a file is damaged, changes while it is read,
         or has other columns than the first; if a column is not numeric or has only missing values; if there is NaN or
-        inf under ``nan_policy="raise"``. The message says where. The last checkpoint is kept.
+        inf under ``nan_policy="raise"``; if a weight is missing, negative or out of range, or `weights` is given for
+        arrays. The message says where. The last checkpoint is kept.
+    TypeError
+        If an argument or the source is of another type; if `weights` is not a name.
     OSError
         If `out` cannot be written.
 
     See Also
     --------
     apply : normalize a source by the result.
+    Moments.update : what weights mean.
 
     Notes
     -----
     The error bound of `Moments` holds for any `chunk_rows` and any order of files. A checkpoint can be resumed only
     with the same arguments and the same sources; files are compared by size and modification time.
+
+    With weights, ``nan_policy="omit"`` leaves out the missing values of each channel by themselves. The values in rows
+    of weight 0 are ignored under every policy.
 
     Examples
     --------
@@ -97,20 +117,25 @@ def fit(
     >>> m = bnstream.fit(np.arange(10.0).reshape(5, 2) for _ in range(3))
     >>> m.n.tolist(), m.mean.tolist()
     ([15, 15], [4.0, 5.0])
+    >>> m = bnstream.fit([{"batch": np.array([[1.0], [3.0]]), "weights": [3, 1]}])
+    >>> m.n.tolist(), m.mean.tolist()
+    ([4.0], [1.5])
     """
     require_counts(chunk_rows, n_threads)
     columns = as_columns(columns)
+    weights = as_weights(weights, columns)
     channel_axis = None if channel_axis is None else as_integer("channel_axis", channel_axis)
     if resume and out is None:
         raise ValueError("resume=True resumes from the checkpoint beside out, but out is missing; give it")
     if not checkpoint_every >= 0:
         raise ValueError(f"checkpoint_every must be at least 0 seconds, got {checkpoint_every}")
-    sources = open_sources(source, Wanted(columns, channel_axis))
-    total = Accumulator(sources[0], nan_policy)
+    sources = open_sources(source, Wanted(columns, channel_axis, weights=weights))
+    require_tables(sources, weights)
+    total = Accumulator(sources[0], nan_policy, weights)
     total.result()      # refuses an unknown nan_policy before anything is read
     position = Position(sources, {
         "columns": None if columns is None else [str(column) for column in columns], "channel_axis": channel_axis,
-        "chunk_rows": chunk_rows, "nan_policy": nan_policy,
+        "chunk_rows": chunk_rows, "nan_policy": nan_policy, "weights": weights,
     })
     checkpoint = None if out is None else checkpoint_of(Path(out), sources, resume)
     if checkpoint is not None and checkpoint.exists():
@@ -161,5 +186,5 @@ def require_values(m: Moments, sources: Sequence[Source]) -> None:
     empty = np.flatnonzero(m.n == 0)
     if empty.size:
         which = ", ".join(repr(m.names[i]) if m.names else str(i) for i in empty[:10])
-        raise SourceError(f"{names_of(sources)}: every value is missing in column {which}; select other columns with "
-                          "columns= or --columns")
+        raise SourceError(f"{names_of(sources)}: every value is missing or left out in column {which}; select other "
+                          "columns with columns= or --columns")

@@ -68,6 +68,23 @@ def test_columns(folder, columns):
     assert bnstream.load("abc.npz").names == ("a", "b")
 
 
+def test_fit_with_weights(folder):
+    weights = np.linspace(0, 2, 100)
+    parquet.write_table(parquet.read_table("t.parquet").append_column("w", pa.array(weights)), "w.parquet")
+    result = done("fit", "w.parquet", "-o", "w.npz", "--columns", "a", "--weights", "w")
+    m = bnstream.load("w.npz")
+    assert m == bnstream.fit("w.parquet", columns=["a"], weights="w")
+    assert m.mean == pytest.approx(np.average(np.load("x.npy")[:, 0], weights=weights), rel=1e-14)
+    assert result.stderr == "w.npz: 1 channel, n = 100\n"
+
+
+def test_weights_of_arrays(folder):
+    result = main("fit", "x.npy", "-o", "y.npz", "--weights", "w")
+    assert result.returncode == 1
+    assert "x.npy holds arrays, but weights='w' names a column of a table; give arrays" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_fit_options(folder):
     done("fit", "x.npy", "-o", "y.npz", "--channel-axis", "0", "--chunk-rows", "2", "--checkpoint-every", "0",
          "--resume")

@@ -62,7 +62,7 @@ def test_recalibrate_images():
 @pytest.mark.parametrize(("source", "error", "message"), [
     ({"batch": X}, TypeError, "expected several batches, got one dict; put a single batch into a list"),
     ([X, {"batch": X, "weight": WEIGHTS, 3: 4}], ValueError,
-     "got a mapping with the unknown key 'weight', 3; expected 'batch' and, optionally, 'weights' and 'where'"),
+     "got a mapping with the unknown keys 'weight', 3; expected 'batch' and, optionally, 'weights' and 'where'"),
     ([X, {"weights": WEIGHTS}], ValueError, "got a mapping without 'batch'; expected 'batch'"),
     ([X, {"batch": X, "weights": -WEIGHTS}], ValueError, "weights must be finite and not negative"),
     ([X, {"batch": X, "weights": WEIGHTS[1:]}], ValueError, r"weights must have the shape of .* \(90,\).*got \(89,\)"),

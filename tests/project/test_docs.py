@@ -57,6 +57,7 @@ PYTHON = {
         "assert \"('distance', 'air_time')\" in printed",
         "assert np.load('normalized.npy').mean(axis=(0, 2, 3)) == pytest.approx([0, 0, 0], abs=1e-12)",
         "assert m.n.tolist() == [2000]",
+        "assert weighted.n == pytest.approx([64_000] * 3) and weighted.effective_n[0] < 60_000",
         "assert arrays['momentum'] == 0.9 and bn.momentum == 0.1",
     ],
     "docs/adapters/gymnasium.md": ["assert (a + b).mean.tolist() == [3, 4]"],
@@ -112,6 +113,7 @@ BASH = {
     "docs/files.md": [
         "assert 'air_time' in printed",
         "assert Path('stats.csv').read_text().startswith('channel,n,mean,')",
+        "assert bnstream.load('weighted.npz').mean > bnstream.load('stats.npz').mean[1]",
         "assert bnstream.load('both.npz').n.tolist() == bnstream.load('stats.npz').n.tolist()",
         "assert bnstream.load('both.npz').mean == pytest.approx(bnstream.load('stats.npz').mean, rel=1e-15)",
         "assert bnstream.load('imported.npz').mean.tolist() == bnstream.load('stats.npz').mean.tolist()",

@@ -241,7 +241,7 @@ def test_types(name, where, folder):
         source = written(where, table)
     present = [value for value in values if value is not None]
     if not present:
-        with pytest.raises(SourceError, match="every value is missing in column 'x'"):
+        with pytest.raises(SourceError, match="every value is missing or left out in column 'x'"):
             fit(source, nan_policy="omit")
         return
     m = fit(source, nan_policy="omit")

@@ -31,9 +31,9 @@ def is_array(source: Any) -> bool:
 
 
 class Array(Source):
-    """An array in memory, or a memmap."""
+    """An array in memory, or a memmap; with `weights` or `where` for its batch positions."""
 
-    def __init__(self, source: Any, wanted: Wanted) -> None:
+    def __init__(self, source: Any, wanted: Wanted, positions: dict[str, Any] | None = None) -> None:
         with reading(f"the {type(source).__name__}"):
             self.array = np.asanyarray(source)
         self.name = f"the array of shape {self.array.shape}"
@@ -42,13 +42,17 @@ class Array(Source):
         self.names, self.batch_axes, self.extent = self.slicing.names, self.slicing.batch_axes, self.slicing.n_rows
         self.rows_first, self.in_turn, self.n_channels = self.slicing.axis == 0, False, self.slicing.n_channels
         self.mark = [list(self.array.shape), str(self.array.dtype)]
+        self.positions = {name: self.slicing.positions(name, values) for name, values in (positions or {}).items()}
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         rows = chunk_rows or self.slicing.rows_in(PIECE_BYTES, self.array.itemsize)
         return self.slicing.pieces(start, rows, self.load)
 
-    def load(self, first: int, stop: int) -> list[NDArray[Any]]:
-        return [self.slicing.selected(self.array[(slice(None),) * self.slicing.axis + (slice(first, stop),)])]
+    def load(self, first: int, stop: int) -> list[Any]:
+        rows = (slice(None),) * self.slicing.axis + (slice(first, stop),)
+        batch = self.slicing.selected(self.array[rows])
+        positions = {name: values[rows] for name, values in self.positions.items()}
+        return [{"batch": batch, **positions} if positions else batch]
 
 
 rooms = threading.local()

@@ -29,9 +29,9 @@ class ArrowStream(Source):
         self.dataset = None if is_stream else source        # reads only the selected columns
         with reading(f"{self.name} is not a table; make it one, with named columns"):
             self.reader = pa.RecordBatchReader.from_stream(source) if is_stream else source
-        self.names = selected(self.name, self.reader.schema, wanted.columns)
+        self.names = selected(self.name, self.reader.schema, wanted)
         self.n_channels = len(self.names)
-        self.columns = self.reader.schema.names if wanted.whole_rows else list(self.names)
+        self.columns = self.reader.schema.names if wanted.whole_rows else [*self.names, *wanted.beside]
         files = [mark_of(Path(file)) for file in getattr(source, "files", ()) if Path(file).exists()]
         types = [str(self.reader.schema.field(name).type) for name in self.names]
         self.mark = [[self.name, list(self.names), types, files]]
@@ -52,8 +52,8 @@ class ArrowFile(TableFile):
 
     def inspect(self, wanted: Wanted) -> None:
         with self.open(ipc.IpcReadOptions()) as reader:
-            self.names = selected(self.name, reader.schema, wanted.columns)
-            self.columns = reader.schema.names if wanted.whole_rows else list(self.names)
+            self.names = selected(self.name, reader.schema, wanted)
+            self.columns = reader.schema.names if wanted.whole_rows else [*self.names, *wanted.beside]
             fields = [i for i, name in enumerate(reader.schema.names) if name in self.columns]
             self.options = ipc.IpcReadOptions(included_fields=fields)
 

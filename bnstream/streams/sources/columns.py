@@ -1,6 +1,5 @@
 """Columns of pyarrow: which are selected, and the numbers in them."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,9 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from pyarrow import types
 
+from bnstream.core.moments import Moments
 from bnstream.streams.sources.errors import SourceError
+from bnstream.streams.sources.source import Wanted
 from bnstream.streams.sources.valid import valid
 
 
@@ -18,15 +19,27 @@ def is_numeric(kind: Any) -> bool:
     return any(test(kind) for test in tests)
 
 
-def selected(name: str, schema: Any, columns: Sequence[Any] | None) -> tuple[str, ...]:
-    """The names of the selected columns, by default all; raise SourceError unless each is unique and numeric."""
+def selected(name: str, schema: Any, wanted: Wanted) -> tuple[str, ...]:
+    """The names of the channels, by default all columns but the weights.
+
+    Raises
+    ------
+    SourceError
+        Unless each of them, and the column of the weights, is unique and numeric.
+    """
     index = (schema.pandas_metadata or {}).get("index_columns", [])     # pandas does not count these as columns
-    names = tuple([name for name in schema.names if name not in index] if columns is None else map(str, columns))
-    numeric = [field.name for field in schema if is_numeric(field.type)]
-    for column in names:
+    others = [column for column in schema.names if column not in (*index, *wanted.beside)]
+    names = tuple(others if wanted.columns is None else map(str, wanted.columns))
+    numeric = [field.name for field in schema if is_numeric(field.type) and field.name != wanted.weights]
+    for column in (*names, *wanted.beside):
         if schema.names.count(column) != 1:
             found = "no column" if column not in schema.names else "more than one column"
             raise SourceError(f"{name} has {found} {column!r}; its columns are {', '.join(schema.names)}")
+    for column in wanted.beside:
+        kind = schema.field(column).type
+        if not is_numeric(kind):
+            raise SourceError(f"{name}: {column!r}, the weights, is of type {kind}; name a numeric column with "
+                              "weights= or --weights")
     others = [f"{column!r} is of type {schema.field(column).type}" for column in names if column not in numeric]
     if others:
         hint = "there are no numeric columns"
@@ -34,7 +47,7 @@ def selected(name: str, schema: Any, columns: Sequence[Any] | None) -> tuple[str
             hint = f"select numeric columns with columns= or --columns: {','.join(numeric)}"
         raise SourceError(f"{name}: {'; '.join(others)}; {hint}")
     if not names:
-        raise SourceError(f"{name} has no columns")
+        raise SourceError(f"{name} has no columns{' but the weights' if wanted.beside else ''}")
     return names
 
 
@@ -78,3 +91,33 @@ def present(column: Any, name: str) -> tuple[NDArray[Any], int]:
     dtype = np.dtype(column.type.to_pandas_dtype())
     words = data[:data.size // dtype.itemsize * dtype.itemsize].view(f"u{dtype.itemsize}")
     return valid(words, bits, column.offset, len(column)).view(dtype), column.null_count
+
+
+def filled(column: Any, name: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """The values of a column, 0 where they are missing, and a mask of those present; None if none is missing."""
+    column = as_numeric(column, name)
+    if not column.null_count:
+        return column.to_numpy(), None
+    return column.fill_null(0).to_numpy(), column.is_valid().to_numpy(zero_copy_only=False)
+
+
+def weights_in(column: Any, name: str, *, omit: bool) -> NDArray[np.float64]:
+    """The weights in a column, in a new array; 0 in place of missing weights and NaN.
+
+    Raises
+    ------
+    ValueError
+        If weights are missing, unless they are to be omitted; if a weight is out of the range of `Moments.update`.
+    """
+    weights: NDArray[np.float64] = as_numeric(column, name).to_numpy(zero_copy_only=False).astype(np.float64)
+    missing = np.isnan(weights)
+    n_missing = np.count_nonzero(missing)
+    if n_missing and not omit:
+        raise ValueError(f"column {name!r}, the weights, has {n_missing:,} missing values; leave these rows out with "
+                         "nan_policy='omit' (--nan omit)")
+    weights[missing] = 0
+    try:
+        Moments().update(np.empty((len(weights), 0)), weights=weights)      # checks the weights alone
+    except ValueError as error:
+        raise ValueError(f"column {name!r}: {error}") from error
+    return weights

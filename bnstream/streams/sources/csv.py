@@ -39,11 +39,12 @@ class CsvFile(TableFile):
             raise SourceError(f"{self.path} begins with numbers, {header[:40]!r}; expected a header with the names of "
                               "the columns; add one")
         if wanted.columns is not None:      # before types are inferred, as other columns may hold text
-            selected(self.name, pa.schema([(column, pa.float64()) for column in self.header]), wanted.columns)
-        self.convert_options = csv.ConvertOptions(include_columns=wanted.columns)
+            selected(self.name, pa.schema([(column, pa.float64()) for column in self.header]), wanted)
+        included = None if wanted.columns is None else [*wanted.columns, *wanted.beside]
+        self.convert_options = csv.ConvertOptions(include_columns=included)
         _, block = next(self.blocks(self.start, LOOK_BYTES), (0, b""))
         schema = self.parse(block).schema if block else pa.schema([(name, pa.null()) for name in self.header])
-        self.names = selected(self.name, schema, wanted.columns)
+        self.names = selected(self.name, schema, wanted)
         if wanted.whole_rows:       # a column that is written has one type in all blocks
             kinds = dict.fromkeys(self.header, pa.string())
             for name in self.names:

@@ -1,4 +1,4 @@
-"""Iterables of arrays, tables or record batches."""
+"""Iterables of arrays, tables or record batches, or of mappings with an array and its weights."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

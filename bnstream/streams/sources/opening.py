@@ -4,7 +4,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from bnstream.core.batches import batch_of
 from bnstream.streams.sources.arrays import Array, is_array
+from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.files import is_path, open_files, reader
 from bnstream.streams.sources.iterables import Iterable
 from bnstream.streams.sources.source import Source, Wanted, require_same
@@ -14,7 +16,7 @@ def open_sources(source: Any, wanted: Wanted) -> list[Source]:
     """Open what `fit` and `apply` accept, as sources with the same channels."""
     if isinstance(source, Mapping):
         raise TypeError("expected a path, an array, a table or an iterable of these, got a mapping; make a table of it "
-                        "with pyarrow.table or pandas.DataFrame")
+                        "with pyarrow.table or pandas.DataFrame, or put a mapping with a batch into a list")
     if hasattr(source, "collect") and hasattr(source, "lazy"):
         raise TypeError(f"the {type(source).__name__} is lazy; collect() it, or give the path of its file")
     if is_path(source):
@@ -26,10 +28,26 @@ def open_sources(source: Any, wanted: Wanted) -> list[Source]:
     elif is_array(source):
         sources = [Array(source, wanted)]
     else:
-        sources = [Iterable(source, wanted, open_sources)]
+        sources = [Iterable(source, wanted, open_item)]
     for other in sources[1:]:
         require_same(sources[0], other)
     return sources
+
+
+def open_item(item: Any, wanted: Wanted) -> list[Source]:
+    """Open an item of an iterable: what `open_sources` accepts, or an array with weights or a mask in a mapping."""
+    if not isinstance(item, Mapping):
+        return open_sources(item, wanted)
+    if wanted.whole_rows:
+        raise TypeError("expected arrays or tables to normalize, got a mapping; give its batch alone")
+    try:
+        batch, positions = batch_of(item)
+    except ValueError as error:
+        raise SourceError(str(error)) from error
+    if is_path(batch) or is_table(batch):
+        raise SourceError(f"the batch in a mapping must be an array, got {type(batch).__name__}; put the weights of a "
+                          "table into a column, and name it with weights=")
+    return [Array(batch, wanted, positions)]
 
 
 def is_table(source: Any) -> bool:

@@ -18,14 +18,15 @@ BUFFER_BYTES = 1 << 20      # Bytes of a stored column that are buffered in memo
 class ParquetFile(TableFile):
     """A Parquet file, of which only the selected columns are read.
 
-    A piece is one column of a span of row groups, so that no column waits for another and little is held in memory.
+    A piece is one column of a span of row groups, so that no column waits for another and little is held in memory. The
+    weights are read beside each column.
     """
 
     def inspect(self, wanted: Wanted) -> None:
         with parquet.ParquetFile(self.path) as file:
-            self.names = selected(self.name, file.schema_arrow, wanted.columns)
+            self.names = selected(self.name, file.schema_arrow, wanted)
             self.metadata, self.extent = file.metadata, file.metadata.num_rows
-        self.whole_rows = wanted.whole_rows
+        self.whole_rows, self.beside = wanted.whole_rows, wanted.beside
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         return self.row_pieces(start, chunk_rows) if self.whole_rows else self.column_pieces(start, chunk_rows)
@@ -41,15 +42,15 @@ class ParquetFile(TableFile):
         for first, stop, row_groups in spans(self.metadata):
             for name in self.names if stop > start else []:
                 last = name == self.names[-1]
-                load = partial(self.load, row_groups, name, chunk_rows or COLUMN_ROWS, stop - first)
+                load = partial(self.load, row_groups, [name, *self.beside], chunk_rows or COLUMN_ROWS, stop - first)
                 yield Piece(load, stop - first if last else 0, stop if last else None, f"rows {first:,} to {stop:,}")
 
     def open(self) -> Any:
         return parquet.ParquetFile(self.path, metadata=self.metadata, pre_buffer=False, buffer_size=BUFFER_BYTES)
 
-    def load(self, row_groups: list[int], name: str, rows: int, n_rows: int) -> Iterator[Any]:
+    def load(self, row_groups: list[int], columns: list[str], rows: int, n_rows: int) -> Iterator[Any]:
         with arrow_errors(self.name), self.open() as file:
-            yield from self.complete(file.iter_batches(rows, row_groups, [name], use_threads=False), n_rows)
+            yield from self.complete(file.iter_batches(rows, row_groups, columns, use_threads=False), n_rows)
 
     def complete(self, batches: Iterable[Any], n_rows: int) -> Iterator[Any]:
         """Yield the batches; raise SourceError unless they have `n_rows` rows.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bnstream.core.dlpack import as_numpy
 from bnstream.core.dtypes import is_real
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.source import Piece, Wanted
@@ -51,7 +52,8 @@ class Slicing:
         if not shape:
             raise SourceError(f"{name} is a single number; expected an array with at least one axis")
         self.one_axis = len(shape) == 1         # n values of one channel
-        ndim = max(len(shape), 2)
+        self.shape = (*shape, 1) if self.one_axis else shape
+        ndim = len(self.shape)
         channel_axis = -1 if wanted.channel_axis is None or self.one_axis else wanted.channel_axis
         if not -ndim <= channel_axis < ndim:
             raise SourceError(f"{name} has shape {shape}, got channel_axis {channel_axis}; expected {-ndim} to "
@@ -82,6 +84,26 @@ class Slicing:
         for first in range(start, self.n_rows, rows):
             stop = min(first + rows, self.n_rows)
             yield Piece(partial(load, first, stop), stop - first, stop, f"rows {first:,} to {stop:,}")
+
+    def positions(self, name: str, values: Any) -> NDArray[Any]:
+        """Values of the batch positions with the axes of the array, broadcast along the axis that is sliced.
+
+        Raises
+        ------
+        SourceError
+            If they do not have the shape of the batch positions, or length 1 along any of them.
+        """
+        a = as_numpy(values)
+        given = a.shape
+        if a.ndim == len(self.batch_axes):
+            a = np.expand_dims(a, self.channel_axis)
+        wanted = [self.shape[axis] if axis in self.batch_axes else 1 for axis in range(len(self.shape))]
+        if a.ndim != len(wanted) or any(n not in (1, m) for n, m in zip(a.shape, wanted, strict=True)):
+            batch = tuple(self.shape[axis] for axis in self.batch_axes)
+            raise SourceError(f"{name} must have the shape of the batch positions, {batch}, or 1 in place of any of "
+                              f"these, got {given}")
+        sliced = [n if axis == self.axis else m for axis, (n, m) in enumerate(zip(wanted, a.shape, strict=True))]
+        return np.broadcast_to(a, sliced, subok=True)
 
     def selected(self, x: NDArray[Any]) -> NDArray[Any]:
         """The selected channels of a batch."""

@@ -16,13 +16,20 @@ class Wanted(NamedTuple):
     """The channel axis of arrays; None for the last."""
     whole_rows: bool = False
     """Whether record batches keep the columns that are not in `columns`."""
+    weights: str | None = None
+    """The column of a table that holds the weights of its rows. It is read, but is no channel."""
+
+    @property
+    def beside(self) -> list[str]:
+        """The columns to read beside the channels."""
+        return [] if self.weights is None else [self.weights]
 
 
 class Piece(NamedTuple):
     """A part of a source, not yet loaded."""
 
     load: Callable[[], Iterable[Any]]
-    """Returns the arrays or record batches of the piece; may be called in any thread."""
+    """Returns the arrays or record batches of the piece, or mappings as for `batch_of`; may be called in any thread."""
     n_rows: int | None
     """Rows or images; None if they are known only once it is loaded."""
     stop: int | None
