@@ -208,6 +208,11 @@ def test_a_negative_weight_of_a_missing_value_is_refused():
         fit(table, weights="w", nan_policy="omit")
 
 
+def test_the_hint_does_not_name_the_weights():
+    with pytest.raises(SourceError, match=r"'text' is of type string; select numeric columns with .*--columns: a,b,c$"):
+        fit(table_of().append_column("text", pa.array(["x"] * N)), weights="w")
+
+
 def test_a_table_of_weights_alone():
     with pytest.raises(SourceError, match="the Table has no columns but the weights"):
         fit(pa.table({"w": W}), weights="w")

@@ -3,7 +3,7 @@
     path, folder or glob -> files, one source each --> csv.py, parquet.py, arrow.py, arrays.py (.npy, .npz), images.py
     object with __arrow_c_stream__, dataset ---------> arrow.py
     array -------------------------------------------> arrays.py
-    iterable of arrays, tables or record batches ----> iterables.py
+    iterable of these, or of mappings with arrays ---> iterables.py
 
 A source is divided into pieces. The thread that works on a piece also loads it: it reads, decompresses and decodes the
 piece into arrays or pyarrow record batches. Reading can resume wherever a piece stops: the pieces that follow are those
