@@ -10,7 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.functional import normalize
-from bnstream.core.moments import Moments
+from bnstream.core.moments import Moments, rows_of
+from bnstream.core.rows import MEAN_LO
+
+FAR = 2.0**32       # Means of integers up to this are rounded by less than 2**-21, which is neglected.
 
 
 class Affine:
@@ -27,10 +30,13 @@ class Affine:
         gamma: ArrayLike | None = None,
         beta: ArrayLike | None = None,
     ) -> None:
+        mean_lo: Any = 0.0
         if isinstance(state, Moments):
+            state = state.copy()        # consistent even if another thread updates it
             if state.shape is None or not np.all(state.n):
                 raise ValueError("the state has channels without a value; fit it first")
             mean, var, eps = state.mean, state.var(), eps or 0.0
+            mean_lo = rows_of(state)[MEAN_LO]       # type: ignore[index]
         else:
             mean, var, eps = state.running_mean, state.running_var, state.eps if eps is None else eps
             gamma, beta = state.gamma if gamma is None else gamma, state.beta if beta is None else beta
@@ -42,11 +48,12 @@ class Affine:
         # Copies, as a layer may go on training while its statistics are applied.
         self.parameters = {name: np.array(np.broadcast_to(value, self.shape)) for name, value in given.items()
                            if value is not None}
+        self.mean_lo = np.broadcast_to(mean_lo, self.shape)
 
     def of_channels(self, x: NDArray[Any], index: Any, channel_axis: tuple[int, ...]) -> NDArray[Any]:
-        """x, whose channels are those at an index of the channels' shape."""
+        """x, whose channels are those at an index of the channels' shape, along increasing axes."""
         parameters: dict[str, Any] = {name: value[index] for name, value in self.parameters.items()}
-        return normalize(x, **parameters, eps=self.eps, channel_axis=channel_axis, n_threads=1)
+        return self.normalize(x, parameters, self.mean_lo[index], channel_axis)
 
     def of_array(self, x: NDArray[Any], channel_axis: int) -> NDArray[Any]:
         """x, with all channels along one axis."""
@@ -55,10 +62,50 @@ class Affine:
             raise ValueError(f"expected {n_channels} channels as in the statistics, got {x.shape[channel_axis]} "
                              f"along axis {channel_axis} of shape {x.shape}")
         parameters: dict[str, Any] = {name: value.ravel() for name, value in self.parameters.items()}
-        return normalize(x, **parameters, eps=self.eps, channel_axis=channel_axis, n_threads=1)
+        return self.normalize(x, parameters, self.mean_lo.ravel(), (channel_axis,))
 
     def of_column(self, values: NDArray[Any], name: str) -> NDArray[Any]:
         """The values of one column, whose name is that of a channel; float64 unless they are floating."""
         i = (self.names or ()).index(name)
-        values = values if values.dtype.kind == "f" else values.astype(np.float64)
-        return self.of_channels(values[:, np.newaxis], slice(i, i + 1), (1,))[:, 0]
+        parameters: dict[str, Any] = {name: value[i:i + 1] for name, value in self.parameters.items()}
+        dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
+        return self.normalize(values[:, np.newaxis], parameters, self.mean_lo[i:i + 1], (1,), dtype)[:, 0]
+
+    def normalize(
+        self, x: NDArray[Any], parameters: dict[str, Any], mean_lo: NDArray[np.float64], channel_axis: tuple[int, ...],
+        dtype: np.dtype[Any] | None = None,
+    ) -> NDArray[Any]:
+        """Normalize x, to a dtype or to that of `normalize`. Integers far from 0 are subtracted before they round."""
+        if x.dtype.kind in "iu" and x.dtype.itemsize == 8 and (np.abs(parameters["mean"]) > FAR).any():
+            dtype = np.dtype(np.float32) if dtype is None else dtype
+            shape = tuple(n if axis in channel_axis else 1 for axis, n in enumerate(x.shape))
+            x, mean = deviations(x, parameters["mean"].reshape(shape), mean_lo.reshape(shape))
+            parameters = parameters | {"mean": mean.reshape(parameters["mean"].shape)}
+        elif dtype is not None:
+            x = x.astype(dtype, copy=False)
+        y = normalize(x, **parameters, eps=self.eps, channel_axis=channel_axis, n_threads=1)
+        with np.errstate(all="ignore"):         # Too large for the dtype is inf, as in the kernels.
+            return y if dtype is None else y.astype(dtype, copy=False)
+
+
+def deviations(
+    x: NDArray[Any], mean: NDArray[np.float64], mean_lo: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Subtract from integers of 64 bits an integer next to each mean that is far from 0.
+
+    Returns
+    -------
+    differences : ndarray of float64
+        Each rounded once.
+    rest : ndarray of float64
+        The mean of the differences.
+    """
+    integer = np.dtype(f"{x.dtype.kind}8")
+    limits = np.iinfo(integer)
+    nearest = np.clip(np.where(np.abs(mean) > FAR, np.rint(mean), 0.0), limits.min, np.nextafter(limits.max, 0.0))
+    rest = mean - nearest + np.where(nearest == 0, 0.0, mean_lo)
+    anchor = nearest.astype(integer)
+    above = x >= anchor
+    # The difference may need 64 bits and a sign. It is taken modulo 2**64.
+    magnitudes = np.where(above, x - anchor, anchor - x).view(np.uint64).astype(np.float64)
+    return np.negative(magnitudes, out=magnitudes, where=~above), rest

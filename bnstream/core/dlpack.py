@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.dtypes import bfloat16
 
 HOST = {1, 3, 11, 13}       # DLPack's kDLCPU, and what a GPU shares with it: kDLCUDAHost, kDLROCMHost, kDLCUDAManaged
@@ -13,7 +14,20 @@ DEVICES = {2: "CUDA", 8: "Metal", 10: "ROCm", 14: "oneAPI"}
 
 
 def as_numpy(x: Any) -> NDArray[Any]:
-    """x as an ndarray on the same memory if x is an array in the memory of the CPU; else what NumPy makes of it."""
+    """x as an ndarray on the same memory if x is an array in the memory of the CPU; else what NumPy makes of it.
+
+    Raises
+    ------
+    TypeError
+        If NumPy would round integers, or cannot read x in place.
+    """
+    if isinstance(x, np.ndarray):
+        return x
+    x = in_exact_form(x)
+    if isinstance(x, Columns):
+        raise TypeError("expected numbers that one array can hold, got integers beyond 2**53 with missing values or "
+                        "beside other dtypes, which float64 would round; pass the columns one by one, the missing "
+                        "values filled")
     if not hasattr(x, "__dlpack_device__"):
         return np.asanyarray(x)
     kind = type(x).__name__

@@ -15,6 +15,8 @@ from bnstream.core.view cimport (
 )
 
 from bnstream._kernels import capsule
+from bnstream.core.columns import Columns, in_exact_form
+from bnstream.core.columnwise import mean_var_columnwise
 from bnstream.core.dtypes import floating as floating_dtype
 from bnstream.core.moments import Moments
 
@@ -57,7 +59,8 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     ----------
     x : array_like
         Real numbers: float16, bfloat16, float32, float64, bool or integers, with any strides and byte order. It is read
-        in place, never copied whole.
+        in place, never copied whole. The columns of a table of pandas, polars or pyarrow lie along axis 1; none of its
+        integers is rounded, and missing values are treated as NaN.
     axis : int, tuple of int or None, default 0
         The batch axes, those reduced over, as in NumPy. None is all. The other axes are the channels.
     ddof : float, default 0
@@ -118,6 +121,11 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     >>> mean.tolist(), var.tolist()
     ([4.0, 100000001.0], [2.6666666666666665, 0.6666666666666666])
     """
+    if not cnp.PyArray_CheckExact(x):
+        x = in_exact_form(x)
+        if isinstance(x, Columns):
+            return mean_var_columnwise(x, axis, ddof, None if dtype is None else floating_dtype(dtype), keepdims,
+                                       nan_policy, weights, where, n_threads)
     cdef ndarray a = as_array(x)
     cdef unsigned long long axes = batch_axes(axis, a.ndim)
     cdef View view

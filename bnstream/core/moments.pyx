@@ -22,6 +22,7 @@ from bnstream.core.view cimport (
 )
 
 from bnstream._kernels import capsule
+from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.late import late
 
 cnp.import_array()
@@ -146,8 +147,8 @@ cdef class Moments:
         Parameters
         ----------
         batch : array_like
-            Real numbers, as for `mean_var`, with the same channels as the batches before. It is read in place. An empty
-            batch changes nothing.
+            Real numbers or a table, as for `mean_var`, with the same channels as the batches before. It is read in
+            place. An empty batch changes nothing.
         weights : array_like, optional
             The weight of each batch position, that is, of a row of all channels: 0, or from 1e-100 to 1e100, of the
             shape of `batch` along the batch axes, or with length 1 along any of them. Mean and variance depend only on
@@ -179,6 +180,10 @@ cdef class Moments:
         >>> bnstream.Moments().update(np.array([[1.0], [3.0]]), weights=[3, 1]).mean.tolist()
         [1.5]
         """
+        if not cnp.PyArray_CheckExact(batch):
+            batch = in_exact_form(batch)
+            if isinstance(batch, Columns):
+                return self._update_columnwise(batch, weights, where, n_threads)
         cdef ndarray a = as_array(batch)
         cdef unsigned long long axes = batch_axes(self.axis, a.ndim)
         cdef ndarray given = None if weights is where is None else weights_of(weights, where, a, axes)
@@ -509,6 +514,7 @@ cdef class Moments:
     plot = late("bnstream.plots", "plot_moments")
     _repr_html_ = late("bnstream.core.html", "html_table")
     _summary = late("bnstream.core.summary", "summary")
+    _update_columnwise = late("bnstream.core.columnwise", "update_columnwise")
 
     def __repr__(self):
         now = self._summary()

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.dlpack import as_numpy
 from bnstream.core.moments import Moments, moments_from, rows_of
 from bnstream.core.rows import M2, MEAN, N_LO, ROWS, WEIGHTED_ROWS, N
@@ -168,8 +169,9 @@ class RunningMeanStd:
         >>> RunningMeanStd().update([1.0, 3.0], weights=[3, 1]).mean.tolist()
         1.5
         """
+        x = in_exact_form(x)
         if self._moments.shape is None:
-            self._require_shape(as_numpy(x).shape[1:])
+            self._require_shape((x if isinstance(x, Columns) else as_numpy(x)).shape[1:])
         self._moments.update(x, weights=weights, where=where, n_threads=n_threads)
         self._cache = []
         return self

@@ -1,8 +1,8 @@
-"""Dask dataframes: their columns, checked, and the values in them."""
+"""Dask dataframes: their columns, checked, and the moments and normalized values of each."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,10 @@ from dask.base import is_dask_collection
 from dask.utils import is_dataframe_like
 from numpy.typing import NDArray
 
-from bnstream.core.moments import Moments
+from bnstream.core.affine import Affine
+from bnstream.core.columns import column_of
+from bnstream.core.dtypes import is_real
+from bnstream.core.moments import Moments, moments_from, rows_of
 
 
 def columns_of(x: Any) -> tuple[str, ...]:
@@ -32,16 +35,43 @@ def columns_of(x: Any) -> tuple[str, ...]:
 
 
 def require_numbers(x: Any, columns: Collection[str]) -> None:
+    """Raise TypeError unless these columns are of real numbers."""
     types = {str(name): dtype for name, dtype in x.dtypes.items()}
-    wrong = [f"{name!r} ({types[name]})" for name in columns if types[name].kind not in "biuf"]
+    wrong = [f"{name!r} ({types[name]})" for name in columns if not is_real(types[name])]
     if wrong:
         raise TypeError(f"expected columns of numbers, got {', '.join(wrong)}; select the others, as in x[['a', 'b']], "
                         "or convert these with x.astype")
 
 
+def is_plain(column: Any) -> bool:
+    """Whether a pandas Series has a dtype of NumPy, not a nullable one."""
+    return isinstance(column.dtype, np.dtype)
+
+
 def values_of(column: Any) -> NDArray[Any]:
-    """The numbers of a pandas Series. Missing values of a nullable dtype become NaN."""
-    if isinstance(column.dtype, np.dtype):
+    """The numbers of a pandas Series of a dtype of NumPy; else as float64, with NaN for missing values."""
+    if is_plain(column):
         return np.ascontiguousarray(column.to_numpy())
     values: NDArray[np.float64] = column.to_numpy(np.float64, na_value=np.nan)
     return values
+
+
+def moments_of_column(column: Any, nan_policy: Any, given: Mapping[str, Any]) -> Moments:
+    """The moments of a pandas Series, as one channel. Integers of a nullable dtype are not rounded."""
+    m = Moments(nan_policy=nan_policy)
+    if is_plain(column):
+        return m.update(values_of(column)[:, np.newaxis], **given, n_threads=1)
+    rows = rows_of(m.update(column, **given, n_threads=1))
+    return m if rows is None else moments_from(rows[:, np.newaxis], nan_policy=nan_policy)
+
+
+def normalized_column(column: Any, affine: Affine, name: str) -> NDArray[Any]:
+    """The normalized values of a pandas Series; missing values become NaN."""
+    found = None if is_plain(column) else column_of(column)
+    if found is None:
+        return affine.of_column(values_of(column), name)
+    values = found.values.astype(np.float64) if found.values.dtype.kind == "f" else found.values
+    y = affine.of_column(values, name)
+    if found.missing is not None:
+        y[found.missing] = np.nan
+    return y

@@ -11,6 +11,7 @@ from dask.array import Array, from_array
 from dask.base import is_dask_collection
 from dask.utils import is_series_like
 
+from bnstream.core.dtypes import is_real
 from bnstream.core.moments import Moments
 
 
@@ -59,8 +60,7 @@ def rows_like(values: Any, name: str, x: Any) -> Any:
     """
     if not (is_dask_collection(values) and is_series_like(values)):
         raise TypeError(f"{name} of a dataframe must be a dask Series with the same index, got {type(values).__name__}")
-    kinds = "b" if name == "where" else "biuf"
-    if values.dtype.kind not in kinds:
+    if not (values.dtype.kind == "b" if name == "where" else is_real(values.dtype)):
         raise TypeError(f"{name} must be of {'bool' if name == 'where' else 'real numbers'}, got dtype {values.dtype}")
     if values.npartitions != x.npartitions or values.divisions != x.divisions:
         raise ValueError(f"{name} must have the partitions of the dataframe, {x.npartitions} with divisions "

@@ -21,7 +21,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.moments import Moments, moments_from, rows_of
-from bnstream.dask.frames import columns_of, require_numbers, values_of
+from bnstream.dask.frames import columns_of, moments_of_column, require_numbers, values_of
 from bnstream.dask.positions import along_batch_axes, rows_like
 
 ARITY = 8       # merges in one task; another number would change the bits
@@ -45,7 +45,7 @@ def moments(
     axis : int, tuple of int or None, default 0
         The batch axes, which are reduced over; 0 for a dataframe.
     nan_policy : {"raise", "omit", "propagate"}, default "raise"
-        As for `Moments`. Missing values in a dataframe are NaN.
+        As for `Moments`. Missing values in a dataframe count as NaN.
     weights : dask or NumPy array, or dask Series, optional
         The weight of each batch position, as for `Moments.update`: an array with the shape of `x` along the batch
         axes, or 1 for any of them. It is rechunked like `x`. For a dataframe, a Series with the index and the
@@ -134,9 +134,8 @@ def moments_of_frame(
         given[role] = one.to_numpy(bool, na_value=False) if role == "where" else values_of(one)
     parts = []
     for name, column in frame.items():
-        m = Moments(nan_policy=nan_policy)
         try:
-            parts.append(m.update(values_of(column)[:, np.newaxis], **given, n_threads=1))
+            parts.append(moments_of_column(column, nan_policy, given))
         except ValueError as error:
             raise ValueError(f"column {name!r} of {place}: {error}") from error
     return side_by_side(parts, [len(parts)], [str(name) for name in frame.columns])

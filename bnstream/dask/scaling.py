@@ -18,7 +18,7 @@ from bnstream.core import functional
 from bnstream.core.affine import Affine
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.moments import Moments
-from bnstream.dask.frames import columns_of, require_numbers, values_of
+from bnstream.dask.frames import columns_of, normalized_column, require_numbers
 from bnstream.dask.reduction import kept_axes
 
 
@@ -182,5 +182,5 @@ def normalize_frame(frame: Any, affine: FrameAffine) -> Any:
     result = frame.copy(deep=False)
     for name, column in frame.items():
         if str(name) in affine.names:
-            result[name] = affine.of_column(values_of(column), str(name))
+            result[name] = normalized_column(column, affine, str(name))
     return result

@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.dlpack import detached
+from bnstream.core.dtypes import is_real
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -43,7 +44,7 @@ def only_prefix(arrays: Mapping[str, ArrayLike], required: Sequence[str]) -> str
 def real_array(arrays: Arrays, name: str) -> NDArray[Any]:
     """The array of this name, which must hold floating or integer numbers."""
     values = arrays[name]
-    if values.dtype.kind not in "fiu" and values.dtype.name != "bfloat16":
+    if not is_real(values.dtype) or values.dtype.kind == "b":
         raise ValueError(f"{name} must hold real numbers, got {described(arrays)}")
     return values
 

@@ -82,6 +82,58 @@ def test_missing_values(frame):
         moments(dd.from_pandas(gap, npartitions=4)).compute()
 
 
+TIMES = [1_700_000_000_000_000_000 + 100 * i for i in range(4)]     # nanoseconds; the variance is 12500
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "Int64", "UInt64", "int64[pyarrow]", "uint64[pyarrow]"])
+@pytest.mark.parametrize("gap", [False, True])
+def test_integers_are_not_rounded(dtype, gap):
+    if "pyarrow" in dtype:
+        pytest.importorskip("pyarrow")
+    if gap and dtype in ("int64", "uint64"):
+        pytest.skip("without missing values")
+    values = [*TIMES[:3], *([None] * 3 if gap else []), TIMES[3]]
+    one = pd.DataFrame({"t": pd.Series(values, dtype=dtype), "f": np.arange(float(len(values)))})
+    x = dd.from_pandas(one, npartitions=3)
+    m = moments(x, nan_policy="omit").compute()
+    assert (m.n[0], m.var()[0], m.mean[0]) == (4, 12500, float(TIMES[0] + 150))
+    y = normalize(x, m)
+    assert y.dtypes["t"] == np.float64
+    wanted = [np.nan if v is None else (v - TIMES[0] - 150) / 12500**0.5 for v in values]
+    np.testing.assert_allclose(y.compute().t, wanted, rtol=1e-15)
+    np.testing.assert_allclose(normalize(x, moments(x, nan_policy="omit")).compute().t, wanted, rtol=1e-15)
+    weighted = moments(x, nan_policy="omit", weights=x.f, where=x.f > 0).compute()
+    whole = Moments(nan_policy="omit").update(one, weights=one.f, where=one.f > 0)
+    assert weighted.mean.tolist() == pytest.approx(whole.mean.tolist(), rel=1e-15)
+    assert weighted.var().tolist() == pytest.approx(whole.var().tolist(), rel=1e-14)
+    if gap:
+        with pytest.raises(ValueError, match=r"^column 't' of partition \d: .*missing value"):
+            moments(x).compute()
+        assert np.isnan(moments(x, nan_policy="propagate").compute().mean).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("dtype", ["boolean", "bool[pyarrow]", "Float32", "float[pyarrow]"])
+def test_other_nullable_dtypes(dtype):
+    if "pyarrow" in dtype:
+        pytest.importorskip("pyarrow")
+    values = [True, None, False, True] if "bool" in dtype else [1.5, None, 2.5, 0.25]
+    x = dd.from_pandas(pd.DataFrame({"a": pd.Series(values, dtype=dtype)}), npartitions=2)
+    plain = np.array(values, float)[:, np.newaxis]
+    m = moments(x, nan_policy="omit").compute()
+    assert (m.n.tolist(), m.mean.tolist()) == ([3], [np.nanmean(plain)])
+    np.testing.assert_array_equal(normalize(x, m).compute(), bnstream.normalize(plain, m.mean, m.var()))
+
+
+@pytest.mark.parametrize("dtype", ["decimal128(5, 2)", "timestamp[ns]", "duration[ns]", "string"])
+def test_other_arrow_dtypes_are_refused(dtype):
+    pa = pytest.importorskip("pyarrow")
+    kind = {"decimal128(5, 2)": pa.decimal128(5, 2), "timestamp[ns]": pa.timestamp("ns"),
+            "duration[ns]": pa.duration("ns"), "string": pa.string()}[dtype]
+    x = dd.from_pandas(pd.DataFrame({"a": pd.Series([None, None], dtype=pd.ArrowDtype(kind))}), npartitions=1)
+    with pytest.raises(TypeError, match=r"^expected columns of numbers, got 'a' \("):
+        moments(x)
+
+
 def test_empty_partitions(frame):
     x = dd.from_pandas(frame[NUMBERS], npartitions=5)
     some = x[x.whole > 30]

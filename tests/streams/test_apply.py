@@ -1,5 +1,6 @@
 """apply gives the values of normalize for any source and any format, and leaves a complete file or the old one."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -62,9 +63,48 @@ def test_every_source_to_every_file(suffix, out, chunk_rows, folder):
         assert tuple(table_in(f"y{out}").column_names) == names
 
 
+@pytest.mark.parametrize("dtype", ["i8", "u8", ">i8"])
+@pytest.mark.parametrize("values", [
+    [[1_700_000_000_000_000_000 + 100 * i, 3 * i, 2**53 + i] for i in range(5)],
+    [[2**63 - 1, 2**62, 0], [0, 2**62, 2**63 - 1], [5, 2**62, 1]],
+], ids=["timestamps", "extremes"])
+def test_integers_far_from_zero(values, dtype, folder):
+    x = np.array(values, dtype)
+    if dtype == "u8":
+        x[:, 0] += np.uint64(2**63)
+    m = fit(x)
+    wanted = np.zeros(x.shape)
+    for j, column in enumerate(x.T.tolist()):
+        mean = Fraction(sum(column), len(column))
+        wanted[:, j] = [float(v - mean) / (m.std()[j] or 1) for v in column]
+    apply(m, x, "y.npy", chunk_rows=2)
+    np.testing.assert_array_max_ulp(np.load("y.npy"), wanted.astype("f4"))
+    table = named(x.astype(dtype[-2:]), gap=pa.array([None, *x[1:, 0].tolist()], pa.uint64()))
+    m = fit(table, nan_policy="omit")
+    apply(m, table, "y.parquet")
+    y = table_in("y.parquet")
+    np.testing.assert_allclose(np.stack([y[name].to_numpy() for name in NAMES], 1), wanted, rtol=1e-15, atol=1e-15)
+    mean = Fraction(sum(x[1:, 0].tolist()), len(x) - 1)
+    gap = [None, *(float(v - mean) / m.std()[-1] for v in x[1:, 0].tolist())]
+    assert y["gap"].null_count == 1
+    np.testing.assert_allclose(y["gap"].to_pylist()[1:], gap[1:], rtol=1e-15)
+
+
+def test_integers_and_a_state_elsewhere(folder):
+    """The mean may be anything, as that of other data is."""
+    x = np.array([[-2**63, 2**63 - 1], [0, 1]])
+    for mean in (-1e30, 1e19, 2.0**63, -2.0**63, 1e300):
+        bn = BatchNorm(2, eps=0, affine=False)
+        bn.running_mean, bn.running_var = np.full(2, mean), np.full(2, mean**2 if abs(mean) < 1e100 else 1e300)
+        apply(bn, x, "y.npy", channel_axis=1)
+        np.testing.assert_allclose(np.load("y.npy"), (x - mean) / np.sqrt(bn.running_var), rtol=2e-7, atol=1e-18)
+
+
 @pytest.mark.parametrize("dtype", ["f2", BFLOAT16, "f4", "f8", ">f8", "u1", "i2", "i8", "?"], ids=str)
 def test_dtypes(dtype, folder):
     x = of_dtype(np.dtype(dtype).newbyteorder("="), (50, 3)).astype(dtype)
+    if dtype == "i8":
+        x >>= 32        # Those far from 0 have a test of their own.
     m = fit(x)
     apply(m, x, "y.npy", chunk_rows=9)
     wanted = normalize(x, m.mean, m.var())

@@ -1,0 +1,179 @@
+"""Columns of pandas, polars and pyarrow, without rounding their integers.
+
+NumPy makes one float64 array of integers with missing values, and of a table that mixes integers and floats. It rounds
+integers beyond 2**53 then, such as timestamps in nanoseconds. `in_exact_form` finds the data of which this is true.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnstream.core.dtypes import is_real
+
+LARGEST_EXACT = 2**53       # float64 holds every integer up to this magnitude.
+
+
+class Column(NamedTuple):
+    """One column of real numbers."""
+
+    name: str
+    values: NDArray[Any]
+    """Of any real dtype. A missing float is NaN."""
+    missing: NDArray[np.bool_] | None = None
+    """Marks the missing integers and bools, whose values are arbitrary; None if there are none."""
+
+    @property
+    def n_missing(self) -> int:
+        return 0 if self.missing is None else int(np.count_nonzero(self.missing))
+
+    def as_floats(self) -> NDArray[Any]:
+        """The values, as float64 with NaN if some are missing."""
+        return self.values if self.missing is None else np.where(self.missing, np.nan, self.values)
+
+    def rounds(self) -> bool:
+        """Whether float64 does not hold all of its integers."""
+        if self.values.dtype.kind not in "iu" or self.values.dtype.itemsize < 8:
+            return False
+        used: Any = True if self.missing is None else ~self.missing
+        return bool(self.values.max(initial=0, where=used) > LARGEST_EXACT
+                    or self.values.min(initial=0, where=used) < -LARGEST_EXACT)
+
+
+class Columns(NamedTuple):
+    """Columns that no single array of a dtype of NumPy holds exactly."""
+
+    columns: list[Column]
+    ndim: int
+    """2 for a table, whose columns are along axis 1; 1 for a column alone."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        n_rows = len(self.columns[0].values)
+        return (n_rows, len(self.columns)) if self.ndim == 2 else (n_rows,)
+
+
+def in_exact_form(x: Any) -> Any:
+    """Return x, an array of the same numbers, or `Columns` if no single array holds them exactly.
+
+    Raises
+    ------
+    TypeError
+        If it is a table with columns that are not numbers.
+    """
+    found = columns_of(x)
+    if found is None:
+        return x
+    columns = found.columns
+    dtypes = {column.values.dtype for column in columns}
+    if any(column.missing is not None for column in columns):
+        dtypes.add(np.dtype(np.float64))
+    dtype = np.result_type(*dtypes)
+    if dtype.kind == "f" and any(column.rounds() for column in columns):
+        return found
+    array = np.asanyarray(x)
+    if is_real(array.dtype):
+        return array
+    arrays = [column.as_floats().astype(dtype, copy=False) for column in columns]       # NumPy made objects of them
+    return np.stack(arrays, axis=1) if found.ndim == 2 else arrays[0]
+
+
+def columns_of(x: Any) -> Columns | None:
+    """The columns of data of pandas, polars or pyarrow; None for other data, and where NumPy converts it well."""
+    for package, columns_in in (("pandas", columns_of_pandas), ("polars", columns_of_polars),
+                                ("pyarrow", columns_of_pyarrow)):
+        module = sys.modules.get(package)       # Data of a package that is not imported does not exist.
+        named = None if module is None else columns_in(module, x)
+        if named is None:
+            continue
+        pairs, ndim = named
+        columns = [column_of(column, str(name)) for name, column in pairs]
+        wrong = [f"{str(name)!r} ({getattr(column, 'dtype', None) or column.type})"
+                 for (name, column), found in zip(pairs, columns, strict=True) if found is None]
+        if wrong and ndim == 2:
+            raise TypeError(f"expected columns of numbers, got {', '.join(wrong)}; select the others, or convert these "
+                            "to numbers")
+        return None if wrong or not columns else Columns([column for column in columns if column], ndim)
+    return None
+
+
+Named = tuple[list[tuple[Any, Any]], int]
+
+
+def columns_of_pandas(pandas: Any, x: Any) -> Named | None:
+    if isinstance(x, pandas.DataFrame):
+        dtypes = set(x.dtypes)
+        if all(isinstance(dtype, np.dtype) for dtype in dtypes) and len(dtypes) == 1:
+            return None
+        return list(x.items()), 2
+    if isinstance(x, pandas.Series | pandas.Index | pandas.api.extensions.ExtensionArray):
+        return None if isinstance(x.dtype, np.dtype) else ([("", x)], 1)
+    return None
+
+
+def columns_of_polars(polars: Any, x: Any) -> Named | None:
+    if isinstance(x, polars.DataFrame):
+        return [(column.name, column) for column in x.get_columns()], 2
+    return ([("", x)], 1) if isinstance(x, polars.Series) else None
+
+
+def columns_of_pyarrow(pyarrow: Any, x: Any) -> Named | None:
+    if isinstance(x, pyarrow.Table | pyarrow.RecordBatch):
+        return list(zip(x.schema.names, x.columns, strict=True)), 2
+    return ([("", x)], 1) if isinstance(x, pyarrow.Array | pyarrow.ChunkedArray) else None
+
+
+def column_of(column: Any, name: str = "") -> Column | None:
+    """A column of pandas, polars or pyarrow; None if it does not hold real numbers of a dtype of NumPy."""
+    if hasattr(column, "isna"):
+        return from_pandas(column, name)
+    return from_polars(column, name) if callable(column.null_count) else from_pyarrow(column, name)
+
+
+def from_pandas(column: Any, name: str) -> Column | None:
+    dtype = getattr(column.dtype, "numpy_dtype", None)      # of a nullable dtype, or one of Arrow
+    missing = None
+    if dtype is None:
+        values = np.asarray(column)
+    elif not is_real(dtype):
+        return None
+    elif dtype.kind == "f":
+        values = column.to_numpy(dtype, na_value=np.nan)
+    else:
+        missing = np.asarray(column.isna())
+        values = column.to_numpy(dtype, na_value=dtype.type().item())
+    if missing is not None and not missing.any():
+        missing = None
+    return Column(name, values, missing) if is_real(values.dtype) else None
+
+
+def from_polars(column: Any, name: str) -> Column | None:
+    dtype = column.dtype
+    is_bool = str(dtype) == "Boolean"
+    if str(dtype) in ("Int128", "UInt128"):
+        what = f"column {name!r}" if name else "a column"
+        raise TypeError(f"expected integers of at most 64 bits, got {what} of type {dtype}; cast it to Int64, or to "
+                        "Float64, which rounds")
+    if not (is_bool or dtype.is_float() or dtype.is_integer()):
+        return None
+    if dtype.is_float() or not column.null_count():
+        return Column(name, column.to_numpy())
+    return Column(name, column.fill_null(False if is_bool else 0).to_numpy(), column.is_null().to_numpy())
+
+
+def from_pyarrow(column: Any, name: str) -> Column | None:
+    from pyarrow import types  # type: ignore[import-untyped]
+
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    is_bool = types.is_boolean(column.type)
+    if types.is_null(column.type):
+        return Column(name, np.full(len(column), np.nan))
+    if not (is_bool or types.is_floating(column.type) or types.is_integer(column.type)):
+        return None
+    if types.is_floating(column.type) or not column.null_count:
+        return Column(name, np.asarray(column))
+    return Column(name, np.asarray(column.fill_null(False if is_bool else 0)), np.asarray(column.is_null()))

@@ -1,0 +1,101 @@
+"""The moments of `Columns`: each column is added by itself, so that none is rounded to the dtype of the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+from numpy.typing import NDArray
+
+from bnstream.core.columns import Column, Columns
+from bnstream.core.labels import counted
+from bnstream.core.moments import Moments, moments_from, rows_of
+from bnstream.core.rows import M2_LO, MEAN
+
+
+def update_columnwise(m: Moments, batch: Columns, weights: Any, where: Any, n_threads: int | None) -> Moments:
+    """Do what ``m.update`` does for an array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As ``m.update``. The message names the column of a table.
+    """
+    zeros: Any = np.broadcast_to(np.False_, batch.shape)
+    m.copy().update(zeros, weights=weights, where=where, n_threads=n_threads)       # checks all but the values
+    axes = axes_of(m.axis, batch.ndim)
+    moments_of = moments_of_rows if 0 in axes else moments_of_channels
+    parts = []
+    for j, column in enumerate(batch.columns):
+        used = None if where is None else of_column(where, j, batch.shape, axes)
+        weight = None if weights is None else of_column(weights, j, batch.shape, axes)
+        try:
+            parts.append(moments_of(column, m.nan_policy, weight, used, n_threads))
+        except ValueError as error:
+            raise ValueError(f"column {column.name!r}: {error}" if batch.ndim == 2 else str(error)) from error
+    if axes == (0,) and batch.ndim == 2:
+        return m.merge(moments_from(np.stack([rows_of(part) for part in parts], axis=1)))       # type: ignore[misc]
+    return m.merge(sum(parts, Moments()))
+
+
+def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
+    """The batch axes, as numbers from 0."""
+    return normalize_axis_tuple(range(ndim) if axis is None else axis, ndim)
+
+
+def of_column(positions: Any, j: int, shape: tuple[int, ...], axes: tuple[int, ...]) -> NDArray[Any]:
+    """Weights or a mask at the elements of one column."""
+    values = np.asarray(positions)
+    if len(shape) == 2 and values.ndim == 1:
+        values = values[:, np.newaxis] if axes == (0,) else values[np.newaxis]
+    values = np.broadcast_to(values, shape)
+    return values[:, j] if len(shape) == 2 else values
+
+
+def moments_of_rows(column: Column, nan_policy: Any, weights: Any, where: Any, n_threads: int | None) -> Moments:
+    """The moments of a column whose rows are the batch positions."""
+    part = Moments(nan_policy=nan_policy)
+    if column.missing is None:
+        return part.update(column.values, weights=weights, where=where, n_threads=n_threads)
+    missing = column.missing if where is None else column.missing & where
+    require_none_missing(missing, nan_policy)
+    present = ~column.missing if where is None else ~column.missing & where
+    part.update(column.values, weights=weights, where=present, n_threads=n_threads)
+    if nan_policy == "propagate" and missing.any():
+        part.update(np.full(len(missing), np.nan), weights=weights, where=missing, n_threads=n_threads)
+    return part
+
+
+def moments_of_channels(column: Column, nan_policy: Any, weights: Any, where: Any, n_threads: int | None) -> Moments:
+    """The moments of a column whose rows are the channels, of one value each."""
+    used = np.ones(len(column.values), np.bool_) if where is None else where
+    missing = np.zeros_like(used) if column.missing is None else column.missing & used
+    require_none_missing(missing, nan_policy)
+    values = np.where(used & ~missing, column.values, column.values.dtype.type(0))
+    part = Moments(nan_policy=nan_policy).update(values[np.newaxis], n_threads=n_threads,
+                                                 weights=None if weights is None else weights[:1])
+    rows: Any = rows_of(part)
+    rows[:, ~used if nan_policy == "propagate" else ~used | missing] = 0
+    rows[MEAN:M2_LO + 1, missing & (nan_policy == "propagate")] = np.nan
+    return moments_from(rows)
+
+
+def require_none_missing(missing: NDArray[np.bool_], nan_policy: str) -> None:
+    """Raise ValueError if values are missing under the policy "raise"."""
+    if nan_policy == "raise" and missing.any():
+        raise ValueError(f"{counted(int(np.count_nonzero(missing)), 'missing value', 'missing values')}; pass "
+                         "nan_policy='omit' to leave them out, or 'propagate' to let them through as NaN")
+
+
+def mean_var_columnwise(
+    x: Columns, axis: Any, ddof: Any, dtype: Any, keepdims: bool, nan_policy: Any, weights: Any, where: Any,
+    n_threads: int | None,
+) -> tuple[Any, Any]:
+    """Do what `mean_var` does for an array."""
+    m = update_columnwise(Moments(axis, nan_policy=nan_policy), x, weights, where, n_threads)
+    axes = axes_of(axis, x.ndim)
+    shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes)
+    with np.errstate(all="ignore"):         # Too large for the dtype is inf.
+        mean, var = (np.asarray(values, dtype).reshape(shape) for values in (m.mean, m.var(ddof)))
+    return mean[()], var[()]
