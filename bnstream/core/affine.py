@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.columns import Columns
 from bnstream.core.functional import normalize
 from bnstream.core.moments import Moments, rows_of
 from bnstream.core.rows import MEAN_LO
@@ -64,9 +65,20 @@ class Affine:
         parameters: dict[str, Any] = {name: value.ravel() for name, value in self.parameters.items()}
         return self.normalize(x, parameters, self.mean_lo.ravel(), (channel_axis,))
 
+    def of_columns(self, columns: Columns) -> NDArray[np.float64]:
+        """Columns that are all the channels, as one array."""
+        n_channels = math.prod(self.shape)
+        if len(columns.columns) != n_channels:
+            raise ValueError(f"expected {n_channels} channels as in the statistics, got {len(columns.columns)} columns")
+        return np.stack([self.of_channel(column.as_floats(), i) for i, column in enumerate(columns.columns)], axis=1,
+                        dtype=np.float64)
+
     def of_column(self, values: NDArray[Any], name: str) -> NDArray[Any]:
         """The values of one column, whose name is that of a channel; float64 unless they are floating."""
-        i = (self.names or ()).index(name)
+        return self.of_channel(values, (self.names or ()).index(name))
+
+    def of_channel(self, values: NDArray[Any], i: int) -> NDArray[Any]:
+        """The values of the i-th channel, where channels have one axis; float64 unless they are floating."""
         parameters: dict[str, Any] = {name: value[i:i + 1] for name, value in self.parameters.items()}
         dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
         return self.normalize(values[:, np.newaxis], parameters, self.mean_lo[i:i + 1], (1,), dtype)[:, 0]

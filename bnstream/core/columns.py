@@ -67,17 +67,25 @@ def in_exact_form(x: Any) -> Any:
     found = columns_of(x)
     if found is None:
         return x
-    columns = found.columns
-    dtypes = {column.values.dtype for column in columns}
-    if any(column.missing is not None for column in columns):
-        dtypes.add(np.dtype(np.float64))
-    dtype = np.result_type(*dtypes)
-    if dtype.kind == "f" and any(column.rounds() for column in columns):
+    dtype = common_dtype(found)
+    if dtype is None:
         return found
     array = np.asanyarray(x)
-    if is_real(array.dtype):
-        return array
-    arrays = [column.as_floats().astype(dtype, copy=False) for column in columns]       # NumPy made objects of them
+    return array if is_real(array.dtype) else stacked(found, dtype)     # NumPy makes objects of some.
+
+
+def common_dtype(found: Columns) -> np.dtype[Any] | None:
+    """The dtype that NumPy gives an array of the columns; None if it would round."""
+    dtypes = {column.values.dtype for column in found.columns}
+    if any(column.missing is not None for column in found.columns):
+        dtypes.add(np.dtype(np.float64))
+    dtype = np.result_type(*dtypes)
+    return None if dtype.kind == "f" and any(column.rounds() for column in found.columns) else dtype
+
+
+def stacked(found: Columns, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The columns as one array, with NaN for missing values."""
+    arrays = [column.as_floats().astype(dtype, copy=False) for column in found.columns]
     return np.stack(arrays, axis=1) if found.ndim == 2 else arrays[0]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from bnstream.core.affine import Affine
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.columns import Columns
 from bnstream.core.moments import Moments
 from bnstream.statefiles import load
 from bnstream.statefiles.atomic import replacing
@@ -132,7 +133,9 @@ def channel_axis_of(state: Moments | BatchNorm) -> int:
 
 
 def normalized(values: Any, source: Source, affine: Affine) -> Any:
-    """Normalize an array, with rows first, or a record batch."""
+    """Normalize an array, with rows first, columns of a .npz file, or a record batch."""
+    if isinstance(values, Columns):
+        return affine.of_columns(values)
     if not isinstance(values, np.ndarray):
         return normalized_columns(values, affine)
     axes = source.batch_axes or ()

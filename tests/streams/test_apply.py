@@ -93,9 +93,9 @@ def test_integers_far_from_zero(values, dtype, folder):
 def test_integers_and_a_state_elsewhere(folder):
     """The mean may be anything, as that of other data is."""
     x = np.array([[-2**63, 2**63 - 1], [0, 1]])
-    for mean in (-1e30, 1e19, 2.0**63, -2.0**63, 1e300):
+    for mean in (-1e30, 1e19, 2.0**63, -2.0**63):
         bn = BatchNorm(2, eps=0, affine=False)
-        bn.running_mean, bn.running_var = np.full(2, mean), np.full(2, mean**2 if abs(mean) < 1e100 else 1e300)
+        bn.running_mean, bn.running_var = np.full(2, mean), np.full(2, mean**2)
         apply(bn, x, "y.npy", channel_axis=1)
         np.testing.assert_allclose(np.load("y.npy"), (x - mean) / np.sqrt(bn.running_var), rtol=2e-7, atol=1e-18)
 

@@ -15,7 +15,7 @@ from support.cases import pairwise
 from support.oracle import assert_within, exact_states
 
 import bnstream
-from bnstream import SourceError, fit
+from bnstream import SourceError, apply, fit
 from bnstream.streams.sources import Wanted, open_sources
 from bnstream.streams.sources.csv import native
 
@@ -221,6 +221,8 @@ TYPES = {
     "float32": (pa.float32(), [1e6, None, 1e6 + 1, 3.0]),
     "float64": (pa.float64(), [None, 1e15, 1e15 + 1, None]),
     "decimal": (pa.decimal128(9, 2), [Decimal("1.25"), None, Decimal("-3.50"), Decimal("7")]),
+    "whole decimal": (pa.decimal128(20, 0), [Decimal(10**18 + 1), None, Decimal(10**18 + 3), Decimal(10**18)]),
+    "large decimal": (pa.decimal128(20, 0), [Decimal(2**64 - 1), Decimal(0), Decimal(2**64 - 5)]),
     "no nulls": (pa.float64(), [1.0, 2.0, 4.0]),
     "all null": (pa.int32(), [None, None]),
     "null": (pa.null(), [None, None]),
@@ -245,7 +247,8 @@ def test_types(name, where, folder):
             fit(source, nan_policy="omit")
         return
     m = fit(source, nan_policy="omit")
-    x = np.array(present, "f8" if name == "decimal" else kind.to_pandas_dtype())
+    x = np.array(present, {"decimal": "f8", "whole decimal": "i8", "large decimal": "u8"}.get(name)
+                 or kind.to_pandas_dtype())
     assert m.n.tolist() == [len(present), len(values)]
     assert_within(m.mean[:1], m.var()[:1], exact_states(x[:, None]))
 
@@ -356,3 +359,37 @@ def test_text_for_the_csv_reader_is_not_a_python_object():
     reader = native(text)
     assert sys.getrefcount(text) == before
     assert reader.read() == text
+
+
+TIMES = [1_700_000_000_000_000_000 + 100 * i for i in range(4)]     # nanoseconds; the variance is 12500
+
+
+def test_arrays_of_different_dtypes_are_not_rounded(folder):
+    np.savez("t.npz", t=np.array(TIMES), f=np.arange(4.0))
+    m = fit("t.npz")
+    assert (m.names, m.var().tolist()) == (("f", "t"), [1.25, 12500])
+    apply(m, "t.npz", "y.npy", chunk_rows=3)
+    wanted = (np.arange(4) - 1.5) / 1.25**0.5
+    np.testing.assert_allclose(np.load("y.npy"), np.stack([wanted, wanted], axis=1), rtol=1e-15)
+    with pytest.raises(ValueError, match=r"^t\.npz, rows 0 to 4: expected 1 channels as in the statistics, got 2 col"):
+        apply(fit(np.arange(4.0)), "t.npz", "y.npy")
+
+
+def test_integers_of_a_csv_file_are_not_rounded(folder):
+    Path("t.csv").write_text("t,f\n" + "".join(f"{t},1.5\n" for t in TIMES) + ",1\n")
+    m = fit("t.csv", nan_policy="omit")
+    assert m.var()[0] == 12500
+    apply(m, "t.csv", "y.parquet")
+    wanted = [(i - 1.5) / 1.25**0.5 for i in range(4)]
+    np.testing.assert_allclose(parquet.read_table("y.parquet")["t"].to_pylist()[:4], wanted, rtol=1e-15)
+
+
+@pytest.mark.parametrize("make", [
+    lambda v: pytest.importorskip("pandas").Series(v, dtype="Int64"), lambda v: pa.array(v),
+    lambda v: pytest.importorskip("polars").Series(v),
+], ids=["pandas", "pyarrow", "polars"])
+def test_a_column_alone_is_not_rounded(make):
+    with pytest.raises(SourceError, match=r"holds integers beyond 2\*\*53 and missing values, and no array holds both; "
+                                          r"make it a table of one column, such as source\.to_frame\(\)$"):
+        fit(make([None, *TIMES]), nan_policy="omit")
+    assert fit(make([1, None, 3]), nan_policy="omit").mean.tolist() == [2]

@@ -3,7 +3,7 @@
 import math
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bnstream.core.columns import Column, Columns, common_dtype, in_exact_form
 from bnstream.streams.sources.errors import SourceError, reading
 from bnstream.streams.sources.npyheader import read_header
 from bnstream.streams.sources.slicing import Slicing, require_real
@@ -34,7 +35,12 @@ class Array(Source):
     """An array in memory, or a memmap; with `weights` or `where` for its batch positions."""
 
     def __init__(self, source: Any, wanted: Wanted, positions: dict[str, Any] | None = None) -> None:
-        with reading(f"the {type(source).__name__}"):
+        kind = type(source).__name__
+        source = in_exact_form(source)
+        if isinstance(source, Columns):
+            raise SourceError(f"the {kind} holds integers beyond 2**53 and missing values, and no array holds both; "
+                              "make it a table of one column, such as source.to_frame()")
+        with reading(f"the {kind}"):
             self.array = np.asanyarray(source)
         self.name = f"the array of shape {self.array.shape}"
         require_real(self.array.dtype, self.name)
@@ -169,7 +175,14 @@ class NpzFile(FileSource):
 
     def load(self, streams: list[tuple[IO[bytes], NpyStream]], first: int, stop: int) -> list[NDArray[Any]]:
         parts = [stream.read(file, self.slicing.axis, first, stop, fresh) for file, stream in streams]
-        return [self.slicing.selected(parts[0]) if len(parts) == 1 else np.stack(parts, axis=1)]
+        return [self.slicing.selected(parts[0]) if len(parts) == 1 else side_by_side(parts, self.names)]
+
+
+def side_by_side(arrays: Sequence[NDArray[Any]], names: Sequence[str] | None) -> Any:
+    """Arrays of one axis as the columns of an array, or of `Columns` where one array would round integers."""
+    labels = names or [str(i) for i in range(len(arrays))]
+    columns = Columns([Column(name, values) for name, values in zip(labels, arrays, strict=True)], ndim=2)
+    return columns if common_dtype(columns) is None else np.stack(arrays, axis=1)
 
 
 def streams_in(path: Path, wanted: Wanted) -> tuple[dict[str, NpyStream], Wanted]:

@@ -1,5 +1,6 @@
 """Columns of pyarrow: which are selected, and the numbers in them."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,10 @@ def as_numeric(column: Any, name: str) -> Any:
         raise ValueError(f"column {name!r} is of type {column.type}, not numeric{example(column)}")
     if types.is_boolean(column.type):
         return column.cast(pa.uint8())
+    if types.is_decimal(column.type) and column.type.scale <= 0:
+        for kind in (pa.int64(), pa.uint64()):      # float64 would round those beyond 2**53
+            with suppress(pa.ArrowInvalid):
+                return column.cast(kind)
     if types.is_decimal(column.type) or types.is_null(column.type):
         return column.cast(pa.float64())
     return column

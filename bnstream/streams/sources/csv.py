@@ -45,10 +45,9 @@ class CsvFile(TableFile):
         _, block = next(self.blocks(self.start, LOOK_BYTES), (0, b""))
         schema = self.parse(block).schema if block else pa.schema([(name, pa.null()) for name in self.header])
         self.names = selected(self.name, schema, wanted)
-        if wanted.whole_rows:       # a column that is written has one type in all blocks
-            kinds = dict.fromkeys(self.header, pa.string())
-            for name in self.names:
-                kinds[name] = pa.bool_() if types.is_boolean(schema.field(name).type) else pa.float64()
+        if wanted.whole_rows:       # The other columns are copied as text.
+            kinds = {name: pa.string() for name in self.header if name not in self.names}
+            kinds |= {name: pa.bool_() for name in self.names if types.is_boolean(schema.field(name).type)}
             self.convert_options = csv.ConvertOptions(column_types=kinds)
 
     def read_header(self) -> str:
