@@ -9,14 +9,10 @@ from numpy.typing import ArrayLike
 
 from bnstream.core.batches import batch_of
 from bnstream.core.moments import Moments
+from bnstream.core.optional import needing
 
-try:
+with needing("bnstream.beam", '"bnstream[beam]"'):
     from apache_beam import CombineFn  # type: ignore[import-not-found,unused-ignore]
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        'bnstream.beam needs apache_beam, which is not installed; install it with: pip install "bnstream[beam]"',
-        name=error.name,
-    ) from error
 
 __all__ = ["MomentsFn"]
 

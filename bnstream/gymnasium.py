@@ -12,18 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.functional import normalize
+from bnstream.core.optional import needing
 from bnstream.core.runningmeanstd import RunningMeanStd
 
-try:
+with needing("bnstream.gymnasium", '"bnstream[gymnasium]"', hint="; bnstream.runningmeanstd works without it"):
     from gymnasium import Env, wrappers
     from gymnasium.spaces import Box
     from gymnasium.vector import VectorEnv
     from gymnasium.vector.utils import batch_space
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        'bnstream.gymnasium needs gymnasium, which is not installed; install it with: pip install '
-        '"bnstream[gymnasium]"; bnstream.runningmeanstd works without it', name=error.name,
-    ) from error
 
 __all__ = ["NormalizeObservation", "NormalizeReward", "RunningMeanStd", "VectorNormalizeObservation",
            "VectorNormalizeReward"]

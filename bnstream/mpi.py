@@ -17,15 +17,11 @@ their number: the bits are the same in every run, and ``allreduce`` gives the sa
 from __future__ import annotations
 
 from bnstream.core.moments import Moments
+from bnstream.core.optional import needing
 from bnstream.core.runningmeanstd import RunningMeanStd
 
-try:
+with needing("bnstream.mpi", '"bnstream[mpi]"'):
     from mpi4py import MPI  # type: ignore[import-not-found,unused-ignore]
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        'bnstream.mpi needs mpi4py, which is not installed; install it with: pip install "bnstream[mpi]"',
-        name=error.name,
-    ) from error
 
 __all__ = ["MERGE"]
 

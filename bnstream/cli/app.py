@@ -7,8 +7,9 @@ after an interruption.
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
-from bnstream.cli.exits import INTERRUPTED, fail, fail_without
+from bnstream.cli.exits import INTERRUPTED, fail
 from bnstream.core.config import version
+from bnstream.core.optional import needing
 
 if TYPE_CHECKING:
     import typer
@@ -67,11 +68,9 @@ def expected_errors() -> tuple[type[Exception], ...]:
 def main() -> None:
     """Run the command with the arguments of the process."""
     try:
-        try:
+        with needing("the command", '"bnstream[streams]"'):
             app = make_app()
             import rich  # noqa: F401  (Typer works without it, the commands do not.)
-        except ModuleNotFoundError as error:
-            fail_without(error.name, "the command", "streams")
         app()
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None

@@ -45,7 +45,7 @@ def as_numpy(x: Any) -> NDArray[Any]:
     if getattr(x, "requires_grad", False):
         raise TypeError(f"got a {kind} that requires a gradient, which bnstream does not propagate; pass x.detach()")
     if str(getattr(x, "dtype", None)) == "torch.bfloat16":
-        return np.asarray(x.view(import_module("torch").int16)).view(bfloat16(f"the {kind}"))
+        return np.asarray(x.view(import_module("torch").int16)).view(bfloat16())
     return np.asanyarray(x)
 
 

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from bnstream.core.optional import needing
+
 FLOATING = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -25,24 +27,27 @@ def floating(dtype: DTypeLike) -> np.dtype[Any]:
     ------
     TypeError
         If it is not one of the four floating dtypes.
+    ModuleNotFoundError
+        If it is bfloat16, by name, and ml_dtypes is not installed.
     """
-    asked = np.dtype(dtype)
-    if asked.name not in FLOATING:
-        raise TypeError(f"dtype must be {', '.join(FLOATING[:-1])} or {FLOATING[-1]}, got {asked}")
+    try:
+        asked = np.dtype(bfloat16() if isinstance(dtype, str) and dtype == "bfloat16" else dtype)
+    except TypeError:
+        asked = None
+    if asked is None or asked.name not in FLOATING:
+        raise TypeError(f"dtype must be {', '.join(FLOATING[:-1])} or {FLOATING[-1]}, got "
+                        f"{repr(dtype) if asked is None else asked}")
     return asked
 
 
-def bfloat16(what: str) -> Any:
-    """The dtype bfloat16, for something that needs it.
+def bfloat16() -> Any:
+    """The dtype bfloat16.
 
     Raises
     ------
     ModuleNotFoundError
         If ml_dtypes is not installed.
     """
-    try:
+    with needing("dtype bfloat16", "ml_dtypes"):
         import ml_dtypes
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{what} has dtype bfloat16, which needs ml_dtypes; install it with: pip install "
-                                  "ml_dtypes", name=error.name) from error
     return ml_dtypes.bfloat16

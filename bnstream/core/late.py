@@ -1,5 +1,8 @@
-"""Methods that a higher storey of the house provides."""
+"""What is imported on first use: methods that a higher storey of the house provides, and packages that are optional."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from importlib import import_module
 from types import MethodType
 from typing import Any
@@ -8,27 +11,48 @@ from typing import Any
 class Late:
     """A method whose function is defined in a module above, which is imported when the method is first asked for.
 
-    Signature and docstring of the method are those of the function. Where a package is missing that the module needs,
-    the call raises, not the look-up, so that `hasattr`, `inspect` and help work without it.
+    Docstring and signature are those of the function, whose first parameter becomes `self` unless the method is static.
+    Name, qualified name and module are those of the class, as for any method: it can be pickled. Where a package is
+    missing that the module needs, the call raises, not the look-up, so that `hasattr`, `inspect` and help work without
+    it.
     """
 
     def __init__(self, module: str, name: str, static: bool) -> None:
         self.module, self.name, self.static = module, name, static
+        self.method: Callable[..., Any] | None = None
 
     def __get__(self, instance: Any, owner: type) -> Any:
-        try:
-            function = getattr(import_module(self.module), self.name)
-        except ModuleNotFoundError as error:
-            function = raising(error)
-        return function if instance is None or self.static else MethodType(function, instance)
+        method = self.method
+        if method is None:
+            try:
+                method = self.method = self.method_of(owner, getattr(import_module(self.module), self.name))
+            except ModuleNotFoundError as error:
+                method = self.method_of(owner, raising(error))
+        return method if instance is None or self.static else MethodType(method, instance)
+
+    def method_of(self, owner: type, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def method(*arguments: Any, **options: Any) -> Any:
+            return function(*arguments, **options)
+
+        home, name = next((cls, name) for cls in owner.__mro__ for name, value in vars(cls).items() if value is self)
+        method.__module__, method.__name__, method.__qualname__ = home.__module__, name, f"{home.__qualname__}.{name}"
+        signature = inspect.signature(function)
+        if not self.static:
+            first, *others = signature.parameters.values()
+            if first.kind is not first.VAR_POSITIONAL:
+                as_self = inspect.Parameter("self", first.POSITIONAL_OR_KEYWORD)
+                signature = signature.replace(parameters=[as_self, *others])
+        method.__signature__ = signature                # type: ignore[attr-defined]
+        return method
 
 
-def raising(error: ModuleNotFoundError) -> Any:
+def raising(error: ModuleNotFoundError) -> Callable[..., Any]:
     """A function that raises the error of an import."""
-    def method(*arguments: Any, **options: Any) -> Any:
+    def function(*arguments: Any, **options: Any) -> Any:
         raise error
 
-    return method
+    return function
 
 
 def late(module: str, name: str, *, static: bool = False) -> Any:

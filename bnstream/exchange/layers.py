@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from bnstream.core.batchnorm import BatchNorm
-from bnstream.core.dtypes import bfloat16
+from bnstream.core.optional import needing
 from bnstream.exchange.arrays import Arrays
 from bnstream.exchange.conventions import to_arrays
 from bnstream.exchange.names import LAYERS, Convention
@@ -24,13 +24,9 @@ REQUIREMENTS = {"torch": "torch", "keras": '"bnstream[keras]"', "flax": '"bnstre
 
 
 def import_framework(name: str) -> Any:
-    try:
+    # A dependency of the framework may be missing as well, such as a backend of Keras.
+    with needing("the conversion", REQUIREMENTS[name], package=name):
         return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:          # a dependency of the framework is missing, such as a backend of Keras
-            raise
-        raise ModuleNotFoundError(f"{name} is not installed; install it with: pip install {REQUIREMENTS[name]}",
-                                  name=name) from error
 
 
 def require_type(layer: Any, types: Any, expected: str) -> None:
@@ -54,11 +50,8 @@ def require_convertible(bn: BatchNorm, framework: str, channel_axis: int | None 
 
 
 def dtype_name(dtype: Any) -> str:
-    """The name of a framework's dtype, which NumPy may need ml_dtypes for."""
-    name = str(dtype).removeprefix("torch.")
-    if name == "bfloat16":
-        bfloat16("the layer")
-    return name
+    """The name of a framework's dtype."""
+    return str(dtype).removeprefix("torch.")
 
 
 def attributes_of(layer: Any, convention: Convention) -> dict[str, Any]:

@@ -11,16 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.labels import channel_label
+from bnstream.core.optional import needing
 
-try:
+with needing("bnstream.plots", '"bnstream[plot]"'):
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, FigureBase
     from matplotlib.ticker import FixedLocator, MaxNLocator
-except ModuleNotFoundError as error:
-    missing = (error.name or "matplotlib").partition(".")[0]
-    raise ModuleNotFoundError(
-        f'the plots need {missing}, which is not installed; install it with: pip install "bnstream[plot]"', name=missing
-    ) from error
 
 Floats = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bnstream.core import running
 from bnstream.core.batchnorm import BatchNorm, running_of, settings_of
-from bnstream.core.dtypes import FLOATING, bfloat16
+from bnstream.core.dtypes import FLOATING
 from bnstream.core.moments import Moments, moments_from, rows_of
 from bnstream.core.rows import M2, M2_LO, MEAN, MEAN_LO, N_LO, ROWS, SQUARES, WEIGHTED_ROWS, N
 
@@ -165,8 +165,6 @@ def restore_batchnorm(fields: Fields, arrays: Arrays) -> BatchNorm:
         if (rows[row] < 0).any() or (rows[row] > most).any():
             raise ValueError(f"{running.RUNNING_ROWS[row]} must be from 0 to {most}, got {rows[row].min()} to "
                              f"{rows[row].max()}")
-    if settings.values["dtype"] == "bfloat16":
-        bfloat16("the layer")
     pooled = fields.get("pooled", dict, NoneType)
     if pooled is None and settings.values["momentum"] is None:
         raise ValueError("a layer with momentum null must have pooled statistics, got none")

@@ -9,7 +9,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.lib import format as npy
 
-from bnstream.streams.sources.errors import needing
+from bnstream.core.optional import needing
 
 GROUP_BYTES = 16 << 20      # Bytes of a Parquet row group.
 
@@ -59,7 +59,7 @@ class TableWriter:
     """A Parquet, Arrow or CSV file. A Parquet row group holds many batches."""
 
     def __init__(self, file: IO[bytes], suffix: str, names: Sequence[str] | None) -> None:
-        with needing("tables"):
+        with needing("writing tables", '"bnstream[streams]"'):
             from pyarrow import csv, ipc, parquet  # type: ignore[import-untyped]
         self.open: Any = {".csv": csv.CSVWriter, ".parquet": parquet.ParquetWriter, ".arrow": ipc.new_file}[suffix]
         self.file, self.suffix, self.names = file, suffix, names

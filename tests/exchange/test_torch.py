@@ -126,7 +126,7 @@ def test_parameters_of_another_dtype():
 
 def test_bfloat16_without_ml_dtypes(monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-    with pytest.raises(ModuleNotFoundError, match="the layer has dtype bfloat16, which needs ml_dtypes; install it"):
+    with pytest.raises(ModuleNotFoundError, match="dtype bfloat16 needs ml_dtypes, which is not installed"):
         BatchNorm.from_torch(torch.nn.BatchNorm1d(3, dtype=torch.bfloat16))
 
 

@@ -247,5 +247,5 @@ def test_no_backend_is_chosen():
 def test_without_matplotlib_the_error_says_what_to_install(code):
     done = python("-c", f"import sys; sys.modules['matplotlib'] = None; {code}", check=False)
     assert done.stderr.rstrip().endswith(
-        'ModuleNotFoundError: the plots need matplotlib, which is not installed; install it with: '
+        'ModuleNotFoundError: bnstream.plots needs matplotlib, which is not installed; install it with: '
         'pip install "bnstream[plot]"')

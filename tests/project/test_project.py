@@ -84,4 +84,4 @@ def test_methods_of_missing_packages():
             "[inspect.getmembers(each) for each in (bnstream.Moments(), bnstream.BatchNorm(3), bnstream.Moments)]; "
             "bnstream.Moments().plot()")
     done = python("-c", code, check=False)
-    assert "ModuleNotFoundError: the plots need matplotlib, which is not installed" in done.stderr
+    assert "ModuleNotFoundError: bnstream.plots needs matplotlib, which is not installed" in done.stderr

@@ -149,7 +149,7 @@ def test_what_cannot_be_saved(state, progress, message, path):
 def test_bfloat16_without_its_package(path, monkeypatch):
     save(path, trained(dtype=BFLOAT16))
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-    with pytest.raises(ModuleNotFoundError, match="dtype bfloat16, which needs ml_dtypes; install it with: pip"):
+    with pytest.raises(ModuleNotFoundError, match="dtype bfloat16 needs ml_dtypes, which is not installed"):
         load(path)
 
 

@@ -219,8 +219,9 @@ def test_what_is_not_installed(folder, monkeypatch):
     for name in ("csv", "images"):
         monkeypatch.delitem(sys.modules, f"bnstream.streams.sources.{name}", raising=False)
     (folder / "x.csv").write_text("a\n1\n")
-    for call, needs in ((lambda: fit("x.csv"), "tables need pyarrow"), (lambda: fit("x.png"), "images need Pillow"),
-                        (lambda: apply(m, np.ones((2, 1)), "y.parquet"), "tables need pyarrow")):
+    for call, needs in ((lambda: fit("x.csv"), "reading tables needs pyarrow"),
+                        (lambda: fit("x.png"), "reading images needs Pillow"),
+                        (lambda: apply(m, np.ones((2, 1)), "y.parquet"), "writing tables needs pyarrow")):
         with pytest.raises(ModuleNotFoundError, match=rf"{needs}, which is not .* pip install \"bnstream\[streams\]\""):
             call()
     assert not (folder / "y.parquet").exists()

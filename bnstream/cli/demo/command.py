@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from bnstream.cli.demo.errors import DemoError
-from bnstream.cli.exits import fail, fail_without
+from bnstream.cli.exits import fail
+from bnstream.core.optional import needing
 
 PNG = "bnstream-demo.png"
 
@@ -37,15 +38,14 @@ def demo(
     if out is not None and not train:
         raise typer.BadParameter("only --train writes a picture", param_hint="--out")
     try:
-        if train:
-            from bnstream.cli.demo.training import run as run_training
+        with needing("the demo", '"bnstream[demo]"'):
+            if train:
+                from bnstream.cli.demo.training import run as run_training
 
-            run_training(out or Path(PNG))
-        else:
-            from bnstream.cli.demo.streaming import run as run_streaming
+                run_training(out or Path(PNG))
+            else:
+                from bnstream.cli.demo.streaming import run as run_streaming
 
-            run_streaming(chunk_bytes)
-    except ModuleNotFoundError as error:
-        fail_without(error.name, "the demo", "demo")
+                run_streaming(chunk_bytes)
     except DemoError as error:
         fail(str(error))

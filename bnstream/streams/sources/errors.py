@@ -29,14 +29,3 @@ def reading(name: str) -> Iterator[None]:
         raise
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise SourceError(f"{name}: {error}") from error
-
-
-@contextmanager
-def needing(what: str) -> Iterator[None]:
-    """Name the extra to install if a package that `what` needs is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = {"PIL": "Pillow"}.get(error.name or "", error.name)
-        raise ModuleNotFoundError(f"{what} need {package}, which is not installed; install it with: pip install "
-                                  '"bnstream[streams]"', name=error.name) from error

@@ -7,7 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bnstream.streams.sources.errors import SourceError, needing
+from bnstream.core.optional import needing
+from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.source import Source, Wanted
 
 # The module and the class that read the files with a suffix.
@@ -35,7 +36,7 @@ def reader(module: str, name: str) -> Callable[..., Source]:
     ModuleNotFoundError
         If the package that it reads with is not installed.
     """
-    with needing("images" if module == "images" else "tables"):
+    with needing("reading images" if module == "images" else "reading tables", '"bnstream[streams]"'):
         found = import_module(f"bnstream.streams.sources.{module}")
     cls: Callable[..., Source] = getattr(found, name)
     return cls
