@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.batchnorm import BatchNorm, running_of
+from bnstream.core.checks import eps_of
 from bnstream.core.columns import Columns
 from bnstream.core.functional import normalize
+from bnstream.core.labels import counted
 from bnstream.core.moments import Moments, rows_of
 from bnstream.core.rows import MEAN_LO
 
@@ -32,6 +34,8 @@ class Affine:
         beta: ArrayLike | None = None,
     ) -> None:
         mean_lo: Any = 0.0
+        if eps is not None:
+            eps = eps_of("eps", eps)
         if isinstance(state, Moments):
             state = state.copy()        # consistent even if another thread updates it
             if state.shape is None or not np.all(state.n):
@@ -39,6 +43,7 @@ class Affine:
             mean, var, eps = state.mean, state.var(), eps or 0.0
             mean_lo = rows_of(state)[MEAN_LO]       # type: ignore[index]
         else:
+            running_of(state).require_possible()
             mean, var, eps = state.running_mean, state.running_var, state.eps if eps is None else eps
             gamma, beta = state.gamma if gamma is None else gamma, state.beta if beta is None else beta
         self.names, self.eps, self.shape = state.names, eps, np.shape(mean)
@@ -60,7 +65,7 @@ class Affine:
         """x, with all channels along one axis."""
         n_channels = math.prod(self.shape)
         if x.shape[channel_axis] != n_channels:
-            raise ValueError(f"expected {n_channels} channels as in the statistics, got {x.shape[channel_axis]} "
+            raise ValueError(f"expected {counted(n_channels)} as in the statistics, got {x.shape[channel_axis]} "
                              f"along axis {channel_axis} of shape {x.shape}")
         parameters: dict[str, Any] = {name: value.ravel() for name, value in self.parameters.items()}
         return self.normalize(x, parameters, self.mean_lo.ravel(), (channel_axis,))

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bnstream.core.batches import batch_of
+from bnstream.core.checks import integer, number, real_values, require_threads
 from bnstream.core.diagnosis import Diagnosis
 from bnstream.core.dlpack import as_numpy, detached
 from bnstream.core.dtypes import is_floating, is_real
 from bnstream.core.forward import Forward, batch_statistics, infer, move, standardize
+from bnstream.core.labels import counted
 from bnstream.core.late import late
-from bnstream.core.layer import NormLayer, Number
+from bnstream.core.layer import NormLayer, Setting, flag
 from bnstream.core.moments import Moments, moments_from, rows_of
 from bnstream.core.rows import M2, N_LO, ROWS, SQUARES, WEIGHTED_ROWS, N
-from bnstream.core.running import MEAN, VAR, RunningEstimates, divisor
+from bnstream.core.running import MEAN, VAR, RunningEstimates, divisor, require_variances
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def running_ddof_of(name: str, value: Any) -> float:
+    """The ddof of running_var; an int where it is whole, as it is nearly always."""
+    ddof = number(name, value, "from 0 to below 2: 1 as in PyTorch, 0 elsewhere", lambda ddof: 0 <= ddof < 2)
+    return int(ddof) if ddof in (0, 1) else ddof
 
 
 class BatchNorm(NormLayer):
@@ -77,7 +86,8 @@ class BatchNorm(NormLayer):
     names : tuple of str or None
         The names of the channels. They may be set, and ``==`` ignores them.
     num_features, channel_axis, dtype, affine, nan_policy
-        As given. `eps`, `momentum`, `running_ddof`, `renorm`, `r_max` and `d_max` may be set.
+        As given. `eps`, `momentum`, `channel_axis`, `running_ddof`, `nan_policy`, `renorm`, `r_max` and `d_max` may be
+        set; the others are read-only.
 
     See Also
     --------
@@ -112,9 +122,17 @@ class BatchNorm(NormLayer):
     """
 
     _running_ddof: float
-    running_ddof = Number("1 as in PyTorch, or 0", lambda value: 0 <= value < 2, convert=lambda value: value)
-    r_max = Number("at least 1, the largest ratio of two sd", lambda value: value >= 1)
-    d_max = Number("at least 0, the largest distance of two means in sd", lambda value: value >= 0)
+    _nan_policy: Literal["raise", "omit", "propagate"]
+    _num_batches_tracked: int
+    _renorm: bool
+    running_ddof = Setting(running_ddof_of)
+    nan_policy = Setting(lambda _, value: Moments(nan_policy=value).nan_policy)
+    num_batches_tracked = Setting(partial(integer, first=0, last=2**63 - 1))
+    renorm = Setting(flag)
+    r_max = Setting(partial(number, expected="at least 1, the largest ratio of two standard deviations",
+                            accepts=lambda value: value >= 1))
+    d_max = Setting(partial(number, expected="at least 0, the largest distance of two means in running sd",
+                            accepts=lambda value: value >= 0))
 
     def __init__(
         self,
@@ -134,11 +152,9 @@ class BatchNorm(NormLayer):
         names: Iterable[str] | None = None,
     ) -> None:
         super().__init__(num_features, eps=eps, affine=affine, channel_axis=channel_axis, dtype=dtype, names=names)
-        self.momentum, self.running_ddof = momentum, running_ddof
-        self.renorm, self.r_max, self.d_max = bool(renorm), r_max, d_max
-        pooled = Moments(nan_policy=nan_policy)
-        self.pooled = pooled if track_pooled or momentum is None else None
-        self.nan_policy = pooled.nan_policy
+        self._pooled = Moments(nan_policy=nan_policy) if track_pooled or momentum is None else None
+        self.momentum, self.running_ddof, self.nan_policy = momentum, running_ddof, nan_policy
+        self.renorm, self.r_max, self.d_max = renorm, r_max, d_max
         self._running = RunningEstimates(self.num_features)
         self.num_batches_tracked = 0
 
@@ -157,8 +173,7 @@ class BatchNorm(NormLayer):
     @running_var.setter
     def running_var(self, values: ArrayLike) -> None:
         checked = self._checked("running_var", values, np.float64)
-        if (checked < 0).any():
-            raise ValueError(f"running_var must not be negative, got {checked.min()}")
+        require_variances(checked)
         self._running.assign(VAR, checked)
 
     @property
@@ -167,13 +182,29 @@ class BatchNorm(NormLayer):
 
     @momentum.setter
     def momentum(self, value: float | None) -> None:
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError("momentum must be from 0 to 1, the weight of the new batch, or None for the exact "
-                             f"statistics of all batches, got {value}")
-        if value is None and getattr(self, "pooled", self) is None:
-            raise ValueError("momentum=None needs the statistics from the first batch on; make the layer with it, or "
-                             "with track_pooled=True")
-        self._momentum = None if value is None else float(value)
+        if value is None:
+            if self._pooled is None:
+                raise ValueError("momentum=None needs the statistics from the first batch on; make the layer with it, "
+                                 "or with track_pooled=True")
+            self._momentum = None
+        else:
+            expected = "from 0 to 1, the weight of the new batch, or None for the exact statistics of all batches"
+            self._momentum = number("momentum", value, expected, lambda weight: 0 <= weight <= 1)
+
+    @property
+    def pooled(self) -> Moments | None:
+        return self._pooled
+
+    @pooled.setter
+    def pooled(self, value: Moments | None) -> None:
+        if value is None:
+            if self._momentum is None:
+                raise ValueError("a layer with momentum=None needs pooled statistics, got None; set momentum first")
+        elif not isinstance(value, Moments):
+            raise TypeError(f"pooled must be a Moments or None, got {type(value).__name__}")
+        elif value.shape not in (None, (self.num_features,)):
+            raise ValueError(f"pooled must have channels of shape ({self.num_features},), got {value.shape}")
+        self._pooled = value
 
     def reset_running_stats(self) -> None:
         """Reset the running estimates to mean 0 and variance 1, with no batch.
@@ -189,8 +220,8 @@ class BatchNorm(NormLayer):
         """
         self._running.reset()
         self.num_batches_tracked = 0
-        if self.pooled is not None:
-            self.pooled = Moments(nan_policy=self.nan_policy)
+        if self._pooled is not None:
+            self._pooled = Moments(nan_policy=self.nan_policy)
 
     def __call__(
         self, x: ArrayLike, out: NDArray[Any] | None = None, *, where: ArrayLike | None = None,
@@ -235,24 +266,24 @@ class BatchNorm(NormLayer):
         """
         self._forward = None
         rows = self._running.rows
-        if not self.training:
+        if not self._training:
             y, self._forward = infer(
-                x, rows, self._gamma, self._beta, self._eps, self.channel_axis, out, where, n_threads
+                x, rows, self._gamma, self._beta, self._eps, self._channel_axis, out, where, n_threads
             )
             return y
-        if self.renorm:
+        if self._renorm:
             forward = batch_statistics(
-                x, rows, self._gamma, self._beta, self._eps, self.channel_axis, self.nan_policy, where, n_threads
+                x, rows, self._gamma, self._beta, self._eps, self._channel_axis, self._nan_policy, where, n_threads
             )
             y = self._renormalize(forward, out, n_threads)
         else:
             y, forward = standardize(
-                x, rows, self._gamma, self._beta, self._eps, self.channel_axis, out, self.nan_policy, where, n_threads
+                x, rows, self._gamma, self._beta, self._eps, self._channel_axis, out, self._nan_policy, where, n_threads
             )
-        if self.pooled is not None:
-            self._pool(self.pooled, forward)
+        if self._pooled is not None:
+            self._pool(self._pooled, forward)
         move(forward, rows, self._momentum, self._running_ddof)
-        self.num_batches_tracked += 1
+        self._num_batches_tracked += 1
         self._forward = forward
         return y
 
@@ -273,7 +304,7 @@ class BatchNorm(NormLayer):
 
     def _pool(self, pooled: Moments, forward: Forward) -> None:
         """Merge the statistics of a batch into the pooled ones."""
-        part = moments_from(forward.statistics()[:len(ROWS)], nan_policy=self.nan_policy)
+        part = moments_from(forward.statistics()[:len(ROWS)], nan_policy=self._nan_policy)
         self._require_usable(pooled + part)                 # before anything changes
         pooled.merge(part)
         seen = None
@@ -285,8 +316,8 @@ class BatchNorm(NormLayer):
         """Raise ValueError unless the running estimates can be these statistics."""
         if moments.shape != (self.num_features,):
             got = "no data" if moments.shape is None else f"channels of shape {moments.shape}"
-            raise ValueError(f"expected statistics of {self.num_features} channels, got {got}")
-        if self.nan_policy != "propagate" and not np.isfinite((moments.mean + moments.m2)[moments.n > 0]).all():
+            raise ValueError(f"expected statistics of {counted(self.num_features)}, got {got}")
+        if self._nan_policy != "propagate" and not np.isfinite((moments.mean + moments.m2)[moments.n > 0]).all():
             raise ValueError("there is NaN or inf in the statistics; leave such data out, or make the layer with "
                              "nan_policy='propagate'")
 
@@ -390,9 +421,12 @@ class BatchNorm(NormLayer):
         [1.5]
         """
         count = self.num_batches_tracked
+        require_threads(n_threads)
         if hasattr(batches, "__array__") or isinstance(batches, Mapping):
-            raise TypeError(f"expected several batches, got one {type(batches).__name__}; put a single batch into a "
-                            "list")
+            raise TypeError(f"batches must be several arrays, got one {type(batches).__name__}; put a single batch "
+                            "into a list")
+        if isinstance(batches, (str, bytes)) or not isinstance(batches, (Moments, Iterable)):
+            raise TypeError(f"batches must be an iterable of arrays, or a Moments, got {batches!r:.60}")
         if isinstance(batches, Moments):
             moments = batches.copy()
         else:
@@ -415,11 +449,11 @@ class BatchNorm(NormLayer):
         x = as_numpy(batch)
         axis = self.channel_axis + x.ndim if self.channel_axis < 0 else self.channel_axis
         if x.ndim < 2 or not 0 <= axis < x.ndim:
-            raise ValueError(f"expected an array of at least 2 dimensions with an axis {self.channel_axis}, got shape "
-                             f"{x.shape}")
+            raise ValueError("expected batches of at least 2 dimensions, with the channels along "
+                             f"channel_axis={self.channel_axis}, got one of shape {x.shape}")
         if x.shape[axis] != self.num_features:
-            raise ValueError(f"expected {self.num_features} channels along axis {self.channel_axis}, got "
-                             f"{x.shape[axis]} from x of shape {x.shape}")
+            raise ValueError(f"expected {counted(self.num_features)} along channel_axis={self.channel_axis}, got "
+                             f"{x.shape[axis]} from a batch of shape {x.shape}")
         batch_axes = tuple(i for i in range(x.ndim) if i != axis)
         return Moments(batch_axes, nan_policy=self.nan_policy).update(x, **positions, n_threads=n_threads)
 
@@ -445,9 +479,9 @@ class BatchNorm(NormLayer):
         Raises
         ------
         TypeError
-            If `weight` or `bias` is not of real numbers.
+            If `weight` or `bias` is not of real numbers, or `output_axis` is not an integer.
         ValueError
-            If `weight` or `bias` does not have num_features output channels.
+            If `weight` or `bias` does not have num_features output channels, or `running_var` is negative.
 
         Notes
         -----
@@ -463,11 +497,10 @@ class BatchNorm(NormLayer):
         >>> weight.tolist(), bias.tolist()
         ([[3.0, 4.0]], [1.0])
         """
-        w = detached(weight)
-        if not is_real(w.dtype):
-            raise TypeError(f"weight must be of real numbers, got dtype {w.dtype}")
+        w, output_axis = real_values("weight", weight), integer("output_axis", output_axis)
         if not -w.ndim <= output_axis < w.ndim or w.shape[output_axis] != self.num_features:
-            raise ValueError(f"weight must have {self.num_features} output channels along axis {output_axis}, got "
+            expected = counted(self.num_features, "output channel", "output channels")
+            raise ValueError(f"weight must have {expected} along axis {output_axis}, got "
                              f"shape {w.shape}; output_axis says which axis holds them")
         dtype = w.dtype if is_floating(w.dtype) else np.dtype(np.float32)
         b = np.zeros(self.num_features) if bias is None else self._checked("bias", bias, np.float64)
@@ -515,12 +548,21 @@ class BatchNorm(NormLayer):
             "weight" (gamma) and "bias" (beta) with `affine`; "running_mean", "running_var", "num_batches_tracked"; and
             "pooled", the rows of their state, where the pooled statistics are tracked. Copies.
 
+        Raises
+        ------
+        ValueError
+            If `running_var` was set to negative values in place, which no layer can load.
+
         Examples
         --------
         >>> import bnstream
         >>> sorted(bnstream.BatchNorm(3).state_dict())
         ['bias', 'num_batches_tracked', 'running_mean', 'running_var', 'weight']
         """
+        self._running.require_possible()
+        return self._state()
+
+    def _state(self) -> dict[str, NDArray[Any]]:
         state: dict[str, NDArray[Any]] = {}
         if self._gamma is not None and self._beta is not None:
             state = {"weight": self._gamma.copy(), "bias": self._beta.copy()}
@@ -543,8 +585,10 @@ class BatchNorm(NormLayer):
 
         Raises
         ------
+        TypeError
+            If `state` is not a mapping.
         ValueError
-            If a name is missing or unexpected, or a shape differs. The layer is then as it was.
+            If a name is missing or unexpected, a shape differs, or a value is impossible. The layer is then as it was.
 
         Examples
         --------
@@ -552,6 +596,9 @@ class BatchNorm(NormLayer):
         >>> bn = bnstream.BatchNorm(3)
         >>> bn.load_state_dict(bnstream.BatchNorm(3, momentum=0.5).state_dict())
         """
+        if not isinstance(state, Mapping):
+            raise TypeError("state must be a mapping of names to arrays, as state_dict returns it, got "
+                            f"{type(state).__name__}")
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("running_mean", "running_var"), (self.num_features,))
         shapes["num_batches_tracked"] = ()
         if self.affine:
@@ -564,8 +611,7 @@ class BatchNorm(NormLayer):
         for name, values in given.items():
             if values.shape != shapes[name] or not is_real(values.dtype):
                 raise ValueError(f"{name} must be numbers of shape {shapes[name]}, got {values.dtype}, {values.shape}")
-        if (given["running_var"] < 0).any():
-            raise ValueError(f"running_var must not be negative, got {given['running_var'].min()}")
+        require_variances(given["running_var"])
         count = given["num_batches_tracked"]
         if not 0 <= count < 2**63 or count != np.rint(count):
             raise ValueError(f"num_batches_tracked must be a whole number, got {count}")
@@ -587,7 +633,7 @@ class BatchNorm(NormLayer):
         """Whether two layers have the same settings, parameters and estimates; NaN equals NaN."""
         if not isinstance(other, BatchNorm):
             return NotImplemented
-        ours, theirs = self.state_dict(), other.state_dict()
+        ours, theirs = self._state(), other._state()
         return (
             settings_of(self) == settings_of(other) and ours.keys() == theirs.keys() and
             all(np.array_equal(ours[name].astype(float), theirs[name].astype(float), equal_nan=True) for name in ours)
@@ -601,7 +647,8 @@ class BatchNorm(NormLayer):
             if name != "num_features"
         )
         mode = "training" if self.training else "inference"
-        return f"BatchNorm({self.num_features}, {settings}): {mode}, {self.num_batches_tracked} batches"
+        batches = counted(self.num_batches_tracked, "batch", "batches")
+        return f"BatchNorm({self.num_features}, {settings}): {mode}, {batches}"
 
     plot: Callable[..., Figure] = late("bnstream.plots", "plot_moments")
     _repr_html_: Callable[..., str] = late("bnstream.core.html", "html_table")

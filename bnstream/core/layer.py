@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import copy
-import math
-import operator
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from bnstream.core.dlpack import detached
-from bnstream.core.dtypes import floating, is_real
+from bnstream.core.checks import eps_of, integer, real_values
+from bnstream.core.dtypes import floating
 from bnstream.core.forward import Forward
+from bnstream.core.labels import counted
 from bnstream.core.moments import Moments
 
 
-class Number:
-    """A setting of a layer, which is checked where it is set and not at each call."""
+class Setting:
+    """A setting of a layer, which is checked where it is set and not at each call.
 
-    def __init__(self, expected: str, accepts: Callable[[Any], bool], convert: Callable[[Any], Any] = float) -> None:
-        self.expected, self.accepts, self.convert = expected, accepts, convert
+    `check` takes the name and a value, and returns what is kept, under the name with an underscore.
+    """
+
+    def __init__(self, check: Callable[[str, Any], Any]) -> None:
+        self.check = check
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name, self.key = name, f"_{name}"
@@ -30,32 +33,33 @@ class Number:
         return self if layer is None else getattr(layer, self.key)
 
     def __set__(self, layer: Any, value: Any) -> None:
-        try:
-            accepted = self.accepts(value)
-        except TypeError:
-            raise TypeError(f"{self.name} must be {self.expected}, got {value!r}") from None
-        if not accepted:
-            raise ValueError(f"{self.name} must be {self.expected}, got {value}")
-        setattr(layer, self.key, self.convert(value))       # Through __dict__, every attribute would be slower.
+        setattr(layer, self.key, self.check(self.name, value))      # Through __dict__, every attribute would be slower.
+
+
+def flag(name: str, value: Any) -> bool:
+    """A setting that is on or off."""
+    return bool(value)
 
 
 class NormLayer:
     """The base of the layers. A subclass adds the call, and what it keeps from call to call."""
 
     _eps: float
-    eps = Number("a finite number of at least 0", lambda value: 0 <= value < math.inf)
+    _channel_axis: int
+    _training: bool
+    eps = Setting(eps_of)
+    channel_axis = Setting(partial(integer, first=-64, last=63))
+    training = Setting(flag)
 
     def __init__(
         self, num_features: int, *, eps: float, affine: bool, channel_axis: int, dtype: DTypeLike,
         names: Iterable[str] | None,
     ) -> None:
-        self.num_features = operator.index(num_features)
-        if self.num_features < 1:
-            raise ValueError(f"num_features must be at least 1, got {num_features}")
+        self._num_features = integer("num_features", num_features, first=1)
         self.eps = eps
-        self.affine = bool(affine)
-        self.channel_axis = operator.index(channel_axis)
-        self.dtype = floating(dtype)
+        self._affine = bool(affine)
+        self.channel_axis = channel_axis
+        self._dtype = floating(dtype)
         self._gamma: Any = np.ones(self.num_features, self.dtype) if affine else None
         self._beta: Any = np.zeros(self.num_features, self.dtype) if affine else None
         self.grad_gamma: Any = None
@@ -63,6 +67,18 @@ class NormLayer:
         self.names = names
         self.training = True
         self._forward: Forward | None = None
+
+    @property
+    def num_features(self) -> int:
+        return self._num_features
+
+    @property
+    def affine(self) -> bool:
+        return self._affine
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
 
     @property
     def gamma(self) -> Any:
@@ -90,7 +106,8 @@ class NormLayer:
     def names(self, names: Iterable[str] | None) -> None:
         checked: tuple[str, ...] | None = Moments(names=names).names
         if checked is not None and len(checked) != self.num_features:
-            raise ValueError(f"{len(checked)} names do not fit {self.num_features} channels")
+            raise ValueError(f"expected {counted(self.num_features, 'name', 'names')}, one for each channel, got "
+                             f"{len(checked)}")
         self._names = checked
 
     def _require_affine(self, name: str) -> None:
@@ -99,9 +116,7 @@ class NormLayer:
 
     def _checked(self, name: str, values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
         """Values of every channel as a new array."""
-        new = detached(values)
-        if not is_real(new.dtype):
-            raise TypeError(f"{name} must be of real numbers, got dtype {new.dtype}")
+        new = real_values(name, values)
         if new.shape != (self.num_features,):
             raise ValueError(f"{name} must have shape ({self.num_features},), got {new.shape}")
         with np.errstate(all="ignore"):

@@ -58,6 +58,10 @@ class RunningEstimates:
         """Whether no batch is in the estimates."""
         return bool(self.rows[INITIAL_WEIGHT, 0] == 1)
 
+    def require_possible(self) -> None:
+        """Raise ValueError if a variance is negative, as one that was set in place may be."""
+        require_variances(self.var, "; set running_var to variances, or call reset_running_stats()")
+
     def assign(self, row: int, values: ArrayLike) -> None:
         """Set the mean or the variance from outside: nothing is left of the start, and the spread is not known."""
         self.rows[row] = values
@@ -71,7 +75,8 @@ class RunningEstimates:
         """Make them the statistics of a `Moments`, of as many channels."""
         n = moments.effective_n
         if n.min() <= ddof:
-            raise ValueError(f"the variance of a channel with {n.min():g} values is not known; give more data")
+            raise ValueError(f"running_var with running_ddof={ddof:g} needs n > {ddof:g} in every channel, got "
+                             f"n = {n.min():g}; give more data")
         self.rows[:BATCH_MEAN] = moments.mean, moments.var(ddof), 1 / n, np.zeros(len(n))
 
     def forget_batch(self) -> None:
@@ -80,6 +85,7 @@ class RunningEstimates:
 
     def sd(self, eps: float) -> Floats:
         """``sqrt(var + eps)``, and 1 where that is 0: what a channel is divided by."""
+        self.require_possible()
         return divisor(self.rows[VAR], eps)
 
     def diagnose(self, pooled: Moments | None, eps: float, ddof: float) -> Diagnosis:
@@ -109,6 +115,14 @@ class RunningEstimates:
         return np.array_equal(self.rows, other.rows, equal_nan=True)
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def require_variances(var: Floats, hint: str = "") -> None:
+    """Raise ValueError if a running variance is negative."""
+    negative = np.flatnonzero(var < 0)
+    if negative.size:
+        i = negative[0]
+        raise ValueError(f"running_var must not be negative, got {var[i]} in channel {i}{hint}")
 
 
 def divisor(var: Floats, eps: float) -> Floats:

@@ -9,8 +9,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from bnstream.core.checks import number, real_values
 from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.dlpack import as_numpy
+from bnstream.core.dtypes import floating
 from bnstream.core.moments import Moments, moments_from, rows_of
 from bnstream.core.rows import M2, MEAN, N_LO, ROWS, WEIGHTED_ROWS, N
 
@@ -26,7 +28,7 @@ class RunningMeanStd:
     shape : int or tuple of int, default ()
         The shape of a sample. () accepts samples of any shape, that of the first batch.
     dtype : dtype, default float64
-        The dtype of `mean` and `var`. The state itself is float64.
+        The dtype of `mean` and `var`: float16, bfloat16, float32 or float64. The state itself is float64.
 
     Attributes
     ----------
@@ -64,10 +66,11 @@ class RunningMeanStd:
     def __init__(
         self, epsilon: float = 1e-4, shape: int | tuple[int, ...] = (), dtype: DTypeLike = np.float64
     ) -> None:
-        self._dtype = np.dtype(dtype)
-        if self._dtype.kind != "f":
-            raise TypeError(f"dtype must be floating, got {self._dtype}")
-        self._initial = initial_rows(np.zeros(shape), np.ones(shape))
+        self._dtype = floating(dtype)
+        try:
+            self._initial = initial_rows(np.zeros(shape), np.ones(shape))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"shape must be an int or a tuple of ints, at least 0, got {shape!r:.60}") from None
         self._moments = Moments()
         # Mean and variance in `dtype`, computed at most once between two updates. An update puts a new list here, so
         # that values which another thread is computing end up in the old one.
@@ -193,6 +196,8 @@ class RunningMeanStd:
 
         Raises
         ------
+        TypeError
+            If `batch_mean` or `batch_var` is not of real numbers, or `batch_count` is not a number.
         ValueError
             If the samples have another shape than those before, if the variance or the count is negative, or if any
             value is NaN or inf.
@@ -203,7 +208,7 @@ class RunningMeanStd:
         >>> RunningMeanStd().update([1.0, 3.0]).update_from_moments(5.0, 1.0, 2).mean.tolist()
         3.5
         """
-        return self._merge(moments_from_var(batch_mean, batch_var, batch_count))
+        return self._merge(moments_from_var(batch_mean, batch_var, batch_count, "batch_"))
 
     def merge(self, other: RunningMeanStd) -> Self:
         """Add the samples of another object.
@@ -288,19 +293,20 @@ def initial_rows(mean: ArrayLike, var: ArrayLike) -> NDArray[np.float64]:
     return np.stack(np.broadcast_arrays(0.0, mean, 0.0, var))
 
 
-def moments_from_var(mean: ArrayLike, var: ArrayLike, count: float) -> Moments:
-    """The state of `count` samples with this mean and variance."""
-    means, variances = np.asarray(mean, np.float64), np.asarray(var, np.float64)
+def moments_from_var(mean: ArrayLike, var: ArrayLike, count: float, prefix: str = "") -> Moments:
+    """The state of `count` samples with this mean and variance. The arguments of the caller have a prefix."""
+    of_mean, of_var = f"{prefix}mean", f"{prefix}var"
+    means = real_values(of_mean, mean).astype(np.float64)
+    variances = real_values(of_var, var).astype(np.float64)
     if variances.shape not in ((), means.shape):
-        raise ValueError(f"mean and variance must have the same shape, got {means.shape} and {variances.shape}")
+        raise ValueError(f"{of_mean} and {of_var} must have the same shape, got {means.shape} and {variances.shape}")
     if not (np.isfinite(means).all() and np.isfinite(variances).all() and (variances >= 0).all()):
-        raise ValueError(f"mean and variance must be finite, and the variance not negative, got {means} and "
+        raise ValueError(f"{of_mean} and {of_var} must be finite, and {of_var} not negative, got {means} and "
                          f"{variances}")
-    if not 0 <= count < math.inf:
-        raise ValueError(f"the count of samples must be finite and not negative, got {count}")
+    count = number(f"{prefix}count", count, "finite and not negative", lambda n: 0 <= n < math.inf)
     if count == 0:
         return Moments()
-    whole = float(count).is_integer()       # a fractional count is a sum of weights
+    whole = count.is_integer()              # a fractional count is a sum of weights
     rows = np.zeros((len(ROWS if whole else WEIGHTED_ROWS), *means.shape))
     rows[N], rows[MEAN], rows[M2] = count, means, variances * count
     rows[N_LO + 1:] = count

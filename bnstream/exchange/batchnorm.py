@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.batchnorm import BatchNorm, running_of
 from bnstream.core.dtypes import FLOATING
 from bnstream.core.moments import Moments
 from bnstream.exchange.arrays import Arrays, as_decimal, described, real_array
@@ -42,6 +42,7 @@ def moments_to_layer(m: Moments, names: LayerNames) -> Arrays:
 
 
 def batchnorm_to_layer(bn: BatchNorm, names: LayerNames) -> Arrays:
+    running_of(bn).require_possible()
     pooled, var = bn.pooled, bn.running_var.copy()
     if pooled is not None and pooled.shape is not None and np.array_equal(
         var, pooled.var(bn.running_ddof), equal_nan=True

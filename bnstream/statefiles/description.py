@@ -135,6 +135,7 @@ def require_possible(state: NDArray[np.float64], prefix: str) -> None:
 def describe_batchnorm(bn: BatchNorm) -> tuple[dict[str, Any], Arrays]:
     """Describe a BatchNorm in a dict, and return its estimates and parameters as arrays."""
     bn = bn.copy()
+    running_of(bn).require_possible()
     description: dict[str, Any] = {
         "settings": {**settings_of(bn), "dtype": bn.dtype.name}, "names": bn.names, "training": bn.training,
         "num_batches_tracked": bn.num_batches_tracked, "pooled": None,
@@ -175,8 +176,6 @@ def restore_batchnorm(fields: Fields, arrays: Arrays) -> BatchNorm:
         bn.gamma, bn.beta = (taken(arrays, name, shape, stored) for name in ("gamma", "beta"))
     if pooled is not None:
         bn.pooled = restore_moments(Fields(pooled), arrays, "pooled_")
-        if bn.pooled.shape not in (None, shape):
-            raise ValueError(f"the pooled statistics must be of shape {shape}, got {bn.pooled.shape}")
     bn.training = fields.get("training", bool)
     bn.num_batches_tracked = fields.integer("num_batches_tracked", 0, 2**63 - 1)
     return bn

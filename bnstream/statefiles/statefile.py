@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.checks import path_of
 from bnstream.core.config import version
 from bnstream.core.moments import Moments
 from bnstream.statefiles.archive import StateError, read_archive, write_archive
@@ -65,7 +65,9 @@ def save(
     Raises
     ------
     TypeError
-        If `state` is something else, or `progress` holds what JSON cannot.
+        If `path` is not a path, `state` is neither, or `progress` holds what JSON cannot.
+    ValueError
+        If the `running_var` of a layer was set to negative values in place.
     OSError
         If the file cannot be written. It names `path`; an old file is then as it was.
 
@@ -101,7 +103,7 @@ def save(
         metadata["progress"] = progress
     if lacks is not None:
         metadata["lacks"] = list(lacks)
-    with replacing(path) as file:
+    with replacing(path_of("path", path)) as file:
         write_archive(file, arrays, metadata)
 
 
@@ -124,6 +126,8 @@ def load(path: str | os.PathLike[str]) -> Any:
         A ValueError: if the file is damaged, truncated, from a newer bnstream, or not a state file.
     ValueError
         If the file is the checkpoint of an unfinished pass.
+    TypeError
+        If `path` is not a path.
     OSError
         If the file cannot be opened or read.
 
@@ -164,7 +168,7 @@ def read(path: str | os.PathLike[str]) -> StateFile:
 
     Raises
     ------
-    StateError, OSError
+    StateError, TypeError, OSError
         As for `load`.
 
     Examples
@@ -176,7 +180,7 @@ def read(path: str | os.PathLike[str]) -> StateFile:
     ...     read(f"{folder}/stats.npz").metadata["progress"]
     {'row': 100}
     """
-    arrays, metadata = read_archive(Path(path))
+    arrays, metadata = read_archive(path_of("path", path))
     if metadata.get("format") != "bnstream":
         raise StateError(f"{path} is not a bnstream state file: its format is {metadata.get('format')!r}")
     found = metadata.get("version")

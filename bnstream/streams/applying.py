@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bnstream.core.affine import Affine
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.checks import integer, path_of
 from bnstream.core.columns import Columns
 from bnstream.core.moments import Moments
 from bnstream.statefiles import load
 from bnstream.statefiles.atomic import replacing
-from bnstream.streams.checks import as_integer, require_counts, require_no_source, require_writable
+from bnstream.streams.checks import require_counts, require_no_source, require_writable
 from bnstream.streams.parallel import map_pieces
 from bnstream.streams.position import Position, Progress
 from bnstream.streams.sources import Piece, Source, SourceError, Wanted, open_sources
@@ -64,10 +64,13 @@ def apply(
 
     Raises
     ------
+    TypeError
+        If `state` or `source` is not of the kinds above, or an argument is of the wrong type.
     SourceError
         As for `fit`, and if channels are missing. `out` is then as it was.
     ValueError
-        If `out` has an unsupported suffix, or `state` has channels without statistics.
+        If `out` has an unsupported suffix, `state` has channels without statistics, or `eps`, `chunk_rows` or
+        `n_threads` is out of range.
     OSError
         If `out` cannot be written; it is then as it was.
 
@@ -92,13 +95,15 @@ def apply(
     [-1.0, 1.0]
     """
     require_counts(chunk_rows, n_threads)
-    out = Path(out)
+    out = path_of("out", out)
     if out.suffix not in (".npy", ".parquet", ".arrow", ".csv"):
         raise ValueError(f"out must end in .npy, .parquet, .arrow or .csv, got {str(out)!r}")
     require_writable(out)
+    if not isinstance(state, (Moments, BatchNorm, str, os.PathLike)):
+        raise TypeError(f"state must be a Moments, a BatchNorm or the path of a state file, got {type(state).__name__}")
     known = state if isinstance(state, (Moments, BatchNorm)) else load(state)
     affine = Affine(known, eps)
-    axis = channel_axis_of(known) if channel_axis is None else as_integer("channel_axis", channel_axis)
+    axis = channel_axis_of(known) if channel_axis is None else integer("channel_axis", channel_axis)
     sources = open_sources(source, Wanted(affine.names, axis, whole_rows=True))
     require_no_source(out, sources)
     position = Position(sources, {})

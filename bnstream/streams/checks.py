@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bnstream.core.checks import integer, require_threads
 from bnstream.streams.sources import Source, SourceError
 from bnstream.streams.sources.source import FileSource, names_of
 
@@ -16,27 +16,19 @@ ADVICE = ('give arrays with weights as an iterable of mappings, {"batch": x, "we
           "Moments.update(x, weights=w)")
 
 
-def as_integer(name: str, value: Any) -> int:
-    """The argument as an int; raise TypeError unless it is an integer."""
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
-
-
 def require_counts(chunk_rows: int | None, n_threads: int | None) -> None:
-    """Raise ValueError unless both are at least 1 or None."""
-    for name, value in (("chunk_rows", chunk_rows), ("n_threads", n_threads)):
-        if value is not None and as_integer(name, value) < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    """Raise TypeError or ValueError unless both are positive integers or None."""
+    if chunk_rows is not None:
+        integer("chunk_rows", chunk_rows, first=1)
+    require_threads(n_threads)
 
 
 def as_columns(columns: Sequence[Any] | None) -> tuple[Any, ...] | None:
     """The selected columns; raise an error unless there are some and they differ."""
     if columns is None:
         return None
-    if isinstance(columns, str):
-        raise TypeError(f"columns must be a sequence of names, got the str {columns!r}; make it a list")
+    if isinstance(columns, str) or not isinstance(columns, Iterable):
+        raise TypeError(f"columns must be a sequence of names or indices, got {columns!r:.60}; make it a list")
     selected = tuple(columns)
     if len(set(selected)) < max(len(selected), 1):
         raise SourceError(f"columns must be one or more different names or indices, got {list(selected)}")

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from bnstream.core.checks import integer, number, path_of
 from bnstream.core.moments import Moments
 from bnstream.statefiles import save
 from bnstream.streams.accumulator import Accumulator, Policy
 from bnstream.streams.checks import (
     as_columns,
-    as_integer,
     as_weights,
     require_counts,
     require_no_source,
@@ -88,6 +88,11 @@ def fit(
 
     Raises
     ------
+    TypeError
+        If `source` is not a source, or an argument is of the wrong type.
+    ValueError
+        If `chunk_rows`, `n_threads`, `checkpoint_every` or `nan_policy` is out of range, or `resume` is given without
+        `out`.
     SourceError
         A ValueError: if there is nothing to read or there are no rows; if a file is damaged, changes while it is read,
         or has other columns than the first; if a column is not numeric or has only missing values; if there is NaN or
@@ -124,11 +129,10 @@ def fit(
     require_counts(chunk_rows, n_threads)
     columns = as_columns(columns)
     weights = as_weights(weights, columns)
-    channel_axis = None if channel_axis is None else as_integer("channel_axis", channel_axis)
+    channel_axis = None if channel_axis is None else integer("channel_axis", channel_axis)
     if resume and out is None:
         raise ValueError("resume=True resumes from the checkpoint beside out, but out is missing; give it")
-    if not checkpoint_every >= 0:
-        raise ValueError(f"checkpoint_every must be at least 0 seconds, got {checkpoint_every}")
+    number("checkpoint_every", checkpoint_every, "at least 0 seconds", lambda seconds: seconds >= 0)
     sources = open_sources(source, Wanted(columns, channel_axis, weights=weights))
     require_tables(sources, weights)
     total = Accumulator(sources[0], nan_policy, weights)
@@ -137,7 +141,7 @@ def fit(
         "columns": None if columns is None else [str(column) for column in columns], "channel_axis": channel_axis,
         "chunk_rows": chunk_rows, "nan_policy": nan_policy, "weights": weights,
     })
-    checkpoint = None if out is None else checkpoint_of(Path(out), sources, resume)
+    checkpoint = None if out is None else checkpoint_of(path_of("out", out), sources, resume)
     if checkpoint is not None and checkpoint.exists():
         total.restore(position.resume(checkpoint))
 

@@ -199,17 +199,19 @@ GOOD = np.arange(12.0).reshape(4, 3)
 @pytest.mark.parametrize(("source", "error", "message"), [
     ([], ValueError, "expected statistics of 3 channels, got no data"),
     ([np.empty((0, 3))], ValueError, "expected statistics of 3 channels, got no data"),
-    ([GOOD[:1]], ValueError, "the variance of a channel with 1 values is not known"),
+    ([GOOD[:1]], ValueError, "running_var with running_ddof=1 needs n > 1 in every channel, got n = 1; give"),
     (Moments(), ValueError, "expected statistics of 3 channels, got no data"),
     (Moments().update(GOOD[:, :2]), ValueError, r"of 3 channels, got channels of shape \(2,\)"),
     (Moments(1).update(GOOD), ValueError, r"of 3 channels, got channels of shape \(4,\)"),
-    (GOOD, TypeError, "expected several batches, got one ndarray; put a single batch into a list"),
-    ([GOOD, GOOD[:, :2]], ValueError, "expected 3 channels along axis 1, got 2 from x of shape"),
-    ([GOOD, GOOD[0]], ValueError, "expected an array of at least 2 dimensions|axis 1 is out of range"),
+    (GOOD, TypeError, "batches must be several arrays, got one ndarray; put a single batch into a list"),
+    ([GOOD, GOOD[:, :2]], ValueError, "expected 3 channels along channel_axis=1, got 2 from a batch of shape"),
+    ([GOOD, GOOD[0]], ValueError, "expected batches of at least 2 dimensions, with the channels along channel_axis=1"),
     ([GOOD, GOOD * np.nan], ValueError, "NaN or inf in 3 of 3 channels"),
     ([GOOD, GOOD.astype("c8")], TypeError, "complex64"),
     (breaks(), BrokenError, None),
-    (3, TypeError, "not iterable"), (None, TypeError, "not iterable"),
+    (3, TypeError, "batches must be an iterable of arrays, or a Moments, got 3"),
+    (None, TypeError, "batches must be an iterable of arrays, or a Moments, got None"),
+    ("abc", TypeError, "batches must be an iterable of arrays, or a Moments, got 'abc'"),
 ])
 @pytest.mark.parametrize("momentum", [0.1, None])
 def test_recalibrate_refuses(source, error, message, momentum, unchanged):
@@ -231,7 +233,7 @@ def test_recalibrate_omits():
 @pytest.mark.parametrize("ddof", [2, 3, -1, float("nan")])
 def test_running_ddof(ddof):
     """Values that would make the estimated variance infinite or negative are refused."""
-    with pytest.raises(ValueError, match="running_ddof must be 1 as in PyTorch, or 0, got"):
+    with pytest.raises(ValueError, match="running_ddof must be from 0 to below 2: 1 as in PyTorch, 0 elsewhere, got"):
         BatchNorm(3, running_ddof=ddof)
 
 

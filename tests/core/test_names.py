@@ -31,7 +31,7 @@ def test_they_may_be_set(make):
 
 @pytest.mark.parametrize("make", NAMED.values(), ids=NAMED)
 @pytest.mark.parametrize(("names", "error", "message"), [
-    (["a"], ValueError, "1 names do not fit"),
+    (["a"], ValueError, "1 names do not fit|expected 2 names, one for each channel, got 1"),
     (["a", "a"], ValueError, "names must differ, got 'a' twice"),
     ("ab", TypeError, "got the str 'ab'; make it a list"),
     (["a", 1], TypeError, "names must be of str, got 1 of type int"),

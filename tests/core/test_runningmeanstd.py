@@ -114,7 +114,7 @@ def test_dtype_of_mean_and_var():
 
 @pytest.mark.parametrize("dtype", ["i8", "c8", "U3"])
 def test_invalid_dtypes(dtype):
-    with pytest.raises(TypeError, match=r"dtype must be floating, got (int|complex|<U)"):
+    with pytest.raises(TypeError, match=r"dtype must be float16, bfloat16, float32 or float64, got (int|complex|<U)"):
         RunningMeanStd(dtype=dtype)
 
 
@@ -228,14 +228,14 @@ def test_invalid_weights(given, error, message):
 
 
 @pytest.mark.parametrize(("mean", "var", "count", "message"), [
-    ([1, 2], [1, 2, 3], 1, r"mean and variance must have the same shape, got \(2,\) and \(3,\)"),
+    ([1, 2], [1, 2, 3], 1, r"batch_mean and batch_var must have the same shape, got \(2,\) and \(3,\)"),
     (1, [1, 2, 3], 1, r"must have the same shape, got \(\) and \(3,\)"),
-    ([1, np.nan], [1, 1], 1, r"must be finite, and the variance not negative, got \[ 1. nan\] and \[1. 1.\]"),
-    ([1, 1], [1, np.inf], 1, r"must be finite, and the variance not negative, got \[1. 1.\] and \[ 1. inf\]"),
-    ([1, 1], [1, -1], 1, r"must be finite, and the variance not negative, got \[1. 1.\] and \[ 1. -1.\]"),
-    (1, 1, -1, "the count of samples must be finite and not negative, got -1"),
-    (1, 1, np.inf, "the count of samples must be finite and not negative, got inf"),
-    (1, 1, np.nan, "the count of samples must be finite and not negative, got nan"),
+    ([1, np.nan], [1, 1], 1, r"must be finite, and batch_var not negative, got \[ 1. nan\] and \[1. 1.\]"),
+    ([1, 1], [1, np.inf], 1, r"must be finite, and batch_var not negative, got \[1. 1.\] and \[ 1. inf\]"),
+    ([1, 1], [1, -1], 1, r"must be finite, and batch_var not negative, got \[1. 1.\] and \[ 1. -1.\]"),
+    (1, 1, -1, "batch_count must be finite and not negative, got -1"),
+    (1, 1, np.inf, "batch_count must be finite and not negative, got inf"),
+    (1, 1, np.nan, "batch_count must be finite and not negative, got nan"),
 ])
 def test_invalid_moments(mean, var, count, message):
     for rms in (of(X), RunningMeanStd()):
@@ -278,7 +278,7 @@ def test_setting_one_leaves_the_others():
 
 
 @pytest.mark.parametrize(("name", "value", "message"), [
-    ("mean", [1, 2], r"same shape, got \(2,\) and \(3,\)"), ("var", [1, 1, -1], "variance not negative"),
+    ("mean", [1, 2], r"same shape, got \(2,\) and \(3,\)"), ("var", [1, 1, -1], "var not negative"),
     ("count", -1, "not negative, got -1"),
 ])
 def test_setting_invalid_values(name, value, message):

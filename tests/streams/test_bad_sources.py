@@ -96,7 +96,7 @@ BAD = {
     "no rows": (lambda: write(".npy", X3[:0]), r"x\.npy: no rows; there is nothing"),
     "no rows in many": (lambda: [write(".parquet", X3[:0], s) for s in "12"],
                         r"1\.parquet to 2\.parquet, 2 files: no rows"),
-    "no values": (lambda: write(".npy", X3[:, :0]), r"x\.npy has shape \(50, 0\): its rows have no values"),
+    "no values": (lambda: write(".npy", X3[:, :0]), r"x\.npy has no values in its rows, got shape \(50, 0\)"),
     "all missing": (lambda: text("a,b\n1,\n2,\n"), r"x\.csv: every value is missing or left out in column 'b'"),
     "all NaN": (lambda: X3 * [1, np.nan, 1], r"every value is missing or left out in column 1"),
     "number": (lambda: 3.0, "is a single number"),

@@ -195,7 +195,7 @@ def test_frame_with_numbers_for_names():
 @pytest.mark.parametrize(("options", "error", "message"), [
     ({"chunk_rows": 2.5}, TypeError, "chunk_rows must be an integer, got 2.5"),
     ({"chunk_rows": 0}, ValueError, "chunk_rows must be at least 1, got 0"),
-    ({"n_threads": 0}, ValueError, "n_threads must be at least 1, got 0"),
+    ({"n_threads": 0}, ValueError, "the number of threads must be from 1 to 65536, got 0"),
     ({"channel_axis": 1.0}, TypeError, "channel_axis must be an integer, got 1.0"),
     ({"checkpoint_every": -1}, ValueError, "checkpoint_every must be at least 0 seconds, got -1"),
     ({"checkpoint_every": np.nan}, ValueError, "checkpoint_every must be at least 0 seconds, got nan"),

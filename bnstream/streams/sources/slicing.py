@@ -56,12 +56,12 @@ class Slicing:
         ndim = len(self.shape)
         channel_axis = -1 if wanted.channel_axis is None or self.one_axis else wanted.channel_axis
         if not -ndim <= channel_axis < ndim:
-            raise SourceError(f"{name} has shape {shape}, got channel_axis {channel_axis}; expected {-ndim} to "
+            raise SourceError(f"{name} has {len(shape)} axes, got channel_axis={channel_axis}; expected {-ndim} to "
                               f"{ndim - 1}")
         self.channel_axis = channel_axis % ndim
         self.axis = int(self.channel_axis == 0)     # the first that is not the channel axis
         if 0 in shape[:self.axis] + shape[self.axis + 1:]:
-            raise SourceError(f"{name} has shape {shape}: its rows have no values")
+            raise SourceError(f"{name} has no values in its rows, got shape {shape}")
         self.batch_axes = tuple(axis for axis in range(ndim) if axis != self.channel_axis)
         size = math.prod(shape)
         if size > LARGEST_ROW * shape[self.axis] and not wanted.whole_rows:     # one image may fill a whole file
