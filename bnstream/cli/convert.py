@@ -9,14 +9,14 @@ import typer
 from bnstream.cli.options import Out
 from bnstream.cli.states import load_with_lacks
 
-Convention = Literal["bnstream", "pytorch", "keras", "flax", "onnx", "scikit-learn"]
+Tool = Literal["bnstream", "pytorch", "keras", "flax", "onnx", "scikit-learn"]
 
 
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A state file, or with --from a plain .npz file.")],
     out: Out,
-    to: Annotated[Convention, typer.Option("--to", help="The tool whose conventions OUT follows.")] = "bnstream",
-    from_: Annotated[Convention, typer.Option("--from", help="The tool whose conventions IN follows.")] = "bnstream",
+    to: Annotated[Tool, typer.Option("--to", help="The tool whose conventions OUT follows.")] = "bnstream",
+    from_: Annotated[Tool, typer.Option("--from", help="The tool whose conventions IN follows.")] = "bnstream",
     prefix: Annotated[
         str | None, typer.Option(help="Prefix of the array names in IN, which selects one of several layers.")
     ] = None,

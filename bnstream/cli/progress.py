@@ -7,7 +7,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bnstream.streams.position import Progress
+    from bnstream.streams.cursor import Progress
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from bnstream.core.batches import batch_of
 from bnstream.core.checks import integer, number, real_values, require_threads
 from bnstream.core.diagnosis import Diagnosis
 from bnstream.core.dlpack import as_numpy, detached
-from bnstream.core.dtypes import is_floating, is_real
+from bnstream.core.dtypes import NamedArrays, is_floating, is_real
 from bnstream.core.forward import Forward, batch_statistics, infer, move, standardize
 from bnstream.core.labels import counted
 from bnstream.core.late import late
@@ -539,7 +539,7 @@ class BatchNorm(NormLayer):
         """
         return self._running.diagnose(self.pooled, self.eps, self.running_ddof)
 
-    def state_dict(self) -> dict[str, NDArray[Any]]:
+    def state_dict(self) -> NamedArrays:
         """Return parameters and running estimates by PyTorch's names.
 
         Returns
@@ -562,8 +562,8 @@ class BatchNorm(NormLayer):
         self._running.require_possible()
         return self._state()
 
-    def _state(self) -> dict[str, NDArray[Any]]:
-        state: dict[str, NDArray[Any]] = {}
+    def _state(self) -> NamedArrays:
+        state: NamedArrays = {}
         if self._gamma is not None and self._beta is not None:
             state = {"weight": self._gamma.copy(), "bias": self._beta.copy()}
         state["running_mean"], state["running_var"] = self.running_mean.copy(), self.running_var.copy()

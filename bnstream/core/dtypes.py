@@ -1,12 +1,13 @@
-"""The dtypes of real numbers: NumPy's own, and bfloat16, which comes from ml_dtypes."""
+"""The dtypes of real numbers, NumPy's own and bfloat16, which comes from ml_dtypes; and the type of named arrays."""
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from bnstream.core.optional import needing
 
+NamedArrays = dict[str, NDArray[Any]]
 FLOATING = ("float16", "bfloat16", "float32", "float64")
 
 

@@ -1,1 +1,1 @@
-"""Nothing for Python; see `_result.pxd`."""
+"""Nothing for Python; see `result.pxd`."""

@@ -216,7 +216,8 @@ cdef ndarray weights_of(object weights, object where, ndarray x, unsigned long l
     w = positions(weights, "weights", x, axes)
     if not is_real(w.dtype):
         raise TypeError(f"weights must be of real numbers, got dtype {w.dtype}")
-    w = w.astype(np.float64, copy=False) if mask is None else np.where(mask, w, 0.0)
+    w = w.astype(np.float64, copy=False)
+    w = w if mask is None else np.where(mask, w, 0.0)
     least = w.min(initial=np.inf)
     if least == 0:
         least = w.min(initial=np.inf, where=w != 0)

@@ -9,14 +9,12 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.dlpack import detached
-from bnstream.core.dtypes import is_real
-
-Arrays = dict[str, NDArray[Any]]
+from bnstream.core.dtypes import NamedArrays, is_real
 
 
 def select(
     arrays: Mapping[str, ArrayLike], required: Sequence[str], optional: Sequence[str], prefix: str | None
-) -> Arrays:
+) -> NamedArrays:
     """The arrays of one layer, by their names without the prefix."""
     if prefix is None:
         prefix = only_prefix(arrays, required)
@@ -41,7 +39,7 @@ def only_prefix(arrays: Mapping[str, ArrayLike], required: Sequence[str]) -> str
     return prefixes[0] if prefixes else ""
 
 
-def real_array(arrays: Arrays, name: str) -> NDArray[Any]:
+def as_numbers(arrays: NamedArrays, name: str) -> NDArray[Any]:
     """The array of this name, which must hold floating or integer numbers."""
     values = arrays[name]
     if not is_real(values.dtype) or values.dtype.kind == "b":
@@ -49,14 +47,14 @@ def real_array(arrays: Arrays, name: str) -> NDArray[Any]:
     return values
 
 
-def as_decimal(arrays: Arrays, name: str) -> Decimal:
+def as_decimal(arrays: NamedArrays, name: str) -> Decimal:
     """A setting with the digits that it prints with, so that 1 - 0.9 is 0.1, in float32 as well."""
-    values = real_array(arrays, name)
+    values = as_numbers(arrays, name)
     if values.size != 1:
         raise ValueError(f"{name} must be one number, got {described(arrays)}")
     return Decimal(str(values.reshape(())[()]))
 
 
-def described(arrays: Arrays) -> str:
+def described(arrays: NamedArrays) -> str:
     """The names, dtypes and shapes of arrays, for a message."""
     return ", ".join(f"{name} {values.dtype} {values.shape}" for name, values in arrays.items())

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.batchnorm import BatchNorm, running_of
-from bnstream.core.dtypes import FLOATING
+from bnstream.core.dtypes import FLOATING, NamedArrays
 from bnstream.core.moments import Moments
-from bnstream.exchange.arrays import Arrays, as_decimal, described, real_array
+from bnstream.exchange.arrays import as_decimal, as_numbers, described
 from bnstream.exchange.names import LayerNames
 
 
@@ -32,23 +32,23 @@ def var_of(m: Moments, ddof: int) -> NDArray[np.float64]:
     return m.var(ddof)
 
 
-def moments_to_layer(m: Moments, names: LayerNames) -> Arrays:
+def moments_to_layer(m: Moments, names: LayerNames) -> NamedArrays:
     n_channels = require_channels(m)
-    arrays: Arrays = {names.gamma: np.ones(n_channels), names.beta: np.zeros(n_channels), names.mean: m.mean,
-                      names.var: var_of(m, names.ddof)}
+    arrays: NamedArrays = {names.gamma: np.ones(n_channels), names.beta: np.zeros(n_channels), names.mean: m.mean,
+                           names.var: var_of(m, names.ddof)}
     if names.n_batches:
         arrays[names.n_batches] = np.array(1)
     return arrays
 
 
-def batchnorm_to_layer(bn: BatchNorm, names: LayerNames) -> Arrays:
+def batchnorm_to_layer(bn: BatchNorm, names: LayerNames) -> NamedArrays:
     running_of(bn).require_possible()
     pooled, var = bn.pooled, bn.running_var.copy()
     if pooled is not None and pooled.shape is not None and np.array_equal(
         var, pooled.var(bn.running_ddof), equal_nan=True
     ):
         var = var_of(pooled, names.ddof)
-    arrays: Arrays = {}
+    arrays: NamedArrays = {}
     if bn.gamma is not None:
         arrays = {names.gamma: bn.gamma.copy(), names.beta: bn.beta.copy()}
     elif names.needs_affine:
@@ -63,11 +63,11 @@ def batchnorm_to_layer(bn: BatchNorm, names: LayerNames) -> Arrays:
     return arrays
 
 
-def from_layer(arrays: Arrays, names: LayerNames, settings: dict[str, Any]) -> tuple[BatchNorm, list[str]]:
+def from_layer(arrays: NamedArrays, names: LayerNames, settings: dict[str, Any]) -> tuple[BatchNorm, list[str]]:
     """A layer, and what the arrays do not tell, as for `import_arrays`."""
     shape = arrays[names.mean].shape
     vectors = [name for name in (names.gamma, names.beta, names.mean, names.var) if name in arrays]
-    if len(shape) != 1 or not shape[0] or any(real_array(arrays, name).shape != shape for name in vectors):
+    if len(shape) != 1 or not shape[0] or any(as_numbers(arrays, name).shape != shape for name in vectors):
         raise ValueError(f"expected {', '.join(vectors)} of one shape (channels,), got {described(arrays)}")
     parameters = [arrays[name] for name in vectors[:-2]]
     dtypes = [values.dtype for values in parameters if values.dtype.name in FLOATING]
@@ -87,7 +87,7 @@ def from_layer(arrays: Arrays, names: LayerNames, settings: dict[str, Any]) -> t
     return bn, lacks
 
 
-def eps_and_momentum(arrays: Arrays, names: LayerNames) -> dict[str, float]:
+def eps_and_momentum(arrays: NamedArrays, names: LayerNames) -> dict[str, float]:
     """The settings as `BatchNorm` takes them: those of the arrays, or the defaults of the tool."""
     eps, momentum = names.default_eps, names.default_momentum
     if names.eps in arrays:

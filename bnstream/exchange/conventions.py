@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from bnstream.core.batchnorm import BatchNorm
-from bnstream.core.dtypes import floating
+from bnstream.core.dtypes import NamedArrays, floating
 from bnstream.core.moments import Moments
 from bnstream.exchange import scaler
-from bnstream.exchange.arrays import Arrays, select
+from bnstream.exchange.arrays import select
 from bnstream.exchange.batchnorm import batchnorm_to_layer, from_layer, moments_to_layer
 from bnstream.exchange.names import Convention, layer_names
 
 
-def to_arrays(state: Moments | BatchNorm, convention: Convention, *, dtype: DTypeLike | None = None) -> Arrays:
+def to_arrays(state: Moments | BatchNorm, convention: Convention, *, dtype: DTypeLike | None = None) -> NamedArrays:
     """Convert a state to the arrays of another tool, under the names that it uses.
 
     Parameters

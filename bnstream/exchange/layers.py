@@ -15,8 +15,8 @@ from importlib import import_module
 from typing import Any
 
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.dtypes import NamedArrays
 from bnstream.core.optional import needing
-from bnstream.exchange.arrays import Arrays
 from bnstream.exchange.conventions import to_arrays
 from bnstream.exchange.names import LAYERS, Convention
 
@@ -62,7 +62,7 @@ def attributes_of(layer: Any, convention: Convention) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def arrays_and_settings(bn: BatchNorm, convention: Convention) -> tuple[Arrays, dict[str, float]]:
+def arrays_and_settings(bn: BatchNorm, convention: Convention) -> tuple[NamedArrays, dict[str, float]]:
     """The arrays of `bn` and its settings, both under the names of a convention and in its sense."""
     arrays = to_arrays(bn, convention)
     return arrays, {name: float(arrays.pop(name)) for name in ("momentum", "epsilon") if name in arrays}

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.dtypes import NamedArrays
 from bnstream.core.moments import Moments, moments_from
-from bnstream.exchange.arrays import Arrays, described, real_array
+from bnstream.exchange.arrays import as_numbers, described
 from bnstream.exchange.batchnorm import require_channels
 
 REQUIRED = ("mean_", "var_", "n_samples_seen_")
 OPTIONAL = ("scale_", "n_features_in_", "feature_names_in_")
 
 
-def to_scaler(state: Moments | BatchNorm) -> Arrays:
+def to_scaler(state: Moments | BatchNorm) -> NamedArrays:
     m = state if isinstance(state, Moments) else state.pooled
     if m is None:
         raise ValueError("scikit-learn's n_samples_seen_ is a count of values, and running estimates have none; make "
@@ -21,16 +22,16 @@ def to_scaler(state: Moments | BatchNorm) -> Arrays:
     require_channels(m)
     var = m.var()
     n = m.n
-    arrays: Arrays = {"mean_": m.mean, "var_": var, "scale_": np.where(var == 0, 1.0, np.sqrt(var)),
-                      "n_samples_seen_": n[:1].reshape(()) if (n == n[0]).all() else n}
+    arrays: NamedArrays = {"mean_": m.mean, "var_": var, "scale_": np.where(var == 0, 1.0, np.sqrt(var)),
+                           "n_samples_seen_": n[:1].reshape(()) if (n == n[0]).all() else n}
     names = state.names or m.names
     if names:
         arrays["feature_names_in_"] = np.array(names)
     return arrays
 
 
-def from_scaler(arrays: Arrays) -> Moments:
-    mean, var, n = (real_array(arrays, name) for name in REQUIRED)
+def from_scaler(arrays: NamedArrays) -> Moments:
+    mean, var, n = (as_numbers(arrays, name) for name in REQUIRED)
     if mean.ndim != 1 or var.shape != mean.shape or n.shape not in ((), mean.shape):
         raise ValueError("expected mean_ and var_ of one shape (features,), and n_samples_seen_ of this shape or (), "
                          f"got {described(arrays)}")

@@ -24,6 +24,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from bnstream.core.dtypes import NamedArrays
+
 DESCRIPTION = "bnstream.json"
 
 # What zipfile raises for a file that is damaged or not a zip. RuntimeError stands for one that is flagged as encrypted.
@@ -86,7 +88,7 @@ def member(name: str) -> zipfile.ZipInfo:
     return info
 
 
-def read_archive(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def read_archive(path: Path) -> tuple[NamedArrays, dict[str, Any]]:
     """Read the arrays, which are read-only, and the description.
 
     Raises

@@ -10,20 +10,18 @@ from numpy.typing import NDArray
 
 from bnstream.core import running
 from bnstream.core.batchnorm import BatchNorm, running_of, settings_of
-from bnstream.core.dtypes import FLOATING
+from bnstream.core.dtypes import FLOATING, NamedArrays
 from bnstream.core.moments import Moments, moments_from, rows_of
 from bnstream.core.rows import M2, M2_LO, MEAN, MEAN_LO, N_LO, ROWS, SQUARES, WEIGHTED_ROWS, N
 
-Arrays = dict[str, NDArray[Any]]
-
-MOMENTS_CONVENTIONS = {
+MEANINGS_OF_MOMENTS = {
     "n": "count of values; if there is sum_of_squared_weights, n + n_lo is the sum of weights",
     "mean": "mean + mean_lo is the mean, with twice the digits of a double",
     "m2": "m2 + m2_lo is the sum of squared deviations from the mean; m2 / (n - ddof) is the variance",
     "axis": "the batch axes, which are reduced over; null: all axes",
 }
-CONVENTIONS = {
-    "moments": MOMENTS_CONVENTIONS,
+MEANINGS = {
+    "moments": MEANINGS_OF_MOMENTS,
     "batchnorm": {
         "momentum": "weight of the new batch, as in PyTorch; 1 minus that of Keras, Flax and ONNX; null: the running "
                     "estimates are the exact statistics of all batches",
@@ -34,7 +32,7 @@ CONVENTIONS = {
         "initial_weight": "weight that the initial mean 0 and variance 1 still have in the running estimates",
         "batch_mean": "mean of the last batch; NaN: none",
         "batch_var": "variance of the last batch, with ddof 0; NaN: none",
-        "pooled": "exact statistics of all batches: " + MOMENTS_CONVENTIONS["m2"],
+        "pooled": "exact statistics of all batches: " + MEANINGS_OF_MOMENTS["m2"],
     },
 }
 SETTINGS = {
@@ -84,7 +82,7 @@ class Fields:
         return self.all_of("axis", int) if is_list else self.get("axis", int, NoneType)
 
 
-def describe_moments(m: Moments, prefix: str = "") -> tuple[dict[str, Any], Arrays]:
+def describe_moments(m: Moments, prefix: str = "") -> tuple[dict[str, Any], NamedArrays]:
     """Describe a Moments in a dict, and return its rows as arrays."""
     m = m.copy()        # consistent even if another thread updates m
     rows = rows_of(m)
@@ -94,13 +92,13 @@ def describe_moments(m: Moments, prefix: str = "") -> tuple[dict[str, Any], Arra
     }
     if rows is None:
         return description, {}
-    arrays: Arrays = {prefix + name: row for name, row in zip(WEIGHTED_ROWS, rows, strict=False)}
+    arrays: NamedArrays = {prefix + name: row for name, row in zip(WEIGHTED_ROWS, rows, strict=False)}
     if len(rows) == len(ROWS):
         arrays[prefix + ROWS[N]] = rows[N].astype(np.int64)
     return description, arrays
 
 
-def restore_moments(fields: Fields, arrays: Arrays, prefix: str = "") -> Moments:
+def restore_moments(fields: Fields, arrays: NamedArrays, prefix: str = "") -> Moments:
     """Restore a Moments from what `describe_moments` returned. Its arrays are removed from `arrays`."""
     policy = fields.one_of("nan_policy", "raise", "omit", "propagate")
     shape, state = fields.all_of("shape", int), None
@@ -132,7 +130,7 @@ def require_possible(state: NDArray[np.float64], prefix: str) -> None:
                              "value")
 
 
-def describe_batchnorm(bn: BatchNorm) -> tuple[dict[str, Any], Arrays]:
+def describe_batchnorm(bn: BatchNorm) -> tuple[dict[str, Any], NamedArrays]:
     """Describe a BatchNorm in a dict, and return its estimates and parameters as arrays."""
     bn = bn.copy()
     running_of(bn).require_possible()
@@ -140,7 +138,7 @@ def describe_batchnorm(bn: BatchNorm) -> tuple[dict[str, Any], Arrays]:
         "settings": {**settings_of(bn), "dtype": bn.dtype.name}, "names": bn.names, "training": bn.training,
         "num_batches_tracked": bn.num_batches_tracked, "pooled": None,
     }
-    arrays: Arrays = dict(zip(running.RUNNING_ROWS, list(running_of(bn).rows), strict=True))
+    arrays: NamedArrays = dict(zip(running.RUNNING_ROWS, list(running_of(bn).rows), strict=True))
     if bn.affine:       # .npy does not have bfloat16; float32 holds it exactly
         stored = np.float32 if bn.dtype.name == "bfloat16" else bn.dtype
         arrays |= {"gamma": bn.gamma.astype(stored), "beta": bn.beta.astype(stored)}
@@ -150,7 +148,7 @@ def describe_batchnorm(bn: BatchNorm) -> tuple[dict[str, Any], Arrays]:
     return description, arrays
 
 
-def restore_batchnorm(fields: Fields, arrays: Arrays) -> BatchNorm:
+def restore_batchnorm(fields: Fields, arrays: NamedArrays) -> BatchNorm:
     """Restore a BatchNorm from what `describe_batchnorm` returned. Its arrays are removed from `arrays`."""
     settings = Fields(fields.get("settings", dict))
     if settings.values.keys() != SETTINGS.keys():
@@ -181,7 +179,7 @@ def restore_batchnorm(fields: Fields, arrays: Arrays) -> BatchNorm:
     return bn
 
 
-def taken(arrays: Arrays, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+def taken(arrays: NamedArrays, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """Remove an array from `arrays` and return it; raise ValueError unless it has this shape and dtype."""
     array = arrays.pop(name, None)
     if array is None:

@@ -20,7 +20,7 @@ from bnstream.core.moments import Moments
 from bnstream.statefiles.archive import StateError, read_archive, write_archive
 from bnstream.statefiles.atomic import replacing
 from bnstream.statefiles.description import (
-    CONVENTIONS,
+    MEANINGS,
     Fields,
     describe_batchnorm,
     describe_moments,
@@ -97,7 +97,7 @@ def save(
     metadata: dict[str, Any] = {
         "format": "bnstream", "version": VERSION, "bnstream": version(), "kind": kind,
         "completeness": "partial" if progress is not None else "complete" if lacks is None else "imported",
-        **description, "conventions": CONVENTIONS[kind],
+        **description, "conventions": MEANINGS[kind],
     }
     if progress is not None:
         metadata["progress"] = progress

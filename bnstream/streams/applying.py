@@ -17,8 +17,8 @@ from bnstream.core.moments import Moments
 from bnstream.statefiles import load
 from bnstream.statefiles.atomic import replacing
 from bnstream.streams.checks import require_counts, require_no_source, require_writable
+from bnstream.streams.cursor import Cursor, Progress
 from bnstream.streams.parallel import map_pieces
-from bnstream.streams.position import Position, Progress
 from bnstream.streams.sources import Piece, Source, SourceError, Wanted, open_sources
 from bnstream.streams.sources.errors import reading
 from bnstream.streams.sources.source import names_of
@@ -106,26 +106,26 @@ def apply(
     axis = channel_axis_of(known) if channel_axis is None else integer("channel_axis", channel_axis)
     sources = open_sources(source, Wanted(affine.names, axis, whole_rows=True))
     require_no_source(out, sources)
-    position = Position(sources, {})
+    cursor = Cursor(sources, {})
 
     def normalize_piece(source: Source, piece: Piece) -> list[Any]:
         with reading(f"{source.name}, {piece.place}"):
             return [normalized(values, source, affine) for values in piece.load()]
 
     with replacing(out) as file, writing(file, out.suffix, affine.names) as writer:
-        with closing(map_pieces(normalize_piece, sources, position, chunk_rows, n_threads)) as parts:
+        with closing(map_pieces(normalize_piece, sources, cursor, chunk_rows, n_threads)) as parts:
             for index, piece, batches in parts:
                 try:
                     for batch in batches:
                         writer.write(batch)
                 except (RuntimeError, TypeError, ValueError) as error:      # all errors of pyarrow are among these
                     raise SourceError(f"{sources[index].name}, {piece.place}: {error}") from error
-                position.advance(index, piece, sum(map(len, batches)))
+                cursor.advance(index, piece, sum(map(len, batches)))
                 if progress is not None:
-                    progress(position.progress())
-        if not position.n_rows:
+                    progress(cursor.progress())
+        if not cursor.n_rows:
             raise SourceError(f"{names_of(sources)}: no rows; there is nothing to normalize")
-    return position.n_rows
+    return cursor.n_rows
 
 
 def channel_axis_of(state: Moments | BatchNorm) -> int:

@@ -23,8 +23,8 @@ from bnstream.streams.checks import (
     require_tables,
     require_writable,
 )
+from bnstream.streams.cursor import Cursor, Progress
 from bnstream.streams.parallel import map_pieces
-from bnstream.streams.position import Position, Progress
 from bnstream.streams.sources import Source, SourceError, Wanted, open_sources
 from bnstream.streams.sources.source import names_of
 
@@ -137,34 +137,34 @@ def fit(
     require_tables(sources, weights)
     total = Accumulator(sources[0], nan_policy, weights)
     total.result()      # refuses an unknown nan_policy before anything is read
-    position = Position(sources, {
+    cursor = Cursor(sources, {
         "columns": None if columns is None else [str(column) for column in columns], "channel_axis": channel_axis,
         "chunk_rows": chunk_rows, "nan_policy": nan_policy, "weights": weights,
     })
     checkpoint = None if out is None else checkpoint_of(path_of("out", out), sources, resume)
     if checkpoint is not None and checkpoint.exists():
-        total.restore(position.resume(checkpoint))
+        total.restore(cursor.resume(checkpoint))
 
     def keep() -> None:
         if checkpoint is not None:
-            save(checkpoint, total.result(), progress=position.to_json())
+            save(checkpoint, total.result(), progress=cursor.to_json())
 
     saved = time.monotonic()
-    with closing(map_pieces(total.of_piece, sources, position, chunk_rows, n_threads)) as parts:
+    with closing(map_pieces(total.of_piece, sources, cursor, chunk_rows, n_threads)) as parts:
         for index, piece, part in parts:
             total.merge(part)
-            if not position.advance(index, piece, part.n_rows):
+            if not cursor.advance(index, piece, part.n_rows):
                 continue
             try:
                 if progress is not None:
-                    progress(position.progress())
+                    progress(cursor.progress())
             except BaseException:
                 keep()
                 raise
             if time.monotonic() - saved >= checkpoint_every:
                 keep()
                 saved = time.monotonic()
-    if position.n_rows == 0:
+    if cursor.n_rows == 0:
         raise SourceError(f"{names_of(sources)}: no rows; there is nothing to compute statistics of")
     result = total.result()
     require_values(result, sources)

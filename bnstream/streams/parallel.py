@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from typing import TypeVar
 
 from bnstream._kernels._runtime import get_num_threads
-from bnstream.streams.position import Position
+from bnstream.streams.cursor import Cursor
 from bnstream.streams.sources import Piece, Source
 from bnstream.streams.sources.errors import reading
 
@@ -20,23 +20,23 @@ R = TypeVar("R")
 def map_pieces(
     function: Callable[[Source, Piece], R],
     sources: Sequence[Source],
-    position: Position,
+    cursor: Cursor,
     chunk_rows: int | None,
     n_threads: int | None,
 ) -> Generator[tuple[int, Piece, R], None, None]:
-    """Yield the index of the source, the piece, and `function` of both, for all pieces from a position on."""
+    """Yield the index of the source, the piece, and `function` of both, for all pieces from a cursor on."""
     def pieces() -> Iterator[tuple[int, Piece]]:
-        first = position.index
+        first = cursor.index
         for index, source in enumerate(sources[first:], first):
             with nullcontext() if source.in_turn else reading(source.name):     # errors of the user's generator pass
-                for piece in source.pieces(position.start if index == first else 0, chunk_rows):
+                for piece in source.pieces(cursor.start if index == first else 0, chunk_rows):
                     yield index, piece
 
     def result(item: tuple[int, Piece]) -> tuple[int, Piece, R]:
         return *item, function(sources[item[0]], item[1])
 
     in_turn = any(source.in_turn for source in sources)
-    index = position.index
+    index = cursor.index
     for item in map(result, pieces()) if in_turn else ordered_map(result, pieces(), n_threads or get_num_threads()):
         if item[0] > index:
             require_unchanged(sources[index:item[0]])

@@ -119,7 +119,7 @@ def test_checkpoint_without_a_position_is_refused(data, tmp_path, progress):
     plan = {key: value for key, value in file.metadata["progress"].items() if key not in ("at", "n_rows")}
     bnstream.save(checkpoint, file.state, progress={**plan, **progress})
     before = checkpoint.read_bytes()
-    with pytest.raises(bnstream.SourceError, match=r"checkpoint does not record a valid position, got at=.*, "
+    with pytest.raises(bnstream.SourceError, match=r"checkpoint records no place in the sources, got at=.*, "
                                                    "n_rows=.*; delete it to start again"):
         bnstream.fit(data, tmp_path / "out.npz", resume=True)
     assert checkpoint.read_bytes() == before

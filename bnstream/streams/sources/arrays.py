@@ -56,7 +56,7 @@ class Array(Source):
 
     def load(self, first: int, stop: int) -> list[Any]:
         rows = (slice(None),) * self.slicing.axis + (slice(first, stop),)
-        batch = self.slicing.selected(self.array[rows])
+        batch = self.slicing.pick(self.array[rows])
         positions = {name: values[rows] for name, values in self.positions.items()}
         return [{"batch": batch, **positions} if positions else batch]
 
@@ -139,7 +139,7 @@ class NpyFile(FileSource):
     def load(self, rows: int, first: int, stop: int) -> Iterator[NDArray[Any]]:
         with self.open() as file:
             for at in range(first, stop, rows):
-                yield self.slicing.selected(self.stream.read(file, self.slicing.axis, at, min(at + rows, stop), room))
+                yield self.slicing.pick(self.stream.read(file, self.slicing.axis, at, min(at + rows, stop), room))
 
 
 class NpzFile(FileSource):
@@ -175,7 +175,7 @@ class NpzFile(FileSource):
 
     def load(self, streams: list[tuple[IO[bytes], NpyStream]], first: int, stop: int) -> list[NDArray[Any]]:
         parts = [stream.read(file, self.slicing.axis, first, stop, fresh) for file, stream in streams]
-        return [self.slicing.selected(parts[0]) if len(parts) == 1 else side_by_side(parts, self.names)]
+        return [self.slicing.pick(parts[0]) if len(parts) == 1 else side_by_side(parts, self.names)]
 
 
 def side_by_side(arrays: Sequence[NDArray[Any]], names: Sequence[str] | None) -> Any:

@@ -9,7 +9,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import ipc
 
 from bnstream._kernels._runtime import get_num_threads
-from bnstream.streams.sources.columns import selected
+from bnstream.streams.sources.columns import selected_names
 from bnstream.streams.sources.errors import reading
 from bnstream.streams.sources.source import Piece, Source, Wanted, mark_of
 from bnstream.streams.sources.tables import TableFile, arrow_errors, pieces_of, sliced, table_rows
@@ -29,7 +29,7 @@ class ArrowStream(Source):
         self.dataset = None if is_stream else source        # reads only the selected columns
         with reading(f"{self.name} is not a table; make it one, with named columns"):
             self.reader = pa.RecordBatchReader.from_stream(source) if is_stream else source
-        self.names = selected(self.name, self.reader.schema, wanted)
+        self.names = selected_names(self.name, self.reader.schema, wanted)
         self.n_channels = len(self.names)
         self.columns = self.reader.schema.names if wanted.whole_rows else [*self.names, *wanted.beside]
         files = [mark_of(Path(file)) for file in getattr(source, "files", ()) if Path(file).exists()]
@@ -52,7 +52,7 @@ class ArrowFile(TableFile):
 
     def inspect(self, wanted: Wanted) -> None:
         with self.open(ipc.IpcReadOptions()) as reader:
-            self.names = selected(self.name, reader.schema, wanted)
+            self.names = selected_names(self.name, reader.schema, wanted)
             self.columns = reader.schema.names if wanted.whole_rows else [*self.names, *wanted.beside]
             fields = [i for i, name in enumerate(reader.schema.names) if name in self.columns]
             self.options = ipc.IpcReadOptions(included_fields=fields)

@@ -20,7 +20,7 @@ def is_numeric(kind: Any) -> bool:
     return any(test(kind) for test in tests)
 
 
-def selected(name: str, schema: Any, wanted: Wanted) -> tuple[str, ...]:
+def selected_names(name: str, schema: Any, wanted: Wanted) -> tuple[str, ...]:
     """The names of the channels, by default all columns but the weights.
 
     Raises

@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import csv, types
 
-from bnstream.streams.sources.columns import is_number, selected
+from bnstream.streams.sources.columns import is_number, selected_names
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.source import Piece, Wanted
 from bnstream.streams.sources.tables import TableFile, sliced
@@ -39,12 +39,12 @@ class CsvFile(TableFile):
             raise SourceError(f"{self.path} begins with numbers, {header[:40]!r}; expected a header with the names of "
                               "the columns; add one")
         if wanted.columns is not None:      # before types are inferred, as other columns may hold text
-            selected(self.name, pa.schema([(column, pa.float64()) for column in self.header]), wanted)
+            selected_names(self.name, pa.schema([(column, pa.float64()) for column in self.header]), wanted)
         included = None if wanted.columns is None else [*wanted.columns, *wanted.beside]
         self.convert_options = csv.ConvertOptions(include_columns=included)
         _, block = next(self.blocks(self.start, LOOK_BYTES), (0, b""))
         schema = self.parse(block).schema if block else pa.schema([(name, pa.null()) for name in self.header])
-        self.names = selected(self.name, schema, wanted)
+        self.names = selected_names(self.name, schema, wanted)
         if wanted.whole_rows:       # The other columns are copied as text.
             kinds = {name: pa.string() for name in self.header if name not in self.names}
             kinds |= {name: pa.bool_() for name in self.names if types.is_boolean(schema.field(name).type)}

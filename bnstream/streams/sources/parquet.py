@@ -6,7 +6,7 @@ from typing import Any
 
 from pyarrow import parquet  # type: ignore[import-untyped]
 
-from bnstream.streams.sources.columns import selected
+from bnstream.streams.sources.columns import selected_names
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.source import Piece, Wanted
 from bnstream.streams.sources.tables import COLUMN_ROWS, TableFile, arrow_errors, pieces_of, table_rows
@@ -24,7 +24,7 @@ class ParquetFile(TableFile):
 
     def inspect(self, wanted: Wanted) -> None:
         with parquet.ParquetFile(self.path) as file:
-            self.names = selected(self.name, file.schema_arrow, wanted)
+            self.names = selected_names(self.name, file.schema_arrow, wanted)
             self.metadata, self.extent = file.metadata, file.metadata.num_rows
         self.whole_rows, self.beside = wanted.whole_rows, wanted.beside
 

@@ -105,7 +105,7 @@ class Slicing:
         sliced = [n if axis == self.axis else m for axis, (n, m) in enumerate(zip(wanted, a.shape, strict=True))]
         return np.broadcast_to(a, sliced, subok=True)
 
-    def selected(self, x: NDArray[Any]) -> NDArray[Any]:
+    def pick(self, x: NDArray[Any]) -> NDArray[Any]:
         """The selected channels of a batch."""
         x = x[:, np.newaxis] if self.one_axis else x
         return x if self.indices is None else np.take(x, self.indices, self.channel_axis)

@@ -1,4 +1,4 @@
-"""The position of a pass over sources, as progress and as what a checkpoint records."""
+"""Where a pass over sources is: its progress, and what a checkpoint records."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Progress(NamedTuple):
     """Name of the source that is being read."""
 
 
-class Position:
-    """The position of a pass, and the sources and arguments that a pass must share to resume there."""
+class Cursor:
+    """Where a pass is, and the sources and arguments that a pass must share to resume there."""
 
     def __init__(self, sources: Sequence[Source], arguments: dict[str, Any]) -> None:
         self.sources = sources
@@ -55,7 +55,7 @@ class Position:
         return {**self.plan, "at": [self.index, self.start], "n_rows": self.n_rows}
 
     def resume(self, checkpoint: Path) -> Moments:
-        """Move to the position of a checkpoint and return its moments.
+        """Move to where a checkpoint was made and return its moments.
 
         Raises
         ------
@@ -76,7 +76,7 @@ class Position:
             ):
                 self.index, self.start, self.n_rows = index, start, n_rows
             case _:
-                raise SourceError(f"{checkpoint} does not record a valid position, got at={saved.get('at')!r:.60}, "
+                raise SourceError(f"{checkpoint} records no place in the sources, got at={saved.get('at')!r:.60}, "
                                   f"n_rows={saved.get('n_rows')!r:.60}; delete it to start again")
         return file.state
 
