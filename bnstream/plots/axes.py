@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,9 +54,32 @@ def drawable(values: ArrayLike) -> Floats:
     return np.where(np.abs(floats) < TOO_LARGE, floats, np.nan)
 
 
-def absent_note(absent: Any, reason: str = "NaN or inf") -> str:
-    """A second line for a title, if channels are absent, with their number. absent: one bool a channel."""
-    return f"\n{absent.sum():,} of {absent.size:,} channels absent: {reason}" if absent.any() else ""
+def reasons(values: ArrayLike) -> str:
+    """Why some of the values cannot be drawn, as "NaN, inf"."""
+    sizes = np.abs(np.asarray(values, np.float64))
+    found = {"NaN": np.isnan(sizes), "inf": np.isinf(sizes), "beyond 1e300": (sizes >= TOO_LARGE) & np.isfinite(sizes)}
+    return ", ".join(reason for reason, where in found.items() if where.any())
+
+
+def absent_note(absent: NDArray[np.bool_], reason: str, label: Callable[[int], str], noun: str = "channels") -> str:
+    """A further line for a title, which names the channels that are absent, or nothing.
+
+    absent: one bool a channel. label: the label of a channel by its index.
+    """
+    if not absent.any():
+        return ""
+    return f"\n{absent.sum():,} of {absent.size:,} {noun} absent ({reason}): {listed(np.flatnonzero(absent), label)}"
+
+
+def listed(channels: NDArray[np.intp], label: Callable[[int], str]) -> str:
+    """The labels of some channels, as many as fit in a line, and "…" for the others."""
+    line = ""
+    for i in channels:
+        longer = line + ", " * bool(line) + shortened(label(int(i)), 18)
+        if len(longer) > 24:
+            return line + ", " * bool(line) + "…"
+        line = longer
+    return line
 
 
 def shortened(name: str, length: int = 26) -> str:
@@ -113,22 +136,56 @@ def linear_limit(sizes: Floats) -> float | None:
     return float(max(least, most * 1e-12)) if most / SPREAD > least else None
 
 
-def rescale(axes: Axes, which: str, sizes: Floats, *, from_zero: bool = False) -> None:
-    """Make an axis, "x" or "y", symlog if the sizes of the values along it spread far."""
-    along_x = which == "x"
-    linear = linear_limit(sizes)
-    if linear is not None:
-        (axes.set_xscale if along_x else axes.set_yscale)("symlog", linthresh=linear)
+def mark_absent(axes: Axes, absent: NDArray[np.bool_], first: NDArray[np.intp], places: Floats) -> None:
+    """Mark groups with an absent channel by triangles at the top. first: the first channel of each group."""
+    if absent.any():
+        at = places[np.logical_or.reduceat(absent, first)]
+        axes.plot(at, np.ones(len(at)), "v", color="C3", ms=4, clip_on=False, transform=axes.get_xaxis_transform(),
+                  label="absent")
+
+
+def rescale(several: Sequence[Axes], which: str, sizes: Floats, *, from_zero: bool = False) -> float | None:
+    """Give axes one scale and the same limits along "x" or "y".
+
+    The scale is symlog if the sizes of all values along it spread far; then return where its linear part ends.
+    """
+    linear, x = linear_limit(sizes), which == "x"
+    ends = [end for axes in several for end in getattr(axes.dataLim, f"interval{which}") if math.isfinite(end)]
+    for axes in several:
+        axes.update_datalim([(end, end) for end in ends], updatex=x, updatey=not x)
+        if linear is not None:
+            (axes.set_xscale if x else axes.set_yscale)("symlog", linthresh=linear)
         axes.autoscale_view()       # The margins depend on the scale.
+    limits = np.array([getattr(axes, f"get_{which}lim")() for axes in several])
+    low, high = limits[:, 0].min(), limits[:, 1].max()
     if from_zero:
-        (axes.set_xlim if along_x else axes.set_ylim)(0, None if (sizes > 0).any() else 1)
-    if linear is None:
-        return
-    # The ticks that matplotlib chooses overlap around 0.
-    axis = axes.xaxis if along_x else axes.yaxis
-    low, high = math.floor(math.log10(linear)), math.floor(math.log10(np.nanmax(sizes)))
-    ends = sorted(axis.get_view_interval())
-    step = -(-(high - low + 1) // (2 if along_x and ends[0] < 0 else 4))
-    last = low + step / 2 if ends[0] <= 0 <= ends[1] else low - 1       # Keep a distance from 0 where 0 is visible.
-    powers = 10.0 ** np.arange(high, last, -step)
-    axis.set_major_locator(FixedLocator([*-powers, 0, *powers[::-1]]))
+        low, high = 0, high if (sizes > 0).any() else 1
+    for axes in several:
+        axes.set(**{f"{which}lim": (low, high)})
+        if linear is not None:
+            tick_powers(axes, which, linear)
+    return linear
+
+
+def tick_powers(axes: Axes, which: str, linear: float) -> None:
+    """Put ticks at 0 and at powers of ten, as many as fit; those that matplotlib chooses are few, or overlap at 0."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = sorted(axis.get_view_interval())
+    transform = axis.get_transform().transform
+    inches = (axes.bbox.width if which == "x" else axes.bbox.height) / axes.figure.dpi
+    room = (0.42 if which == "x" else 0.25) / inches * np.ptp(transform(np.array([low, high])))     # of a label
+    least, most = math.ceil(math.log10(linear)), math.floor(math.log10(max(abs(low), abs(high))))
+    powers = 10.0 ** np.arange(least, most + 1)
+    best, seen_most = np.zeros(1), 0
+    for step in range(1, len(powers) + 1):
+        for first in range(step):
+            ticks = np.array([*-powers[first::step][::-1], 0, *powers[first::step]])
+            seen = transform(ticks[(low <= ticks) & (ticks <= high)])
+            if len(seen) >= seen_most and np.diff(seen, prepend=-np.inf).min() >= room:
+                best, seen_most = ticks, len(seen)
+    axis.set_major_locator(FixedLocator(best.tolist()))
+
+
+def scale_note(linear: float | None) -> str:
+    """What the label of an axis says about its scale."""
+    return "" if linear is None else f" (logarithmic beyond {linear:.2g})"

@@ -16,16 +16,20 @@ from bnstream.plots.axes import (
     draw_nothing,
     drawable,
     groups,
+    linear_limit,
+    mark_absent,
     name_columns,
     name_rows,
     quantiles,
+    reasons,
     rescale,
+    scale_note,
     side_by_side,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, FigureBase
+    from matplotlib.figure import Figure
 
 MOST_ROWS = 32      # channels that have a row each
 
@@ -44,8 +48,10 @@ def plot_moments(before: Moments | BatchNorm, after: Moments | BatchNorm | None 
     -------
     matplotlib.figure.Figure
         Up to 32 channels have a labelled row each. More channels are lines over the channels; from 513 on, each point
-        stands for a group of channels, with their median and their range. An axis is symlog if the sizes along it span
-        more than three decades.
+        stands for a group of channels, with their median and their range. `before` and `after` have the same scales,
+        which are symlog if the sizes on them span more than three decades. The means then have no error bars, because
+        the length of a bar on such a scale says nothing about the standard deviation. A title names channels that are
+        absent because of NaN or inf; their rows show these values, and triangles mark them above the lines.
 
     Raises
     ------
@@ -70,14 +76,15 @@ def plot_moments(before: Moments | BatchNorm, after: Moments | BatchNorm | None 
             raise ValueError(f"after must have {count} channels as before, got {sides['after'].n_channels}")
     few = count <= MOST_ROWS
     figure, areas = side_by_side(len(sides), *((8, 1.7 + 0.27 * max(count, 2)) if few else (9, 6)))
+    drawn = []
     for area, (role, side) in zip(areas, sides.items(), strict=True):
-        area.suptitle(side.title if after is None else f"{role}: {side.title}")
-        if not count:
-            draw_nothing(area.subplots(), "no data yet")
-        elif few:
-            draw_rows(area, side)
+        area.suptitle((side.title if after is None else f"{role}: {side.title}") + absent_channels(side))
+        if count:
+            drawn.append((side, *(area.subplots(1, 2, sharey=True) if few else area.subplots(2, 1, sharex=True))))
         else:
-            draw_lines(area, side)
+            draw_nothing(area.subplots(), "no data yet")
+    if drawn:
+        draw(drawn, few)
     return figure
 
 
@@ -88,40 +95,61 @@ def summarized(role: str, state: object) -> Summary:
     return summary(state)
 
 
-def draw_rows(area: FigureBase, side: Summary) -> None:
-    """Draw a row for each channel."""
-    mean, std, rows = drawable(side.mean), drawable(side.std), range(side.n_channels)
-    means, stds = area.subplots(1, 2, sharey=True)
-    means.errorbar(mean, rows, xerr=std, fmt="o", ms=4, capsize=3)
-    stds.plot(std, rows, "o", ms=4, color="C1", clip_on=False)       # A point at 0 lies on the edge.
-    name_rows(means, side.labels)
-    finish(means, stds, mean, std, "x")
-
-
-def draw_lines(area: FigureBase, side: Summary) -> None:
-    """Draw lines over the channels, or over groups of them."""
+def finite(side: Summary) -> tuple[Floats, Floats]:
+    """The mean and the standard deviation of every channel, both NaN where one of them cannot be drawn."""
     mean, std = drawable(side.mean), drawable(side.std)
+    absent = np.isnan(mean + std)
+    return np.where(absent, np.nan, mean), np.where(absent, np.nan, std)
+
+
+def absent_channels(side: Summary) -> str:
+    """The line of the title that names the channels that cannot be drawn."""
+    return absent_note(np.isnan(finite(side)[0]), reasons([side.mean, side.std]), side.label)
+
+
+def draw(drawn: list[tuple[Summary, Axes, Axes]], few: bool) -> None:
+    """Draw the sides, each on axes for the means and for the standard deviations, with the same scales for all."""
+    which = "x" if few else "y"
+    mean, std = np.concatenate([finite(side) for side, *_ in drawn], axis=1)
+    reach = np.fmax(np.abs(mean), std)
+    bars = linear_limit(reach) is None      # On a logarithmic scale, the length of a bar depends on where it begins.
+    for side, means, stds in drawn:
+        (draw_rows if few else draw_lines)(side, means, stds, bars)
+    for i, (title, sizes) in enumerate((("mean ± std" if bars else "mean", reach), ("std", std))):
+        axes = [(means, stds)[i] for _, means, stds in drawn]
+        note = scale_note(rescale(axes, which, sizes, from_zero=i == 1))
+        for one in axes:
+            one.set_title(title, loc="center" if few else "left")
+            one.grid(alpha=0.3)
+            one.set(**{f"{which}label": "in units of the data" + ("\n" + note.lstrip() if note else "")})
+
+
+def draw_rows(side: Summary, means: Axes, stds: Axes, bars: bool) -> None:
+    """Draw a row for each channel."""
+    (mean, std), rows = finite(side), range(side.n_channels)
+    means.errorbar(mean, rows, xerr=std if bars else None, fmt="o", ms=4, capsize=3)
+    stds.plot(std, rows, "o", ms=4, color="C1", clip_on=False)       # A point at 0 lies on the edge.
+    for i in np.flatnonzero(np.isnan(mean)).tolist():
+        for axes, value in ((means, side.mean[i]), (stds, side.std[i])):
+            axes.text(0.5, i, f"{value:.3g}", ha="center", va="center", color="C3", fontsize="small",
+                      transform=axes.get_yaxis_transform())
+    name_rows(means, side.labels)
+
+
+def draw_lines(side: Summary, means: Axes, stds: Axes, bars: bool) -> None:
+    """Draw lines over the channels, or over groups of them."""
+    mean, std = finite(side)
     first, size, places = groups(side.n_channels)
-    means, stds = area.subplots(2, 1, sharex=True)
     for axes, color, values, low, high, (one, several, band) in (
-        (means, "C0", mean, mean - std, mean + std, ("mean", "means", "mean ± std")),
+        (means, "C0", mean, *((mean - std, mean + std) if bars else (mean, mean)),
+         ("mean", "means", "mean ± std" if bars else "range")),
         (stds, "C1", std, std, std, ("std", "std", "range")),
     ):
         middle = quantiles(np.split(values, first[1:]), [0.5])[0]
         axes.plot(places, middle, color=color, label=one if size == 1 else f"median of {size} {several}", **STYLE)
-        if size > 1 or axes is means:
+        if size > 1 or low is not high:
             axes.fill_between(places, np.fmin.reduceat(low, first), np.fmax.reduceat(high, first), color=color,
                               alpha=0.25, lw=0, label=band if size == 1 else f"{band} of all")
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0.2)
+        mark_absent(axes, np.isnan(mean), first, places)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, borderaxespad=0.2)
     name_columns(stds, side.shape, side.names)
-    finish(means, stds, mean, std, "y")
-
-
-def finish(means: Axes, stds: Axes, mean: Floats, std: Floats, which: str) -> None:
-    """Add titles, scales and grids; the values are along the axis `which`, "x" or "y"."""
-    sizes = np.fmax(np.abs(mean), std)
-    for axes, title, values, reach in ((means, "mean ± std", mean + std, sizes), (stds, "std", std, std)):
-        axes.set_title(title + absent_note(np.isnan(values)), loc="left" if which == "y" else "center")
-        axes.grid(alpha=0.3)
-        axes.set(**{f"{which}label": "in units of the data"})
-        rescale(axes, which, reach, from_zero=axes is stds)

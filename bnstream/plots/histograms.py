@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +21,12 @@ from bnstream.plots.axes import (
     drawable,
     groups,
     linear_limit,
+    listed,
+    mark_absent,
     name_columns,
+    reasons,
     rescale,
+    scale_note,
     shortened,
     side_by_side,
 )
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, FigureBase
 
 MOST_PANELS = 16    # channels that have a panel each
+BULK_BINS = 24      # bins at most for the middle 80 % of a channel's values on a symlog axis
 WHOLE = 2.0**52     # integers below this, plus one half, are exact in float64
 
 
@@ -41,6 +46,7 @@ def plot_histograms(
     channel_axis: int,
     bins: int = 64,
     names: Sequence[str] | None = None,
+    sharex: bool = True,
 ) -> Figure:
     """Draw histograms of every channel of an array, before and after normalization.
 
@@ -56,13 +62,19 @@ def plot_histograms(
         Number of bins. Integers may have fewer, as every bin holds the same number of integers.
     names : sequence of str, optional
         Names of the channels.
+    sharex : bool, default True
+        Whether all panels have the same scale of values, before and after. With False, each panel has its own, which
+        shows the shape of a narrow distribution beside wide ones, but not that it is narrow. An image always has one
+        scale, the same before and after.
 
     Returns
     -------
     matplotlib.figure.Figure
         Up to 16 channels have a panel each. More channels are the columns of an image; from 513 on, each column stands
-        for a group of channels. If the largest value is more than a thousand times the median size, the axis is symlog,
-        and the bins are equally wide on it.
+        for a group of channels. The height of a bar, or the color in an image, is the number of values in a bin divided
+        by the width of the bin, relative to the channel's highest. If the largest value is more than a thousand times
+        the median size, the axis is symlog, and the bins are equally wide on it. Titles say how many values are absent
+        because of NaN or inf, and in which channels; triangles mark these above an image.
 
     Raises
     ------
@@ -91,19 +103,20 @@ def plot_histograms(
         raise ValueError(f"bins must be at least 1, got {bins}")
     columns = math.ceil(math.sqrt(min(count, MOST_PANELS)))
     rows = -(-count // max(1, columns))
-    size = (8.0, 5.0) if count > MOST_PANELS else (max(2.5 * columns, 5), max(1 + 1.8 * rows, 3.5))
+    size = (8.0, 5.0) if count > MOST_PANELS else (max(2.5 * columns, 5), max(1.2 + 1.9 * rows, 3.5))
     figure, areas = side_by_side(len(sides), *size)
+    drawn = []
     for area, (role, x) in zip(areas, sides.items(), strict=True):
-        title = f"{counted(count)}, {x.size // max(1, count):,} values each"
-        absent = x.size - sum(finite(channel).size for channel in x)
-        title += f"\n{absent:,} of {x.size:,} values absent: NaN or inf" if absent else ""
+        title = f"{counted(count)}, {x.size // max(1, count):,} values each" + absent_values(x, names)
         area.suptitle(title if after is None else f"{role}: {title}")
-        if absent == x.size:
-            draw_nothing(area.subplots(), "no values")
-        elif count > MOST_PANELS:
-            draw_image(area, x, bins, names)
+        if any(finite(channel).size for channel in x):
+            drawn.append((area, x))
         else:
-            draw_panels(area, x, bins, names, rows, columns)
+            draw_nothing(area.subplots(), "no values")
+    if drawn and count > MOST_PANELS:
+        draw_images(drawn, bins, names)
+    elif drawn:
+        draw_panels(drawn, bins, names, (rows, columns), sharex)
     return figure
 
 
@@ -124,69 +137,135 @@ def finite(part: NDArray[Any]) -> Floats:
     return values[~np.isnan(values)]
 
 
-def edges_for(parts: Sequence[NDArray[Any]], bins: int) -> tuple[Floats, Floats]:
-    """Edges of bins for the values of all parts, and the sizes that decide the scale of their axis."""
-    sizes, ends = [], []
+def absent_values(x: NDArray[Any], names: Sequence[str] | None) -> str:
+    """A line for a title that says how many values are absent, why, and in which channels."""
+    counts = np.array([channel.size - finite(channel).size for channel in x])
+    if not counts.any():
+        return ""
+    where = listed(np.flatnonzero(counts), lambda i: channel_label(i, (len(x),), names))
+    return f"\n{counts.sum():,} of {x.size:,} values absent ({all_reasons(x)})\nin {where}"
+
+
+def all_reasons(x: NDArray[Any]) -> str:
+    """Why values of any channel are absent; channel by channel, as each is converted to float64."""
+    return ", ".join(dict.fromkeys(reason for channel in x for reason in reasons(channel).split(", ") if reason))
+
+
+def sizes_of(parts: Iterable[NDArray[Any]]) -> Floats:
+    """The sizes that decide the scale of an axis: the median of each part, and the largest of all."""
+    sizes, largest = [], 0.0
     for part in parts:
-        values = finite(part)
-        if values.size:
-            ends += [values.min(), values.max()]
-            sizes += [np.median(np.abs(values[values != 0]))] if values.any() else []
-    low, high = min(ends), max(ends)
-    sizes.append(max(abs(low), abs(high)))
-    linear = linear_limit(np.array(sizes))
-    if linear is not None:
-        scale = SymmetricalLogTransform(10, linear, 1)
-        first, last = scale.transform(np.array([low, high]))
-        edges = scale.inverted().transform(np.linspace(first, last, bins + 1))
-        edges[[0, -1]] = low, high          # Rounding must not exclude the extremes.
-    elif parts[0].dtype.kind in "iub" and sizes[-1] < WHOLE:
+        values = np.abs(finite(part))
+        if values.any():
+            sizes.append(np.median(values[values != 0]))
+            largest = max(largest, values.max())
+    return np.array([*sizes, largest])
+
+
+def edges_for(parts: Sequence[NDArray[Any]], bins: int, linear: float | None) -> Floats:
+    """Edges of bins for the values of all parts, equally wide on an axis that is symlog from `linear` on."""
+    found = [finite(part) for part in parts]
+    low, high = min(v.min() for v in found if v.size), max(v.max() for v in found if v.size)
+    size = max(abs(low), abs(high))
+    whole = parts[0].dtype.kind in "iub" and size < WHOLE
+    if whole and linear is None:
         step = math.ceil((high - low + 1) / bins)
-        edges = np.arange(low - 0.5, high + step, step)
-    else:
-        if high - low < bins * np.spacing(sizes[-1]):
-            reach = sizes[-1] / 16 or 0.5           # A constant is a peak in the middle.
-            low, high = low - reach, high + reach
-        edges = np.linspace(low, high, bins + 1)
-    return edges, np.array(sizes)
+        return np.arange(low - 0.5, high + step, step)
+    if high - low < bins * np.spacing(size):
+        reach = size / 16 or 0.5            # A constant is a peak in the middle.
+        low, high = low - reach, high + reach
+    if linear is None:
+        return np.linspace(low, high, bins + 1)
+    scale = SymmetricalLogTransform(10, linear, 1)
+    first, last = scale.transform(np.array([low, high]))
+    edges = scale.inverted().transform(np.linspace(first, last, bins + 1))
+    edges[[0, -1]] = low, high              # Rounding must not exclude the extremes.
+    if whole:       # Between two integers, so that no bin is empty because it holds none.
+        edges = np.unique(np.concatenate([[low - 0.5], np.floor(edges[1:-1]) + 0.5, [math.floor(high) + 0.5]]))
+    return edges
 
 
-def shares_in(part: NDArray[Any], edges: Floats) -> Floats:
-    """The share of the finite values that each bin holds."""
+def densities(part: NDArray[Any], edges: Floats, linear: float | None) -> Floats:
+    """The number of finite values in each bin divided by its width, relative to the highest of them.
+
+    On a symlog axis a bin near 0 may be so narrow that the few values in it say nothing about the density: neighbours
+    then have their joint density.
+    """
     values = finite(part)
-    return np.histogram(values, edges)[0] / max(1, values.size)
+    if not values.size:
+        return np.zeros(len(edges) - 1)
+    low, high = np.quantile(values, [0.1, 0.9])
+    kept = edges if linear is None else thinned(edges, (high - low) / BULK_BINS)
+    widths = np.diff(kept)
+    heights = np.histogram(values, kept)[0] / (widths / widths.max())
+    return (heights / heights.max())[np.searchsorted(kept, edges[:-1], side="right") - 1]
+
+
+def thinned(edges: Floats, width: float) -> Floats:
+    """The edges without those of bins that would be narrower than this; the first and the last stay."""
+    kept = edges[:1].tolist()
+    for edge in edges[1:-1].tolist():
+        if edge - kept[-1] >= width and edges[-1] - edge >= width:
+            kept.append(edge)
+    return np.array([*kept, edges[-1]])
 
 
 def draw_panels(
-    area: FigureBase, x: NDArray[Any], bins: int, names: Sequence[str] | None, rows: int, columns: int
+    drawn: Sequence[tuple[FigureBase, NDArray[Any]]],
+    bins: int,
+    names: Sequence[str] | None,
+    grid: tuple[int, int],
+    sharex: bool,
 ) -> None:
-    """Draw a histogram for each channel."""
-    for i, channel in enumerate(x):
-        axes = area.add_subplot(rows, columns, i + 1)
-        label = shortened(channel_label(i, (len(x),), names))
-        axes.set_title(label if names is not None else f"channel {label}", fontsize="small")
-        if not finite(channel).size:
-            draw_nothing(axes, "no values")
-            continue
-        edges, sizes = edges_for([channel], bins)
-        axes.stairs(shares_in(channel, edges), edges, fill=True)
-        axes.locator_params(axis="x", nbins=3)
-        axes.locator_params(axis="y", nbins=4)
-        rescale(axes, "x", sizes)
-    area.supxlabel("value", fontsize="medium")
-    area.supylabel("share of the values in a bin", fontsize="medium")
+    """Draw a histogram for each channel of each side."""
+    shared = sizes_of(channel for _, x in drawn for channel in x)
+    several = []
+    for area, x in drawn:
+        for i, channel in enumerate(x):
+            axes = area.add_subplot(*grid, i + 1)
+            label = shortened(channel_label(i, (len(x),), names))
+            absent = channel.size - finite(channel).size
+            axes.set_title((label if names is not None else f"channel {label}")
+                           + f"\n{absent:,} absent ({reasons(channel)})" * bool(absent), fontsize="small")
+            if absent == channel.size:
+                draw_nothing(axes, "no values")
+                continue
+            sizes = shared if sharex else sizes_of([channel])
+            linear = linear_limit(sizes)
+            edges = edges_for([channel], bins, linear)
+            # The outline keeps a bar visible that is narrower than a pixel.
+            axes.stairs(densities(channel, edges, linear), edges, fill=True, ec="C0", lw=0.7)
+            axes.set_ylim(0, 1.05)
+            axes.locator_params(axis="x", nbins=3)
+            axes.set_yticks([0, 0.5, 1])
+            several.append(axes)
+            if not sharex:
+                rescale([axes], "x", sizes)
+        area.supylabel("density, relative to the highest", fontsize="medium")
+    note = scale_note(rescale(several, "x", shared)) if sharex else ", each panel on a scale of its own"
+    for area, _ in drawn:
+        area.supxlabel("value" + note, fontsize="medium")
 
 
-def draw_image(area: FigureBase, x: NDArray[Any], bins: int, names: Sequence[str] | None) -> None:
+def draw_images(drawn: Sequence[tuple[FigureBase, NDArray[Any]]], bins: int, names: Sequence[str] | None) -> None:
     """Draw a column for each channel or each group of channels; bins without a value stay white."""
-    first, size, _ = groups(len(x))
-    parts = np.split(x, first[1:])
-    edges, sizes = edges_for(parts, bins)
-    shares = np.array([shares_in(part, edges) for part in parts]).T
-    axes = area.subplots()
-    image = axes.pcolormesh([*(first - 0.5), len(x) - 0.5], edges, np.ma.masked_equal(shares, 0),
-                            norm=PowerNorm(0.5, vmin=0))        # The square root makes the tails visible.
-    area.colorbar(image, label="share of the values in a bin" + f", of {size} channels" * (size > 1))
-    name_columns(axes, (len(x),), names)
-    axes.set(ylabel="value")
-    rescale(axes, "y", sizes)
+    count = len(drawn[0][1])
+    first, size, places = groups(count)
+    sizes = sizes_of(part for _, x in drawn for part in np.split(x, first[1:]))
+    linear, several = linear_limit(sizes), []
+    for area, x in drawn:
+        parts = np.split(x, first[1:])
+        edges = edges_for(parts, bins, linear)
+        heights = np.array([densities(part, edges, linear) for part in parts]).T
+        axes = area.subplots()
+        image = axes.pcolormesh([*(first - 0.5), count - 0.5], edges, np.ma.masked_equal(heights, 0),
+                                norm=PowerNorm(0.5, vmin=0, vmax=1))        # The square root makes the tails visible.
+        of = f"{size} channels" if size > 1 else "a channel"
+        area.colorbar(image, label=f"density, relative to the highest of {of}")
+        absent = np.array([finite(channel).size < channel.size for channel in x])
+        mark_absent(axes, absent, first, places)
+        name_columns(axes, (count,), names)
+        several.append(axes)
+    note = scale_note(rescale(several, "y", sizes))
+    for axes in several:
+        axes.set_ylabel("value" + note)

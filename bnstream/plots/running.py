@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.labels import channel_label, counted
@@ -18,6 +19,7 @@ from bnstream.plots.axes import (
     drawable,
     quantiles,
     rescale,
+    scale_note,
     shortened,
     tick_integers,
 )
@@ -112,7 +114,8 @@ def plot_running(history: History, exact: Moments) -> Figure:
     matplotlib.figure.Figure
         The upper part shows the running mean minus the exact mean, in units of the exact standard deviation; the lower
         part shows the running standard deviation divided by the exact one. Up to 8 channels have a line each. More
-        channels are shown by their median, quantiles and range. Constant channels are left out.
+        channels are shown by their median, quantiles and range. The title names the channels that are left out because
+        they are constant, or NaN or inf at some or all records.
 
     Raises
     ------
@@ -141,28 +144,39 @@ def plot_running(history: History, exact: Moments) -> Figure:
         drift = drawable((np.array(history.mean) - now.mean) / std)
         ratio = drawable(np.sqrt(history.var) / std)
     figure = Picture(figsize=(9, 6.5), layout="constrained")
-    figure.suptitle(f"running estimates and exact statistics of {counted(count)}")
+    names, constant = now.names or history.names, np.broadcast_to(std == 0, count)
+    figure.suptitle(f"running estimates and exact statistics of {counted(count)}"
+                    + absences(drift + ratio, constant, lambda i: channel_label(i, (count,), names)))
     grid = figure.subplots(2, 1, sharex=True)
     for axes, values, aim, title in (
         (grid[0], drift, 0, "(running mean - exact mean) / exact std"), (grid[1], ratio, 1, "running std / exact std"),
     ):
         if count <= MOST_LINES:
             for i in range(count):
-                label = shortened(channel_label(i, now.shape, now.names or history.names))
+                label = shortened(channel_label(i, (count,), names))
                 # matplotlib hides labels that begin with "_"; none begins so after a blank.
                 axes.plot(history.num_batches, values[:, i], label=f" {label}", **STYLE)
         else:
             draw_bands(axes, history.num_batches, values)
         axes.axhline(aim, color="0.5", ls="--", lw=1, label="exact")
-        axes.set_title(title + absent_note(np.isnan(values).any(axis=0), "NaN, inf or constant"))
+        axes.set_title(title)
         axes.grid(alpha=0.3)
         worst = np.fmax(np.fmax.reduce(np.abs(values), axis=1), 1e-3)      # Smaller values do not affect the scale.
-        rescale(axes, "y", np.array([worst.min(), worst.max(), aim]))
+        linear = rescale([axes], "y", np.array([worst.min(), worst.max(), aim]))
+        axes.set_ylabel(scale_note(linear).strip(" ()"))
     grid[1].set(xlabel="batches", xlim=(history.num_batches[0] - 0.5, history.num_batches[-1] + 0.5))
     tick_integers(grid[1])
     figure.legend(*grid[1].get_legend_handles_labels(), loc="outside right center",
                   title="channel" if count <= MOST_LINES else None)
     return figure
+
+
+def absences(values: Floats, constant: NDArray[np.bool_], label: Callable[[int], str]) -> str:
+    """Lines for the title that name the constant channels, and those whose estimates are NaN or inf at some records."""
+    missing = np.isnan(values) & ~constant
+    records = np.count_nonzero(missing, axis=0)
+    return (absent_note(constant, "constant", label) + absent_note(records == len(values), "NaN or inf", label)
+            + absent_note((records > 0) & (records < len(values)), "NaN or inf, at some records", label))
 
 
 def draw_bands(axes: Axes, places: Sequence[int], values: Floats) -> None:

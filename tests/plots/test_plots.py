@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.arrays import rng
 from support.cases import CAMPAIGN, thorough
-from support.pictures import NAMES, assert_readable, labels, many, moments, of_kind, partly, suptitles
+from support.pictures import NAMES, assert_readable, labels, labels_within, many, moments, of_kind, partly, suptitles
 from support.processes import python
 
 from bnstream import BatchNorm, Moments
@@ -91,27 +91,44 @@ def test_many_channels_have_some_labels():
 
 
 @pytest.mark.parametrize("count", [5, 40, 600])
-def test_values_not_finite_are_absent_and_counted(count):
-    means, stds = plot_moments(partly(count)).axes
+def test_values_not_finite_are_absent_and_named(count):
+    figure = plot_moments(partly(count))
+    assert figure.get_suptitle().split("\n")[1] == f"2 of {count} channels absent (NaN, inf): 0, {count - 1}"
     axis = 0 if count == 5 else 1
-    for axes, title in ((means, "mean ± std"), (stds, "std")):
-        assert (axes.get_title() or axes.get_title(loc="left")) == f"{title}\n2 of {count} channels absent: NaN or inf"
+    for axes, title in zip(figure.axes, ("mean ± std", "std"), strict=True):
+        assert (axes.get_title() or axes.get_title(loc="left")) == title
         drawn = axes.lines[0].get_xydata()[:, axis]
         assert np.isnan(drawn).sum() == (0 if count == 600 else 2)      # The other channels of their groups are finite.
         assert np.isfinite(drawn).any()
         assert np.isfinite(axes.dataLim.get_points()).all()
+        if count == 5:
+            assert [text.get_text() for text in axes.texts] == ["nan", "inf" if title != "std" else "nan"]
+            assert [text.get_position()[1] for text in axes.texts] == [0, 4]
+        else:
+            np.testing.assert_array_equal(
+                axes.lines[1].get_xydata().T, [[0, 39] if count == 40 else [0.5, 598.5], [1, 1]])
+            assert axes.get_legend().get_texts()[-1].get_text() == "absent"
+    assert_readable(figure)
+
+
+def test_channel_without_a_finite_std_is_absent():
+    bn = BatchNorm(3)
+    bn.running_mean, bn.running_var = [1, 2, 3], [1, np.inf, 1]
+    means, stds = plot_moments(bn).axes
+    assert [[text.get_text() for text in axes.texts] for axes in (means, stds)] == [["2"], ["inf"]]
+    assert np.isnan(means.containers[0].lines[0].get_xdata()).tolist() == [False, True, False]
 
 
 def test_values_that_would_overflow_an_axis_are_absent():
     figure = plot_moments(moments([1.7e308, -1e300, 1e299], [0, 0, 0]))
-    assert figure.axes[0].get_title() == "mean ± std\n2 of 3 channels absent: NaN or inf"
+    assert figure.get_suptitle().endswith("\n2 of 3 channels absent (beyond 1e300): 0, 1")
     assert_readable(figure)
 
 
 def test_all_nan():
     m = Moments(nan_policy="propagate").update(np.full((4, 3), np.nan))
     figure = plot_moments(m)
-    assert figure.axes[0].get_title() == "mean ± std\n3 of 3 channels absent: NaN or inf"
+    assert figure.get_suptitle().endswith("\n3 of 3 channels absent (NaN): 0, 1, 2")
     assert_readable(figure)
 
 
@@ -128,7 +145,7 @@ def test_title_and_legend_fit_beside_each_other():
     x = rng(0).normal(size=(3, 100_000))
     x[0, ::2] = np.nan
     figure = plot_moments(Moments(nan_policy="propagate").update(x))
-    assert figure.axes[0].get_title(loc="left").endswith("50,000 of 100,000 channels absent: NaN or inf")
+    assert figure.get_suptitle().endswith("\n50,000 of 100,000 channels absent (NaN): 0, 2, 4, 6, 8, 10, 12, …")
     assert_readable(figure)
 
 
@@ -155,6 +172,55 @@ def test_sizes_that_spread_far_make_an_axis_symlog(mean, std, means_scale, stds_
     assert scales == [means_scale, stds_scale]
     if repeats == 1 and (CAMPAIGN or "symlog" in scales):
         assert_readable(figure)
+
+
+@pytest.mark.parametrize("count", [4, 64, 600])
+def test_means_on_a_symlog_axis_have_no_bars(count):
+    """There an sd of 733 at a mean of -5000 would be drawn shorter than one of 40 at 100."""
+    mean, std = np.resize([100.0, -5000, 0, 3], count), np.resize([40.0, 733, 1, 0.5], count)
+    means, stds = plot_moments(moments(mean, std)).axes
+    which = "x" if count == 4 else "y"
+    for axes, title in ((means, "mean"), (stds, "std")):
+        assert getattr(axes, f"get_{which}scale")() == "symlog"
+        assert (axes.get_title() or axes.get_title(loc="left")) == title
+        assert "\nlogarithmic beyond " in getattr(axes, f"get_{which}label")().replace("(", "")
+    if count == 4:
+        _, _, bars = means.containers[0].lines
+        assert not bars
+    elif count == 64:
+        assert not means.collections
+    else:
+        assert [text.get_text() for text in means.get_legend().get_texts()] == ["median of 2 means", "range of all"]
+        pairs = mean.reshape(-1, 2)
+        np.testing.assert_array_equal(band(means), [pairs.min(axis=1), pairs.max(axis=1)])
+    place = stds.transData.transform(stds.lines[0].get_xydata()[:4])[:, 0 if count == 4 else 1]
+    if count != 600:
+        assert (place.argsort() == std[:4].argsort()).all()
+
+
+@pytest.mark.parametrize("count", [3, 64])
+@pytest.mark.parametrize("scale", [20, 1e6])
+def test_before_and_after_have_the_same_scales(count, scale):
+    """Scaled by itself, the picture of the normalized data would look the same."""
+    mean, std = np.linspace(-3, 3, count), np.linspace(1, 2, count)
+    figure = plot_moments(moments(mean * scale, std * scale), moments(mean, std))
+    which = "x" if count == 3 else "y"
+    for one, other in ((0, 2), (1, 3)):
+        for name in ("lim", "scale"):
+            assert len({getattr(figure.axes[i], f"get_{which}{name}")() for i in (one, other)}) == 1
+    low, high = getattr(figure.axes[2], f"get_{which}lim")()
+    assert low < -3 * scale < 3 * scale < high
+    assert_readable(figure)
+
+
+@pytest.mark.parametrize("count", [3, 33])
+@pytest.mark.parametrize(("low", "high"), [(-5000, 3), (-3, 5000), (-1e12, 1e12), (1, 2e3), (-2e4, -1), (0, 1e30)])
+def test_symlog_axes_have_labels(low, high, count):
+    m = moments(np.resize([low, 1, high], count), np.resize([1, 0.25, max(abs(low), abs(high))], count))
+    for axes in plot_moments(m).axes:
+        which = "x" if count == 3 else "y"
+        assert getattr(axes, f"get_{which}scale")() == "symlog"
+        assert len(labels_within(axes, which)) >= 3
 
 
 def test_symlog_begins_at_the_smallest_size():

@@ -68,6 +68,15 @@ def labels(axis):
     return [label.get_text() for label in axis.get_ticklabels()]
 
 
+def labels_within(axes, which):
+    """The labels along x or y that lie within the limits."""
+    low, high = sorted(getattr(axes, f"get_{which}lim")())
+    axis = getattr(axes, f"{which}axis")
+    places = axis.get_majorticklocs()
+    return [label for place, label in zip(places, axis.get_major_formatter().format_ticks(places), strict=True)
+            if low <= place <= high and label]
+
+
 def suptitles(figure):
     return [part.get_suptitle() for part in figure.subfigs or [figure]]
 
