@@ -60,14 +60,14 @@ def test_recalibrate_images():
 
 
 @pytest.mark.parametrize(("source", "error", "message"), [
-    ({"batch": X}, TypeError, "expected several batches, got one dict; put a single batch into a list"),
+    ({"batch": X}, TypeError, "batches must be several arrays, got one dict; put a single batch into a list"),
     ([X, {"batch": X, "weight": WEIGHTS, 3: 4}], ValueError,
      "got a mapping with the unknown keys 'weight', 3; expected 'batch' and, optionally, 'weights' and 'where'"),
     ([X, {"weights": WEIGHTS}], ValueError, "got a mapping without 'batch'; expected 'batch'"),
     ([X, {"batch": X, "weights": -WEIGHTS}], ValueError, "weights must be finite and not negative"),
     ([X, {"batch": X, "weights": WEIGHTS[1:]}], ValueError, r"weights must have the shape of .* \(90,\).*got \(89,\)"),
     ([X, {"batch": X, "where": WEIGHTS}], TypeError, "where must be a mask of bool"),
-    ([{"batch": X, "where": np.zeros(90, bool)}], ValueError, "a channel with 0 values is not known; give more data"),
+    ([{"batch": X, "where": np.zeros(90, bool)}], ValueError, "running_var with running_ddof=1 needs n > 1 in every channel, got n = 0; give more data"),
 ])
 @pytest.mark.parametrize("momentum", [0.1, None])
 def test_recalibrate_refuses(source, error, message, momentum, unchanged):
