@@ -1,10 +1,14 @@
-"""Tables for notebooks: what Jupyter shows of a Moments and of a BatchNorm."""
+"""Tables for notebooks: what Jupyter shows of a Moments, a BatchNorm and a Diagnosis."""
 
 from __future__ import annotations
 
 from html import escape
+from typing import Any
+
+from numpy.typing import NDArray
 
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.diagnosis import Diagnosis
 from bnstream.core.labels import number_text
 from bnstream.core.moments import Moments
 from bnstream.core.summary import Summary, summary
@@ -12,13 +16,14 @@ from bnstream.core.summary import Summary, summary
 MOST_ROWS = 20      # rows of a table, one a channel
 
 
-def html_table(state: Moments | BatchNorm) -> str:
+def html_table(state: Moments | BatchNorm | Diagnosis) -> str:
     """A state as an HTML table of its statistics, or of its running estimates and parameters.
 
     Parameters
     ----------
-    state : Moments or BatchNorm
-        Of more than 20 channels, the table has the first 10 and the last 10.
+    state : Moments, BatchNorm or Diagnosis
+        Of more than 20 channels, the table has the first 10 and the last 10, that of a `Diagnosis` the worst 20. The
+        table of a `Diagnosis` begins with the worst channel, and has a column for the verdict on each.
 
     Returns
     -------
@@ -33,23 +38,52 @@ def html_table(state: Moments | BatchNorm) -> str:
     True
     """
     now = summary(state)
-    lines = ["<table>", f'<caption style="text-align:left">{escape(f"{now.title}; {now.settings}")}</caption>']
+    caption = html_text(f"{now.title}; {now.settings}").replace("\n", "<br>")
+    lines = ["<table>", f'<caption style="text-align:left">{caption}</caption>']
     if now.n_channels:
-        lines += head_and_body(now)
+        lines += worst_first(now, state) if isinstance(state, Diagnosis) else first_and_last(now)
     return "\n".join([*lines, "</table>"])
 
 
-def head_and_body(now: Summary) -> list[str]:
-    """The lines of the table. They set no colors, so that a light and a dark page both show them in their own."""
+def html_text(text: str) -> str:
+    """Escaped text, in ASCII."""
+    return escape(text).encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+def first_and_last(now: Summary) -> list[str]:
+    """The head and the body of the table of a state."""
     columns = {name: values for name, values in now.columns.items() if name != "n" or not now.same_n}
     count, half = now.n_channels, MOST_ROWS // 2
     rows = [*range(count)] if count <= MOST_ROWS else [*range(half), *range(count - half, count)]
-    titles = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("channel", *columns))
-    lines = [f'<thead><tr style="text-align:right">{titles}</tr></thead>\n<tbody>']
-    for before, i in zip([-1, *rows], rows, strict=False):
-        if i - before > 1:
-            lines.append(f'<tr><td colspan="{len(columns) + 1}" style="text-align:center">'
-                         f"&#8230; {i - before - 1:,} more &#8230;</td></tr>")
-        cells = "".join(f"<td>{number_text(values[i])}</td>" for values in columns.values())
-        lines.append(f'<tr style="text-align:right"><th scope="row">{escape(now.label(i))}</th>{cells}</tr>')
-    return [*lines, "</tbody>"]
+    lines = [row(now, i, columns) for i in rows]
+    if count > MOST_ROWS:
+        lines.insert(half, remark(f"{count - MOST_ROWS:,} more", len(columns) + 1))
+    return [head([*columns]), *lines, "</tbody>"]
+
+
+def worst_first(now: Summary, found: Diagnosis) -> list[str]:
+    """The head and the body of the table of a diagnosis."""
+    order = found.order.tolist()
+    lines = [row(now, i, now.columns, f'<td style="text-align:left">{html_text(found.verdict(i))}</td>')
+             for i in order[:MOST_ROWS]]
+    if rest := order[MOST_ROWS:]:
+        bad = sum(found.excess[:, rest].max(axis=0) >= 1)
+        lines.append(remark(f"{len(rest):,} more, {bad:,} of them with findings", len(now.columns) + 2))
+    return [head([*now.columns, "verdict"]), *lines, "</tbody>"]
+
+
+# The lines set no colors, so that a light and a dark page both show them in their own.
+def head(titles: list[str]) -> str:
+    cells = "".join(f'<th scope="col">{html_text(title)}</th>' for title in ("channel", *titles))
+    return f'<thead><tr style="text-align:right">{cells}</tr></thead>\n<tbody>'
+
+
+def row(now: Summary, i: int, columns: dict[str, NDArray[Any]], last: str = "") -> str:
+    """The row of a channel; `last` is a further cell."""
+    cells = "".join(f"<td>{number_text(values[i])}</td>" for values in columns.values())
+    return f'<tr style="text-align:right"><th scope="row">{html_text(now.label(i))}</th>{cells}{last}</tr>'
+
+
+def remark(text: str, width: int) -> str:
+    """A row for the channels that the table leaves out."""
+    return f'<tr><td colspan="{width}" style="text-align:center">&#8230; {text} &#8230;</td></tr>'

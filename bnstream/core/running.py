@@ -88,7 +88,9 @@ class RunningEstimates:
         self.require_possible()
         return divisor(self.rows[VAR], eps)
 
-    def diagnose(self, pooled: Moments | None, eps: float, ddof: float) -> Diagnosis:
+    def diagnose(
+        self, pooled: Moments | None, eps: float, ddof: float, names: tuple[str, ...] | None = None
+    ) -> Diagnosis:
         """Compare the estimates with the pooled statistics and with the last batch."""
         mean, var, spread, initial, batch_mean, batch_var = self.rows
         sd = divisor(var, eps)
@@ -101,7 +103,7 @@ class RunningEstimates:
             return Diagnosis(
                 effective_n=np.where(initial < 1, (1 - initial) ** 2 / spread, 0), initial_weight=float(initial[0]),
                 condition=np.abs(mean) / np.sqrt(var), mean_drift=mean_drift, var_drift=var_drift,
-                mean_gap=(batch_mean - mean) / sd, sd_gap=divisor(batch_var, eps) / sd,
+                mean_gap=(batch_mean - mean) / sd, sd_gap=divisor(batch_var, eps) / sd, names=names,
             )
 
     def copy(self) -> RunningEstimates:

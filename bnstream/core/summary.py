@@ -9,18 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.diagnosis import MEASURES, NOTHING, Diagnosis
 from bnstream.core.labels import channel_label, counted, number_text
 from bnstream.core.moments import Moments
 
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """What is shown of a `Moments` or a `BatchNorm`, at one moment."""
+    """What is shown of a `Moments`, a `BatchNorm` or a `Diagnosis`, at one moment."""
 
     title: str
     """As "Moments: 2 channels, n = 1 to 2" or "BatchNorm: 3 channels, running estimates after 0 batches"."""
     settings: str
-    """As "axis=0, nan_policy='raise'"."""
+    """As "axis=0, nan_policy='raise'"; the findings of a diagnosis, one a line."""
     shape: tuple[int, ...]
     """The shape of the channels, (0,) before the first batch."""
     names: tuple[str, ...] | None
@@ -58,12 +59,12 @@ class Summary:
         return self.columns["std"] if "std" in self.columns else np.sqrt(self.columns["running_var"])
 
 
-def summary(state: Moments | BatchNorm) -> Summary:
+def summary(state: Moments | BatchNorm | Diagnosis) -> Summary:
     """Summarize a copy of a state, so that another thread may go on updating it.
 
     Parameters
     ----------
-    state : Moments or BatchNorm
+    state : Moments, BatchNorm or Diagnosis
 
     Returns
     -------
@@ -72,7 +73,7 @@ def summary(state: Moments | BatchNorm) -> Summary:
     Raises
     ------
     TypeError
-        If `state` is neither.
+        If `state` is something else.
 
     Examples
     --------
@@ -86,7 +87,9 @@ def summary(state: Moments | BatchNorm) -> Summary:
         return of_moments(state.copy())
     if isinstance(state, BatchNorm):
         return of_batchnorm(state.copy())
-    raise TypeError(f"expected a Moments or a BatchNorm, got {type(state).__name__}")
+    if isinstance(state, Diagnosis):
+        return of_diagnosis(state)
+    raise TypeError(f"expected a Moments, a BatchNorm or a Diagnosis, got {type(state).__name__}")
 
 
 def of_moments(m: Moments) -> Summary:
@@ -112,3 +115,9 @@ def of_batchnorm(bn: BatchNorm) -> Summary:
     settings = (f"{'training' if bn.training else 'inference'}, momentum={bn.momentum}, eps={bn.eps}, "
                 f"running_ddof={bn.running_ddof}, dtype={bn.dtype.name}")
     return Summary(title, settings, (bn.num_features,), bn.names, columns)
+
+
+def of_diagnosis(found: Diagnosis) -> Summary:
+    columns = {name: getattr(found, name) for name in MEASURES}
+    settings = "\n".join([*(found.findings or [NOTHING]), *found.unknown])
+    return Summary(found.title, settings, found.condition.shape, found.names, columns)

@@ -1,5 +1,6 @@
 """The tables that notebooks show, read by a parser."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -21,6 +22,10 @@ class Table(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag, attributes):
+        if tag == "br":
+            assert self.open[-1:] == ["caption"]
+            self.caption += "\n"
+            return
         assert tag in {"table", "caption", "thead", "tbody", "tr", "th", "td"}
         self.open.append(tag)
         self.styles |= {value for name, value in attributes if name == "style"}
@@ -127,7 +132,46 @@ def test_batchnorm_without_parameters_in_inference():
     assert len(found.rows) == 1 + 10 + 1 + 10
 
 
-@pytest.mark.parametrize("state", [moments(30), BatchNorm(30)], ids=["Moments", "BatchNorm"])
+def drifted(count, names=None):
+    """A layer without a finding but that the running mean of the i-th channel is i / 50 pooled sd too high."""
+    bn = BatchNorm(count, momentum=None, names=names)
+    bn(np.repeat(np.array([[-1.0], [1.0]]), 500, axis=0) * np.ones(count))
+    found = bn.diagnose()
+    return replace(found, mean_drift=np.arange(count) / 50)
+
+
+def test_diagnosis_has_the_worst_channels_first():
+    found = table(drifted(8, names=[*"abcdefg", "<b>"]))
+    assert found.rows[0] == ["channel", "effective_n", "condition", "mean_drift", "var_drift", "mean_gap", "sd_gap",
+                             "verdict"]
+    assert [row[0] for row in found.rows[1:]] == ["<b>", *"gfedcba"]
+    assert found.rows[1][3] == "0.14"
+    assert [row[-1] for row in found.rows[1:5]] == [
+        "running mean is 0.14 sd above the pooled mean", "running mean is 0.12 sd above the pooled mean",
+        "running mean is 0.1 sd above the pooled mean", "nothing stands out"]
+    title, finding = found.caption.split("\n")[0].split("; ", 1)
+    assert title == "Diagnosis: 8 channels, initial weight 0"
+    assert finding.startswith("mean_drift in 3 of 8 channels: <b>: running mean is 0.14 sd above")
+
+
+@pytest.mark.parametrize("count", [20, 21, 1000])
+def test_table_of_a_diagnosis_has_the_worst_channels(count):
+    rows = table(drifted(count)).rows[1:]
+    assert [row[0] for row in rows[:20]] == [str(count - 1 - i) for i in range(20)]
+    left = {20: [], 21: [["… 1 more, 0 of them with findings …"]],
+            1000: [["… 980 more, 975 of them with findings …"]]}
+    assert rows[20:] == left[count]
+
+
+def test_caption_of_a_diagnosis_says_what_is_not_known():
+    found = table(BatchNorm(2).diagnose())
+    assert "no batch yet" in found.caption
+    assert [line.partition(":")[0] for line in found.caption.split("\n")[1:]] == [
+        f"{name} is not known" for name in ("mean_drift", "var_drift", "mean_gap", "sd_gap")]
+    assert len(found.rows) == 3
+
+
+@pytest.mark.parametrize("state", [moments(30), BatchNorm(30), drifted(30)], ids=["Moments", "BatchNorm", "Diagnosis"])
 def test_no_colors_and_no_scripts(state):
     """The table is readable on a light page and on a dark one."""
     assert table(state).styles == {"text-align:left", "text-align:right", "text-align:center"}
@@ -135,5 +179,6 @@ def test_no_colors_and_no_scripts(state):
 
 
 def test_objects_return_their_table():
-    for state in (BatchNorm(3), moments(3)):
+    for state in (BatchNorm(3), moments(3), BatchNorm(3).diagnose(), moments(3, names=["é", "b", "c"])):
+        assert state._repr_html_().isascii()
         assert state._repr_html_() == html_table(state)
