@@ -61,14 +61,14 @@ def reasons(values: ArrayLike) -> str:
     return ", ".join(reason for reason, where in found.items() if where.any())
 
 
-def absent_note(absent: NDArray[np.bool_], reason: str, label: Callable[[int], str], noun: str = "channels") -> str:
+def absent_note(absent: NDArray[np.bool_], reason: str, label: Callable[[int], str]) -> str:
     """A further line for a title, which names the channels that are absent, or nothing.
 
     absent: one bool a channel. label: the label of a channel by its index.
     """
     if not absent.any():
         return ""
-    return f"\n{absent.sum():,} of {absent.size:,} {noun} absent ({reason}): {listed(np.flatnonzero(absent), label)}"
+    return f"\n{absent.sum():,} of {absent.size:,} channels absent ({reason}): {listed(np.flatnonzero(absent), label)}"
 
 
 def listed(channels: NDArray[np.intp], label: Callable[[int], str]) -> str:
@@ -173,7 +173,8 @@ def tick_powers(axes: Axes, which: str, linear: float) -> None:
     low, high = sorted(axis.get_view_interval())
     transform = axis.get_transform().transform
     inches = (axes.bbox.width if which == "x" else axes.bbox.height) / axes.figure.dpi
-    room = (0.42 if which == "x" else 0.25) / inches * np.ptp(transform(np.array([low, high])))     # of a label
+    # 0.42 inches along x, or 0.25 along y, holds a label and its distance from the next one.
+    room = (0.42 if which == "x" else 0.25) / inches * np.ptp(transform(np.array([low, high])))
     least, most = math.ceil(math.log10(linear)), math.floor(math.log10(max(abs(low), abs(high))))
     powers = 10.0 ** np.arange(least, most + 1)
     best, seen_most = np.zeros(1), 0

@@ -142,7 +142,8 @@ def absent_values(x: NDArray[Any], names: Sequence[str] | None) -> str:
     counts = np.array([channel.size - finite(channel).size for channel in x])
     if not counts.any():
         return ""
-    where = listed(np.flatnonzero(counts), lambda i: channel_label(i, (len(x),), names))
+    channels = np.flatnonzero(counts)
+    where = f"{counted(len(channels))}: {listed(channels, lambda i: channel_label(i, (len(x),), names))}"
     return f"\n{counts.sum():,} of {x.size:,} values absent ({all_reasons(x)})\nin {where}"
 
 

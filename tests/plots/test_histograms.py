@@ -75,7 +75,7 @@ def test_values_not_finite_are_absent_and_named():
     x[:, 0], x[0, 1], x[1, 1], x[2, 1], x[0, 3] = np.nan, np.inf, -np.inf, np.nan, 1e300
     figure = plot_histograms(x, channel_axis=1, bins=4, names=["a", "b", "c", "d"])
     assert figure.get_suptitle() == (
-        "4 channels, 10 values each\n14 of 40 values absent (NaN, inf, beyond 1e300)\nin a, b, d")
+        "4 channels, 10 values each\n14 of 40 values absent (NaN, inf, beyond 1e300)\nin 3 channels: a, b, d")
     assert [axes.get_title() for axes in figure.axes] == [
         "a\n10 absent (NaN)", "b\n3 absent (NaN, inf)", "c", "d\n1 absent (beyond 1e300)"]
     assert [text.get_text() for text in figure.axes[0].texts] == ["no values"]
@@ -89,7 +89,8 @@ def test_columns_with_absent_values_are_marked(count):
     x = rng(0).normal(size=(10, count))
     x[0, 3], x[:, -1] = np.nan, np.inf
     figure = plot_histograms(x, channel_axis=1)
-    assert figure.get_suptitle().endswith(f"\n11 of {10 * count:,} values absent (NaN, inf)\nin 3, {count - 1}")
+    assert figure.get_suptitle().endswith(
+        f"\n11 of {10 * count:,} values absent (NaN, inf)\nin 2 channels: 3, {count - 1}")
     (marks,) = figure.axes[0].lines
     np.testing.assert_array_equal(marks.get_xydata().T, [[3, 39] if count == 40 else [2.5, 598.5], [1, 1]])
     assert not plot_histograms(x[:, 4:-1], channel_axis=1).axes[0].lines
@@ -98,10 +99,10 @@ def test_columns_with_absent_values_are_marked(count):
 def test_a_title_names_as_many_channels_as_fit():
     x = np.full((2, 40), np.nan)
     x[:, 30] = 1, 2
-    assert plot_histograms(x, channel_axis=1).get_suptitle().endswith("in 0, 1, 2, 3, 4, 5, 6, 7, …")
+    assert plot_histograms(x, channel_axis=1).get_suptitle().endswith("in 39 channels: 0, 1, 2, 3, 4, 5, 6, 7, …")
     names = [f"a long name of channel {i}" for i in range(40)]
     figure = plot_histograms(x, channel_axis=1, names=names)
-    assert figure.get_suptitle().endswith("\nin a long na…hannel 0, …")
+    assert figure.get_suptitle().endswith("\nin 39 channels: a long na…hannel 0, …")
     assert_readable(figure)
 
 
@@ -258,7 +259,7 @@ def test_histograms_refuse():
 
 def test_values_that_would_overflow_an_axis_are_absent():
     figure = plot_histograms(np.array([[1.7e308], [-1e300], [9e299], [-9e299]]), channel_axis=1)
-    assert figure.get_suptitle().endswith("2 of 4 values absent (beyond 1e300)\nin 0")
+    assert figure.get_suptitle().endswith("2 of 4 values absent (beyond 1e300)\nin 1 channel: 0")
     assert_readable(figure)
 
 
