@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from bnstream._kernels._runtime import get_num_threads, set_num_threads
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.config import show_config
-from bnstream.core.functional import batch_norm, mean_var, normalize
+from bnstream.core.functional import batch_norm, batch_norm_vjp, mean_var, normalize
 from bnstream.core.moments import Moments
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = [
     "StateError",
     "apply",
     "batch_norm",
+    "batch_norm_vjp",
     "fit",
     "get_num_threads",
     "load",

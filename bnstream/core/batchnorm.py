@@ -14,10 +14,11 @@ from bnstream.core.checks import integer, number, real_values, require_threads
 from bnstream.core.diagnosis import Diagnosis
 from bnstream.core.dlpack import as_numpy, detached
 from bnstream.core.dtypes import NamedArrays, is_floating, is_real
-from bnstream.core.forward import Forward, batch_statistics, infer, move, standardize
+from bnstream.core.forward import Forward, forward_of, move
+from bnstream.core.gradient import Backward, gradients
 from bnstream.core.labels import counted
 from bnstream.core.late import late
-from bnstream.core.layer import NormLayer, Setting, flag
+from bnstream.core.layer import SEVERAL, NormLayer, Setting, flag
 from bnstream.core.moments import Moments, moments_from, rows_of
 from bnstream.core.rows import M2, N_LO, ROWS, SQUARES, WEIGHTED_ROWS, N
 from bnstream.core.running import MEAN, VAR, RunningEstimates, divisor, require_variances
@@ -101,9 +102,11 @@ class BatchNorm(NormLayer):
     within one ulp of the exact value, however far the data lies from 0; where beta cancels the rest, within 2**-50 of
     it. The bits are the same for any number of threads. Where ``var + eps`` is 0, x is centred and not divided.
 
-    A call that raises leaves parameters, estimates and gradients as they were. The layer keeps a reference to the last
-    x for `backward`: do not change that array in between. Several threads may call one layer; `backward` belongs to the
-    thread that called it last. A pickle or a copy does not have that reference.
+    A call that raises leaves parameters, estimates and gradients as they were. From a call in training to its
+    `backward` the layer keeps a reference to x: do not change that array in between. A pickle or a copy does not have
+    it, and inference keeps none. Several threads may call one layer; with `vjp` each has its own backward pass.
+
+    With `renorm` it is the running standard deviation, with eps, that moves by `momentum`, as in the paper.
 
     References
     ----------
@@ -264,28 +267,74 @@ class BatchNorm(NormLayer):
         >>> bnstream.BatchNorm(1)(np.array([[1.0], [3.0]])).round(2).ravel().tolist()
         [-1.0, 1.0]
         """
-        self._forward = None
+        y, forward = self._normalize(x, out, where, n_threads)
+        if self._training:
+            self._pending = forward if self._pending is None else SEVERAL
+        return y
+
+    def vjp(
+        self, x: ArrayLike, *, where: ArrayLike | None = None, n_threads: int | None = None
+    ) -> tuple[NDArray[Any], Backward]:
+        """Normalize x as a call does, and return the backward pass of this call as a function.
+
+        Use it where one call and one `backward` are not enough: a layer that is used several times in a step,
+        accumulated gradients, gradients in inference, or checks by finite differences.
+
+        Parameters
+        ----------
+        x, where, n_threads
+            As for a call.
+
+        Returns
+        -------
+        y : ndarray
+            What a call returns.
+        backward : Backward
+            ``dx, grad_gamma, grad_beta = backward(dy)``. It holds x and what else it needs, and may be called in any
+            order and more than once. ``backward(dy, accumulate=True)`` also adds to `grad_gamma` and `grad_beta`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for a call.
+
+        See Also
+        --------
+        batch_norm_vjp : the same without a layer.
+        jax.vjp : its model.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> bn = bnstream.BatchNorm(1, dtype="float64")
+        >>> y1, backward1 = bn.vjp(np.array([[1.0], [2.0], [6.0]]))
+        >>> y2, backward2 = bn.vjp(np.array([[0.0], [2.0], [4.0]]))
+        >>> dx1, *_ = backward1(y2, accumulate=True)
+        >>> dx2, *_ = backward2(y1, accumulate=True)
+        >>> bn.grad_gamma.round(3).tolist()
+        [5.669]
+        """
+        y, forward = self._normalize(x, None, where, n_threads)
+        return y, Backward(forward, self._grad_dtypes(), self._add_gradients)
+
+    def _normalize(
+        self, x: ArrayLike, out: NDArray[Any] | None, where: ArrayLike | None, n_threads: int | None
+    ) -> tuple[NDArray[Any], Forward]:
+        """The result of a call, and what its backward pass needs."""
         rows = self._running.rows
+        forward = forward_of(x, self._num_features, self._gamma, self._beta, self._eps, self._channel_axis, where)
         if not self._training:
-            y, self._forward = infer(
-                x, rows, self._gamma, self._beta, self._eps, self._channel_axis, out, where, n_threads
-            )
-            return y
+            return forward.infer(rows, out, n_threads), forward
         if self._renorm:
-            forward = batch_statistics(
-                x, rows, self._gamma, self._beta, self._eps, self._channel_axis, self._nan_policy, where, n_threads
-            )
+            forward.accumulate(self._nan_policy, n_threads)
             y = self._renormalize(forward, out, n_threads)
         else:
-            y, forward = standardize(
-                x, rows, self._gamma, self._beta, self._eps, self._channel_axis, out, self._nan_policy, where, n_threads
-            )
+            y = forward.train(out, self._nan_policy, n_threads)
         if self._pooled is not None:
             self._pool(self._pooled, forward)
-        move(forward, rows, self._momentum, self._running_ddof)
+        move(forward, rows, self._momentum, self._running_ddof, self._renorm)
         self._num_batches_tracked += 1
-        self._forward = forward
-        return y
+        return y, forward
 
     def _renormalize(self, forward: Forward, out: NDArray[Any] | None, n_threads: int | None) -> NDArray[Any]:
         """Batch Renormalization: ``xhat * r + d``, where r and d are constants in backward."""
@@ -324,7 +373,7 @@ class BatchNorm(NormLayer):
     def backward(
         self, dy: ArrayLike, out: NDArray[Any] | None = None, *, n_threads: int | None = None
     ) -> NDArray[Any]:
-        """Compute the gradients of x, gamma and beta for the last call.
+        """Compute the gradients of x, gamma and beta for a call in training.
 
         Parameters
         ----------
@@ -344,15 +393,15 @@ class BatchNorm(NormLayer):
         Raises
         ------
         RuntimeError
-            If there was no call before, or it raised, or `backward` has already been called for it, or that call was
-            made by another thread or wrote its result over x.
+            Unless there was exactly one call in training since the last `backward`, which did not write its result over
+            x; or in inference mode. `vjp` serves all other cases.
         ValueError
             If `dy` has another shape, or `out` cannot be used, as in a call.
 
         Notes
         -----
-        In training ``dx = gamma / sqrt(var + eps) * (dy - grad_beta / n - xhat * grad_gamma / n)``, in inference
-        ``dy * gamma / sqrt(var + eps)``; the sums are in double precision. gamma is the gamma of the call.
+        ``dx = gamma / sqrt(var + eps) * (dy - grad_beta / n - xhat * grad_gamma / n)``; the sums are in double
+        precision. gamma is the gamma of the call. Evaluations in between do not matter.
 
         Examples
         --------
@@ -364,19 +413,44 @@ class BatchNorm(NormLayer):
         >>> bn.grad_gamma.round(2).tolist(), bn.grad_beta.tolist()
         ([-1.34], [1.0])
         """
-        forward = self._forward
-        if forward is None:
-            raise RuntimeError("backward needs a call of the layer before it, and only one backward for each call")
-        dx, (grad_beta, grad_gamma) = forward.backward(dy, out, n_threads)
-        if forward.ratio is not None:
-            r, d = forward.ratio
-            grad_gamma = r * grad_gamma + d * grad_beta
-        if self.affine:
-            with np.errstate(all="ignore"):         # Too large for the dtype is inf, here as in the kernels.
-                self.grad_gamma, self.grad_beta = grad_gamma.astype(self.dtype), grad_beta.astype(self.dtype)
-        if self._forward is forward:                # unless another thread has called since
-            self._forward = None
+        pending = self._pending
+        if not self._training:
+            raise RuntimeError("backward() belongs to a call in training, and the layer is in inference mode; use "
+                               "y, backward = bn.vjp(x)")
+        if pending is None or pending is SEVERAL:
+            self._pending = None
+            calls = "no call" if pending is None else "several calls, which are forgotten now,"
+            raise RuntimeError(f"backward() belongs to one call in training, got {calls} since the last backward(); "
+                               "with y, backward = bn.vjp(x), every call has a backward of its own")
+        dx, *of_parameters = gradients(pending, dy, out, self._grad_dtypes(), n_threads)
+        self.grad_gamma, self.grad_beta = of_parameters
+        if self._pending is pending:                # unless another thread has called since
+            self._pending = None
         return dx
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of gamma and beta, before others are accumulated.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> bn = bnstream.BatchNorm(1)
+        >>> _ = bn.backward(bn(np.array([[1.0], [3.0]])))
+        >>> bn.zero_grad()
+        >>> bn.grad_gamma is None
+        True
+        """
+        self.grad_gamma = self.grad_beta = None
+
+    def _grad_dtypes(self) -> tuple[Any, Any]:
+        of_gamma, of_beta = (None if values is None else self.dtype for values in (self._gamma, self._beta))
+        return of_gamma, of_beta
+
+    def _add_gradients(self, of_gamma: Any, of_beta: Any) -> None:
+        self.grad_gamma, self.grad_beta = (
+            more if total is None else total + more
+            for total, more in ((self.grad_gamma, of_gamma), (self.grad_beta, of_beta))
+        )
 
     def recalibrate(
         self, batches: Iterable[ArrayLike | Mapping[str, Any]] | Moments, *, n_threads: int | None = None

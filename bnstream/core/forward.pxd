@@ -13,7 +13,6 @@ cdef class Forward:
     cdef unsigned long long axes        # reduced over, as bits
     cdef bint broadcasting              # parameters broadcast against x; else they have the shape of the channels
     cdef double eps
-    cdef unsigned long thread
     cdef bint omit
 
     cdef double *row(self, int i) noexcept
@@ -27,12 +26,13 @@ cdef class Forward:
     cdef int set_statistics(self, object mean, object var, str prefix) except -1
     cdef int view_of(self, View *view, ndarray x, ndarray y=*, ndarray dx=*) except -1
     cdef int start_inference(self) except -1
-    cdef int accumulate(self, object nan_policy, object n_threads) except -1
+    cpdef int accumulate(self, object nan_policy, object n_threads) except -1
     cdef int start_training(self, const View *view, Policy policy) except -1
     cdef int check_state(self, Policy policy) except -1
-    cdef ndarray apply_to(self, object out, object n_threads, bint *has_inf=*)
-    cdef ndarray train(self, object out, object nan_policy, object n_threads)
-    cdef int blend(self, double *mean, double *var, double momentum, double ddof) except -1
+    cpdef ndarray apply(self, object out, object n_threads)
+    cdef ndarray apply_and_look(self, object out, object n_threads, bint *has_inf)
+    cpdef ndarray train(self, object out, object nan_policy, object n_threads)
+    cdef int blend(self, double *mean, double *var, double momentum, double ddof, bint of_sd) except -1
     cdef int weigh(self, double *spread, double momentum) except -1
 
 cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps)

@@ -11,46 +11,30 @@ class Forward:
     def training(self) -> bool: ...
     ratio: tuple[NDArray[np.float64], NDArray[np.float64]] | None
     def statistics(self) -> NDArray[np.float64]: ...
+    def infer(
+        self, running: NDArray[np.float64], out: NDArray[Any] | None, n_threads: SupportsIndex | None
+    ) -> NDArray[Any]: ...
+    def train(
+        self, out: NDArray[Any] | None, nan_policy: str, n_threads: SupportsIndex | None
+    ) -> NDArray[Any]: ...
+    def accumulate(self, nan_policy: str, n_threads: SupportsIndex | None) -> int: ...
     def apply(self, out: NDArray[Any] | None, n_threads: SupportsIndex | None) -> NDArray[Any]: ...
     def backward(
         self, dy: ArrayLike, out: NDArray[Any] | None, n_threads: SupportsIndex | None
     ) -> tuple[NDArray[Any], NDArray[np.float64]]: ...
 
-def infer(
+def forward_of(
     x: ArrayLike,
-    running: NDArray[np.float64],
+    n_channels: int,
     gamma: ArrayLike | None,
     beta: ArrayLike | None,
     eps: float,
-    channel_axis: SupportsIndex,
-    out: NDArray[Any] | None,
+    channel_axis: int,
     where: ArrayLike | None = None,
-    n_threads: SupportsIndex | None = None,
-) -> tuple[NDArray[Any], Forward]: ...
-def standardize(
-    x: ArrayLike,
-    running: NDArray[np.float64],
-    gamma: ArrayLike | None,
-    beta: ArrayLike | None,
-    eps: float,
-    channel_axis: SupportsIndex,
-    out: NDArray[Any] | None,
-    nan_policy: str,
-    where: ArrayLike | None = None,
-    n_threads: SupportsIndex | None = None,
-) -> tuple[NDArray[Any], Forward]: ...
-def batch_statistics(
-    x: ArrayLike,
-    running: NDArray[np.float64],
-    gamma: ArrayLike | None,
-    beta: ArrayLike | None,
-    eps: float,
-    channel_axis: SupportsIndex,
-    nan_policy: str,
-    where: ArrayLike | None = None,
-    n_threads: SupportsIndex | None = None,
 ) -> Forward: ...
-def move(forward: Forward, running: NDArray[np.float64], momentum: float | None, ddof: float) -> None: ...
+def move(
+    forward: Forward, running: NDArray[np.float64], momentum: float | None, ddof: float, of_sd: bool
+) -> None: ...
 def normalize_and_look(
     x: NDArray[Any], mean: ArrayLike, gamma: ArrayLike | None, beta: ArrayLike | None
 ) -> tuple[NDArray[Any], bool]: ...

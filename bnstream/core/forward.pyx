@@ -6,8 +6,7 @@ cimport cython
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.pyport cimport PY_SSIZE_T_MAX
-from cpython.pythread cimport PyThread_get_thread_ident
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, sqrt
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from numpy cimport ndarray
@@ -23,6 +22,7 @@ from bnstream.core.view cimport (
 
 from bnstream._kernels import capsule
 from bnstream.core.dtypes import is_real
+from bnstream.core.labels import counted
 
 cnp.import_array()
 
@@ -156,8 +156,17 @@ cdef class Forward:
                 raise ValueError(f"var must not be negative, got {variance[c]} in channel {c}")
         return 0
 
-    cdef int accumulate(self, object nan_policy, object n_threads) except -1:
-        """Normalize by the statistics of x itself."""
+    def infer(self, ndarray running, out, n_threads):
+        """Normalize x by running estimates."""
+        cdef const double *rows = <const double *> cnp.PyArray_DATA(running)
+        cdef Py_ssize_t n = self.n_channels
+        memcpy(self.row(MEAN), rows + RUNNING_MEAN * n, n * sizeof(double))
+        memcpy(self.row(M2), rows + RUNNING_VAR * n, n * sizeof(double))
+        self.start_inference()
+        return self.apply(out, n_threads)
+
+    cpdef int accumulate(self, object nan_policy, object n_threads) except -1:
+        """Take the statistics of x itself, without normalizing it."""
         cdef Policy policy = policy_of(nan_policy)
         cdef int failed, threads = self.threads(n_threads)
         cdef View view
@@ -204,8 +213,12 @@ cdef class Forward:
             require_finite((rows[MEAN] + rows[M2]).reshape(kept_shape(self.x, self.axes, False)))
         return 0
 
-    cdef ndarray apply_to(self, object out, object n_threads, bint *has_inf=NULL):
-        """Normalize x. If the result replaces x, x is None from then on. `has_inf` tells whether x held inf, if given."""
+    cpdef ndarray apply(self, object out, object n_threads):
+        """Normalize x by the rows as they are now. If the result replaces x, x is None from then on."""
+        return self.apply_and_look(out, n_threads, NULL)
+
+    cdef ndarray apply_and_look(self, object out, object n_threads, bint *has_inf):
+        """Normalize x, and tell whether it held inf, unless `has_inf` is NULL."""
         cdef bint replaced
         cdef ndarray y = result_like(self.x, out, &replaced)
         cdef Norm fields = self.norm()
@@ -225,7 +238,7 @@ cdef class Forward:
             self.x = None
         return y
 
-    cdef ndarray train(self, object out, object nan_policy, object n_threads):
+    cpdef ndarray train(self, object out, object nan_policy, object n_threads):
         """Normalize x by its own statistics. If the result replaces x, x is None from then on."""
         cdef bint replaced
         cdef Policy policy = policy_of(nan_policy)
@@ -236,7 +249,7 @@ cdef class Forward:
         if replaced and (policy != PROPAGATE or self.where is not None):
             # A refused batch must not be lost: all of it is checked before anything is written.
             self.accumulate(nan_policy, n_threads)
-            return self.apply_to(y, n_threads)
+            return self.apply(y, n_threads)
         threads = self.threads(n_threads)
         self.view_of(&view, self.x, y)
         self.start_training(&view, policy)
@@ -252,16 +265,23 @@ cdef class Forward:
             self.x = None
         return y
 
-    cdef int blend(self, double *mean, double *var, double momentum, double ddof) except -1:
-        """running <- (1 - momentum) * running + momentum * batch. The GIL is kept, so that no thread sees half of it.
-        ddof is below 2, and so below n."""
+    cdef int blend(self, double *mean, double *var, double momentum, double ddof, bint of_sd) except -1:
+        """running <- (1 - momentum) * running + momentum * batch, of the mean, and of the variance or `of_sd`.
+
+        The GIL is kept, so that no thread sees half of it. ddof is below 2, and so below n.
+        """
         cdef const double *n = self.row(N)
         cdef const double *batch_mean = self.row(MEAN)
         cdef const double *m2 = self.row(M2)
+        cdef double sd
         cdef Py_ssize_t c
         for c in range(self.n_channels):
             mean[c] = (1 - momentum) * mean[c] + momentum * batch_mean[c]
-            var[c] = (1 - momentum) * var[c] + momentum * (m2[c] / (n[c] - ddof))
+            if of_sd:
+                sd = (1 - momentum) * sqrt(var[c] + self.eps) + momentum * sqrt(m2[c] / (n[c] - ddof) + self.eps)
+                var[c] = max(0.0, sd * sd - self.eps)
+            else:
+                var[c] = (1 - momentum) * var[c] + momentum * (m2[c] / (n[c] - ddof))
         return 0
 
     cdef int weigh(self, double *spread, double momentum) except -1:
@@ -285,10 +305,6 @@ cdef class Forward:
         cnp.set_array_base(rows, self)
         return rows[:, :self.n_channels]
 
-    def apply(self, out, n_threads):
-        """Normalize x by the rows as they are now."""
-        return self.apply_to(out, n_threads)
-
     def backward(self, dy, out, n_threads):
         """The gradient of x, and those of beta and gamma as two rows."""
         cdef ndarray a = as_array(dy), dx, x = self.x
@@ -298,14 +314,10 @@ cdef class Forward:
         cdef int failed, threads, i
         cdef bint replaced
         cdef View view
-        if self.thread != PyThread_get_thread_ident():
-            raise RuntimeError("the last call of this layer was made by another thread; give each thread that "
-                               "trains a copy of the layer")
         if x is None:
-            raise RuntimeError("the last call wrote its result over x, which backward needs; call without out=x")
+            raise RuntimeError("the call wrote its result over x, which backward needs; call without out=x")
         if not same_shape(a, x):
-            raise ValueError(f"dy must have the shape of x in the last call, {(<object> x).shape}, got "
-                             f"{(<object> a).shape}")
+            raise ValueError(f"dy must have the shape of x in the call, {(<object> x).shape}, got {(<object> a).shape}")
         dx = result_like(x, out, &replaced)
         overlap(a, dx, "dy")
         threads = self.threads(n_threads)
@@ -333,7 +345,7 @@ def normalize_and_look(x, mean, gamma, beta):
     """`normalize` by a variance of 1, and whether x holds inf; another pass would take a quarter more time."""
     cdef bint has_inf
     cdef Forward forward = broadcast_forward(x, mean, 1, gamma, beta, 0)
-    return forward.apply_to(None, None, &has_inf), has_inf
+    return forward.apply_and_look(None, None, &has_inf), has_inf
 
 
 cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps):
@@ -399,7 +411,6 @@ cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting,
         f.rows = <double *> malloc(max(1, NORM_ROWS * f.pitch) * sizeof(double))
     if f.rows == NULL:
         raise MemoryError(f"no memory for the parameters of {f.n_channels} channels")
-    f.thread = PyThread_get_thread_ident()
     if gamma is None:
         f.fill(GAMMA, 1)
     else:
@@ -411,51 +422,30 @@ cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting,
     return f
 
 
-cdef Forward layer_forward(object x, ndarray running, object gamma, object beta, double eps, Py_ssize_t channel_axis):
-    """A forward of a layer with its running estimates."""
+def forward_of(x, Py_ssize_t n_channels, gamma, beta, double eps, Py_ssize_t channel_axis, where=None):
+    """A forward of a layer, whose statistics are still to come."""
     cdef ndarray a = as_array(x)
-    cdef Py_ssize_t n = running.shape[1], axis = channel_axis + a.ndim if channel_axis < 0 else channel_axis
-    if a.ndim >= 2 and 0 <= axis < a.ndim and a.shape[axis] != n:
-        raise ValueError(f"expected {n} channels along axis {channel_axis}, got {a.shape[axis]} from x of shape "
+    cdef Py_ssize_t axis = channel_axis + a.ndim if channel_axis < 0 else channel_axis
+    cdef Forward f
+    if a.ndim >= 2 and 0 <= axis < a.ndim and a.shape[axis] != n_channels:
+        raise ValueError(f"expected {counted(n_channels)} along axis {channel_axis}, got {a.shape[axis]} from x of shape "
                          f"{(<object> a).shape}; channel_axis says which axis holds them")
-    return new_forward(a, channel_axis, 2, gamma, beta, eps)
-
-
-def infer(x, ndarray running, gamma, beta, double eps, channel_axis, out, where=None, n_threads=None):
-    """(y, forward) in inference, by running estimates."""
-    cdef Forward f = layer_forward(x, running, gamma, beta, eps, channel_axis)
-    cdef const double *rows = <const double *> cnp.PyArray_DATA(running)
-    cdef Py_ssize_t n = f.n_channels
+    f = new_forward(a, channel_axis, 2, gamma, beta, eps)
     f.set_where(where)
-    memcpy(f.row(MEAN), rows + RUNNING_MEAN * n, n * sizeof(double))
-    memcpy(f.row(M2), rows + RUNNING_VAR * n, n * sizeof(double))
-    f.start_inference()
-    return f.apply_to(out, n_threads), f
-
-
-def standardize(x, ndarray running, gamma, beta, double eps, channel_axis, out, nan_policy, where=None, n_threads=None):
-    """(y, forward) in training, by the statistics of the batch."""
-    cdef Forward f = layer_forward(x, running, gamma, beta, eps, channel_axis)
-    f.set_where(where)
-    return f.train(out, nan_policy, n_threads), f
-
-
-def batch_statistics(x, ndarray running, gamma, beta, double eps, channel_axis, nan_policy, where=None, n_threads=None):
-    """A forward in training, not yet applied."""
-    cdef Forward f = layer_forward(x, running, gamma, beta, eps, channel_axis)
-    f.set_where(where)
-    f.accumulate(nan_policy, n_threads)
     return f
 
 
-def move(Forward forward, ndarray running, momentum, double ddof):
-    """Move running estimates, as `RunningEstimates` has them, by the statistics of a batch."""
+def move(Forward forward, ndarray running, momentum, double ddof, bint of_sd):
+    """Move running estimates, as `RunningEstimates` has them, by the statistics of a batch.
+
+    Batch Renormalization moves the standard deviation, with eps, rather than the variance.
+    """
     cdef double *rows = <double *> cnp.PyArray_DATA(running)
     cdef double weight
     cdef Py_ssize_t c, n = running.shape[1]
     if momentum is not None:
         weight = momentum
-        forward.blend(rows + RUNNING_MEAN * n, rows + RUNNING_VAR * n, weight, ddof)
+        forward.blend(rows + RUNNING_MEAN * n, rows + RUNNING_VAR * n, weight, ddof, of_sd)
         forward.weigh(rows + SPREAD * n, weight)
     memcpy(rows + BATCH_MEAN * n, forward.row(MEAN), n * sizeof(double))
     for c in range(n):

@@ -3,6 +3,8 @@ from typing import Any, Literal, SupportsIndex, overload
 
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from bnstream.core.gradient import Backward
+
 # Arrays of the shape of the channels, or NumPy scalars where no channel axis is left, which the types do not show.
 @overload
 def mean_var(
@@ -59,3 +61,19 @@ def batch_norm(
     where: ArrayLike | None = None,
     n_threads: SupportsIndex | None = None,
 ) -> NDArray[Any]: ...
+def batch_norm_vjp(
+    x: ArrayLike,
+    running_mean: ArrayLike | None,
+    running_var: ArrayLike | None,
+    gamma: ArrayLike | None = None,
+    beta: ArrayLike | None = None,
+    *,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    channel_axis: SupportsIndex = 1,
+    running_ddof: float = 1.0,
+    nan_policy: Literal["propagate", "raise", "omit"] = "raise",
+    where: ArrayLike | None = None,
+    n_threads: SupportsIndex | None = None,
+) -> tuple[NDArray[Any], Backward]: ...

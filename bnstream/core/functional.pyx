@@ -9,6 +9,7 @@ from numpy cimport ndarray
 from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport BFLOAT16, FLOAT16, FLOAT32, FLOAT64, MAX_DIMS, Element, Kernels, Sink, View
 from bnstream.core.forward cimport Forward, broadcast_forward, new_forward
+from bnstream.core.result cimport extents_meet
 from bnstream.core.view cimport (
     OMIT, RAISE, Policy, as_array, batch_axes, element_of, kept_shape, make_view, mask_of, policy_of, require_finite,
     weights_of,
@@ -17,7 +18,8 @@ from bnstream.core.view cimport (
 from bnstream._kernels import capsule
 from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.columnwise import mean_var_columnwise
-from bnstream.core.dtypes import floating as floating_dtype
+from bnstream.core.dtypes import floating as floating_dtype, is_floating
+from bnstream.core.gradient import Backward
 from bnstream.core.moments import Moments
 
 cnp.import_array()
@@ -239,7 +241,7 @@ def normalize(x, mean, var, gamma=None, beta=None, *, double eps=0.0, channel_ax
     else:
         forward = new_forward(x, channel_axis, 1, gamma, beta, eps)
         forward.set_statistics(mean, var, "")
-    return forward.apply_to(out, n_threads)
+    return forward.apply(out, n_threads)
 
 
 cdef ndarray running_row(object values, str name, Py_ssize_t n_channels):
@@ -329,6 +331,64 @@ def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint trai
     >>> mean.tolist(), var.round(4).tolist()
     ([0.5], [1.5667])
     """
+    return batch_norm_and_forward(x, running_mean, running_var, gamma, beta, training, momentum, eps, channel_axis, out,
+                                  running_ddof, nan_policy, where, n_threads)[0]
+
+
+def batch_norm_vjp(x, running_mean, running_var, gamma=None, beta=None, *, bint training=False, double momentum=0.1,
+                   double eps=1e-5, channel_axis=1, double running_ddof=1, nan_policy="raise", where=None,
+                   n_threads=None):
+    """Batch-normalize x without a layer, and return the backward pass as a function.
+
+    Parameters
+    ----------
+    x, running_mean, running_var, gamma, beta, training, momentum, eps, channel_axis, running_ddof, nan_policy, where, \
+n_threads
+        As for `batch_norm`.
+
+    Returns
+    -------
+    y : ndarray
+        As `batch_norm` returns it.
+    backward : Backward
+        ``dx, grad_gamma, grad_beta = backward(dy)``. It holds x and what else it needs, and may be called more than
+        once. The gradient of a parameter is None if the parameter was None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `batch_norm`.
+
+    See Also
+    --------
+    BatchNorm.vjp : the same for a layer.
+    jax.vjp : its model.
+
+    Examples
+    --------
+    >>> import numpy as np, bnstream
+    >>> x = np.array([[2.0], [4.0], [6.0], [8.0]])
+    >>> y, backward = bnstream.batch_norm_vjp(x, [5.0], [4.0], gamma=[3.0], eps=0)
+    >>> dx, grad_gamma, grad_beta = backward(np.ones_like(y))
+    >>> dx.ravel().tolist(), grad_gamma.tolist(), grad_beta
+    ([1.5, 1.5, 1.5, 1.5], [0.0], None)
+    """
+    y, forward = batch_norm_and_forward(x, running_mean, running_var, gamma, beta, training, momentum, eps, channel_axis,
+                                        None, running_ddof, nan_policy, where, n_threads)
+    return y, Backward(forward, (gradient_dtype(gamma), gradient_dtype(beta)))
+
+
+cdef object gradient_dtype(object parameter):
+    """The dtype of the gradient of a parameter; None without one."""
+    if parameter is None:
+        return None
+    dtype = as_array(parameter).dtype.newbyteorder("=")
+    return dtype if is_floating(dtype) else np.dtype(np.float64)
+
+
+cdef tuple batch_norm_and_forward(x, running_mean, running_var, gamma, beta, bint training, double momentum, double eps,
+                                  channel_axis, out, double running_ddof, nan_policy, where, n_threads):
+    """The result of `batch_norm`, and what its backward pass needs."""
     cdef Forward forward
     cdef ndarray mean, var, y
     if isinstance(channel_axis, (tuple, list)):
@@ -339,22 +399,22 @@ def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint trai
         if running_mean is None or running_var is None:
             raise TypeError("inference needs running_mean and running_var; pass them, or training=True")
         forward.set_statistics(running_mean, running_var, "running_")
-        return forward.apply_to(out, n_threads)
+        return forward.apply(out, n_threads), forward
     if not 0 <= momentum <= 1:
         raise ValueError(f"momentum must be from 0 to 1, the weight of the batch, got {momentum}")
     if not 0 <= running_ddof < 2:
         raise ValueError(f"running_ddof must be 1 as in PyTorch, or 0, got {running_ddof}")
     if running_mean is None and running_var is None:
-        return forward.train(out, nan_policy, n_threads)
+        return forward.train(out, nan_policy, n_threads), forward
     if running_mean is None or running_var is None:
         raise TypeError("running_mean and running_var go together; pass both, or None for both")
-    if running_mean is running_var:
-        raise ValueError("running_mean and running_var are the same array; pass two arrays")
     mean = running_row(running_mean, "running_mean", forward.n_channels)
     var = running_row(running_var, "running_var", forward.n_channels)
+    if extents_meet(running_mean, running_var) and np.shares_memory(running_mean, running_var):
+        raise ValueError("running_mean and running_var share memory; pass two arrays")
     y = forward.train(out, nan_policy, n_threads)
-    forward.blend(<double *> cnp.PyArray_DATA(mean), <double *> cnp.PyArray_DATA(var), momentum, running_ddof)
+    forward.blend(<double *> cnp.PyArray_DATA(mean), <double *> cnp.PyArray_DATA(var), momentum, running_ddof, False)
     if mean is not running_mean or var is not running_var:
         with np.errstate(all="ignore"):         # Too large for the dtype is inf, here as in the kernels.
             running_mean[...], running_var[...] = mean, var
-    return y
+    return y, forward

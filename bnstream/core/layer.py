@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bnstream.core.checks import eps_of, integer, real_values
 from bnstream.core.dtypes import floating
-from bnstream.core.forward import Forward
 from bnstream.core.labels import counted
 from bnstream.core.moments import Moments
 
@@ -34,6 +33,9 @@ class Setting:
 
     def __set__(self, layer: Any, value: Any) -> None:
         setattr(layer, self.key, self.check(self.name, value))      # Through __dict__, every attribute would be slower.
+
+
+SEVERAL = "several calls await their backward"
 
 
 def flag(name: str, value: Any) -> bool:
@@ -66,7 +68,7 @@ class NormLayer:
         self.grad_beta: Any = None
         self.names = names
         self.training = True
-        self._forward: Forward | None = None
+        self._pending: Any = None       # the call in training that awaits its `backward`, or SEVERAL
 
     @property
     def num_features(self) -> int:
@@ -188,4 +190,4 @@ class NormLayer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the reference to the last x."""
-        return {**self.__dict__, "_forward": None}
+        return {**self.__dict__, "_pending": None}

@@ -79,6 +79,12 @@ cdef Extent extent_of(ndarray a) noexcept:
     return e
 
 
+cdef bint extents_meet(ndarray a, ndarray b) noexcept:
+    """Whether two arrays may share memory, which is certain only if they have no gaps."""
+    cdef Extent of_a = extent_of(a), of_b = extent_of(b)
+    return of_a.start < of_b.stop and of_b.start < of_a.stop
+
+
 cdef bint overlaps_itself(ndarray y) noexcept:
     """Whether an axis, from the shortest stride to the longest, fails to step over what the axes before it cover."""
     cdef Py_ssize_t stride, shortest, covered = cnp.PyArray_ITEMSIZE(y)
@@ -103,7 +109,6 @@ cdef bint overlaps_itself(ndarray y) noexcept:
 
 cdef bint overlap(ndarray x, ndarray y, str name) except -1:
     """Whether y is x, element by element. Raise ValueError if they overlap in part, or y overlaps itself."""
-    cdef Extent of_x = extent_of(x), of_y = extent_of(y)
     cdef bint same = (cnp.PyArray_DATA(x) == cnp.PyArray_DATA(y)
                       and cnp.PyArray_ITEMSIZE(x) == cnp.PyArray_ITEMSIZE(y))
     cdef int i
@@ -116,7 +121,7 @@ cdef bint overlap(ndarray x, ndarray y, str name) except -1:
             same = same and x.strides[i] == y.strides[i]
     if same:
         return True
-    if of_x.stop <= of_y.start or of_y.stop <= of_x.start:
+    if not extents_meet(x, y):
         return False
     try:
         shared = np.shares_memory(x, y, max_work=1 << 20)

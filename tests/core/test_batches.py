@@ -67,7 +67,8 @@ def test_recalibrate_images():
     ([X, {"batch": X, "weights": -WEIGHTS}], ValueError, "weights must be finite and not negative"),
     ([X, {"batch": X, "weights": WEIGHTS[1:]}], ValueError, r"weights must have the shape of .* \(90,\).*got \(89,\)"),
     ([X, {"batch": X, "where": WEIGHTS}], TypeError, "where must be a mask of bool"),
-    ([{"batch": X, "where": np.zeros(90, bool)}], ValueError, "running_var with running_ddof=1 needs n > 1 in every channel, got n = 0; give more data"),
+    ([{"batch": X, "where": np.zeros(90, bool)}], ValueError,
+     "running_var with running_ddof=1 needs n > 1 in every channel, got n = 0; give more data"),
 ])
 @pytest.mark.parametrize("momentum", [0.1, None])
 def test_recalibrate_refuses(source, error, message, momentum, unchanged):

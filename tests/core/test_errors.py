@@ -355,7 +355,9 @@ def test_running_ddof(ddof):
 
 
 def test_one_array_for_both_estimates():
-    both = np.ones(3)
-    with pytest.raises(ValueError, match="running_mean and running_var are the same array"):
-        batch_norm(X, both, both, training=True)
-    assert both.tolist() == [1] * 3
+    both = np.ones(6)
+    for mean, var in ((both[:3], both[:3]), (both[:3], both[2:5]), (both[:3], both[2::-1]), (both[::2], both[2:5])):
+        with pytest.raises(ValueError, match="running_mean and running_var share memory"):
+            batch_norm(X, mean, var, training=True)
+    assert both.tolist() == [1] * 6
+    batch_norm(X, both[::2], both[1::2], training=True)

@@ -5,6 +5,7 @@ import pytest
 from numpy.lib.stride_tricks import as_strided
 from support.arrays import BFLOAT16, every_other, normal, of_dtype, swapped
 from support.cases import pairwise
+from support.gradients import gradient
 
 from bnstream import BatchNorm, batch_norm, normalize
 
@@ -15,21 +16,14 @@ SHAPE = (N, C)
 def backward(training):
     """Return the backward pass as a function of dy and out."""
     def call(dy, out):
-        bn = BatchNorm(C).train(training)
-        bn(of_dtype(dy.dtype, dy.shape, 9))
-        return bn.backward(dy, out)
+        return gradient(BatchNorm(C).train(training), of_dtype(dy.dtype, dy.shape, 9), dy, out)
 
     return call
 
 
-def backward_of(training):
-    """Return the backward pass as a function of x and out."""
-    def call(x, out):
-        bn = BatchNorm(C).train(training)
-        bn(x)
-        return bn.backward(normal(x.shape, 5).astype("f4"), out)
-
-    return call
+def backward_of(x, out):
+    """The backward pass as a function of x and out."""
+    return gradient(BatchNorm(C), x, normal(x.shape, 5).astype("f4"), out)
 
 
 CALLS = {
@@ -42,8 +36,7 @@ CALLS = {
     "BatchNorm": lambda x, out: BatchNorm(C)(x, out),
     "BatchNorm renorm": lambda x, out: BatchNorm(C, renorm=True)(x, out),
     "BatchNorm eval": lambda x, out: BatchNorm(C).eval()(x, out),
-    "backward, dy": backward(True), "backward, x": backward_of(True),
-    "backward eval, dy": backward(False), "backward eval, x": backward_of(False),
+    "backward, dy": backward(True), "backward, x": backward_of, "backward eval, dy": backward(False),
 }
 
 

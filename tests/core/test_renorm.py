@@ -27,7 +27,8 @@ class Plain:
         self.r, self.d = self.factors(x)
         y = self.apply(x, self.r, self.d)
         self.mean = (1 - self.momentum) * self.mean + self.momentum * x.mean(0)
-        self.var = (1 - self.momentum) * self.var + self.momentum * x.var(0, ddof=self.ddof)
+        sd, batch_sd = np.sqrt(self.var + self.eps), np.sqrt(x.var(0, ddof=self.ddof) + self.eps)
+        self.var = ((1 - self.momentum) * sd + self.momentum * batch_sd)**2 - self.eps
         self.count += 1
         return y
 
@@ -55,13 +56,22 @@ def test_formulas(r_max, d_max):
     assert bn.num_batches_tracked == 12
 
 
-def test_estimates_move_as_without():
+def test_means_move_as_without():
     bn, plain = BatchNorm(3, renorm=True), BatchNorm(3)
     for i in range(3):
         bn(some(i))
         plain(some(i))
     assert bn.running_mean.tobytes() == plain.running_mean.tobytes()
-    assert bn.running_var.tobytes() == plain.running_var.tobytes()
+
+
+def test_running_sd_is_an_average_of_sd():
+    """As in the paper, and in Keras; the average of the variances of these batches would be 4 times as large."""
+    bn = BatchNorm(1, renorm=True, momentum=0.5, eps=0, running_ddof=0)
+    bn.running_mean, bn.running_var, bn.num_batches_tracked = [0.0], [0.0], 1
+    bn(np.array([[-8.0], [8.0]]))
+    assert bn.running_var.tolist() == [16]
+    bn(np.zeros((2, 1)))
+    assert bn.running_var.tolist() == [4]
 
 
 def test_without_limits_is_inference():

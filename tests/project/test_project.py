@@ -16,20 +16,20 @@ PUBLIC = {name: getattr(bnstream, name) for name in bnstream.__all__}
 METHODS = {f"{kind.__name__}.{name}": getattr(kind, name) for kind, names in (
     (bnstream.Moments, "update merge var std copy plot"),
     (bnstream.BatchNorm, "train eval backward recalibrate fold diagnose state_dict load_state_dict copy "
-                         "reset_running_stats plot")) for name in names.split()}
+                         "reset_running_stats plot vjp zero_grad")) for name in names.split()}
 FRAMEWORKS = {f"BatchNorm.{way}_{name}": name for name in ("torch", "keras", "flax", "onnx") for way in ("from", "to")}
 FRAMEWORKS["BatchNorm.to_linen"] = "flax"
 METHODS |= {name: getattr(bnstream.BatchNorm, name.partition(".")[2]) for name in FRAMEWORKS}
 WITHOUT_PARAMETERS = {"get_num_threads", "SourceError", "StateError", "Moments.copy",
                       *(f"BatchNorm.{name}" for name in (
-    "eval", "diagnose", "state_dict", "copy", "reset_running_stats"))}
+    "eval", "diagnose", "state_dict", "copy", "reset_running_stats", "zero_grad"))}
 ROOT = Path(__file__).parents[2]
 
 
 def test_names():
     assert sorted(bnstream.__all__) == bnstream.__all__
-    assert {"BatchNorm", "Moments", "apply", "batch_norm", "fit", "get_num_threads", "load", "mean_var", "normalize",
-            "save", "set_num_threads", "show_config"} <= set(bnstream.__all__)
+    assert {"BatchNorm", "Moments", "apply", "batch_norm", "batch_norm_vjp", "fit", "get_num_threads", "load",
+            "mean_var", "normalize", "save", "set_num_threads", "show_config"} <= set(bnstream.__all__)
     public = {name for name in dir(bnstream) if not name.startswith("_")}
     modules = {name for name in public if inspect.ismodule(getattr(bnstream, name))}
     assert public - modules == set(bnstream.__all__)

@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.gradient import Backward
 
 Array = NDArray[Any]
 
@@ -62,18 +63,24 @@ class Network:
         self.biases = [np.zeros(n) for n in sizes[1:]]
         self.norms = [BatchNorm(n, dtype="float64") for n in sizes[1:-1]] if batch_norm else []
         self.inputs: list[Array] = []       # the input of each dense layer in the last forward
+        self.passes: list[Backward] = []    # the backward pass of each BatchNorm
 
     def forward(self, x: Array) -> Array:
         """Compute the logits, (rows, classes)."""
-        self.inputs = [x]
+        self.inputs, self.passes = [x], []
         for index in range(len(self.weights) - 1):
             z = self.inputs[-1] @ self.weights[index] + self.biases[index]
-            self.inputs.append(sigmoid(self.norms[index](z) if self.norms else z))
+            if self.norms:
+                z, backward = self.norms[index].vjp(z)
+                self.passes.append(backward)
+            self.inputs.append(sigmoid(z))
         return self.inputs[-1] @ self.weights[-1] + self.biases[-1]
 
     def backward(self, dz: Array) -> list[Any]:
         """Compute the gradients of `parameters`, from the gradient of the logits of the last forward."""
-        weights, biases = [], []
+        weights: list[Any] = []
+        biases: list[Any] = []
+        norms: list[Any] = []
         for index in reversed(range(len(self.weights))):
             x = self.inputs[index]
             weights.append(x.T @ dz)
@@ -81,8 +88,8 @@ class Network:
             if index:
                 dz = (dz @ self.weights[index].T) * x * (1 - x)
                 if self.norms:
-                    dz = self.norms[index - 1].backward(dz)
-        norms = [gradient for norm in self.norms for gradient in (norm.grad_gamma, norm.grad_beta)]
+                    dz, *of_norm = self.passes[index - 1](dz)
+                    norms = [*of_norm, *norms]
         return [*reversed(weights), *reversed(biases), *norms]
 
     def parameters(self) -> list[Any]:
@@ -98,7 +105,7 @@ class Network:
 
     def in_mode(self, mode: str, x: Array) -> "Network":
         """A copy in one of MODES. x: the training set, whose exact statistics "recalibrated" uses."""
-        network = copy.deepcopy(self)
+        network = copy.deepcopy(self, {id(self.passes): []})
         batches = np.array_split(x, -(-len(x) // BATCH_ROWS))
         for weight, bias, norm in zip(network.weights, network.biases, network.norms, strict=False):
             norm.train(mode == "train")
