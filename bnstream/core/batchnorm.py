@@ -72,10 +72,10 @@ class BatchNorm(NormLayer):
     Attributes
     ----------
     gamma, beta : ndarray or None
-        Of shape (num_features,), initially 1 and 0; None without `affine`. They are always the same arrays: they may be
-        changed in place, and setting them copies into them.
+        Arrays of shape (num_features,), initially 1 and 0; None without `affine`. Each is always the same array: change
+        it in place, or assign to the attribute, which copies into it.
     running_mean, running_var : ndarray of float64
-        Of shape (num_features,), initially 0 and 1; likewise.
+        Arrays of shape (num_features,), initially 0 and 1, which may be changed in the same two ways.
     grad_gamma, grad_beta : ndarray or None
         The gradients of the last `backward`. They are not accumulated.
     num_batches_tracked : int
@@ -257,9 +257,9 @@ class BatchNorm(NormLayer):
         TypeError
             If `x` is not of real numbers, `where` is not of bool, or `out` is not a plain array.
         ValueError
-            If `x` has other channels, or `where` another shape; if `out` has another shape or dtype, is read-only, or
-            overlaps `x` in part; in training, if a channel has fewer than two values, or there is NaN or inf under
-            ``nan_policy="raise"``.
+            If `x` does not have `num_features` channels, or `where` has another shape; if `out` has another shape or
+            dtype, is read-only, or overlaps `x` in part; in training, if a channel has fewer than two values, or there
+            is NaN or inf under ``nan_policy="raise"``.
 
         Examples
         --------
@@ -758,7 +758,7 @@ SETTINGS = ("num_features", "eps", "momentum", "affine", "channel_axis", "dtype"
 
 
 def settings_of(bn: BatchNorm) -> dict[str, Any]:
-    """The arguments that would make such a layer, but for its names and whether it tracks pooled statistics."""
+    """The arguments that make such a layer, except its names and whether it tracks pooled statistics."""
     return {name: getattr(bn, name) for name in SETTINGS}
 
 

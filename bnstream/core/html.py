@@ -22,13 +22,12 @@ def html_table(state: Moments | BatchNorm | Diagnosis) -> str:
     Parameters
     ----------
     state : Moments, BatchNorm or Diagnosis
-        Of more than 20 channels, the table has the first 10 and the last 10, that of a `Diagnosis` the worst 20. The
-        table of a `Diagnosis` begins with the worst channel, and has a column for the verdict on each.
 
     Returns
     -------
     str
-        HTML without scripts and colors. Names of channels are escaped.
+        HTML without scripts and colors. Names of channels are escaped. A table of more than 20 channels has the first
+        10 and the last 10; that of a `Diagnosis` has the worst 20, the worst first, and a column for the verdict on each.
 
     Examples
     --------

@@ -12,7 +12,7 @@ def channel_label(i: int, shape: tuple[int, ...], names: Sequence[str] | None) -
 
 
 def counted(count: int, noun: str = "channel", plural: str = "channels") -> str:
-    """A number of channels, or of another noun, as "1 channel" or "1,024 channels"."""
+    """A count with its noun, as "1 channel" or "1,024 channels"."""
     return f"{count:,} {noun if count == 1 else plural}"
 
 

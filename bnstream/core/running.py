@@ -28,13 +28,13 @@ class RunningEstimates:
     Attributes
     ----------
     rows : ndarray of float64
-        Of shape (6, n_channels), named by `RUNNING_ROWS`:
+        An array of shape (6, n_channels), whose rows are named by `RUNNING_ROWS`:
 
         - mean and var, the estimates themselves;
         - spread, the sum of ``w**2 / n`` over the batches, each of n values and with weight w in the estimates; NaN
-          where it is not known;
-        - initial_weight, the weight that mean 0 and variance 1, from before the first batch, still have;
-        - batch_mean and batch_var, those of the last batch, with ddof 0; NaN where there is none.
+          where it is unknown;
+        - initial_weight, the weight that the initial mean 0 and variance 1 still have;
+        - batch_mean and batch_var, the statistics of the last batch, with ddof 0; NaN where there is none.
     """
 
     def __init__(self, n_channels: int) -> None:
@@ -63,7 +63,7 @@ class RunningEstimates:
         require_variances(self.var, "; set running_var to variances, or call reset_running_stats()")
 
     def assign(self, row: int, values: ArrayLike) -> None:
-        """Set the mean or the variance from outside: nothing is left of the start, and the spread is not known."""
+        """Set the mean or the variance from outside. The initial values lose their weight; the spread is unknown."""
         self.rows[row] = values
         self.rows[SPREAD], self.rows[INITIAL_WEIGHT] = math.nan, 0.0
 
@@ -72,7 +72,7 @@ class RunningEstimates:
         self.rows[SPREAD], self.rows[INITIAL_WEIGHT] = 0.0, 1.0
 
     def use(self, moments: Moments, ddof: float) -> None:
-        """Make them the statistics of a `Moments`, of as many channels."""
+        """Replace the estimates by the statistics of a `Moments` with as many channels."""
         n = moments.effective_n
         if n.min() <= ddof:
             raise ValueError(f"running_var with running_ddof={ddof:g} needs n > {ddof:g} in every channel, got "

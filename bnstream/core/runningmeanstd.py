@@ -33,8 +33,8 @@ class RunningMeanStd:
     Attributes
     ----------
     mean, var : ndarray
-        Of the shape of a sample; the variance has ddof 0. Before the first sample they are 0 and 1, so that normalizing
-        by them changes nothing. They can be set, but not changed in place.
+        Arrays of the shape of a sample; the variance has ddof 0. Before the first sample they are 0 and 1, so that
+        normalizing by them changes nothing. They can be set, but not changed in place.
     count : float
         The number of samples, or the sum of their weights. It can be set.
     moments : Moments
@@ -185,7 +185,7 @@ class RunningMeanStd:
         Parameters
         ----------
         batch_mean, batch_var : array_like
-            Of the shape of a sample; the variance with ddof 0.
+            Arrays of the shape of a sample; the variance with ddof 0.
         batch_count : float
             The number of samples.
 

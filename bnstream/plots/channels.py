@@ -56,7 +56,7 @@ def plot_moments(before: Moments | BatchNorm, after: Moments | BatchNorm | None 
     Raises
     ------
     TypeError
-        If `before` or `after` is something else.
+        If `before` or `after` is neither a Moments nor a BatchNorm.
     ValueError
         If `after` has another number of channels.
 

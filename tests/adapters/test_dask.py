@@ -115,7 +115,7 @@ def test_bits_do_not_depend_on_the_scheduler(awkward):
     wanted = bits(m.compute())
     for workers in (1, 2, 4):
         assert bits(m.compute(scheduler="threads", num_workers=workers)) == wanted
-    if CAMPAIGN:        # tests of the cluster have processes, too
+    if CAMPAIGN:        # The tests of the cluster also have processes.
         assert bits(m.compute(scheduler="processes", num_workers=2)) == wanted
 
 

@@ -184,7 +184,7 @@ def test_centering_is_refused(make):
 
 
 def test_memory():
-    """The peak beside the matrix is small, of what NumPy, too, tells tracemalloc."""
+    """The peak beside the matrix is small, as tracemalloc measures it, with NumPy's arrays."""
     n_rows, n_columns, n_stored = 1 << 19, 256, 8       # stored: 48 MiB; dense: 1 GiB
     columns = rng(0).integers(0, n_columns // n_stored, (n_rows, n_stored)) + np.arange(0, n_columns, 32)
     indptr = np.arange(0, columns.size + 1, n_stored)
