@@ -497,10 +497,10 @@ class BatchNorm(NormLayer):
         count = self.num_batches_tracked
         require_threads(n_threads)
         if hasattr(batches, "__array__") or isinstance(batches, Mapping):
-            raise TypeError(f"batches must be several arrays, got one {type(batches).__name__}; put a single batch "
-                            "into a list")
+            raise TypeError(f"batches must be an iterable of batches, got one {type(batches).__name__}; put a "
+                            "single batch into a list")
         if isinstance(batches, (str, bytes)) or not isinstance(batches, (Moments, Iterable)):
-            raise TypeError(f"batches must be an iterable of arrays, or a Moments, got {batches!r:.60}")
+            raise TypeError(f"batches must be an iterable of batches, or a Moments, got {batches!r:.60}")
         if isinstance(batches, Moments):
             moments = batches.copy()
         else:

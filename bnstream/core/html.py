@@ -27,7 +27,7 @@ def html_table(state: Moments | BatchNorm | Diagnosis) -> str:
     -------
     str
         HTML without scripts and colors. Names of channels are escaped. A table of more than 20 channels has the first
-        10 and the last 10; that of a `Diagnosis` has the worst 20, the worst first, and a column for the verdict on each.
+        10 and the last 10. That of a `Diagnosis` has the worst 20, the worst first, and a column for the verdicts.
 
     Examples
     --------

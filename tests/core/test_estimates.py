@@ -203,15 +203,15 @@ GOOD = np.arange(12.0).reshape(4, 3)
     (Moments(), ValueError, "expected statistics of 3 channels, got no data"),
     (Moments().update(GOOD[:, :2]), ValueError, r"of 3 channels, got channels of shape \(2,\)"),
     (Moments(1).update(GOOD), ValueError, r"of 3 channels, got channels of shape \(4,\)"),
-    (GOOD, TypeError, "batches must be several arrays, got one ndarray; put a single batch into a list"),
+    (GOOD, TypeError, "batches must be an iterable of batches, got one ndarray; put a single batch into a list"),
     ([GOOD, GOOD[:, :2]], ValueError, "expected 3 channels along channel_axis=1, got 2 from a batch of shape"),
     ([GOOD, GOOD[0]], ValueError, "expected batches of at least 2 dimensions, with the channels along channel_axis=1"),
     ([GOOD, GOOD * np.nan], ValueError, "NaN or inf in 3 of 3 channels"),
     ([GOOD, GOOD.astype("c8")], TypeError, "complex64"),
     (breaks(), BrokenError, None),
-    (3, TypeError, "batches must be an iterable of arrays, or a Moments, got 3"),
-    (None, TypeError, "batches must be an iterable of arrays, or a Moments, got None"),
-    ("abc", TypeError, "batches must be an iterable of arrays, or a Moments, got 'abc'"),
+    (3, TypeError, "batches must be an iterable of batches, or a Moments, got 3"),
+    (None, TypeError, "batches must be an iterable of batches, or a Moments, got None"),
+    ("abc", TypeError, "batches must be an iterable of batches, or a Moments, got 'abc'"),
 ])
 @pytest.mark.parametrize("momentum", [0.1, None])
 def test_recalibrate_refuses(source, error, message, momentum, unchanged):
