@@ -57,12 +57,12 @@ class Affine:
         self.mean_lo = np.broadcast_to(mean_lo, self.shape)
 
     def of_channels(self, x: NDArray[Any], index: Any, channel_axis: tuple[int, ...]) -> NDArray[Any]:
-        """x, whose channels are those at an index of the channels' shape, along increasing axes."""
+        """Normalize x, whose channels are those at an index of the channels' shape, along increasing axes."""
         parameters: dict[str, Any] = {name: value[index] for name, value in self.parameters.items()}
         return self.normalize(x, parameters, self.mean_lo[index], channel_axis)
 
     def of_array(self, x: NDArray[Any], channel_axis: int) -> NDArray[Any]:
-        """x, with all channels along one axis."""
+        """Normalize x, with all channels along one axis."""
         n_channels = math.prod(self.shape)
         if x.shape[channel_axis] != n_channels:
             raise ValueError(f"expected {counted(n_channels)} as in the statistics, got {x.shape[channel_axis]} "
@@ -71,19 +71,20 @@ class Affine:
         return self.normalize(x, parameters, self.mean_lo.ravel(), (channel_axis,))
 
     def of_columns(self, columns: Columns) -> NDArray[np.float64]:
-        """Columns that are all the channels, as one array."""
+        """Normalize columns, one for each channel, into one array."""
         n_channels = math.prod(self.shape)
         if len(columns.columns) != n_channels:
-            raise ValueError(f"expected {n_channels} channels as in the statistics, got {len(columns.columns)} columns")
+            raise ValueError(f"expected {counted(n_channels)} as in the statistics, got "
+                             f"{counted(len(columns.columns), 'column', 'columns')}")
         return np.stack([self.of_channel(column.as_floats(), i) for i, column in enumerate(columns.columns)], axis=1,
                         dtype=np.float64)
 
     def of_column(self, values: NDArray[Any], name: str) -> NDArray[Any]:
-        """The values of one column, whose name is that of a channel; float64 unless they are floating."""
+        """Normalize one column, whose name is that of a channel, to float64 unless it is floating."""
         return self.of_channel(values, (self.names or ()).index(name))
 
     def of_channel(self, values: NDArray[Any], i: int) -> NDArray[Any]:
-        """The values of the i-th channel, where channels have one axis; float64 unless they are floating."""
+        """Normalize values of the i-th channel, where channels have one axis, to float64 unless they are floating."""
         parameters: dict[str, Any] = {name: value[i:i + 1] for name, value in self.parameters.items()}
         dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
         return self.normalize(values[:, np.newaxis], parameters, self.mean_lo[i:i + 1], (1,), dtype)[:, 0]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.labels import counted
 from bnstream.core.moments import Moments
 from bnstream.core.summary import Summary, summary
 from bnstream.plots.axes import (
@@ -73,7 +74,7 @@ def plot_moments(before: Moments | BatchNorm, after: Moments | BatchNorm | None 
     if after is not None:
         sides["after"] = summarized("after", after)
         if sides["after"].n_channels != count:
-            raise ValueError(f"after must have {count} channels as before, got {sides['after'].n_channels}")
+            raise ValueError(f"after must have {counted(count)} as before, got {sides['after'].n_channels}")
     few = count <= MOST_ROWS
     figure, areas = side_by_side(len(sides), *((8, 1.7 + 0.27 * max(count, 2)) if few else (9, 6)))
     drawn = []

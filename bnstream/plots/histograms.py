@@ -96,9 +96,9 @@ def plot_histograms(
         sides["after"] = channels_first("after", after, channel_axis)
     count = len(sides["before"])
     if after is not None and len(sides["after"]) != count:
-        raise ValueError(f"after must have {count} channels as before, got {len(sides['after'])}")
+        raise ValueError(f"after must have {counted(count)} as before, got {len(sides['after'])}")
     if names is not None and len(names) != count:
-        raise ValueError(f"names must have one entry for each of {count} channels, got {len(names)}")
+        raise ValueError(f"names must have one entry for each of {counted(count)}, got {len(names)}")
     if operator.index(bins) < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
     columns = math.ceil(math.sqrt(min(count, MOST_PANELS)))

@@ -91,7 +91,7 @@ class History:
         [0]
         """
         if self.mean and len(self.mean[0]) != bn.num_features:
-            raise ValueError(f"expected a layer of {len(self.mean[0])} channels as in the earlier records, got "
+            raise ValueError(f"expected a layer of {counted(len(self.mean[0]))} as in the earlier records, got "
                              f"{bn.num_features}; use one History for each layer")
         self.num_batches.append(bn.num_batches_tracked)
         self.mean.append(bn.running_mean.copy())
@@ -138,7 +138,7 @@ def plot_running(history: History, exact: Moments) -> Figure:
     now, count = exact.copy(), len(history.mean[0])
     if now.shape != (count,):
         kind = "a Moments without data" if now.shape is None else f"channels of shape {now.shape}"
-        raise ValueError(f"exact must have {count} channels as the history, got {kind}")
+        raise ValueError(f"exact must have {counted(count)} as the history, got {kind}")
     std = now.std(history.running_ddof)
     with np.errstate(all="ignore"):
         drift = drawable((np.array(history.mean) - now.mean) / std)

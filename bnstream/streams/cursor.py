@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bnstream.core.labels import counted
 from bnstream.core.moments import Moments
 from bnstream.statefiles import read
 from bnstream.streams.sources import Piece, Source, SourceError
@@ -86,5 +87,5 @@ def difference(saved: Any, now: Any) -> str:
     if isinstance(saved, dict) and isinstance(now, dict):
         return "; ".join(f"{key}={saved.get(key)!r}, now {now[key]!r}" for key in now if saved.get(key) != now[key])
     if not isinstance(saved, list) or len(saved) != len(now):
-        return f"{len(saved) if isinstance(saved, list) else 'no'} sources, now {len(now)}"
+        return f"{counted(len(saved) if isinstance(saved, list) else 0, 'source', 'sources')}, now {len(now)}"
     return next(f"{old} (path, size, time), now {new}" for old, new in zip(saved, now, strict=True) if old != new)

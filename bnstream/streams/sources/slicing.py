@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bnstream.core.dlpack import as_numpy
 from bnstream.core.dtypes import is_real
+from bnstream.core.labels import counted
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.source import Piece, Wanted
 
@@ -36,11 +37,11 @@ def indices_of(columns: Sequence[Any] | None, n_channels: int, name: str) -> lis
     except (TypeError, ValueError):
         if len(columns) == n_channels:
             return None
-        raise SourceError(f"{name} has {n_channels} channels without names, got columns {list(columns)}; give indices "
+        raise SourceError(f"{name} has {counted(n_channels)} without names, got columns {list(columns)}; give indices "
                           f"from 0 to {n_channels - 1}") from None
     for index in indices:
         if not 0 <= index < n_channels:
-            raise SourceError(f"{name} has {n_channels} channels, got column {index}; give indices from 0 to "
+            raise SourceError(f"{name} has {counted(n_channels)}, got column {index}; give indices from 0 to "
                               f"{n_channels - 1}")
     return indices
 
@@ -56,8 +57,8 @@ class Slicing:
         ndim = len(self.shape)
         channel_axis = -1 if wanted.channel_axis is None or self.one_axis else wanted.channel_axis
         if not -ndim <= channel_axis < ndim:
-            raise SourceError(f"{name} has {len(shape)} axes, got channel_axis={channel_axis}; expected {-ndim} to "
-                              f"{ndim - 1}")
+            raise SourceError(f"{name} has {counted(len(shape), 'axis', 'axes')}, got channel_axis={channel_axis}; "
+                              f"expected {-ndim} to {ndim - 1}")
         self.channel_axis = channel_axis % ndim
         self.axis = int(self.channel_axis == 0)     # the first that is not the channel axis
         if 0 in shape[:self.axis] + shape[self.axis + 1:]:

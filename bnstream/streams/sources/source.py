@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bnstream.core.labels import counted
 from bnstream.streams.sources.errors import SourceError
 
 
@@ -98,7 +99,7 @@ def require_same(first: Source, other: Source) -> None:
                           "process each kind separately and merge the statistics")
     if first.names is None or other.names is None:
         if first.n_channels != other.n_channels:
-            raise SourceError(f"{other.name} has {other.n_channels} channels, but {first.name} has {first.n_channels}; "
+            raise SourceError(f"{other.name} has {counted(other.n_channels)}, but {first.name} has {first.n_channels}; "
                               "select the same number from each with columns= or --columns")
         return
     lacking, more = set(first.names) - set(other.names), set(other.names) - set(first.names)
