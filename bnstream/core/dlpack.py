@@ -1,5 +1,7 @@
 """Arrays of other libraries, read in place: by DLPack, and with bfloat16 from ml_dtypes, which NumPy lacks."""
 
+import os
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any
 
@@ -19,7 +21,7 @@ def as_numpy(x: Any) -> NDArray[Any]:
     Raises
     ------
     TypeError
-        If NumPy would round integers, or cannot read x in place.
+        If x is not an array or nested sequences, NumPy would round integers, or it cannot read x in place.
     """
     if isinstance(x, np.ndarray):
         return x
@@ -29,7 +31,10 @@ def as_numpy(x: Any) -> NDArray[Any]:
                         "beside other dtypes, which float64 would round; pass the columns one by one, the missing "
                         "values filled")
     if not hasattr(x, "__dlpack_device__"):
-        return np.asanyarray(x)
+        a = np.asanyarray(x)
+        if a.ndim == 0 and a.dtype.kind in "OSU":
+            raise TypeError(f"expected an array of numbers, got {type(x).__name__}{advice(x)}")
+        return a
     kind = type(x).__name__
     try:
         device = int(x.__dlpack_device__()[0])
@@ -47,6 +52,15 @@ def as_numpy(x: Any) -> NDArray[Any]:
     if str(getattr(x, "dtype", None)) == "torch.bfloat16":
         return np.asarray(x.view(import_module("torch").int16)).view(bfloat16())
     return np.asanyarray(x)
+
+
+def advice(x: Any) -> str:
+    """What to do with an object of which NumPy makes no array."""
+    if isinstance(x, (str, os.PathLike)):
+        return "; bnstream.fit reads files"
+    if isinstance(x, Iterator):
+        return "; make a list of its items first, or pass each to Moments.update"
+    return "; make a list of its items first" if isinstance(x, Iterable) else ""
 
 
 def detached(values: Any) -> NDArray[Any]:

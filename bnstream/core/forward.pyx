@@ -143,9 +143,9 @@ cdef class Forward:
         """Normalize by a given mean and variance."""
         self.set_row(MEAN, mean, prefix + "mean")
         self.set_row(M2, var, prefix + "var")
-        return self.start_inference()
+        return self.start_inference(prefix + "var")
 
-    cdef int start_inference(self) except -1:
+    cdef int start_inference(self, str name) except -1:
         """Complete the state of inference, once mean and variance are in their rows."""
         cdef Py_ssize_t c
         cdef const double *variance = self.row(M2)
@@ -153,7 +153,8 @@ cdef class Forward:
         self.fill(MEAN_LO, 0)
         for c in range(self.n_channels):
             if variance[c] < 0:
-                raise ValueError(f"var must not be negative, got {variance[c]} in channel {c}")
+                place = "" if self.broadcasting else f" in channel {c}"
+                raise ValueError(f"{name} must not be negative, got {variance[c]}{place}")
         return 0
 
     def infer(self, ndarray running, out, n_threads):
@@ -162,7 +163,7 @@ cdef class Forward:
         cdef Py_ssize_t n = self.n_channels
         memcpy(self.row(MEAN), rows + RUNNING_MEAN * n, n * sizeof(double))
         memcpy(self.row(M2), rows + RUNNING_VAR * n, n * sizeof(double))
-        self.start_inference()
+        self.start_inference("running_var")
         return self.apply(out, n_threads)
 
     cpdef int accumulate(self, object nan_policy, object n_threads) except -1:

@@ -4,6 +4,7 @@ import copy
 import pickle
 import re
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,7 +114,8 @@ def test_running_ddof_is_saved(tmp_path, ddof):
 
 @pytest.mark.parametrize("use", [
     lambda bn, path: bn.state_dict(), lambda bn, path: bn.fold(np.ones((3, 2))), lambda bn, path: save(path, bn),
-    lambda bn, path: to_arrays(bn, "keras"), lambda bn, path: apply(bn, X, path.with_suffix(".npy")),
+    lambda bn, path: to_arrays(bn, "keras"), lambda bn, path: bn.eval()(X),
+    lambda bn, path: apply(bn, X, path.with_suffix(".npy")),
 ])
 def test_negative_variance_in_place(use, tmp_path):
     """It is refused before it reaches a file or another layer. The layer itself can still be looked at and mended."""
@@ -194,6 +196,19 @@ def test_arguments_of_the_wrong_kind(call, message, tmp_path):
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         call(tmp_path / "y.npy")
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(("x", "message"), [
+    (None, "got NoneType"), ("abc", "got str; bnstream.fit reads files"), (Path("x"), "; bnstream.fit reads files"),
+    (iter([1.0]), "got list_iterator; make a list of its items first, or pass each to Moments.update"),
+    ((i for i in range(3)), "got generator; make a list of its items first, or pass each to Moments.update"),
+    ({1.0}, "got set; make a list of its items first"), (object(), "got object"),
+])
+def test_what_is_no_array(x, message):
+    for call in (bnstream.mean_var, Moments().update, RunningMeanStd().update, BatchNorm(3),
+                 lambda x: bnstream.normalize(x, 0, 1), lambda x: bnstream.normalize(X, x, 1)):
+        with pytest.raises(TypeError, match=f"expected an array of numbers, .*{re.escape(message)}$"):
+            call(x)
 
 
 def test_channel_axis_of_a_source():
