@@ -172,8 +172,8 @@ class RunningMeanStd:
         >>> RunningMeanStd().update([1.0, 3.0], weights=[3, 1]).mean.tolist()
         1.5
         """
-        x = in_exact_form(x)
         if self._moments.shape is None:
+            x = in_exact_form(x)
             self._require_shape((x if isinstance(x, Columns) else as_numpy(x)).shape[1:])
         self._moments.update(x, weights=weights, where=where, n_threads=n_threads)
         self._cache = []
