@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bnstream.core.batches import batch_of
-from bnstream.core.checks import integer, number, real_values, require_threads
+from bnstream.core.checks import integer, number, real_values
 from bnstream.core.diagnosis import Diagnosis
 from bnstream.core.dlpack import as_numpy, detached
 from bnstream.core.dtypes import NamedArrays, is_floating, is_real
@@ -22,6 +22,7 @@ from bnstream.core.layer import SEVERAL, NormLayer, Setting, flag
 from bnstream.core.moments import Moments, moments_from, rows_of
 from bnstream.core.rows import M2, N_LO, ROWS, SQUARES, WEIGHTED_ROWS, N
 from bnstream.core.running import MEAN, VAR, RunningEstimates, divisor, require_variances
+from bnstream.core.threads import require_threads
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.dlpack import detached
 from bnstream.core.dtypes import is_real
-from bnstream.core.moments import Moments
 
 
 def integer(name: str, value: Any, first: int | None = None, last: int | None = None) -> int:
@@ -82,11 +81,6 @@ def real_values(name: str, values: ArrayLike) -> NDArray[Any]:
     if not is_real(found.dtype):
         raise TypeError(f"{name} must be of real numbers, got dtype {found.dtype}")
     return found
-
-
-def require_threads(n_threads: int | None) -> None:
-    """Raise TypeError or ValueError unless `n_threads` is a number of threads, or None."""
-    Moments().update(np.empty((0, 1)), n_threads=n_threads)         # Nothing is read: this is the check of every call.
 
 
 def path_of(name: str, value: str | os.PathLike[str]) -> Path:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bnstream.core.checks import integer, require_threads
+from bnstream.core.checks import integer
+from bnstream.core.threads import require_threads
 from bnstream.streams.sources import Source, SourceError
 from bnstream.streams.sources.source import FileSource, names_of
 
