@@ -132,7 +132,7 @@ def test_channels_of_a_layer(x, message, training, unchanged):
     ({"mean": None}, TypeError, "mean"), ({"var": None}, TypeError, "var"),
     ({"var": np.ones(4)}, ValueError, r"var of shape \(4,\) does not broadcast"),
     ({"var": [1, -1, 1]}, ValueError, r"var must not be negative, got -1\.0 in channel 1"),
-    ({"var": -1e-300}, ValueError, r"var must not be negative, got -1e-300 in channel 0"),
+    ({"var": -1e-300}, ValueError, r"var must not be negative, got -1e-300$"),
     ({"gamma": np.ones(2)}, ValueError, r"gamma of shape \(2,\) does not broadcast"),
     ({"beta": np.ones((3, 1))}, ValueError, r"beta of shape \(3, 1\) does not broadcast"),
     ({"gamma": "abc"}, TypeError, "expected an array of numbers, got str"),
