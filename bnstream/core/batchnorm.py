@@ -717,6 +717,12 @@ class BatchNorm(NormLayer):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        running = state["_running"]
+        if not isinstance(running, RunningEstimates) or running.rows.shape[1] != state["_num_features"]:
+            raise ValueError(f"expected running estimates of {state['_num_features']} channels, got {running!r:.60}")
+        super().__setstate__(state)
+
     def __repr__(self) -> str:
         settings = ", ".join(
             f"{name}={(value.name if name == 'dtype' else value)!r}" for name, value in settings_of(self).items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Self
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bnstream.core.checks import eps_of, integer, real_values
-from bnstream.core.dtypes import floating
+from bnstream.core.dtypes import FLOATING, floating
 from bnstream.core.labels import counted
 from bnstream.core.moments import Moments
 
@@ -41,6 +40,9 @@ SEVERAL = "several calls await their backward"
 def flag(name: str, value: Any) -> bool:
     """A setting that is on or off."""
     return bool(value)
+
+
+PARAMETERS = ("_gamma", "_beta", "grad_gamma", "grad_beta")      # the arrays in the dtype of a layer
 
 
 class NormLayer:
@@ -176,18 +178,30 @@ class NormLayer:
         True
         """
         new = type(self).__new__(type(self))
-        new.__dict__.update({
+        new.__setstate__({
             name: value.copy() if hasattr(value, "copy") else value for name, value in self.__getstate__().items()
         })
         return new
 
     __copy__ = copy
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        new = type(self).__new__(type(self))
-        new.__dict__.update(copy.deepcopy(self.__getstate__(), memo))
-        return new
-
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the reference to the last x."""
-        return {**self.__dict__, "_pending": None}
+        """Everything but the reference to the last x, in dtypes that any serializer can write."""
+        state = {**self.__dict__, "_pending": None, "_dtype": self.dtype.name}
+        if self.dtype.name == "bfloat16":
+            state |= {name: state[name].view(np.uint16) for name in PARAMETERS if state[name] is not None}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state. Arrays are copied, as those of a serializer may be read-only, in mapped memory for one."""
+        if state["_dtype"] not in FLOATING:     # NumPy crashes on some names
+            raise ValueError(f"dtype must be one of {', '.join(FLOATING)}, got {state['_dtype']!r}")
+        dtype, n = floating(state["_dtype"]), integer("num_features", state["_num_features"], first=1)
+        state = {**state, "_dtype": dtype}
+        for name in PARAMETERS:
+            if state[name] is not None:
+                values = np.array(state[name], np.uint16 if dtype.name == "bfloat16" else dtype)
+                if values.shape != (n,):
+                    raise ValueError(f"{name} must have shape ({n},), got {values.shape}")
+                state[name] = values.view(dtype)
+        self.__dict__.update(state)

@@ -1,5 +1,7 @@
 """The exact, mergeable state of a stream of arrays."""
 
+import copy
+import copyreg
 import math
 import operator
 
@@ -116,6 +118,10 @@ cdef class Moments:
     cdef ndarray state          # (WEIGHTED_ROWS, padded channels)
     cdef Policy policy
     cdef bint weighted          # the rows after the first five hold something
+
+    def __cinit__(self):
+        """Make a whole object without `__init__` as well, for serializers that call ``__new__`` alone."""
+        self.axis, self.nan_policy, self.policy = 0, "raise", RAISE
 
     def __init__(self, axis=0, *, nan_policy="raise", names=None):
         batch_axes(axis, 64)
@@ -362,6 +368,7 @@ cdef class Moments:
         [3.0]
         """
         cdef Moments them
+        cdef ndarray theirs
         cdef const double *part
         cdef Py_ssize_t pitch
         if not isinstance(other, Moments):
@@ -379,8 +386,9 @@ cdef class Moments:
             raise ValueError(f"expected channels of shape {shape} as here, got {them.shape} in the other Moments")
         if them is self:
             them = self.copy()
-        part = <const double *> cnp.PyArray_DATA(them.state)
-        pitch = them.state.shape[1]
+        theirs = them.state         # kept alive, in case another thread restores the state of `them` meanwhile
+        part = <const double *> cnp.PyArray_DATA(theirs)
+        pitch = theirs.shape[1]
         self.take_in(part, pitch, them.shape, part + N_LO * pitch if them.weighted else NULL,
                      part + SQUARES * pitch if them.weighted else NULL)
         self._names = names
@@ -491,12 +499,7 @@ cdef class Moments:
         >>> m.copy() == m
         True
         """
-        return moments_from(rows_of(self), self.axis, self.nan_policy, self._names)
-
-    __copy__ = copy
-
-    def __deepcopy__(self, memo):
-        return self.copy()
+        return copy.copy(self)
 
     def __eq__(self, other):
         if not isinstance(other, Moments):
@@ -508,8 +511,21 @@ cdef class Moments:
 
     __hash__ = None
 
+    def __getstate__(self):
+        """The state as plain objects, which any serializer can write; and the attributes of a subclass."""
+        state = {"axis": self.axis, "nan_policy": self.nan_policy, "names": self._names, "rows": rows_of(self)}
+        attributes = getattr(self, "__dict__", None)
+        return {**state, "attributes": dict(attributes)} if attributes else state
+
+    def __setstate__(self, state):
+        cdef Moments m = moments_from(state["rows"], state["axis"], state["nan_policy"], state["names"])
+        self.axis, self.nan_policy, self.policy, self._names = m.axis, m.nan_policy, m.policy, m._names
+        self.shape, self.size, self.state, self.weighted = m.shape, m.size, m.state, m.weighted
+        if "attributes" in state:
+            self.__dict__.update(state["attributes"])
+
     def __reduce__(self):
-        return moments_from, (rows_of(self), self.axis, self.nan_policy, self._names)
+        return copyreg.__newobj__, (type(self),), self.__getstate__()
 
     plot = late("bnstream.plots", "plot_moments")
     _repr_html_ = late("bnstream.core.html", "html_table")

@@ -111,6 +111,13 @@ class RunningEstimates:
         new.rows = self.rows.copy()
         return new
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state, as a layer does: the kernels write to these rows."""
+        rows = np.array(state["rows"], np.float64, order="C")
+        if rows.ndim != 2 or len(rows) != len(RUNNING_ROWS):
+            raise ValueError(f"expected {len(RUNNING_ROWS)} rows of running estimates, got shape {rows.shape}")
+        self.rows = rows
+
     def __eq__(self, other: object) -> Any:
         if not isinstance(other, RunningEstimates):
             return NotImplemented

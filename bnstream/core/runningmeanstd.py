@@ -16,6 +16,8 @@ from bnstream.core.dtypes import floating
 from bnstream.core.moments import Moments, moments_from, rows_of
 from bnstream.core.rows import M2, MEAN, N_LO, ROWS, WEIGHTED_ROWS, N
 
+FLOATS = ("f2", "f4", "f8", "f12", "f16")
+
 
 class RunningMeanStd:
     """Mean, variance and count of all samples so far: a drop-in replacement for gymnasium's class of this name.
@@ -270,7 +272,13 @@ class RunningMeanStd:
         return self._moments == other._moments if isinstance(other, RunningMeanStd) else NotImplemented
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": []}      # copies of its arrays would be writable
+        # Copies of the arrays in the cache would be writable.
+        return {**self.__dict__, "_cache": [], "_dtype": self._dtype.str}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["_dtype"].lstrip("<>=") not in FLOATS:         # NumPy crashes on some names
+            raise ValueError(f"dtype must be floating, got {state['_dtype']!r}")
+        self.__dict__.update(state, _dtype=np.dtype(state["_dtype"]))
 
     def __repr__(self) -> str:
         return f"RunningMeanStd of {self._moments!r}"
