@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.utils.sparsefuncs import inplace_column_scale  # type: ignore[import-untyped]
 
 from bnstream.core.moments import Moments, moments_from, rows_of
-from bnstream.core.rows import ROWS, SQUARES, WEIGHTED_ROWS, N
+from bnstream.core.rows import MEAN, MEAN_LO, ROWS, SQUARES, WEIGHTED_ROWS, N
 from bnstream.sklearn.validation import refuse_inf
 
 BLOCK = 1 << 18     # stored values in a block of rows; at least four for each column
@@ -53,10 +53,26 @@ def sparse_moments(x: Any, weights: Array | None = None) -> Moments:
     for start, stop in row_blocks(x):
         block = x if stop - start == x.shape[0] else row_slice(x, start, stop)
         block = block.tocsc()
-        if not block.has_canonical_format:      # duplicate entries stand for one value, their sum
-            block = block.copy()
-            block.sum_duplicates()
+        if not block.has_canonical_format:
+            block = without_duplicates(block)
         total.merge(column_moments(block, None if weights is None else weights[start:stop]))
+    return total
+
+
+def without_duplicates(x: Any) -> Any:
+    """A CSC matrix in which the values that are stored for one place are replaced by their sum.
+
+    The sum is in double precision. For integers it is exact, except near the limits of 64 bits.
+    """
+    total = x.astype(np.float64, copy=True)
+    total.sum_duplicates()
+    refuse_inf(total)
+    if x.dtype.kind != "f":
+        dtype = np.dtype(np.uint64 if x.dtype == np.uint64 else np.int64)
+        least, most = total.data.min(initial=0), total.data.max(initial=0)
+        if 0.99 * np.iinfo(dtype).min <= least and most <= 0.99 * np.iinfo(dtype).max:
+            total = x.astype(dtype, copy=True)
+            total.sum_duplicates()
     return total
 
 
@@ -86,8 +102,8 @@ def column_moments(x: Any, weights: Array | None) -> Moments:
     else:
         total, total_lo = pair_sum(weights[:, None])
         zeros[N], zeros[SQUARES] = total, weights @ weights
-    for columns, values, w in tables(x, n_stored, weights):
-        stored[:, columns] = table_state(values, w)
+    for columns, values, rest, w in tables(x, n_stored, weights):
+        stored[:, columns] = table_state(values, rest, w)
         if w is not None:
             of_stored, of_stored_lo = pair_sum(w)
             zeros[N, columns] = np.maximum((total - of_stored) + (total_lo - of_stored_lo), 0)
@@ -96,23 +112,37 @@ def column_moments(x: Any, weights: Array | None) -> Moments:
     return moments_from(stored, nan_policy="omit").merge(moments_from(zeros, nan_policy="omit"))
 
 
-def table_state(values: Array, w: Array | None) -> Any:
-    """The state of each column of a table.
+def table_state(values: Array, rest: Array | None, w: Array | None) -> Any:
+    """The state of each column of a table, of `values` or of ``values + rest``.
 
-    `Moments` takes one weight for each row. If each element has its own, each becomes a state of one value, and halves
-    of the table are merged until one row is left.
+    `Moments` takes one weight for each row, and no pairs. Where each element has its own weight or rest, each becomes a
+    state of one value, and halves of the table are merged until one row is left.
     """
-    if w is None or values.shape[1] == 1:
+    if rest is None and (w is None or values.shape[1] == 1):
         rows = None if w is None else w[:, 0]
         return rows_of(Moments(nan_policy="omit").update(values, weights=rows, n_threads=1))
-    n = np.where(np.isnan(values), 0, w)
-    state: Any = np.stack([n, np.where(n, values, 0), *np.zeros((4, *n.shape)), n * n])
+    n = np.where(np.isnan(values), 0.0, 1.0 if w is None else w)
+    state: Any = np.zeros((len(WEIGHTED_ROWS), *n.shape))
+    state[N], state[MEAN], state[SQUARES] = n, np.where(n, values, 0), n * n
+    if rest is not None:
+        state[MEAN_LO] = rest
     while state.shape[1] > 1:
         halves = (half.reshape(len(WEIGHTED_ROWS), -1) for half in np.split(state, 2, axis=1))
         a, b = (moments_from(half, nan_policy="omit") for half in halves)
         state = rows_of(a.merge(b))
         state = state.reshape(len(WEIGHTED_ROWS), -1, n.shape[1])
-    return state[:, 0]
+    return state[:len(ROWS if w is None else WEIGHTED_ROWS), 0]
+
+
+def as_pairs(values: Array) -> tuple[Array, Array | None]:
+    """Numbers as float64 or float32, and what that leaves of integers of 64 bits, or None if it leaves nothing."""
+    if values.dtype.kind not in "iu" or values.itemsize < 8:
+        return values.astype(np.result_type(values.dtype, np.float32), copy=False), None
+    low = values & np.array(2**11 - 1, values.dtype)        # the rest has 53 bits
+    high, low = (values - low).astype(np.float64), low.astype(np.float64)
+    rounded = high + low
+    rest = low - (rounded - high)
+    return rounded, rest if rest.any() else None
 
 
 def pair_sum(w: Array) -> tuple[Array, Array]:
@@ -133,9 +163,8 @@ def pair_sum(w: Array) -> tuple[Array, Array]:
     return high[0], low[0]
 
 
-def tables(x: Any, n_stored: Array, weights: Array | None) -> Iterator[tuple[Array, Array, Array | None]]:
-    """Tables as (columns, values, weights): columns side by side, filled up with NaN to a power of two."""
-    dtype = np.result_type(x.dtype, np.float32)
+def tables(x: Any, n_stored: Array, weights: Array | None) -> Iterator[tuple[Array, Array, Array | None, Array | None]]:
+    """Tables as (columns, values, rest, weights): columns side by side, filled up with NaN to a power of two."""
     length = 1
     while length <= LONG:
         columns = np.flatnonzero((n_stored > length // 2) & (n_stored <= length))
@@ -143,13 +172,16 @@ def tables(x: Any, n_stored: Array, weights: Array | None) -> Iterator[tuple[Arr
         for some in (columns[i:i + width] for i in range(0, len(columns), width)):
             missing = rows >= n_stored[some]
             place = np.where(missing, 0, x.indptr[some] + rows)
-            values = x.data[place].astype(dtype, copy=False)
+            values, rest = as_pairs(x.data[place])
             values[missing] = np.nan
-            yield some, values, None if weights is None else np.where(missing, 0, weights[x.indices[place]])
+            if rest is not None:
+                rest[missing] = 0
+            yield some, values, rest, None if weights is None else np.where(missing, 0, weights[x.indices[place]])
         length *= 2
     for column in np.flatnonzero(n_stored > LONG):
         stored = slice(x.indptr[column], x.indptr[column + 1])
-        yield np.array([column]), x.data[stored, None], None if weights is None else weights[x.indices[stored], None]
+        w = None if weights is None else weights[x.indices[stored], None]
+        yield np.array([column]), x.data[stored, None], None, w
 
 
 def scale_sparse(x: Any, gamma: Array | None) -> Any:

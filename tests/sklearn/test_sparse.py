@@ -5,7 +5,7 @@ import pytest
 from support.arrays import HARD, normal, rng
 from support.cases import pairwise
 from support.memory import traced
-from support.oracle import assert_within, exact_states
+from support.oracle import assert_within, exact_states, exact_weighted
 
 from bnstream import Moments
 from bnstream.sklearn import sparse as ours
@@ -194,3 +194,68 @@ def test_memory():
             m = sparse_moments(matrix)
         assert m.mean.sum() == n_stored
         assert peak() < 0.3 * matrix.data.nbytes, matrix.format
+
+
+# Integers, and places that are stored twice
+
+def stored_twice(form, places, data, shape):
+    """A matrix in which the given places are stored in the given order, some of them more than once."""
+    rows, columns = np.array(places).T
+    order = np.lexsort((columns, rows) if form == "csr" else (rows, columns))
+    major, minor = (rows, columns) if form == "csr" else (columns, rows)
+    indptr = np.r_[0, np.cumsum(np.bincount(major[order], minlength=shape[form == "csc"]))]
+    return getattr(sparse, f"{form}_array")((np.asarray(data)[order], minor[order], indptr), shape=shape)
+
+
+TWICE = {"?": [True] * 3, "i1": [100, 100, 27], "u1": [200, 200, 255], "i2": [30000, 30000, 9], "u2": [65535] * 3,
+         "i4": [2**31 - 1] * 3, "u4": [2**32 - 1] * 3, "i8": [2**61 + 1, 2**61 + 1, 5], "u8": [2**62 - 2, 2**63 + 1, 7],
+         "f4": [2.0**24, 1, 1], "f8": [0.5, 0.25, 7]}
+
+
+@pytest.mark.parametrize("form", ["csr", "csc"])
+@pytest.mark.parametrize("dtype", TWICE)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.usefixtures("pieces")
+def test_duplicates_of_any_dtype(form, dtype, weighted):
+    """Their sum does not overflow in the dtype, and is not rounded to it."""
+    places = [(0, 0), (0, 0), (0, 0), *((row, 1) for row in range(5)), (3, 0)]
+    data = np.array([*TWICE[dtype], 1, 1, 1, 1, 1, 1]).astype(dtype)
+    x = stored_twice(form, places, data, (5, 2))
+    dense = np.ones((5, 2), "f8" if data.dtype.kind == "f" else "u8")
+    dense[:, 0] = [sum(data[:3].tolist()), 0, 0, 1, 0]
+    w = np.arange(1.0, 6) if weighted else None
+    got = StandardScaler(with_mean=False).fit(x, sample_weight=w)
+    assert_within(got.mean_, got.var_, [exact_weighted(column, np.ones(5) if w is None else w) for column in dense.T])
+    assert x.nnz == 9
+    assert x.data.dtype == dtype
+
+
+def test_sum_that_overflows(unchanged):
+    x = stored_twice("csr", [(0, 0), (0, 0), (1, 0)], [1e308, 1e308, 1.0], (2, 1))
+    unchanged(of(sparse.csr_array(np.eye(2)[:, :1])), ValueError, INFINITE, lambda m: m.partial_fit(x))
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8"])
+@pytest.mark.parametrize("make", ["csr_array", "csc_matrix"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.usefixtures("pieces")
+def test_integers_of_64_bits(dtype, make, weighted):
+    """They are not rounded to float64, in columns of any number of stored values and with few zeros or none."""
+    x = (2**60 if dtype == "i8" else 2**63) + rng(3).integers(-900, 900, (700, 6)).astype(object)
+    x[rng(4).random(x.shape) < [0, 0.999, 0.99, 0.5, 0, 0.003]] = 0
+    x[:, 4] = np.where(np.arange(700) % 2, 2**53 + 1, 2**53 + 3)
+    x[0, 4] = 2**63 - 1
+    if dtype == "i8":
+        x[:, 3] = -x[:, 3]
+        x[1, 3] = -2**63
+    w = rng(5).uniform(0, 2, 700) if weighted else None
+    scaler = StandardScaler(with_mean=False).fit(getattr(sparse, make)(x.astype(dtype)), sample_weight=w)
+    wanted = [exact_weighted(column.astype(dtype), np.ones(700) if w is None else w) for column in x.T]
+    assert_within(scaler.mean_, scaler.var_, wanted)
+
+
+def test_small_integers_are_read_as_before():
+    """int64 that float64 represents has the bits of float64."""
+    x = sparse.csc_array(np.rint(thinned(normal((3000, 30)) * 1e6, 0.3)))
+    ours, as_integers = of(x), of(x.astype("i8"))
+    assert (as_integers.mean_.tobytes(), as_integers.var_.tobytes()) == (ours.mean_.tobytes(), ours.var_.tobytes())
