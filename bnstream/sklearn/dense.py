@@ -23,6 +23,8 @@ def dense_moments(x: NDArray[Any], weights: NDArray[Any] | None = None) -> Momen
     if not np.isfinite(m.mean).all():
         search_inf(x)
         m = Moments(nan_policy="omit").update(x, weights=weights)
+    elif weights is not None:
+        refuse_inf(x, where=weights == 0)       # the moments do not show what has no weight
     return m
 
 

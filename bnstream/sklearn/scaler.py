@@ -9,7 +9,6 @@ read the data.
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -20,16 +19,17 @@ from sklearn.base import _fit_context, clone  # type: ignore[import-untyped]
 from sklearn.utils import check_array  # type: ignore[import-untyped]
 from sklearn.utils.validation import check_is_fitted  # type: ignore[import-untyped]
 
-from bnstream.core.moments import Moments
 from bnstream.sklearn.dense import dense_moments, scale_dense
 from bnstream.sklearn.sparse import scale_sparse, sparse_moments
 from bnstream.sklearn.statistics import (
+    FeatureStatistics,
     FittedAttribute,
-    add_moments,
+    add_part,
     forget_attributes,
+    has,
     is_fitted,
-    moments_of,
-    require_mergeable,
+    mergeable_parts,
+    part_of,
 )
 from bnstream.sklearn.validation import (
     NUMBERS,
@@ -40,7 +40,8 @@ from bnstream.sklearn.validation import (
     scaling_options,
     weights_for,
 )
-from bnstream.sklearn.versions import ANY_VALUES, fit_task, validate_data
+from bnstream.sklearn.versions import ANY_VALUES, COUNTS, fit_task, validate_data
+from bnstream.sklearn.weights import weighted_part
 
 __all__ = ["StandardScaler"]
 
@@ -65,9 +66,10 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
     scale_ : ndarray of float64, of shape (n_features,), or None
         ``sqrt(var_)``, or 1 where the variance cannot be distinguished from that of a constant feature, by
         scikit-learn's rule. None without `with_std`.
-    n_samples_seen_ : int64, or ndarray of shape (n_features,)
-        The number of values of each feature: an array if features differ in it, because of missing values. After a fit
-        with `sample_weight` it is the sum of the weights, float64.
+    n_samples_seen_ : int64 or float64, or ndarray of shape (n_features,)
+        The number of values of each feature: an array if features differ in it, because of missing values. The dtype is
+        that of the installed version of scikit-learn. After a fit with `sample_weight` it is the sum of the weights,
+        float64.
     n_features_in_, feature_names_in_
         As for all estimators of scikit-learn.
 
@@ -83,8 +85,8 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
     last digits for any division of the data into batches [1]_. A `partial_fit` or `merge` that raises leaves the
     statistics unchanged.
 
-    Attributes can be set, as those of scikit-learn's scaler: `transform`, `partial_fit` and `merge` then use the values
-    that were set.
+    Attributes can be set, edited in place and deleted, as those of scikit-learn's scaler: `transform`, `partial_fit`
+    and `merge` then use the values that were set.
 
     References
     ----------
@@ -102,7 +104,9 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
     @FittedAttribute
     def n_samples_seen_(self) -> Any:
         """Number of values of each feature."""
-        return self._statistics.n
+        n = self._statistics.n
+        # Without mean and variance, scikit-learn counts in int64 in all versions.
+        return n.astype(COUNTS) if n.dtype == np.int64 and (self.with_mean or self.with_std) else n
 
     @FittedAttribute
     def mean_(self) -> NDArray[np.float64] | None:
@@ -129,7 +133,7 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         y
             Ignored.
         sample_weight : array_like of shape (n_samples,), or number, optional
-            The weight of each sample, at least 0.
+            The weight of each sample, at least 0 and of any size.
 
         Returns
         -------
@@ -147,8 +151,7 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         >>> StandardScaler().fit([[1.0], [3.0]]).mean_.tolist()
         [2.0]
         """
-        forget_attributes(self)
-        self.__dict__.pop("_statistics", None)
+        self._reset()
         return self.partial_fit(X, y, sample_weight)
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -179,16 +182,15 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         if is_foreign(X):
             super().partial_fit(X, y, sample_weight)        # sets the attributes
             return self
-        X = validate_data(self, X, reset=moments_of(self) is None, accept_sparse=("csr", "csc"), dtype=NUMBERS,
+        X = validate_data(self, X, reset=not has(self, "n_samples_seen_"), accept_sparse=("csr", "csc"), dtype=NUMBERS,
                           **ANY_VALUES)
         with fit_task(self, X, y, sample_weight):
             weights = weights_for(X, sample_weight)
             if issparse(X):
                 refuse_centering(self, "center")
                 refuse_inf(X)
-                add_moments(self, sparse_moments(X, weights))
-            else:
-                add_moments(self, dense_moments(X, weights))
+            part = weighted_part(X, weights, sparse_moments if issparse(X) else dense_moments)
+            add_part(self, part_of(self, X.shape[1]), part)
         return self
 
     def transform(self, X: Any, copy: bool | None = None) -> Any:
@@ -299,8 +301,8 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
                             "arrays")
         if not hasattr(other, "n_samples_seen_"):
             return self
-        require_mergeable(self, other)
-        add_moments(self, moments_of(other) or Moments())
+        ours, theirs = mergeable_parts(self, other)
+        add_part(self, ours, theirs.copy())
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(other, name):
                 setattr(self, name, getattr(other, name))
@@ -322,4 +324,18 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """The state for pickle and for copies, which must not share the statistics."""
         state: dict[str, Any] = super().__getstate__()
-        return {**state, "_statistics": deepcopy(self._statistics)} if "_statistics" in state else state
+        if "_statistics" not in state:
+            return state
+        statistics = state["_statistics"]
+        edited = {name: values.copy() for name, values in statistics.edited().items() if name not in statistics.deleted}
+        return {**edited, **state, "_statistics": statistics.state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_statistics" in state:
+            state = {**state, "_statistics": FeatureStatistics.of_state(state["_statistics"])}
+        super().__setstate__(state)
+
+    def _reset(self) -> None:
+        """Forget the statistics. Wrappers of scikit-learn's scaler call this method."""
+        forget_attributes(self)
+        self.__dict__.pop("_statistics", None)

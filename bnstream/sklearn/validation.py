@@ -56,15 +56,20 @@ def refuse_centering(scaler: Any, verb: str) -> None:
                          "make them dense.")
 
 
-def refuse_inf(X: Any) -> None:
+def refuse_inf(X: Any, where: NDArray[np.bool_] | None = None) -> None:
     """Raise ValueError if an array or a sparse matrix contains inf, with scikit-learn's message.
+
+    `where` selects rows of an array, those in which there may be inf.
 
     scikit-learn searches an array on one thread, which takes longer than the means on all threads do. Where all means
     are finite there is neither NaN nor inf.
     """
     if issparse(X):
         assert_all_finite(X, allow_nan=True, input_name="X")
-    elif not get_config()["assume_finite"] and not np.isfinite(mean_var(X)[0]).all():
+        return
+    if get_config()["assume_finite"] or (where is not None and not where.any()):
+        return
+    if not np.isfinite(mean_var(X, where=where)[0]).all():
         search_inf(X)
 
 

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+from sklearn import preprocessing  # type: ignore[import-untyped]
+
 try:
     from sklearn.utils.validation import validate_data  # type: ignore[import-untyped]
 
@@ -15,6 +18,9 @@ except ImportError:         # 1.4 and 1.5
 
     def validate_data(scaler: Any, X: Any, **options: Any) -> Any:
         return scaler._validate_data(X, **options)
+
+# The dtype in which this version counts samples without weights: int64 in the older versions, float64 in the newer.
+COUNTS: np.dtype[Any] = preprocessing.StandardScaler().fit([[0.0]]).n_samples_seen_.dtype
 
 
 @contextmanager

@@ -1,8 +1,11 @@
 """sample_weight: a sample of weight 2 equals two samples, to the last digits, dense and sparse."""
 
+import copy
+
 import numpy as np
 import pytest
 from support.arrays import HARD, rng, with_gaps
+from support.copies import COPIES
 from support.oracle import EPS, assert_within, exact_states, exact_weighted
 
 from bnstream import Moments
@@ -164,3 +167,82 @@ def test_as_scikit_learn():
     ours, theirs = StandardScaler().fit(X, sample_weight=w), preprocessing.StandardScaler().fit(X, sample_weight=w)
     for name in ("mean_", "var_", "scale_", "n_samples_seen_"):
         np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-12)
+
+
+# Weights beyond the range of `Moments`, 1e-100 to 1e100
+
+SIZES = {
+    "decaying": np.exp(-np.arange(300.0)), "growing": np.exp(np.arange(300.0)),
+    "tiny": rng(8).uniform(1, 9, 300) * 1e-300,
+    "huge": rng(8).uniform(1, 9, 300) * 1e300, "subnormal": rng(8).integers(1, 9, 300) * 5e-324,
+    "all": 2.0 ** np.linspace(-1070, 1010, 300), "with zeros": np.exp(-np.arange(300.0)) * (np.arange(300) % 3 > 0),
+}
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("cut", [0, 150, 299])
+def test_any_size_of_weights(make, name, cut):
+    """They are as exact as others, in one batch, in two, and merged."""
+    w, x = SIZES[name], np.where(rng(9).random((300, 3)) < 0.8, HARD["offset 1e8"][:300, :3], 0)
+    states = [weighted(column, w) for column in x.T]
+    scaler = of(MAKERS[make], x, w, cut)
+    both = of(MAKERS[make], x[:cut], w[:cut]) + of(MAKERS[make], x[cut:], w[cut:])
+    for got in (scaler, both, *(way(scaler) for way in (copy.copy, COPIES["__new__ and the state"]))):
+        assert_within(got.mean_, got.var_, states)
+        np.testing.assert_allclose(got.n_samples_seen_, [float(state.n) for state in states], rtol=16 * float(EPS))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_light_values_may_be_large(make):
+    """A weight is not too small to count while its value is large enough."""
+    x, w = np.array([[1.0], [3.0], [1e150]]), np.array([1.0, 1.0, 1e-150])
+    scaler = of(MAKERS[make], x, w)
+    assert_within(scaler.mean_, scaler.var_, [weighted(x[:, 0], w)])
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-120, 1e200, 1e300])
+def test_sizes_of_weights_do_not_matter(unit):
+    """Mean and variance depend only on the ratios of the weights. Attributes carry on what they describe."""
+    unit = 2.0 ** np.round(np.log2(unit))
+    w, x = rng(5).uniform(0, 3, 60), HARD["offset 1e8"][:60]
+    usual, scaled = (StandardScaler().fit(x, sample_weight=w * factor) for factor in (1, unit))
+    assert (scaled.mean_.tobytes(), scaled.var_.tobytes()) == (usual.mean_.tobytes(), usual.var_.tobytes())
+    assert scaled.n_samples_seen_ == usual.n_samples_seen_ * unit
+    again = StandardScaler()
+    for name in ("mean_", "var_", "scale_", "n_samples_seen_"):
+        setattr(again, name, getattr(scaled, name))
+    again.partial_fit(x[::-1], sample_weight=w[::-1] * unit)
+    np.testing.assert_allclose(again.mean_, usual.mean_, rtol=1e-15)
+    np.testing.assert_allclose(again.var_, usual.var_, rtol=1e-14)
+    np.testing.assert_allclose(again.n_samples_seen_, scaled.n_samples_seen_ * 2, rtol=1e-15)
+    plain = preprocessing.StandardScaler(with_mean=False, with_std=True)
+    for name in ("mean_", "var_", "scale_", "n_samples_seen_"):
+        setattr(plain, name, getattr(scaled, name))
+    assert StandardScaler(with_mean=False).merge(plain).n_samples_seen_ == plain.n_samples_seen_
+
+
+def test_very_light_samples_with_usual_ones():
+    """A batch of light samples comes before, between and after batches without weights."""
+    x, w = HARD["offset 1e8"][:90], np.full(30, 1e-200)
+    scaler = StandardScaler().partial_fit(x[:30], sample_weight=w).partial_fit(x[30:60])
+    scaler.partial_fit(x[60:], sample_weight=w)
+    assert_within(scaler.mean_, scaler.var_, [weighted(column, np.r_[w, np.ones(30), w]) for column in x.T])
+    assert scaler.n_samples_seen_ == 30.0
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("make", MAKERS)
+def test_inf_without_weight(make, value, dtype, unchanged):
+    """It is refused in any row, as in scikit-learn. The largest numbers are not inf."""
+    x, w = np.ones((500, 4), dtype), np.linspace(0, 1, 500)
+    x[::2] = 3
+    w[::3] = 0
+    x[0, 3] = np.finfo(dtype).max
+    scaler = of(MAKERS[make], x, w)
+    x[300, 2], x[300, 1] = value, np.nan
+    unchanged(scaler, ValueError, "Input X contains infinity or a value too large for dtype",
+              lambda m: m.partial_fit(MAKERS[make](x), sample_weight=w))
+    with sklearn.config_context(assume_finite=True):
+        assert scaler.partial_fit(MAKERS[make](x), sample_weight=w).mean_[2] < 3

@@ -1,0 +1,75 @@
+"""Weights beyond the range of `Moments`: they are scaled by a power of two, which rounds nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnstream.core.moments import Moments, moments_from, rows_of
+from bnstream.core.rows import M2, M2_LO, N_LO, SQUARES, WEIGHTED_ROWS, N
+
+LEAST, LARGEST = 1e-100, 1e100      # what `Moments` takes
+BINADES = 330       # weights from 2**-330 to 1 are within that range
+
+Weights = NDArray[np.float64]
+
+
+class Part(NamedTuple):
+    """The moments of some samples. A weight of 1 in `moments` stands for a weight of ``2**exponent``."""
+
+    moments: Moments
+    exponent: int = 0
+    unknown: frozenset[str] = frozenset()
+    """The attributes of a scaler that do not follow from `moments`, which has 0 for them."""
+
+    def copy(self) -> Part:
+        return self._replace(moments=self.moments.copy())
+
+
+def weighted_part(x: Any, weights: Weights | None, moments: Callable[[Any, Weights | None], Moments]) -> Part:
+    """The part that `moments` computes from x and its weights, which may be any positive numbers and 0.
+
+    Weights of very different sizes take several passes. A pass leaves out the rows of the others by weight 0.
+    """
+    if weights is None:
+        return Part(moments(x, None))
+    positive = weights > 0
+    if weights.min(where=positive, initial=np.inf) >= LEAST and weights.max() <= LARGEST:
+        return Part(moments(x, weights))
+    exponents = np.frexp(weights)[1]
+    total = None
+    while positive.any():
+        exponent = int(exponents[positive].max())
+        rows = positive & (exponents > exponent - BINADES)
+        part = Part(moments(x, np.ldexp(np.where(rows, weights, 0.0), -exponent)), exponent)
+        total = part if total is None else merged(total, part)
+        positive &= ~rows
+    assert total is not None        # because no batch has weights of 0 alone
+    return total
+
+
+def merged(a: Part, b: Part) -> Part:
+    """Both parts together, in the units of the greater exponent. The moments of one of them change."""
+    if a.exponent < b.exponent:
+        a, b = b, a
+    moments = a.moments.merge(scaled(b.moments, b.exponent - a.exponent))
+    return Part(moments, a.exponent, a.unknown | b.unknown)
+
+
+def scaled(moments: Moments, exponent: int) -> Moments:
+    """The moments for weights multiplied by ``2**exponent``."""
+    rows = rows_of(moments)
+    if rows is None or exponent == 0:
+        return moments
+    given = rows
+    rows = np.zeros((len(WEIGHTED_ROWS), *given.shape[1:]))
+    rows[:len(given)] = given
+    if len(given) < len(WEIGHTED_ROWS):         # without weights, each is 1
+        rows[SQUARES] = rows[N]
+    for row in (N, N_LO, M2, M2_LO):
+        rows[row] = np.ldexp(rows[row], exponent)
+    rows[SQUARES] = np.ldexp(rows[SQUARES], 2 * exponent)
+    return moments_from(rows, moments.axis, moments.nan_policy)
