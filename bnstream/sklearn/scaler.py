@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted  # type: ignore[import-unty
 from bnstream.sklearn.dense import dense_moments, scale_dense
 from bnstream.sklearn.sparse import scale_sparse, sparse_moments
 from bnstream.sklearn.statistics import (
+    LOCK,
     FeatureStatistics,
     FittedAttribute,
     add_part,
@@ -190,7 +191,8 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
                 refuse_centering(self, "center")
                 refuse_inf(X)
             part = weighted_part(X, weights, sparse_moments if issparse(X) else dense_moments)
-            add_part(self, part_of(self, X.shape[1]), part)
+            with LOCK:
+                add_part(self, part_of(self, X.shape[1]), part)
         return self
 
     def transform(self, X: Any, copy: bool | None = None) -> Any:
@@ -301,8 +303,9 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
                             "arrays")
         if not hasattr(other, "n_samples_seen_"):
             return self
-        ours, theirs = mergeable_parts(self, other)
-        add_part(self, ours, theirs.copy())
+        with LOCK:
+            ours, theirs = mergeable_parts(self, other)
+            add_part(self, ours, theirs.copy())
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(other, name):
                 setattr(self, name, getattr(other, name))

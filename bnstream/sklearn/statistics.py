@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cached_property
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from bnstream.exchange.conventions import from_arrays
 from bnstream.sklearn.weights import LEAST, Part, merged
 
 STATE_ATTRIBUTES = ("n_samples_seen_", "mean_", "var_")
+LOCK = RLock()      # between reading a state and replacing it, so that threads lose nothing
 ATTRIBUTES = (*STATE_ATTRIBUTES, "scale_")
 DERIVED = {"mean_": "mean", "var_": "var", "scale_": "scale"}       # the arrays of `FeatureStatistics`
 
@@ -22,7 +24,7 @@ DERIVED = {"mean_": "mean", "var_": "var", "scale_": "scale"}       # the arrays
 class FeatureStatistics:
     """The moments of the features, and what scikit-learn derives from them, computed on first access.
 
-    The attributes in `deleted` were deleted since the last fit.
+    The moments do not change. The attributes in `deleted` were deleted since the last fit.
     """
 
     def __init__(self, part: Part, deleted: Iterable[str] = ()) -> None:
@@ -187,10 +189,10 @@ def unit_of(n: NDArray[Any]) -> int:
 
 
 def add_part(scaler: Any, own: Part | None, part: Part) -> None:
-    """Make the state of a scaler its own together with that of other samples."""
-    total = merged(part._replace(moments=Moments()) if own is None else own, part)
-    forget_attributes(scaler)
-    scaler._statistics = FeatureStatistics(total)
+    """Make the state of a scaler its own together with that of other samples, in one step. `part` may change."""
+    total = merged(part._replace(moments=Moments()) if own is None else own.copy(), part)
+    kept = {name: value for name, value in vars(scaler).items() if name not in ATTRIBUTES}
+    scaler.__dict__ = {**kept, "_statistics": FeatureStatistics(total)}
 
 
 def forget_attributes(scaler: Any) -> None:

@@ -4,6 +4,7 @@ import copy
 import inspect
 import pickle
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -289,6 +290,36 @@ def test_merge_compares_names(unchanged):
     with pytest.raises(ValueError, match="Input X contains infinity"):
         refused.fit(pd.DataFrame({"x": [np.inf]}))
     assert refused.merge(a).feature_names_in_.tolist() == list("abc")
+
+
+def test_threads_share_a_scaler():
+    """No batch is lost, and no reader sees half of one."""
+    scaler, torn = StandardScaler().fit(X), []
+
+    def fit(seed):
+        for _ in range(50):
+            scaler.partial_fit(X)
+            torn.append(abs(scaler.mean_ - X.mean(0)).max() > 1e-9)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(fit, range(4)))
+    assert scaler.n_samples_seen_ == 60 * 201
+    assert not any(torn)
+
+
+@pytest.mark.parametrize("name", ["merge", "update"])
+def test_interrupted(name):
+    """Whatever raises in a fit or a merge, the attributes describe the same samples as before."""
+    scaler = of(X)
+    scaler.var_ = scaler.var_ * 2
+    before = {attribute: np.array(getattr(scaler, attribute)) for attribute in ATTRIBUTES}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bnstream.sklearn.statistics.FeatureStatistics", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            scaler.merge(of(X + 1)) if name == "merge" else scaler.partial_fit(X + 1)
+    for attribute, values in before.items():
+        np.testing.assert_array_equal(getattr(scaler, attribute), values)
+    assert scaler.partial_fit(X).n_samples_seen_ == 120
 
 
 def test_fit_discards_earlier_fits():
