@@ -528,6 +528,7 @@ cdef class Moments:
         return copyreg.__newobj__, (type(self),), self.__getstate__()
 
     plot = late("bnstream.plots", "plot_moments")
+    to_sklearn = late("bnstream.sklearn.plain", "to_sklearn")
     _repr_html_ = late("bnstream.core.html", "html_table")
     _summary = late("bnstream.core.summary", "summary")
     _update_columnwise = late("bnstream.core.columnwise", "update_columnwise")

@@ -9,6 +9,7 @@ read the data.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from sklearn.base import _fit_context, clone  # type: ignore[import-untyped]
 from sklearn.utils import check_array  # type: ignore[import-untyped]
 from sklearn.utils.validation import check_is_fitted  # type: ignore[import-untyped]
 
+from bnstream.core.late import late
+from bnstream.sklearn import onnx
 from bnstream.sklearn.dense import dense_moments, scale_dense
 from bnstream.sklearn.sparse import scale_sparse, sparse_moments
 from bnstream.sklearn.statistics import (
@@ -87,7 +90,7 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
     statistics unchanged.
 
     Attributes can be set, edited in place and deleted, as those of scikit-learn's scaler: `transform`, `partial_fit`
-    and `merge` then use the values that were set.
+    and `merge` then use the values that were set. `to_sklearn` returns a scaler of scikit-learn.
 
     References
     ----------
@@ -342,3 +345,13 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         """Forget the statistics. Wrappers of scikit-learn's scaler call this method."""
         forget_attributes(self)
         self.__dict__.pop("_statistics", None)
+
+    to_sklearn: Callable[..., preprocessing.StandardScaler] = late("bnstream.sklearn.plain", "to_sklearn")
+
+    def onnx_shape_calculator(self) -> Any:
+        """Return the function with which skl2onnx computes the shape of the output."""
+        return onnx.shape_calculator(self)
+
+    def onnx_converter(self) -> Any:
+        """Return the function with which skl2onnx converts this scaler."""
+        return onnx.converter(self)

@@ -14,13 +14,14 @@ import bnstream
 
 PUBLIC = {name: getattr(bnstream, name) for name in bnstream.__all__}
 METHODS = {f"{kind.__name__}.{name}": getattr(kind, name) for kind, names in (
-    (bnstream.Moments, "update merge var std copy plot"),
+    (bnstream.Moments, "update merge var std copy plot to_sklearn"),
     (bnstream.BatchNorm, "train eval backward recalibrate fold diagnose state_dict load_state_dict copy "
                          "reset_running_stats plot vjp zero_grad")) for name in names.split()}
 FRAMEWORKS = {f"BatchNorm.{way}_{name}": name for name in ("torch", "keras", "flax", "onnx") for way in ("from", "to")}
 FRAMEWORKS["BatchNorm.to_linen"] = "flax"
 METHODS |= {name: getattr(bnstream.BatchNorm, name.partition(".")[2]) for name in FRAMEWORKS}
-WITHOUT_PARAMETERS = {"get_num_threads", "SourceError", "StateError", "Moments.copy",
+FRAMEWORKS["Moments.to_sklearn"] = "sklearn"
+WITHOUT_PARAMETERS = {"get_num_threads", "SourceError", "StateError", "Moments.copy", "Moments.to_sklearn",
                       *(f"BatchNorm.{name}" for name in (
     "eval", "diagnose", "state_dict", "copy", "reset_running_stats", "zero_grad"))}
 ROOT = Path(__file__).parents[2]
@@ -35,7 +36,7 @@ def test_names():
     assert public - modules == set(bnstream.__all__)
     members = {name for name in dir(bnstream.Moments) if not name.startswith("_")}
     assert members == {"axis", "copy", "effective_n", "m2", "mean", "merge", "n", "names", "nan_policy", "plot",
-                       "shape", "std", "update", "var"}
+                       "shape", "std", "to_sklearn", "update", "var"}
     members = {name for name in dir(bnstream.BatchNorm(3)) if not name.startswith("_")}
     assert members == {name.partition(".")[2] for name in METHODS if name.startswith("BatchNorm.")} | {
         "affine", "beta", "channel_axis", "d_max", "dtype", "eps", "gamma", "grad_beta", "grad_gamma", "momentum",
