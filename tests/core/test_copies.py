@@ -191,3 +191,12 @@ def test_a_dtype_that_is_wrong():
     rms = RunningMeanStd()
     with pytest.raises(ValueError, match="dtype must be floating, got 'M8"):
         rms.__setstate__({**rms.__getstate__(), "_dtype": "M8[s/0]"})
+
+
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.filterwarnings("default")      # those of skops
+def test_diagnosis(way):
+    if way in ("joblib", "cloudpickle", "skops"):
+        pytest.importorskip(way)
+    diagnosis = layer(track_pooled=True).diagnose()
+    assert shown(COPIES[way](diagnosis)) == shown(diagnosis)
