@@ -42,7 +42,7 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-PARAMETERS = ("_gamma", "_beta", "grad_gamma", "grad_beta")      # the arrays in the dtype of a layer
+PARAMETERS = ("_gamma", "_beta", "grad_gamma", "grad_beta")      # the arrays that have the dtype of the layer
 
 
 class NormLayer:
@@ -186,15 +186,15 @@ class NormLayer:
     __copy__ = copy
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the reference to the last x, in dtypes that any serializer can write."""
+        """Return everything but the reference to the last x, in dtypes that any serializer can write."""
         state = {**self.__dict__, "_pending": None, "_dtype": self.dtype.name}
         if self.dtype.name == "bfloat16":
             state |= {name: state[name].view(np.uint16) for name in PARAMETERS if state[name] is not None}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over a state. Arrays are copied, as those of a serializer may be read-only, in mapped memory for one."""
-        if state["_dtype"] not in FLOATING:     # NumPy crashes on some names
+        """Restore a state. Arrays are copied because a serializer may return read-only ones, such as memory maps."""
+        if state["_dtype"] not in FLOATING:     # np.dtype crashes on some names.
             raise ValueError(f"dtype must be one of {', '.join(FLOATING)}, got {state['_dtype']!r}")
         dtype, n = floating(state["_dtype"]), integer("num_features", state["_num_features"], first=1)
         state = {**state, "_dtype": dtype}

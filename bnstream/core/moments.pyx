@@ -120,7 +120,7 @@ cdef class Moments:
     cdef bint weighted          # the rows after the first five hold something
 
     def __cinit__(self):
-        """Make a whole object without `__init__` as well, for serializers that call ``__new__`` alone."""
+        """Set the defaults, so that an object made by ``__new__`` alone, as some serializers make it, is complete."""
         self.axis, self.nan_policy, self.policy = 0, "raise", RAISE
 
     def __init__(self, axis=0, *, nan_policy="raise", names=None):
@@ -386,7 +386,7 @@ cdef class Moments:
             raise ValueError(f"expected channels of shape {shape} as here, got {them.shape} in the other Moments")
         if them is self:
             them = self.copy()
-        theirs = them.state         # kept alive, in case another thread restores the state of `them` meanwhile
+        theirs = them.state         # This reference keeps it alive if another thread replaces the state of `them`.
         part = <const double *> cnp.PyArray_DATA(theirs)
         pitch = theirs.shape[1]
         self.take_in(part, pitch, them.shape, part + N_LO * pitch if them.weighted else NULL,
@@ -512,7 +512,7 @@ cdef class Moments:
     __hash__ = None
 
     def __getstate__(self):
-        """The state as plain objects, which any serializer can write; and the attributes of a subclass."""
+        """Return the state as plain objects, which any serializer can write, and the attributes of a subclass."""
         state = {"axis": self.axis, "nan_policy": self.nan_policy, "names": self._names, "rows": rows_of(self)}
         attributes = getattr(self, "__dict__", None)
         return {**state, "attributes": dict(attributes)} if attributes else state

@@ -112,7 +112,7 @@ class RunningEstimates:
         return new
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over a state, as a layer does: the kernels write to these rows."""
+        """Restore a state. The rows are copied and checked because the kernels write to them."""
         rows = np.array(state["rows"], np.float64, order="C")
         if rows.ndim != 2 or len(rows) != len(RUNNING_ROWS):
             raise ValueError(f"expected {len(RUNNING_ROWS)} rows of running estimates, got shape {rows.shape}")

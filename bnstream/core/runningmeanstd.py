@@ -276,7 +276,7 @@ class RunningMeanStd:
         return {**self.__dict__, "_cache": [], "_dtype": self._dtype.str}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        if state["_dtype"].lstrip("<>=") not in FLOATS:         # NumPy crashes on some names
+        if state["_dtype"].lstrip("<>=") not in FLOATS:         # np.dtype crashes on some names.
             raise ValueError(f"dtype must be floating, got {state['_dtype']!r}")
         self.__dict__.update(state, _dtype=np.dtype(state["_dtype"]))
 

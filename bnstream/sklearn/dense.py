@@ -24,7 +24,7 @@ def dense_moments(x: NDArray[Any], weights: NDArray[Any] | None = None) -> Momen
         search_inf(x)
         m = Moments(nan_policy="omit").update(x, weights=weights)
     elif weights is not None:
-        refuse_inf(x, where=weights == 0)       # the moments do not show what has no weight
+        refuse_inf(x, where=weights == 0)       # The moments do not show inf in rows of weight 0.
     return m
 
 

@@ -1,6 +1,7 @@
-"""What skl2onnx needs to convert a scaler: its own converter of scikit-learn's scaler, of which ours is a subclass.
+"""The functions by which skl2onnx converts a scaler: those for scikit-learn's scaler.
 
-skl2onnx looks up converters by the class itself. A class that it does not know is asked for its functions.
+skl2onnx looks functions up by the class of an estimator, not by its bases. It asks an estimator of an unknown class for
+them, by `onnx_shape_calculator` and `onnx_converter`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def shape_calculator(scaler: Any) -> Any:
 
 
 def register(kind: type) -> None:
-    """Make the class known, so that its options are those of scikit-learn's scaler."""
+    """Register a class, so that it accepts the options of scikit-learn's scaler."""
     from skl2onnx._supported_operators import sklearn_operator_name_map  # type: ignore[import-not-found]
 
     sklearn_operator_name_map.setdefault(kind, ALIAS)

@@ -16,7 +16,7 @@ from bnstream.sklearn.weights import Part
 
 
 def to_sklearn(self: Moments | StandardScaler) -> preprocessing.StandardScaler:
-    """Convert to a fitted ``sklearn.preprocessing.StandardScaler``, which works without bnstream.
+    """Convert to a fitted ``sklearn.preprocessing.StandardScaler``, which does not need bnstream.
 
     Returns
     -------

@@ -328,7 +328,7 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         return is_fitted(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """The state for pickle and for copies, which must not share the statistics."""
+        """Return the state for pickles and copies, which must not share the statistics."""
         state: dict[str, Any] = super().__getstate__()
         if "_statistics" not in state:
             return state

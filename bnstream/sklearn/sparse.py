@@ -60,9 +60,9 @@ def sparse_moments(x: Any, weights: Array | None = None) -> Moments:
 
 
 def without_duplicates(x: Any) -> Any:
-    """A CSC matrix in which the values that are stored for one place are replaced by their sum.
+    """A copy of a CSC matrix in which values stored for the same place are replaced by their sum.
 
-    The sum is in double precision. For integers it is exact, except near the limits of 64 bits.
+    Sums are in double precision. Those of integers are exact, except near the limits of 64 bits.
     """
     total = x.astype(np.float64, copy=True)
     total.sum_duplicates()
@@ -113,9 +113,9 @@ def column_moments(x: Any, weights: Array | None) -> Moments:
 
 
 def table_state(values: Array, rest: Array | None, w: Array | None) -> Any:
-    """The state of each column of a table, of `values` or of ``values + rest``.
+    """The state of each column of a table of `values`, or of ``values + rest``.
 
-    `Moments` takes one weight for each row, and no pairs. Where each element has its own weight or rest, each becomes a
+    `Moments` takes one weight for each row, and no pairs. If each element has its own weight or rest, each becomes a
     state of one value, and halves of the table are merged until one row is left.
     """
     if rest is None and (w is None or values.shape[1] == 1):
@@ -135,10 +135,10 @@ def table_state(values: Array, rest: Array | None, w: Array | None) -> Any:
 
 
 def as_pairs(values: Array) -> tuple[Array, Array | None]:
-    """Numbers as float64 or float32, and what that leaves of integers of 64 bits, or None if it leaves nothing."""
+    """The values as float64 or float32, and the rests if 64-bit integers were rounded, else None."""
     if values.dtype.kind not in "iu" or values.itemsize < 8:
         return values.astype(np.result_type(values.dtype, np.float32), copy=False), None
-    low = values & np.array(2**11 - 1, values.dtype)        # the rest has 53 bits
+    low = values & np.array(2**11 - 1, values.dtype)        # What is left has 53 bits.
     high, low = (values - low).astype(np.float64), low.astype(np.float64)
     rounded = high + low
     rest = low - (rounded - high)

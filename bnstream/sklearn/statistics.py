@@ -16,7 +16,7 @@ from bnstream.exchange.conventions import from_arrays
 from bnstream.sklearn.weights import LEAST, Part, merged
 
 STATE_ATTRIBUTES = ("n_samples_seen_", "mean_", "var_")
-LOCK = RLock()      # between reading a state and replacing it, so that threads lose nothing
+LOCK = RLock()      # Held while a state is read, merged and replaced, so that no update of another thread is lost.
 ATTRIBUTES = (*STATE_ATTRIBUTES, "scale_")
 DERIVED = {"mean_": "mean", "var_": "var", "scale_": "scale"}       # the arrays of `FeatureStatistics`
 
@@ -32,17 +32,17 @@ class FeatureStatistics:
         self.moments = part.moments
 
     def state(self) -> dict[str, Any]:
-        """Plain objects for pickle and for copies, which share nothing with this one."""
+        """Return plain objects for pickles and copies. They share no memory with this object."""
         return {"moments": self.moments.copy(), "exponent": self.part.exponent, "unknown": sorted(self.part.unknown),
                 "deleted": sorted(self.deleted)}
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> FeatureStatistics:
-        """The inverse of `state`."""
+        """Make the object that `state` describes."""
         return cls(Part(state["moments"], state["exponent"], frozenset(state["unknown"])), state["deleted"])
 
     def edited(self) -> dict[str, NDArray[Any]]:
-        """The attributes that were changed in place since they were first read."""
+        """The attributes whose arrays were changed in place since they were first read."""
         fresh = FeatureStatistics(self.part)
         read = {name: self.__dict__[key] for name, key in DERIVED.items() if self.__dict__.get(key) is not None}
         return {name: values for name, values in read.items()
@@ -103,7 +103,7 @@ class FittedAttribute:
         scaler.__dict__[self.name] = value
 
     def __delete__(self, scaler: Any) -> None:
-        self.__get__(scaler, type(scaler))      # raises where there is no attribute
+        self.__get__(scaler, type(scaler))      # This raises AttributeError if there is none.
         scaler.__dict__.pop(self.name, None)
         if "_statistics" in scaler.__dict__:
             scaler._statistics.deleted.add(self.name)
@@ -122,7 +122,7 @@ def has(scaler: Any, name: str) -> bool:
 def part_of(scaler: Any, n_features: int | None = None) -> Part | None:
     """The exact state of a scaler, or that described by its attributes if these were set by hand or by scikit-learn.
 
-    None if the scaler has seen no samples, even if it has a mean and a scale. `n_features` serves where no attribute
+    None if the scaler has seen no samples, even if it has a mean and a scale. `n_features` is used if no attribute
     shows the number of features.
     """
     if not has(scaler, "n_samples_seen_"):
@@ -153,14 +153,17 @@ def part_of(scaler: Any, n_features: int | None = None) -> Part | None:
 
 
 def any_set(scaler: Any) -> bool:
-    """Whether attributes of the state of a fitted scaler were set or edited. None says no more than its parameters."""
+    """Whether attributes of a fitted scaler were set or edited, to values other than None."""
     if any(scaler.__dict__.get(name) is not None for name in STATE_ATTRIBUTES):
         return True
     return not scaler._statistics.edited().keys().isdisjoint(STATE_ATTRIBUTES)
 
 
 def required(scaler: Any, name: str, needed: bool) -> Any:
-    """An attribute of a fitted scaler. It may be None, or missing, unless the parameters need it."""
+    """The value of a fitted attribute, or None if it is missing and not needed.
+
+    Raises ValueError if it is needed and None.
+    """
     if not needed:
         return getattr(scaler, name, None)
     value = getattr(scaler, name)
@@ -171,7 +174,7 @@ def required(scaler: Any, name: str, needed: bool) -> Any:
 
 
 def features_of(scaler: Any) -> int | None:
-    """The number of features, if a scaler shows it in any way."""
+    """The number of features, or None if no attribute shows it."""
     own = scaler.__dict__
     if "n_features_in_" in own:
         return int(own["n_features_in_"])
@@ -181,7 +184,7 @@ def features_of(scaler: Any) -> int | None:
 
 
 def unit_of(n: NDArray[Any]) -> int:
-    """The exponent of a power of two by which counts are divided before they are converted; 0 for usual counts."""
+    """The exponent of the power of two by which counts are divided before they are converted, 0 for usual counts."""
     most = float(n.max(initial=0))
     if not 0 < most < np.inf or LEAST <= most < 2**53:
         return 0
@@ -189,7 +192,7 @@ def unit_of(n: NDArray[Any]) -> int:
 
 
 def add_part(scaler: Any, own: Part | None, part: Part) -> None:
-    """Make the state of a scaler its own together with that of other samples, in one step. `part` may change."""
+    """Merge a part into the state of a scaler, `own`, and replace the state in one step. `part` may be changed."""
     total = merged(part._replace(moments=Moments()) if own is None else own.copy(), part)
     kept = {name: value for name, value in vars(scaler).items() if name not in ATTRIBUTES}
     scaler.__dict__ = {**kept, "_statistics": FeatureStatistics(total)}
@@ -202,13 +205,13 @@ def forget_attributes(scaler: Any) -> None:
 
 
 def mergeable_parts(scaler: Any, other: Any) -> tuple[Part | None, Part]:
-    """The states of a scaler and of another, fitted one. Raise ValueError unless both have the same features."""
+    """The states of a scaler and of a fitted one to merge. Raise ValueError if parameters or features differ."""
     for name in ("with_mean", "with_std"):
         if getattr(other, name) != getattr(scaler, name):
             raise ValueError(f"expected a scaler with {name}={getattr(scaler, name)}, as this one, got "
                              f"{getattr(other, name)}")
     ours, theirs = part_of(scaler, features_of(other)), part_of(other, features_of(scaler))
-    assert theirs is not None       # because it has n_samples_seen_
+    assert theirs is not None       # It has n_samples_seen_.
     if ours is None:
         return None, theirs
     n_ours, n_theirs = (len(part.moments.mean) for part in (ours, theirs))

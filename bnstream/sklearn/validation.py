@@ -59,7 +59,7 @@ def refuse_centering(scaler: Any, verb: str) -> None:
 def refuse_inf(X: Any, where: NDArray[np.bool_] | None = None) -> None:
     """Raise ValueError if an array or a sparse matrix contains inf, with scikit-learn's message.
 
-    `where` selects rows of an array, those in which there may be inf.
+    `where` selects the rows of an array to check.
 
     scikit-learn searches an array on one thread, which takes longer than the means on all threads do. Where all means
     are finite there is neither NaN nor inf.

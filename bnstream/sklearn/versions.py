@@ -19,7 +19,7 @@ except ImportError:         # 1.4 and 1.5
     def validate_data(scaler: Any, X: Any, **options: Any) -> Any:
         return scaler._validate_data(X, **options)
 
-# The dtype in which this version counts samples without weights: int64 in the older versions, float64 in the newer.
+# The dtype of a count of samples without weights: int64 in older versions of scikit-learn, float64 in newer ones.
 COUNTS: np.dtype[Any] = preprocessing.StandardScaler().fit([[0.0]]).n_samples_seen_.dtype
 
 

@@ -1,4 +1,4 @@
-"""Weights beyond the range of `Moments`: they are scaled by a power of two, which rounds nothing."""
+"""Weights outside the range that `Moments` accepts. They are scaled by powers of two, which is exact."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from numpy.typing import NDArray
 from bnstream.core.moments import Moments, moments_from, rows_of
 from bnstream.core.rows import M2, M2_LO, N_LO, SQUARES, WEIGHTED_ROWS, N
 
-LEAST, LARGEST = 1e-100, 1e100      # what `Moments` takes
-BINADES = 330       # weights from 2**-330 to 1 are within that range
+LEAST, LARGEST = 1e-100, 1e100      # the range of weights that `Moments` accepts
+BINADES = 330       # Weights from 2**-330 to 1 are in that range.
 
 Weights = NDArray[np.float64]
 
 
 class Part(NamedTuple):
-    """The moments of some samples. A weight of 1 in `moments` stands for a weight of ``2**exponent``."""
+    """The moments of some samples, whose weights are those in `moments` times ``2**exponent``."""
 
     moments: Moments
     exponent: int = 0
     unknown: frozenset[str] = frozenset()
-    """The attributes of a scaler that do not follow from `moments`, which has 0 for them."""
+    """The attributes of a scaler whose values are not known. `moments` has 0 in their place."""
 
     def copy(self) -> Part:
         return self._replace(moments=self.moments.copy())
 
 
 def weighted_part(x: Any, weights: Weights | None, moments: Callable[[Any, Weights | None], Moments]) -> Part:
-    """The part that `moments` computes from x and its weights, which may be any positive numbers and 0.
+    """The moments of x, computed by the function `moments`, with weights of any size that are not all 0.
 
-    Weights of very different sizes take several passes. A pass leaves out the rows of the others by weight 0.
+    Weights of very different sizes take several passes over x. Each pass gives weight 0 to the rows of the others.
     """
     if weights is None:
         return Part(moments(x, None))
@@ -47,12 +47,12 @@ def weighted_part(x: Any, weights: Weights | None, moments: Callable[[Any, Weigh
         part = Part(moments(x, np.ldexp(np.where(rows, weights, 0.0), -exponent)), exponent)
         total = part if total is None else merged(total, part)
         positive &= ~rows
-    assert total is not None        # because no batch has weights of 0 alone
+    assert total is not None        # Weights of 0 alone are refused before.
     return total
 
 
 def merged(a: Part, b: Part) -> Part:
-    """Both parts together, in the units of the greater exponent. The moments of one of them change."""
+    """Merge two parts, with the greater of their exponents. The moments of one of them are changed."""
     if a.exponent < b.exponent:
         a, b = b, a
     moments = a.moments.merge(scaled(b.moments, b.exponent - a.exponent))
@@ -60,14 +60,14 @@ def merged(a: Part, b: Part) -> Part:
 
 
 def scaled(moments: Moments, exponent: int) -> Moments:
-    """The moments for weights multiplied by ``2**exponent``."""
+    """The moments with all weights multiplied by ``2**exponent``."""
     rows = rows_of(moments)
     if rows is None or exponent == 0:
         return moments
     given = rows
     rows = np.zeros((len(WEIGHTED_ROWS), *given.shape[1:]))
     rows[:len(given)] = given
-    if len(given) < len(WEIGHTED_ROWS):         # without weights, each is 1
+    if len(given) < len(WEIGHTED_ROWS):         # Without weights, each weight is 1.
         rows[SQUARES] = rows[N]
     for row in (N, N_LO, M2, M2_LO):
         rows[row] = np.ldexp(rows[row], exponent)
