@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from threading import RLock
@@ -28,7 +29,7 @@ class FeatureStatistics:
     """
 
     def __init__(self, part: Part, deleted: Iterable[str] = ()) -> None:
-        self.part, self.deleted = part, set(deleted)
+        self.part, self.deleted = part, frozenset(deleted)
         self.moments = part.moments
 
     def state(self) -> dict[str, Any]:
@@ -105,8 +106,9 @@ class FittedAttribute:
     def __delete__(self, scaler: Any) -> None:
         self.__get__(scaler, type(scaler))      # This raises AttributeError if there is none.
         scaler.__dict__.pop(self.name, None)
-        if "_statistics" in scaler.__dict__:
-            scaler._statistics.deleted.add(self.name)
+        if "_statistics" in scaler.__dict__:        # Another scaler may share them, if its `__dict__` was copied.
+            scaler._statistics = copy.copy(scaler._statistics)
+            scaler._statistics.deleted = scaler._statistics.deleted | {self.name}
 
 
 def is_fitted(scaler: Any) -> bool:

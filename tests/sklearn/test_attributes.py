@@ -162,6 +162,17 @@ def test_all_deleted():
     assert_like(scaler.partial_fit(B), StandardScaler().fit(B))
 
 
+def test_scalers_with_one_dict():
+    """A scaler that was made from the `__dict__` of another goes its own way."""
+    scaler, twin = StandardScaler().fit(A), StandardScaler()
+    twin.__dict__.update(scaler.__dict__)
+    assert_like(twin, scaler)
+    assert_like(twin.partial_fit(B), StandardScaler().fit(X))
+    twin.__dict__.update(scaler.__dict__)
+    del twin.mean_, twin.n_samples_seen_
+    assert_like(scaler, StandardScaler().fit(A))
+
+
 def test_set_after_it_was_deleted():
     scaler = StandardScaler().fit(A)
     del scaler.mean_
