@@ -72,9 +72,11 @@ class FeatureStatistics:
         if self.mean is None or self.var is None:
             return None
         eps = np.finfo(np.float64).eps
+        # By its rule, no feature would vary once the sum of weights exceeds 1 / eps: then samples are counted instead.
+        n = np.where(self.n < 1 / eps, self.n, np.minimum(self.n, self.moments.effective_n))
         scale: NDArray[np.float64] = np.sqrt(self.var)
         with np.errstate(over="ignore"):
-            scale[self.var <= self.n * eps * self.var + (self.n * self.mean * eps) ** 2] = 1
+            scale[self.var <= n * eps * self.var + (n * self.mean * eps) ** 2] = 1
         return scale
 
 

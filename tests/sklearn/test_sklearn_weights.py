@@ -201,13 +201,15 @@ def test_light_values_may_be_large(make):
     assert_within(scaler.mean_, scaler.var_, [weighted(x[:, 0], w)])
 
 
-@pytest.mark.parametrize("unit", [1e-300, 1e-120, 1e200, 1e300])
+@pytest.mark.parametrize("unit", [1e-300, 1e-120, 1e-3, 1e20, 1e200, 1e300])
 def test_sizes_of_weights_do_not_matter(unit):
     """Mean and variance depend only on the ratios of the weights. Attributes carry on what they describe."""
     unit = 2.0 ** np.round(np.log2(unit))
     w, x = rng(5).uniform(0, 3, 60), HARD["offset 1e8"][:60]
     usual, scaled = (StandardScaler().fit(x, sample_weight=w * factor) for factor in (1, unit))
-    assert (scaled.mean_.tobytes(), scaled.var_.tobytes()) == (usual.mean_.tobytes(), usual.var_.tobytes())
+    for name in ("mean_", "var_", "scale_"):
+        assert getattr(scaled, name).tobytes() == getattr(usual, name).tobytes()
+    assert StandardScaler().fit(np.full((60, 1), 7.1), sample_weight=w * unit).scale_.tolist() == [1.0]
     assert scaled.n_samples_seen_ == usual.n_samples_seen_ * unit
     again = StandardScaler()
     for name in ("mean_", "var_", "scale_", "n_samples_seen_"):
