@@ -1,7 +1,7 @@
 """``bnstream convert``."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import typer
@@ -28,8 +28,9 @@ def convert(
 
     Example: bnstream convert stats.npz --to pytorch -o weights.npz
     """
+    from bnstream.cli.arrays import read_arrays
     from bnstream.exchange.conventions import import_arrays, to_arrays
-    from bnstream.statefiles import save
+    from bnstream.statefiles import write
     from bnstream.statefiles.atomic import replacing
 
     if from_ == "bnstream":
@@ -37,24 +38,7 @@ def convert(
     else:
         state, lacks = import_arrays(read_arrays(source, from_), from_, prefix=prefix)
     if to == "bnstream":
-        save(out, state, lacks=lacks)
+        write(out, state, lacks=lacks)
     else:
         with replacing(out) as file:
             np.savez(file, **to_arrays(state, to))      # type: ignore[arg-type]
-
-
-def read_arrays(path: Path, convention: str) -> dict[str, Any]:
-    """Read the arrays of a plain .npz file."""
-    from bnstream.statefiles.archive import kind_of
-
-    with path.open("rb") as file:
-        start = file.read(4096)
-        if not start.startswith(b"PK"):
-            raise ValueError(f"{path} is {kind_of(start)}; expected a .npz file of arrays named as in {convention}")
-        file.seek(0)
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except Exception as error:      # NumPy and zipfile raise almost anything for damaged bytes.
-            raise ValueError(f"{path} is damaged or holds objects: {error}; write it again with numpy.savez, with "
-                             "names as an array of str") from error

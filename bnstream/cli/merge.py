@@ -19,7 +19,7 @@ def merge(
 
     Example: bnstream merge part-*.npz -o stats.npz
     """
-    from bnstream.statefiles import save
+    from bnstream.statefiles import write
 
     parts, all_lacks = zip(*map(load_with_lacks, paths), strict=True)
     for path, m in zip(paths, parts, strict=True):
@@ -32,4 +32,4 @@ def merge(
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
     imported = [lacks for lacks in all_lacks if lacks is not None]
-    save(out, total, lacks=list(dict.fromkeys(chain(*imported))) if imported else None)
+    write(out, total, lacks=list(dict.fromkeys(chain(*imported))) if imported else None)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.batchnorm import BatchNorm, running_of
@@ -61,6 +62,14 @@ class Affine:
         parameters: dict[str, Any] = {name: value[index] for name, value in self.parameters.items()}
         return self.normalize(x, parameters, self.mean_lo[index], channel_axis)
 
+    def of_batch(self, x: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
+        """x, with the channels of the state along increasing axes."""
+        sizes = tuple(x.shape[axis] for axis in axes)
+        if sizes != self.shape:
+            raise ValueError(f"expected channels of shape {self.shape} as in the statistics, got {sizes} along axes "
+                             f"{axes} of shape {x.shape}")
+        return self.of_channels(x, (), axes)
+
     def of_array(self, x: NDArray[Any], channel_axis: int) -> NDArray[Any]:
         """Normalize x, with all channels along one axis."""
         n_channels = math.prod(self.shape)
@@ -104,6 +113,34 @@ class Affine:
         y = normalize(x, **parameters, eps=self.eps, channel_axis=channel_axis, n_threads=1)
         with np.errstate(all="ignore"):         # Too large for the dtype is inf, as in the kernels.
             return y if dtype is None else y.astype(dtype, copy=False)
+
+
+def channel_axes_of(state: Moments | BatchNorm, channel_axis: Any, ndim: int) -> tuple[int, ...]:
+    """The axes of the channels in an array, in increasing order: those given, else those of the data of the state.
+
+    Raises
+    ------
+    ValueError
+        If the data of the state had another number of axes, or an axis is out of range.
+    """
+    if channel_axis is None and isinstance(state, BatchNorm):
+        channel_axis = state.channel_axis
+    if channel_axis is not None:
+        return tuple(sorted(normalize_axis_tuple(channel_axis, ndim, "channel_axis")))
+    axis: Any = state.axis      # type: ignore[union-attr]
+    if axis is None:
+        return ()
+    n_axes = np.size(axis) + len(state.shape or ())       # type: ignore[union-attr]
+    if n_axes != ndim:
+        raise ValueError(f"the statistics are of an array with {n_axes} axes (axis={axis!r}), and x has {ndim}; pass "
+                         "channel_axis, the axes of its channels")
+    return kept_axes(axis, ndim)
+
+
+def kept_axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """The axes of an array that are not among its batch axes."""
+    reduced = range(ndim) if axis is None else normalize_axis_tuple(axis, ndim)
+    return tuple(i for i in range(ndim) if i not in reduced)
 
 
 def deviations(

@@ -17,9 +17,9 @@ from dask.array import Array, map_blocks
 from dask.base import tokenize
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
-from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import ArrayLike, NDArray
 
+from bnstream.core.affine import kept_axes
 from bnstream.core.moments import Moments, moments_from, rows_of
 from bnstream.dask.frames import columns_of, moments_of_column, require_numbers, values_of
 from bnstream.dask.positions import along_batch_axes, rows_like
@@ -173,9 +173,3 @@ def side_by_side(parts: Sequence[Moments], grid: Sequence[int], names: Sequence[
         rows = [[state for state in states[i:i + n] if state is not None] for i in range(0, len(states), n)]
         states = [np.concatenate(row, axis + 1) if row else None for row in rows]       # None: no channels or no data
     return moments_from(states[0], parts[0].axis, parts[0].nan_policy, names)
-
-
-def kept_axes(axis: Any, ndim: int) -> tuple[int, ...]:
-    """The axes of the channels."""
-    reduced = range(ndim) if axis is None else normalize_axis_tuple(axis, ndim)
-    return tuple(i for i in range(ndim) if i not in reduced)

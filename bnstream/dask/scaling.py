@@ -11,20 +11,18 @@ from typing import Any
 import numpy as np
 from dask.array import Array, map_blocks
 from dask.delayed import Delayed, delayed
-from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core import functional
-from bnstream.core.affine import Affine
+from bnstream.core.affine import Affine, channel_axes_of
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.moments import Moments
 from bnstream.dask.frames import columns_of, normalized_column, require_numbers
-from bnstream.dask.reduction import kept_axes
 
 
 def normalize(
     x: Any,
-    stats: Any,
+    state: Any,
     gamma: ArrayLike | None = None,
     beta: ArrayLike | None = None,
     *,
@@ -37,7 +35,7 @@ def normalize(
     ----------
     x : dask.array.Array or dask.dataframe.DataFrame
         As for `moments`.
-    stats : Moments, BatchNorm or Delayed of one
+    state : Moments, BatchNorm or Delayed of one
         The mean and variance (``ddof=0``) of a `Moments`, or the running estimates, gamma and beta of a layer. A
         Delayed becomes part of the graph. In a dataframe the columns named by the statistics are normalized, and the
         others are returned unchanged; a Delayed must name all columns.
@@ -58,7 +56,7 @@ def normalize(
     Raises
     ------
     TypeError
-        If `x` or `stats` is of another kind, or `x` does not hold real numbers; the message names such columns.
+        If `x` or `state` is of another kind, or `x` does not hold real numbers; the message names such columns.
     ValueError
         If the statistics are empty, their channels are not those of `x`, the sizes of chunks along a channel axis are
         unknown, or a parameter does not have the shape of the channels. With a Delayed, during the computation.
@@ -84,41 +82,48 @@ def normalize(
     options: dict[str, Any] = {"gamma": gamma, "beta": beta, "eps": eps}
     if isinstance(x, Array):
         meta = functional.normalize(x._meta, 0.0, 1.0)      # checks the dtype of x, and has that of the result
-        affine = affine_task(ArrayAffine, stats, channel_axis=channel_axis, chunks=x.chunks, **options)
+        affine = affine_task(ArrayAffine, state, channel_axis=channel_axis, chunks=x.chunks, **options)
         return map_blocks(normalize_chunk, x, affine=affine, dtype=meta.dtype, meta=meta)
     columns = columns_of(x)
     if channel_axis is not None:
         raise ValueError(f"the channels of a dataframe are its columns; leave out channel_axis={channel_axis!r}")
     from dask.dataframe import from_delayed  # needs pandas
 
-    late = isinstance(stats, Delayed)
+    late = isinstance(state, Delayed)
     options |= {"columns": columns, "all_named": late}
-    sample = FrameAffine(Moments(names=columns).update(np.zeros((1, len(columns)))) if late else stats, **options)
-    require_numbers(x, sample.names)
-    affine = affine_task(FrameAffine, stats, **options)
+    # Delayed statistics name all columns; any values do for the dtypes of the result.
+    known = FrameAffine(Moments(names=columns).update(np.zeros((1, len(columns)))) if late else state, **options)
+    require_numbers(x, known.names)
+    affine = affine_task(FrameAffine, state, **options) if late else shared(known)
     parts = [delayed(normalize_frame, pure=True)(part, affine) for part in x.to_delayed()]
-    return from_delayed(parts, meta=normalize_frame(x._meta, sample), divisions=x.divisions)
+    return from_delayed(parts, meta=normalize_frame(x._meta, known), divisions=x.divisions)
 
 
-def affine_task(kind: type[Affine], stats: Any, **options: Any) -> Delayed:
-    """An affine map in a task of its own, shared by all chunks. Errors in computed statistics are raised at once."""
-    if isinstance(stats, Delayed):
-        return delayed(partial(kind, **options), pure=True)(stats)
-    return delayed(kind(stats, **options), pure=True, traverse=False)
+def affine_task(kind: type[Affine], state: Any, **options: Any) -> Delayed:
+    """An affine map in a task of its own, shared by all chunks. Errors in a computed state are raised at once."""
+    if isinstance(state, Delayed):
+        return delayed(partial(kind, **options), pure=True)(state)
+    return shared(kind(state, **options))
 
 
-def require_state(stats: Any) -> None:
-    if not isinstance(stats, Moments | BatchNorm):
-        raise TypeError(f"stats must be a Moments, a BatchNorm, or a Delayed of one, got {type(stats).__name__}")
+def shared(affine: Affine) -> Delayed:
+    """A task that returns an affine map."""
+    return delayed(affine, pure=True, traverse=False)
+
+
+def require_state(state: Any) -> None:
+    """Raise TypeError unless it is a `Moments` or a `BatchNorm`."""
+    if not isinstance(state, Moments | BatchNorm):
+        raise TypeError(f"state must be a Moments, a BatchNorm, or a Delayed of one, got {type(state).__name__}")
 
 
 class ArrayAffine(Affine):
     """The affine map for an array: `channel_axes`, and for each of these the slice of the channels in every chunk."""
 
-    def __init__(self, stats: Any, channel_axis: Any, chunks: Any, **options: Any) -> None:
-        require_state(stats)
-        super().__init__(stats, **options)
-        self.channel_axes = axes = channel_axes_of(stats, self.shape, channel_axis, len(chunks))
+    def __init__(self, state: Any, channel_axis: Any, chunks: Any, **options: Any) -> None:
+        require_state(state)
+        super().__init__(state, **options)
+        self.channel_axes = axes = channel_axes_of(state, channel_axis, len(chunks))
         sizes = tuple(sum(chunks[axis]) for axis in axes)
         for axis, size in zip(axes, sizes, strict=True):
             if math.isnan(size) and len(chunks[axis]) > 1:      # a single chunk has all channels: `normalize` checks it
@@ -137,16 +142,16 @@ class FrameAffine(Affine):
 
     names: tuple[str, ...]
 
-    def __init__(self, stats: Any, columns: Sequence[str], all_named: bool, **options: Any) -> None:
-        require_state(stats)
-        super().__init__(stats, **options)
-        if stats.names is None:
+    def __init__(self, state: Any, columns: Sequence[str], all_named: bool, **options: Any) -> None:
+        require_state(state)
+        super().__init__(state, **options)
+        if state.names is None:
             raise ValueError("the statistics have no names of columns; compute them from a dataframe, or set their "
                              "names")
-        absent = [name for name in stats.names if name not in columns]
+        absent = [name for name in state.names if name not in columns]
         if absent:
             raise ValueError(f"the dataframe lacks columns that the statistics name: {', '.join(map(repr, absent))}")
-        others = [name for name in columns if name not in stats.names]
+        others = [name for name in columns if name not in state.names]
         if others and all_named:
             raise ValueError("delayed statistics must name all columns, and do not name "
                              f"{', '.join(map(repr, others))}; leave these out, or compute the statistics first")
@@ -156,21 +161,6 @@ def slices_of(sizes: Sequence[int]) -> list[slice]:
     if len(sizes) == 1:
         return [slice(None)]
     return [slice(stop - size, stop) for size, stop in zip(sizes, accumulate(sizes), strict=True)]
-
-
-def channel_axes_of(stats: Any, shape: tuple[int, ...], channel_axis: Any, ndim: int) -> tuple[int, ...]:
-    """The axes of the channels in an array, in increasing order."""
-    if channel_axis is None and isinstance(stats, BatchNorm):
-        channel_axis = stats.channel_axis
-    if channel_axis is not None:
-        return tuple(sorted(normalize_axis_tuple(channel_axis, ndim, "channel_axis")))
-    if stats.axis is None:
-        return ()
-    n_axes = np.size(stats.axis) + len(shape)
-    if n_axes != ndim:
-        raise ValueError(f"the statistics are of an array with {n_axes} axes (axis={stats.axis!r}), and x has {ndim}; "
-                         "pass channel_axis, the axes of its channels")
-    return kept_axes(stats.axis, ndim)
 
 
 def normalize_chunk(chunk: Any, affine: ArrayAffine, block_id: tuple[int, ...]) -> NDArray[Any]:

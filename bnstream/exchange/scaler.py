@@ -7,6 +7,7 @@ import numpy as np
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.dtypes import NamedArrays
 from bnstream.core.moments import Moments, moments_from
+from bnstream.core.running import divisor
 from bnstream.exchange.arrays import as_numbers, described
 from bnstream.exchange.batchnorm import require_channels
 
@@ -22,7 +23,7 @@ def to_scaler(state: Moments | BatchNorm) -> NamedArrays:
     require_channels(m)
     var = m.var()
     n = m.n
-    arrays: NamedArrays = {"mean_": m.mean, "var_": var, "scale_": np.where(var == 0, 1.0, np.sqrt(var)),
+    arrays: NamedArrays = {"mean_": m.mean, "var_": var, "scale_": divisor(var, 0.0),
                            "n_samples_seen_": n[:1].reshape(()) if (n == n[0]).all() else n}
     names = state.names or m.names
     if names:

@@ -28,7 +28,7 @@ from bnstream.statefiles.description import (
     restore_moments,
 )
 
-__all__ = ["StateError", "StateFile", "complete", "load", "read", "save"]
+__all__ = ["StateError", "StateFile", "complete", "load", "read", "save", "write"]
 
 VERSION = 1     # of the format
 
@@ -42,13 +42,7 @@ class StateFile:
     """What the file says about itself: "kind", "completeness", "progress", "lacks", the version "bnstream", ..."""
 
 
-def save(
-    path: str | os.PathLike[str],
-    state: Moments | BatchNorm,
-    *,
-    progress: Mapping[str, Any] | None = None,
-    lacks: Sequence[str] | None = None,
-) -> None:
+def save(path: str | os.PathLike[str], state: Moments | BatchNorm) -> None:
     """Write a state to a file.
 
     Parameters
@@ -57,15 +51,11 @@ def save(
         As given; the usual suffix is .npz, which is not added. An old file is replaced when the new one is complete on
         the disk.
     state : Moments or BatchNorm
-    progress : dict, optional
-        For a checkpoint: the position of an unfinished pass, in values that JSON can hold.
-    lacks : sequence of str, optional
-        For a state converted from the arrays of another tool: what these do not record.
 
     Raises
     ------
     TypeError
-        If `path` is not a path, `state` is neither, or `progress` holds what JSON cannot.
+        If `path` is not a path, or `state` is neither.
     ValueError
         If the `running_var` of a layer was set to negative values in place.
     OSError
@@ -87,6 +77,41 @@ def save(
     ...     bnstream.save(f"{folder}/stats.npz", bnstream.Moments(names=["height", "weight"]))
     ...     bnstream.load(f"{folder}/stats.npz").names
     ('height', 'weight')
+    """
+    write(path, state)
+
+
+def write(
+    path: str | os.PathLike[str],
+    state: Moments | BatchNorm,
+    *,
+    progress: Mapping[str, Any] | None = None,
+    lacks: Sequence[str] | None = None,
+) -> None:
+    """Write a state to a file, with what `read` returns beside it.
+
+    Parameters
+    ----------
+    path, state
+        As for `save`.
+    progress : dict, optional
+        For a checkpoint: the position of an unfinished pass, in values that JSON can hold.
+    lacks : sequence of str, optional
+        For a state converted from the arrays of another tool: what these do not record.
+
+    Raises
+    ------
+    TypeError, OSError
+        As for `save`, and if `progress` holds what JSON cannot.
+
+    Examples
+    --------
+    >>> import bnstream, tempfile
+    >>> from bnstream.statefiles import read, write
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(f"{folder}/stats.npz", bnstream.Moments(), lacks=["n"])
+    ...     read(f"{folder}/stats.npz").metadata["lacks"]
+    ['n']
     """
     if isinstance(state, Moments):
         kind, (description, arrays) = "moments", describe_moments(state)
@@ -174,9 +199,9 @@ def read(path: str | os.PathLike[str]) -> StateFile:
     Examples
     --------
     >>> import bnstream, tempfile
-    >>> from bnstream.statefiles import read
+    >>> from bnstream.statefiles import read, write
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     bnstream.save(f"{folder}/stats.npz", bnstream.Moments(), progress={"row": 100})
+    ...     write(f"{folder}/stats.npz", bnstream.Moments(), progress={"row": 100})
     ...     read(f"{folder}/stats.npz").metadata["progress"]
     {'row': 100}
     """

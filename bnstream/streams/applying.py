@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bnstream.core.affine import Affine
+from bnstream.core.affine import Affine, channel_axes_of
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.checks import integer, path_of
 from bnstream.core.columns import Columns
@@ -103,14 +103,15 @@ def apply(
         raise TypeError(f"state must be a Moments, a BatchNorm or the path of a state file, got {type(state).__name__}")
     known = state if isinstance(state, (Moments, BatchNorm)) else load(state)
     affine = Affine(known, eps)
-    axis = channel_axis_of(known) if channel_axis is None else integer("channel_axis", channel_axis)
-    sources = open_sources(source, Wanted(affine.names, axis, whole_rows=True))
+    axis = None if channel_axis is None else integer("channel_axis", channel_axis)
+    wanted = Wanted(affine.names, axis, default_axis=channel_axis_of(known), whole_rows=True)
+    sources = open_sources(source, wanted)
     require_no_source(out, sources)
     cursor = Cursor(sources, {})
 
     def normalize_piece(source: Source, piece: Piece) -> list[Any]:
         with reading(f"{source.name}, {piece.place}"):
-            return [normalized(values, source, affine) for values in piece.load()]
+            return [normalized(values, source, affine, known if axis is None else None) for values in piece.load()]
 
     with replacing(out) as file, writing(file, out.suffix, affine.names) as writer:
         with closing(map_pieces(normalize_piece, sources, cursor, chunk_rows, n_threads)) as parts:
@@ -137,19 +138,33 @@ def channel_axis_of(state: Moments | BatchNorm) -> int:
     return -1 if min(left) == len(axes) else min(left)
 
 
-def normalized(values: Any, source: Source, affine: Affine) -> Any:
-    """Normalize an array, with rows first, columns of a .npz file, or a record batch."""
+def normalized(values: Any, source: Source, affine: Affine, state: Moments | BatchNorm | None) -> Any:
+    """Normalize an array, with rows first, columns of a .npz file, or a record batch.
+
+    state: where the channels are in its data, they are in the array; None if the caller chose their axis.
+    """
     if isinstance(values, Columns):
         return affine.of_columns(values)
     if not isinstance(values, np.ndarray):
         return normalized_columns(values, affine)
     axes = source.batch_axes or ()
     channel_axis = next(axis for axis in range(values.ndim) if axis not in axes)
-    if channel_axis == 0:
+    several = None if state is None else axes_of_channels(state, values.ndim)
+    if channel_axis == 0 or 0 in (several or ()):
         raise ValueError("rows are written in order, so the channel axis cannot be the first; normalize a memmap with "
                          "bnstream.normalize")
-    y = affine.of_array(values, channel_axis)
+    y = affine.of_array(values, channel_axis) if several is None else affine.of_batch(values, several)
     return y if source.rows_first else y[np.newaxis]
+
+
+def axes_of_channels(state: Moments | BatchNorm, ndim: int) -> tuple[int, ...] | None:
+    """The axes of the channels, if the data of the state had such arrays with several of them or none; else None."""
+    if isinstance(state, BatchNorm) or state.shape is None or len(state.shape) == 1:
+        return None
+    axis: Any = state.axis
+    if axis is not None and np.size(axis) + len(state.shape) != ndim:
+        return None
+    return channel_axes_of(state, None, ndim)
 
 
 def normalized_columns(batch: Any, affine: Affine) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from bnstream.core.checks import integer, number, path_of
 from bnstream.core.moments import Moments
-from bnstream.statefiles import save
+from bnstream.statefiles import save, write
 from bnstream.streams.accumulator import Accumulator, Policy
 from bnstream.streams.checks import (
     as_columns,
@@ -147,7 +147,7 @@ def fit(
 
     def keep() -> None:
         if checkpoint is not None:
-            save(checkpoint, total.result(), progress=cursor.to_json())
+            write(checkpoint, total.result(), progress=cursor.to_json())
 
     saved = time.monotonic()
     with closing(map_pieces(total.of_piece, sources, cursor, chunk_rows, n_threads)) as parts:

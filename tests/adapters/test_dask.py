@@ -331,8 +331,8 @@ M = Moments().update(np.arange(6.0).reshape(2, 3))
     (lambda: moments(X.sum()), ValueError, "^expected an array of at least 1 dimension, got a 0-d array"),
     (lambda: moments(X, nan_policy="drop"), ValueError, "^nan_policy must be"),
     (lambda: normalize(X.astype(complex), M), TypeError, "dtype complex128"),
-    (lambda: normalize(X, 3), TypeError, "^stats must be a Moments, a BatchNorm, or a Delayed of one, got int$"),
-    (lambda: normalize(X, dask.delayed(3)).compute(), TypeError, "^stats must be a Moments, .* got int$"),
+    (lambda: normalize(X, 3), TypeError, "^state must be a Moments, a BatchNorm, or a Delayed of one, got int$"),
+    (lambda: normalize(X, dask.delayed(3)).compute(), TypeError, "^state must be a Moments, .* got int$"),
     (lambda: normalize(X, Moments()), ValueError, "^the state has channels without a value; fit it first$"),
     (lambda: normalize(X, M, channel_axis=0), ValueError,
      r"^expected channels of shape \(3,\) as in the statistics, got \(8,\) along axes \(0,\) of x; if the "

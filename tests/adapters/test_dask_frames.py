@@ -221,7 +221,7 @@ M = Moments(names=["a", "b"]).update(np.arange(6.0).reshape(3, 2))
      "^delayed statistics must name all columns, and do not name 'a'; leave these out, or compute the statistics "
      "first$"),
     (lambda: normalize(X, M, gamma=[1, 2, 3]), ValueError, "^gamma must have the shape of the channels"),
-    (lambda: normalize(X, "M"), TypeError, "^stats must be a Moments, .* got str$"),
+    (lambda: normalize(X, "M"), TypeError, "^state must be a Moments, .* got str$"),
 ])
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.processes import python
-from support.saved import holed
+from support.states import holed
 
 from bnstream.statefiles import load, save
 from bnstream.statefiles.atomic import replacing

@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 from support.cases import thorough
-from support.saved import SAVED, bits, holed, trained
+from support.states import SAVED, bits, holed, trained
 
 from bnstream import Moments
 from bnstream.statefiles import StateError, load, save

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from support.arrays import BFLOAT16, normal
 from support.processes import python
-from support.saved import SAVED, bits, holed, trained
+from support.states import SAVED, bits, holed, trained
 
 import bnstream
 from bnstream import BatchNorm, Moments
 from bnstream.core.batchnorm import running_of, settings_of
-from bnstream.statefiles import StateError, load, read, save
+from bnstream.statefiles import StateError, load, read, save, write
 
 STATES = Path(__file__).parent / "states"
 SAVE = """
 import sys
-from support.saved import trained
+from support.states import trained
 from bnstream.statefiles import save
 save(sys.argv[1], trained())
 """
@@ -115,7 +115,7 @@ def test_checkpoints(path):
     """They record the progress, and `load` refuses them."""
     m = Moments().update(np.ones((2, 3)))
     progress = {"sources": ["a.csv", 0.5, None], "rows": np.int64(7), "done": True}
-    save(path, m, progress=progress)
+    write(path, m, progress=progress)
     with pytest.raises(ValueError, match=r"state is the checkpoint of an unfinished pass; resume it with") as info:
         load(path)
     assert not isinstance(info.value, StateError)
@@ -123,12 +123,12 @@ def test_checkpoints(path):
     assert file.state == m
     assert file.metadata["completeness"] == "partial"
     assert file.metadata["progress"] == progress
-    save(path, m, progress={})
+    write(path, m, progress={})
     assert read(path).metadata["completeness"] == "partial"
 
 
 def test_imported(path):
-    save(path, trained(), lacks=["n", "eps"])
+    write(path, trained(), lacks=["n", "eps"])
     assert load(path) == trained()
     assert read(path).metadata["completeness"] == "imported"
     assert read(path).metadata["lacks"] == ["n", "eps"]
@@ -142,7 +142,7 @@ def test_imported(path):
 def test_what_cannot_be_saved(state, progress, message, path):
     path.write_bytes(b"old")
     with pytest.raises(TypeError, match=message):
-        save(path, state, progress=progress)
+        write(path, state, progress=progress)
     assert path.read_bytes() == b"old"
     assert list(path.parent.iterdir()) == [path]
 

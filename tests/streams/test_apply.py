@@ -116,14 +116,43 @@ def test_dtypes(dtype, folder):
         equal(array_in("y.parquet"), normalize(in_doubles, m.mean, m.var()))
 
 
-@pytest.mark.parametrize(("shape", "channel_axis"), [((7,), -1), ((20, 4), 1), ((6, 3, 5), 1), ((6, 3, 5, 2), -1)])
+@pytest.mark.parametrize(("shape", "channel_axis"), [((7,), None), ((20, 4), 1), ((6, 3, 5), 1), ((6, 3, 5, 2), -1)])
 def test_arrays(shape, channel_axis, folder):
     x = normal(shape).astype("f4")
     np.save("x.npy", x)
     m = fit("x.npy", channel_axis=channel_axis)
     apply(m, "x.npy", "y.npy", channel_axis=channel_axis, chunk_rows=2)
     x = x[:, None] if x.ndim == 1 else x
-    equal(np.load("y.npy"), normalize(x, m.mean, m.var(), channel_axis=channel_axis))
+    equal(np.load("y.npy"), normalize(x, m.mean, m.var(), channel_axis=-1 if channel_axis is None else channel_axis))
+
+
+@pytest.mark.parametrize(("axis", "shape"), [(None, (40, 3)), (None, (40,)), ((0, 1), (40, 3)), (0, (40, 3, 2)),
+                                             (0, (40, 1, 1, 2)), ((0, 2), (6, 3, 5, 2)), (0, (40,))])
+@pytest.mark.parametrize("kind", ["file", "array", "batches"])
+def test_states_with_several_channel_axes_or_none(axis, shape, kind, folder):
+    x = normal(shape).astype("f4")
+    np.save("x.npy", x)
+    m = Moments(axis).update(x)
+    assert m.shape is not None
+    assert len(m.shape) != 1
+    apply(m, {"file": "x.npy", "array": x, "batches": [x[:2], x[2:]]}[kind], "y.npy", chunk_rows=3)
+    keep = {"axis": axis, "keepdims": True}
+    wanted = normalize(x, *(v.astype("f8") for v in bnstream.mean_var(x, dtype="f8", **keep)))
+    equal(np.load("y.npy"), wanted.reshape(-1, 1) if x.ndim == 1 else wanted)
+
+
+def test_states_whose_channels_do_not_fit(folder):
+    m = Moments(0).update(normal((5, 3, 2)))
+    for x, message in ((normal((5, 2, 3)), r"expected channels of shape \(3, 2\) as in the statistics, got \(2, 3\) "
+                                           r"along axes \(1, 2\) of shape \(5, 2, 3\)"),
+                       (normal((5, 4)), "expected 6 channels as in the statistics, got 4 along axis 1")):
+        with pytest.raises(SourceError, match=message):
+            apply(m, x, "y.npy")
+    with pytest.raises(SourceError, match="the channel axis cannot be the first"):
+        apply(Moments(1).update(x := normal((5, 3, 2))), x, "y.npy")
+    with pytest.raises(SourceError, match="expected 1 channels as in the statistics, got 4 along axis 1"):
+        apply(Moments(None).update(normal((5, 4))), normal((5, 4)), "y.npy", channel_axis=1)
+    assert not list(Path().iterdir())
 
 
 def test_layers(folder):

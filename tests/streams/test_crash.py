@@ -12,6 +12,7 @@ from support.cases import thorough
 
 import bnstream
 from bnstream.statefiles import read
+from bnstream.statefiles import write as write_state
 from bnstream.streams.sources import arrays
 
 pytest.importorskip("typer")
@@ -117,7 +118,7 @@ def test_checkpoint_without_a_position_is_refused(data, tmp_path, progress):
         bnstream.fit(data, tmp_path / "out.npz", progress=stop)
     file = read(checkpoint)
     plan = {key: value for key, value in file.metadata["progress"].items() if key not in ("at", "n_rows")}
-    bnstream.save(checkpoint, file.state, progress={**plan, **progress})
+    write_state(checkpoint, file.state, progress={**plan, **progress})
     before = checkpoint.read_bytes()
     with pytest.raises(bnstream.SourceError, match=r"checkpoint records no place in the sources, got at=.*, "
                                                    "n_rows=.*; delete it to start again"):

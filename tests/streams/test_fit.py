@@ -176,7 +176,6 @@ REFUSED = {
     "columns": ({"columns": ["a"]}, r"was made with columns=None, now \['a'\]"),
     "chunk_rows": ({"chunk_rows": 9}, "was made with chunk_rows=None, now 9"),
     "nan_policy": ({"nan_policy": "omit"}, "was made with nan_policy='raise', now 'omit'"),
-    "channel_axis": ({"channel_axis": 0}, "was made with channel_axis=None, now 0"),
     "no resume": ({"resume": False}, r"there is a checkpoint, out\.checkpoint; resume from it with resume=True"),
 }
 
@@ -189,6 +188,15 @@ def test_other_arguments_than_the_checkpoint(name, stopped):
         fit(stopped, "out", **{"resume": True, **options})
     assert Path("out.checkpoint").read_bytes() == before
     assert set(fit(stopped, "out", resume=True).n.tolist()) == {120}
+
+
+def test_another_channel_axis_than_that_of_the_checkpoint(folder):
+    files = [write(".npy", of_dtype("f8", (60, 3)), stem) for stem in ("1", "2")]
+    with pytest.raises(Stop):
+        fit(files, "out", progress=stop_after(1))
+    with pytest.raises(SourceError, match="was made with channel_axis=None, now 0"):
+        fit(files, "out", resume=True, channel_axis=0)
+    assert set(fit(files, "out", resume=True).n.tolist()) == {120}
 
 
 def test_the_default_channel_axis_is_the_last(folder):

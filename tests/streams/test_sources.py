@@ -87,7 +87,7 @@ def test_npy(axes, order, largest, kind, chunk_rows, folder, monkeypatch):
     axis = tuple(i for i in range(ndim) if i != channel_axis % ndim) if ndim > 1 else 0
     wanted = x if ndim > 1 else x[:, None]
     monkeypatch.setattr("bnstream.streams.sources.slicing.LARGEST_ROW", largest)
-    m = fit(source, channel_axis=channel_axis, chunk_rows=chunk_rows)
+    m = fit(source, channel_axis=channel_axis if ndim > 1 else None, chunk_rows=chunk_rows)
     check(m, wanted, axis, ("x",) if ndim == 1 and kind == "npz" else None)
 
 
@@ -393,3 +393,19 @@ def test_a_column_alone_is_not_rounded(make):
                                           r"make it a table of one column, such as source\.to_frame\(\)$"):
         fit(make([None, *TIMES]), nan_policy="omit")
     assert fit(make([1, None, 3]), nan_policy="omit").mean.tolist() == [2]
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: TABLE, "the channels of the Table are its columns; leave out channel_axis 1, which is for arrays"),
+    (lambda: written(".csv", TABLE), r"the channels of t\.csv are its columns; leave out channel_axis 1"),
+    (lambda: [TABLE, TABLE], "item 0 of the list: the channels of the Table are its columns; leave out channel_axis 1"),
+    (lambda: np.ones(3), r"^the array of shape \(3,\) has one axis, which holds the values of one channel; leave out "
+                         "channel_axis 1, or reshape it$"),
+    (lambda: [np.ones(3)], r"^item 0 of the list: the array of shape \(3,\) has one axis, .*; leave out channel_axis 1"),
+], ids=["table", "file", "tables", "array", "arrays"])
+def test_a_channel_axis_without_meaning(make, message, folder):
+    source = make()
+    state = fit(source)
+    for call in (lambda: fit(source, channel_axis=1), lambda: apply(state, source, "y.npy", channel_axis=1)):
+        with pytest.raises(SourceError, match=message):
+            call()

@@ -1,7 +1,11 @@
-"""States and layers for tests, and the bits of a state."""
+"""States and layers for tests: some to begin with, one of every kind for the state files, and the bits of each."""
+
+import numpy as np
+from support.arrays import BFLOAT16, normal
 
 from bnstream import BatchNorm, Moments
 from bnstream.core.moments import rows_of
+from bnstream.core.running import RunningEstimates
 
 
 def state(*batches, **options):
@@ -21,6 +25,69 @@ def layer(gamma, beta=None, **options):
     return bn
 
 
-def bits(m):
-    """Return the bytes of all rows of a state."""
-    return rows_of(m).tobytes()
+def bits(state):
+    """All bits of a state. The last x and the gradients of a layer are not part of it."""
+    if isinstance(state, Moments):
+        rows, axis, policy, names = rows_of(state), state.axis, state.nan_policy, state.names
+        return repr((axis, policy, names)), None if rows is None else (rows.shape, rows.tobytes())
+    values = {**state.__getstate__(), "grad_gamma": None, "grad_beta": None}
+    return {name: bits(value) if isinstance(value, Moments) else
+            (value.dtype, value.tobytes()) if isinstance(value, np.ndarray) else
+            value.rows.tobytes() if isinstance(value, RunningEstimates) else repr(value)
+            for name, value in values.items()}
+
+
+def holed():
+    """A Moments that has omitted NaN, with awkward names."""
+    x = normal((30, 3))
+    x[normal((30, 3), 1) > 0.5] = np.nan
+    x[:, 2] = np.nan
+    return Moments(nan_policy="omit", names=["a", "", "\u00e9\udc80\n"]).update(x)
+
+
+def trained(n=3, **options):
+    """A layer with parameters, after three batches."""
+    bn = BatchNorm(n, **options)
+    if bn.affine:
+        bn.gamma, bn.beta = np.arange(n) - 1.3, np.arange(n) / 7
+    for i in range(3):
+        bn(normal((20, n), i) * (i + 1) + i)
+    return bn
+
+
+def recalibrated():
+    """A layer with the statistics of other data."""
+    bn = trained(track_pooled=True)
+    bn.recalibrate(Moments((0, 2), names=["x", "y", "z"]).update(normal((5, 3, 4))))
+    return bn.eval()
+
+
+def set_estimates(bn):
+    """Assign NaN and inf to the running estimates."""
+    bn.running_mean, bn.running_var = [np.nan, 1, -np.inf], [0, np.nan, np.inf]
+    return bn
+
+
+SAVED = {
+    "empty": lambda: Moments(),
+    "empty, named": lambda: Moments(-1, names=["a", "b"]),
+    "one channel": lambda: Moments(None).update(normal((7, 2))),
+    "columns": lambda: Moments(names=["a", "b"]).update(normal((7, 2))),
+    "many updates": lambda: Moments().update(normal((7, 2)) + 1e15).update(normal((70, 2), 1) / 3),
+    "images": lambda: Moments((0, -1), nan_policy="propagate").update(normal((4, 3, 5, 2))),
+    "holes": holed,
+    "NaN and inf": lambda: Moments(nan_policy="propagate").update([[np.nan, np.inf, 1e200], [1.0, 2.0, -1e200]]),
+    "merged": lambda: Moments().update(np.ones((2, 3))).merge(holed()),
+    "new layer": lambda: BatchNorm(3),
+    "layer": trained,
+    "named layer": lambda: trained(names=["a", "b", "c"], channel_axis=-1).eval(),
+    "one feature": lambda: trained(1, dtype="float64"),
+    "momentum=None": lambda: trained(momentum=None),
+    "pooled": lambda: trained(track_pooled=True, running_ddof=0),
+    "pooled, omit": lambda: trained(track_pooled=True, nan_policy="omit", dtype="float16"),
+    "no affine": lambda: trained(affine=False, running_ddof=0.5),
+    "bfloat16": lambda: trained(dtype=BFLOAT16, eps=0.1),
+    "renorm": lambda: trained(renorm=True, r_max=float("inf"), d_max=2),
+    "recalibrated": recalibrated,
+    "set from outside": lambda: set_estimates(BatchNorm(3, nan_policy="propagate")),
+}

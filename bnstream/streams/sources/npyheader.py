@@ -26,9 +26,14 @@ def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.d
         If it is not such a header, or of another dtype than bool, integers or floating numbers of at most 64 bits.
     """
     shape, fortran, descr = parse(file, f"{name} is not an array of numbers in .npy format, or is truncated")
+    return shape, fortran, dtype_of(descr, name)
+
+
+def dtype_of(descr: str, name: str) -> np.dtype[Any]:
+    """The dtype of real numbers that a header describes."""
     if descr[:1] not in tuple("<>|=") or descr[1:] not in CODES:
         raise SourceError(f"{name} has dtype {descr[:60]}; expected real numbers of at most 64 bits")
-    return shape, fortran, np.dtype(descr)
+    return np.dtype(descr)
 
 
 def parse(file: IO[bytes], fault: str) -> tuple[tuple[int, ...], bool, str]:

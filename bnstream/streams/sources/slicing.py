@@ -53,9 +53,13 @@ class Slicing:
         if not shape:
             raise SourceError(f"{name} is a single number; expected an array with at least one axis")
         self.one_axis = len(shape) == 1         # n values of one channel
+        if self.one_axis and wanted.channel_axis is not None:
+            raise SourceError(f"{name} has one axis, which holds the values of one channel; leave out channel_axis "
+                              f"{wanted.channel_axis}, or reshape it")
         self.shape = (*shape, 1) if self.one_axis else shape
         ndim = len(self.shape)
-        channel_axis = -1 if wanted.channel_axis is None or self.one_axis else wanted.channel_axis
+        channel_axis = wanted.default_axis if wanted.channel_axis is None else wanted.channel_axis
+        channel_axis = -1 if self.one_axis else channel_axis
         if not -ndim <= channel_axis < ndim:
             raise SourceError(f"{name} has {counted(len(shape), 'axis', 'axes')}, got channel_axis={channel_axis}; "
                               f"expected {-ndim} to {ndim - 1}")

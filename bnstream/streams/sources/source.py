@@ -14,7 +14,9 @@ class Wanted(NamedTuple):
     columns: Sequence[Any] | None = None
     """Names or indices of the channels; None for all."""
     channel_axis: int | None = None
-    """The channel axis of arrays; None for the last."""
+    """The channel axis that the caller chose for arrays; None for the default."""
+    default_axis: int = -1
+    """The channel axis of arrays for which the caller chose none."""
     whole_rows: bool = False
     """Whether record batches keep the columns that are not in `columns`."""
     weights: str | None = None
