@@ -42,9 +42,10 @@ def parser():
     result = argparse.ArgumentParser(prog="python asv_bench/compare", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--rounds", type=int, default=11, help="how often each call is timed")
-    result.add_argument("--threads", type=int, default=2, help="of bnstream, the floors and the peers")
+    result.add_argument("--threads", type=int, default=2, dest="n_threads", metavar="THREADS",
+                        help="of bnstream, the floors and the peers")
     which = result.add_mutually_exclusive_group()
-    which.add_argument("--only", metavar="TEXT", default="",
+    which.add_argument("--only", metavar="TEXT", default="", dest="text",
                        help="only rows whose name, or whose table's heading, contains this text")
     which.add_argument("--summary", action="store_true", help=f"only the table of {README.name}")
     result.add_argument("--write", action="store_true",
@@ -60,8 +61,15 @@ def parser():
 def main():
     asked = parser()
     arguments = asked.parse_args()
-    if arguments.write and arguments.only:
+    if arguments.write and arguments.text:
         asked.error("argument --write: not allowed with argument --only")
+    if arguments.command == "sweep":
+        given = {"--rounds": "rounds", "--threads": "n_threads", "--only": "text", "--summary": "summary",
+                 "--write": "write"}
+        before = [name for name, attribute in given.items()
+                  if getattr(arguments, attribute) != asked.get_default(attribute)]
+        if before:
+            asked.error(f"sweep does not use {', '.join(before)} before it; its own options follow it")
     warnings.simplefilter("ignore")
     if arguments.command == "sweep":
         sweep.main(arguments)
@@ -71,8 +79,8 @@ def main():
 
 def compare(arguments):
     """Measure and print the tables, and write them where this is asked for."""
-    run = Run(arguments.rounds, arguments.threads, (arguments.only,))
-    if arguments.only:
+    run = Run(arguments.rounds, arguments.n_threads, (arguments.text,))
+    if arguments.text:
         measured(run, dict.fromkeys(TABLES, run.only))
         return
     pages = {README: PAGES[README]} if arguments.summary else PAGES

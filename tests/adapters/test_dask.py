@@ -283,6 +283,21 @@ def test_parameters():
     assert last.compute().tobytes() == bnstream.normalize(images, m.mean, m.var()).tobytes()
 
 
+@pytest.mark.parametrize("dtype", ["i8", "u8", ">i8"])
+def test_integers_far_from_zero_are_not_rounded(dtype):
+    values = 1_700_000_000_000_000_000 + 100 * np.arange(24).reshape(4, 3, 2)
+    values[:, 1, 0] = 7
+    x = da.from_array(values.astype(dtype), chunks=(3, 2, 1))
+    for axis in (0, (0, 2), None):
+        m = moments(x, axis).compute()
+        mean, var = bnstream.mean_var(values - values[0, 0, 0], axis, keepdims=True)
+        wanted = (values - values[0, 0, 0] - mean) / np.where(var == 0, 1, np.sqrt(var))
+        for state in (m, moments(x, axis)):
+            y = normalize(x, state)
+            assert y.dtype == np.float32
+            np.testing.assert_allclose(y.compute(), wanted, rtol=3e-7)
+
+
 def test_all_axes():
     x = rng().normal(7, 2, (50, 6))
     y = da.from_array(x, chunks=20)

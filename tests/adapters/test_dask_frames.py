@@ -13,7 +13,7 @@ dask = pytest.importorskip("dask", minversion="2025.1")
 dd = pytest.importorskip("dask.dataframe")
 pd = pytest.importorskip("pandas")
 
-from bnstream.dask import moments, normalize  # noqa: E402
+from bnstream.dask import moments, normalize, scaling  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -164,6 +164,19 @@ def test_normalize(frame):
     late = normalize(x[columns], moments(x[columns], nan_policy="omit"))
     pd.testing.assert_frame_equal(late.compute(), result[columns])
     assert x.whole.compute().tolist() == list(range(40))       # x itself is unchanged
+
+
+def test_the_map_of_a_known_state_is_made_once(frame, monkeypatch):
+    made, init = [], scaling.FrameAffine.__init__
+
+    def counted(self, *arguments, **options):
+        made.append(self)
+        init(self, *arguments, **options)
+
+    monkeypatch.setattr(scaling.FrameAffine, "__init__", counted)
+    x = dd.from_pandas(frame[NUMBERS], npartitions=3)
+    normalize(x, moments(x).compute()).compute()
+    assert len(made) == 1
 
 
 def test_parameters(frame):

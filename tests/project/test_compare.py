@@ -163,6 +163,15 @@ def test_the_command(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("options", [["--rounds", "3"], ["--threads", "1"], ["--only", "x"], ["--summary"],
+                                     ["--write"]], ids=lambda options: options[0])
+def test_options_before_sweep_are_refused(compare, options, monkeypatch, capsys):
+    monkeypatch.setattr(compare.sweep, "main", None)
+    with pytest.raises(SystemExit):
+        called(compare, monkeypatch, *options, "sweep")
+    assert f"error: sweep does not use {options[0]} before it; its own options follow it" in capsys.readouterr().err
+
+
 def test_the_sweep(tmp_path):
     printed = command(tmp_path, "sweep", "--only", "(1, 3, 9) float64", "--threads", "1", "--csv", "sweep.csv")
     calls = [f"{kind} (1, 3, 9) float64, channels first, 1 thread" for kind in ("mean_var", "inference")]
