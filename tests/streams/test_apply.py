@@ -150,7 +150,7 @@ def test_states_whose_channels_do_not_fit(folder):
             apply(m, x, "y.npy")
     with pytest.raises(SourceError, match="the channel axis cannot be the first"):
         apply(Moments(1).update(x := normal((5, 3, 2))), x, "y.npy")
-    with pytest.raises(SourceError, match="expected 1 channels as in the statistics, got 4 along axis 1"):
+    with pytest.raises(SourceError, match="expected 1 channel as in the statistics, got 4 along axis 1"):
         apply(Moments(None).update(normal((5, 4))), normal((5, 4)), "y.npy", channel_axis=1)
     assert not list(Path().iterdir())
 

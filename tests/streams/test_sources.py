@@ -384,6 +384,16 @@ def test_integers_of_a_csv_file_are_not_rounded(folder):
     np.testing.assert_allclose(parquet.read_table("y.parquet")["t"].to_pylist()[:4], wanted, rtol=1e-15)
 
 
+@pytest.mark.parametrize("columns", [None, ["t", "g"]])
+def test_unsigned_integers_of_a_csv_file_are_not_rounded(columns, folder):
+    Path("t.csv").write_text("t,f,g\n" + "".join(f"{t + 2**63},1e19,{i}.5\n" for i, t in enumerate(TIMES)) + ",1,1\n")
+    m = fit("t.csv", columns=columns, nan_policy="omit")
+    assert (m.n[0], m.var()[0]) == (4, 12500)
+    apply(m, "t.csv", "y.parquet")
+    wanted = [(i - 1.5) / 1.25**0.5 for i in range(4)]
+    np.testing.assert_allclose(parquet.read_table("y.parquet")["t"].to_pylist()[:4], wanted, rtol=1e-15)
+
+
 @pytest.mark.parametrize("make", [
     lambda v: pytest.importorskip("pandas").Series(v, dtype="Int64"), lambda v: pa.array(v),
     lambda v: pytest.importorskip("polars").Series(v),

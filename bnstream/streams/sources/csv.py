@@ -5,10 +5,11 @@ import gzip
 import re
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import IO, Any, cast
 
+import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import csv, types
 
@@ -111,8 +112,25 @@ class CsvFile(TableFile):
 
     def parse(self, block: bytes) -> Any:
         """Parse a block of lines, each column with the type of its values in the block."""
+        table = self.parse_as(block, self.convert_options)
+        for i, name in enumerate(table.column_names):
+            if may_be_uint64(table.column(i)):
+                options = csv.ConvertOptions(include_columns=[name], column_types={name: pa.uint64()})
+                with suppress(pa.ArrowInvalid):     # They are not written as integers.
+                    table = table.set_column(i, name, self.parse_as(block, options).column(0))
+        return table
+
+    def parse_as(self, block: bytes, options: Any) -> Any:
         read_options = csv.ReadOptions(column_names=self.header, use_threads=False, block_size=len(block) + 1)
-        return csv.read_csv(native(block), read_options, self.parse_options, self.convert_options)
+        return csv.read_csv(native(block), read_options, self.parse_options, options)
+
+
+def may_be_uint64(column: Any) -> bool:
+    """Whether pyarrow read a column as float64 that may hold integers beyond int64."""
+    if not types.is_float64(column.type) or column.null_count == len(column):
+        return False
+    values = column.drop_null().to_numpy()
+    return bool(2.0**63 <= values.max() < 2.0**64 and values.min() >= 0 and (values == np.floor(values)).all())
 
 
 def native(text: bytes) -> Any:
