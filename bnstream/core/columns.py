@@ -64,6 +64,8 @@ def in_exact_form(x: Any) -> Any:
     TypeError
         If it is a table with columns that are not numbers.
     """
+    if isinstance(x, list | tuple):
+        return rows_in_exact_form(x)
     found = columns_of(x)
     if found is None:
         return x
@@ -72,6 +74,21 @@ def in_exact_form(x: Any) -> Any:
         return found
     array = np.asanyarray(x)
     return array if is_real(array.dtype) else stacked(found, dtype)     # NumPy makes objects of some.
+
+
+def rows_in_exact_form(x: Any) -> Any:
+    """Do what `in_exact_form` does, for rows of Python numbers."""
+    if not x or not isinstance(x[0], list | tuple):
+        return x
+    try:
+        array = np.asarray(x)
+    except ValueError:      # of several lengths
+        return x
+    if array.dtype != np.float64 or array.ndim != 2 or not (np.abs(array) > LARGEST_EXACT).any():
+        return array
+    columns = [Column(str(j), np.asarray(values)) for j, values in enumerate(zip(*x, strict=True))]
+    found = Columns(columns, ndim=2)
+    return found if all(is_real(column.values.dtype) for column in columns) and common_dtype(found) is None else array
 
 
 def common_dtype(found: Columns) -> np.dtype[Any] | None:

@@ -89,6 +89,18 @@ def test_tables_of_several_dtypes(name):
             list(values) for values in zip(*map(state, each), strict=True))
 
 
+def test_rows_of_python_numbers():
+    """As a database returns them."""
+    rows = [(t, 0.5 * i, i) for i, t in enumerate(TIMES)]
+    m = Moments().update(rows)
+    assert m.var().tolist() == mean_var(rows)[1].tolist() == [12500, 0.3125, 1.25]
+    assert Moments(1).update([[2**60 + 1, 0.5]]).n.tolist() == [2]
+    for plain in ([(1, 0.5), (2, 1.5)], [(2.0**70, 1), (1, 2)], [(1, 2), (3, 4)], [1.5, 2**60], [(TIMES[0], 1)] * 2):
+        assert Moments().update(plain) == Moments().update(np.array(plain))
+    with pytest.raises(ValueError, match="of equal lengths"):
+        mean_var([(1, 2), (3,)])
+
+
 def test_other_axes():
     table = pd.DataFrame({"t": TIMES, "u": pd.array([*HUGE[:3], None], "UInt64"), "f": [1.0, np.nan, 3.0, 4.0]})
     rows = [[TIMES[i], *([HUGE[i]] if i < 3 else []), *([table.f[i]] if i != 1 else [])] for i in range(4)]
