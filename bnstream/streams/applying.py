@@ -50,7 +50,8 @@ def apply(
         A .npy file, which holds the named columns only, or a .parquet, .arrow or .csv file. It appears when it is
         complete; until then a hidden file is beside it.
     channel_axis : int, optional
-        The channel axis of arrays, by default that of the data that `state` was computed from.
+        The channel axis of arrays, by default that of the data that `state` was computed from, which may have had
+        several channel axes or none. Not for arrays of one axis, tables and images.
     eps : float, optional
         Added to the variance, by default 0 or the eps of the layer. A channel of variance 0 (with eps 0) is centred and
         not divided.

@@ -63,7 +63,7 @@ def fit(
         The column of a table that holds the weight of each row, as for `Moments.update`. It is not a channel.
     channel_axis : int, optional
         The channel axis of arrays, by default the last. All other axes are reduced. An array of one axis is one
-        channel.
+        channel, and takes no `channel_axis`; nor do tables and images.
     chunk_rows : int, optional
         Maximum number of rows to read at a time, by default some MiB of them.
     n_threads : int, optional

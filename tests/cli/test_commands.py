@@ -297,7 +297,7 @@ def test_plot_appears_when_whole(folder, monkeypatch):
     (("apply", "x.npz", "t.parquet", "-o", "y.parquet"), "has no column 'b'"),
     (("apply", "x.npz", "x.npy", "-o", "y.txt"), "out must end in"),
     (("fit", "t.parquet", "-o", "y.npz", "--columns", "a", "--channel-axis", "1"),
-     "the channels of t.parquet are its columns; leave out channel_axis 1, which is for arrays"),
+     "the channels of t.parquet are its columns; leave out channel_axis=1 (--channel-axis), which is for arrays"),
     (("merge", "x.npz", "x.checkpoint", "-o", "y.npz"), "x.checkpoint is the checkpoint of an unfinished pass"),
     (("convert", "x.npy", "--from", "keras", "-o", "y.npz"), "x.npy is a .npy file of one array; expected a .npz file"),
     (("convert", "empty.npz", "--from", "keras", "-o", "y.npz"), "empty.npz is empty; expected a .npz file of arrays"),

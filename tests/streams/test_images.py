@@ -58,3 +58,9 @@ def test_frames(tmp_path, suffix):
     first.save(tmp_path / f"x.{suffix}", save_all=True, append_images=others)
     with pytest.raises(SourceError, match=r"x\.\w+ has 3 frames; save each in its own file"):
         fit(tmp_path)
+
+
+def test_images_take_no_channel_axis(folder):
+    image.fromarray(np.zeros((2, 3, 3), np.uint8)).save("a.png")
+    with pytest.raises(SourceError, match="are the last axis of its images; leave out channel_axis=0 "):
+        fit("a.png", channel_axis=0)

@@ -406,12 +406,13 @@ def test_a_column_alone_is_not_rounded(make):
 
 
 @pytest.mark.parametrize(("make", "message"), [
-    (lambda: TABLE, "the channels of the Table are its columns; leave out channel_axis 1, which is for arrays"),
-    (lambda: written(".csv", TABLE), r"the channels of t\.csv are its columns; leave out channel_axis 1"),
-    (lambda: [TABLE, TABLE], "item 0 of the list: the channels of the Table are its columns; leave out channel_axis 1"),
+    (lambda: TABLE, r"^the channels of the Table are its columns; leave out channel_axis=1 \(--channel-axis\), which "
+                    "is for arrays$"),
+    (lambda: written(".csv", TABLE), r"^the channels of t\.csv are its columns; leave out channel_axis=1"),
+    (lambda: [TABLE, TABLE], "^item 0 of the list: the channels of the Table are its columns; leave out channel_axis"),
     (lambda: np.ones(3), r"^the array of shape \(3,\) has one axis, which holds the values of one channel; leave out "
-                         "channel_axis 1, or reshape it$"),
-    (lambda: [np.ones(3)], r"^item 0 of the list: the array of shape \(3,\) has one axis, .*; leave out channel_"),
+                         r"channel_axis=1 \(--channel-axis\), or reshape it$"),
+    (lambda: [np.ones(3)], r"^item 0 of the list: the array of shape \(3,\) has one axis, .*; leave out channel_axis"),
 ], ids=["table", "file", "tables", "array", "arrays"])
 def test_a_channel_axis_without_meaning(make, message, folder):
     source = make()

@@ -30,9 +30,9 @@ def open_sources(source: Any, wanted: Wanted) -> list[Source]:
     else:
         sources = [Iterable(source, wanted, open_item)]
     if wanted.channel_axis is not None and not hasattr(sources[0], "slicing") and not isinstance(sources[0], Iterable):
-        what = "columns" if sources[0].batch_axes is None else "last axis of its images"
-        raise SourceError(f"the channels of {sources[0].name} are its {what}; leave out channel_axis "
-                          f"{wanted.channel_axis}, which is for arrays")
+        what = "its columns" if sources[0].batch_axes is None else "the last axis of its images"
+        raise SourceError(f"the channels of {sources[0].name} are {what}; leave out channel_axis={wanted.channel_axis} "
+                          "(--channel-axis), which is for arrays")
     for other in sources[1:]:
         require_same(sources[0], other)
     return sources

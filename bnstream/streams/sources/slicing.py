@@ -54,8 +54,8 @@ class Slicing:
             raise SourceError(f"{name} is a single number; expected an array with at least one axis")
         self.one_axis = len(shape) == 1         # n values of one channel
         if self.one_axis and wanted.channel_axis is not None:
-            raise SourceError(f"{name} has one axis, which holds the values of one channel; leave out channel_axis "
-                              f"{wanted.channel_axis}, or reshape it")
+            raise SourceError(f"{name} has one axis, which holds the values of one channel; leave out "
+                              f"channel_axis={wanted.channel_axis} (--channel-axis), or reshape it")
         self.shape = (*shape, 1) if self.one_axis else shape
         ndim = len(self.shape)
         channel_axis = wanted.default_axis if wanted.channel_axis is None else wanted.channel_axis
