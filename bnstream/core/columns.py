@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bnstream.core.dtypes import is_real
 
 LARGEST_EXACT = 2**53       # float64 holds every integer up to this magnitude.
+LONG = {("i", 8), ("u", 8)}     # Kind and size of the integers that may exceed it.
 
 
 class Column(NamedTuple):
@@ -36,7 +37,7 @@ class Column(NamedTuple):
 
     def rounds(self) -> bool:
         """Whether float64 does not hold all of its integers."""
-        if self.values.dtype.kind not in "iu" or self.values.dtype.itemsize < 8:
+        if (self.values.dtype.kind, self.values.dtype.itemsize) not in LONG:
             return False
         used: Any = True if self.missing is None else ~self.missing
         return bool(self.values.max(initial=0, where=used) > LARGEST_EXACT
@@ -131,9 +132,9 @@ Named = tuple[list[tuple[Any, Any]], int]
 def columns_of_pandas(pandas: Any, x: Any) -> Named | None:
     if isinstance(x, pandas.DataFrame):
         dtypes = set(x.dtypes)
-        if all(isinstance(dtype, np.dtype) for dtype in dtypes) and len(dtypes) == 1:
-            return None
-        return list(x.items()), 2
+        plain = all(isinstance(dtype, np.dtype) for dtype in dtypes)
+        short = plain and all(dtype.kind in "fiu" and (dtype.kind, dtype.itemsize) not in LONG for dtype in dtypes)
+        return None if short or (plain and len(dtypes) == 1) else (list(x.items()), 2)
     if isinstance(x, pandas.Series | pandas.Index | pandas.api.extensions.ExtensionArray):
         return None if isinstance(x.dtype, np.dtype) else ([("", x)], 1)
     return None

@@ -27,9 +27,10 @@ def as_numpy(x: Any) -> NDArray[Any]:
         return x
     x = in_exact_form(x)
     if isinstance(x, Columns):
-        raise TypeError("expected numbers that one array can hold, got integers beyond 2**53 with missing values or "
-                        "beside other dtypes, which float64 would round; pass the columns one by one, the missing "
-                        "values filled")
+        names = ", ".join(repr(column.name) for column in x.columns if column.rounds())
+        raise TypeError(f"expected numbers that one array can hold, got integers beyond 2**53"
+                        f"{f' in {names}' if x.ndim == 2 else ''} with missing values or beside other dtypes, which "
+                        "float64 would round; subtract an offset from them first")
     if not hasattr(x, "__dlpack_device__"):
         a = np.asanyarray(x)
         if a.ndim == 0 and a.dtype.kind in "OSU":

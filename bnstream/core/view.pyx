@@ -130,7 +130,7 @@ cdef int element_of(ndarray a) except -1:
     elif dtype.names:
         advice = "pass one field, x['name'], at a time"
     elif kind in "mM":
-        advice = "pass x.astype('int64'), the number of its units"
+        advice = "pass x.astype('int64'), the number of its units, and leave NaT out with where=~np.isnat(x)"
     elif kind in "OSUT":
         advice = "convert it with x.astype(float)"
     elif kind == "f":

@@ -179,18 +179,19 @@ def test_small_numbers_of_any_kind(name):
         np.testing.assert_array_equal(normalize(x, 1, 4), normalize(np.array(plain, float), 1, 4))
 
 
-ROUNDS = "^expected numbers that one array can hold, got integers beyond 2\\*\\*53"
+ROUNDS = (r"^expected numbers that one array can hold, got integers beyond 2\*\*53{} with missing values or beside "
+          r"other dtypes, which float64 would round; subtract an offset from them first$")
 
 
 def test_what_takes_one_array_refuses_to_round():
     mixed, gapped = pd.DataFrame({"t": TIMES, "f": np.arange(4.0)}), pd.Series(GAPPED, dtype="Int64")
     for call in (lambda x: BatchNorm(2)(x), lambda x: normalize(x, 0, 1), lambda x: BatchNorm(2).recalibrate([x]),
                  lambda x: batch_norm(x, [0, 0], [1, 1])):
-        with pytest.raises(TypeError, match=ROUNDS):
+        with pytest.raises(TypeError, match=ROUNDS.format(" in 't'")):
             call(mixed)
-    with pytest.raises(TypeError, match=ROUNDS):
+    with pytest.raises(TypeError, match=ROUNDS.format("")):
         normalize(gapped, 0, 1)
-    with pytest.raises(TypeError, match=ROUNDS):
+    with pytest.raises(TypeError, match=ROUNDS.format("")):
         mean_var(np.arange(5.0), weights=gapped)
     rms = RunningMeanStd(shape=(2,)).update(mixed)
     assert rms.var.tolist() == [12500, 1.25]
