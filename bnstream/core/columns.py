@@ -1,12 +1,13 @@
 """Columns of pandas, polars and pyarrow, without rounding their integers.
 
-NumPy makes one float64 array of integers with missing values, and of a table that mixes integers and floats. It rounds
-integers beyond 2**53 then, such as timestamps in nanoseconds. `in_exact_form` finds the data of which this is true.
+NumPy converts integers with missing values to float64, and likewise a table of integers and floats. This rounds
+integers beyond 2**53, such as timestamps in nanoseconds. `in_exact_form` finds such data and keeps its columns apart.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,10 +28,6 @@ class Column(NamedTuple):
     missing: NDArray[np.bool_] | None = None
     """Marks the missing integers and bools, whose values are arbitrary; None if there are none."""
 
-    @property
-    def n_missing(self) -> int:
-        return 0 if self.missing is None else int(np.count_nonzero(self.missing))
-
     def as_floats(self) -> NDArray[Any]:
         """The values, as float64 with NaN if some are missing."""
         return self.values if self.missing is None else np.where(self.missing, np.nan, self.values)
@@ -44,7 +41,8 @@ class Column(NamedTuple):
                     or self.values.min(initial=0, where=used) < -LARGEST_EXACT)
 
 
-class Columns(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Columns:
     """Columns that no single array of a dtype of NumPy holds exactly."""
 
     columns: list[Column]
@@ -58,16 +56,16 @@ class Columns(NamedTuple):
 
 
 def in_exact_form(x: Any) -> Any:
-    """Return x, an array of the same numbers, or `Columns` if no single array holds them exactly.
+    """Return x itself, an array of its numbers, or their `Columns` if no single array holds them exactly.
 
     Raises
     ------
     TypeError
-        If it is a table with columns that are not numbers.
+        If x is a table with columns that are not numbers.
     """
     if isinstance(x, list | tuple):
         return rows_in_exact_form(x)
-    found = columns_of(x)
+    found = read_columns(x)
     if found is None:
         return x
     dtype = common_dtype(found)
@@ -78,7 +76,7 @@ def in_exact_form(x: Any) -> Any:
 
 
 def rows_in_exact_form(x: Any) -> Any:
-    """Do what `in_exact_form` does, for rows of Python numbers."""
+    """Do what `in_exact_form` does for rows of Python numbers, such as those of a database."""
     if not x or not isinstance(x[0], list | tuple):
         return x
     try:
@@ -107,8 +105,8 @@ def stacked(found: Columns, dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.stack(arrays, axis=1) if found.ndim == 2 else arrays[0]
 
 
-def columns_of(x: Any) -> Columns | None:
-    """The columns of data of pandas, polars or pyarrow; None for other data, and where NumPy converts it well."""
+def read_columns(x: Any) -> Columns | None:
+    """The columns of data of pandas, polars or pyarrow; None for other data, and where NumPy does not round it."""
     for package, columns_in in (("pandas", columns_of_pandas), ("polars", columns_of_polars),
                                 ("pyarrow", columns_of_pyarrow)):
         module = sys.modules.get(package)       # Data of a package that is not imported does not exist.
