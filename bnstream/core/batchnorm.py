@@ -325,7 +325,11 @@ class BatchNorm(NormLayer):
         rows = self._running.rows
         forward = forward_of(x, self._num_features, self._gamma, self._beta, self._eps, self._channel_axis, where)
         if not self._training:
-            return forward.infer(rows, out, n_threads), forward
+            try:
+                return forward.infer(rows, out, n_threads), forward
+            except ValueError:
+                self._running.require_possible()        # says what to do about a negative variance
+                raise
         if self._renorm:
             forward.accumulate(self._nan_policy, n_threads)
             y = self._renormalize(forward, out, n_threads)

@@ -153,7 +153,8 @@ cdef class Forward:
         self.fill(MEAN_LO, 0)
         for c in range(self.n_channels):
             if variance[c] < 0:
-                place = "" if self.broadcasting else f" in channel {c}"
+                index = tuple(map(int, np.unravel_index(c, kept_shape(self.x, self.axes, False))))
+                place = f" in channel {index[0]}" if len(index) == 1 else f" at index {index}" if index else ""
                 raise ValueError(f"{name} must not be negative, got {variance[c]}{place}")
         return 0
 

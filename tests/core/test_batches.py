@@ -60,7 +60,7 @@ def test_recalibrate_images():
 
 
 @pytest.mark.parametrize(("source", "error", "message"), [
-    ({"batch": X}, TypeError, "batches must be several arrays, got one dict; put a single batch into a list"),
+    ({"batch": X}, TypeError, "batches must be an iterable of batches, got one dict; put a single batch into a list"),
     ([X, {"batch": X, "weight": WEIGHTS, 3: 4}], ValueError,
      "got a mapping with the unknown keys 'weight', 3; expected 'batch' and, optionally, 'weights' and 'where'"),
     ([X, {"weights": WEIGHTS}], ValueError, "got a mapping without 'batch'; expected 'batch'"),
