@@ -25,7 +25,7 @@ cdef class Forward:
     cdef int set_where(self, object where) except -1
     cdef int set_statistics(self, object mean, object var, str prefix) except -1
     cdef int view_of(self, View *view, ndarray x, ndarray y=*, ndarray dx=*) except -1
-    cdef int start_inference(self, str name) except -1
+    cdef int start_inference(self, str name, bint one) except -1
     cpdef int accumulate(self, object nan_policy, object n_threads) except -1
     cdef int start_training(self, const View *view, Policy policy) except -1
     cdef int check_state(self, Policy policy) except -1

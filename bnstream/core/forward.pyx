@@ -143,17 +143,17 @@ cdef class Forward:
         """Normalize by a given mean and variance."""
         self.set_row(MEAN, mean, prefix + "mean")
         self.set_row(M2, var, prefix + "var")
-        return self.start_inference(prefix + "var")
+        return self.start_inference(prefix + "var", np.ndim(var) == 0)
 
-    cdef int start_inference(self, str name) except -1:
-        """Complete the state of inference, once mean and variance are in their rows."""
+    cdef int start_inference(self, str name, bint one) except -1:
+        """Complete the state of inference, once mean and variance are in their rows; the variance is `one` for all."""
         cdef Py_ssize_t c
         cdef const double *variance = self.row(M2)
         self.fill(N, 1)
         self.fill(MEAN_LO, 0)
         for c in range(self.n_channels):
             if variance[c] < 0:
-                index = tuple(map(int, np.unravel_index(c, kept_shape(self.x, self.axes, False))))
+                index = () if one else tuple(map(int, np.unravel_index(c, kept_shape(self.x, self.axes, False))))
                 place = f" in channel {index[0]}" if len(index) == 1 else f" at index {index}" if index else ""
                 raise ValueError(f"{name} must not be negative, got {variance[c]}{place}")
         return 0
@@ -164,7 +164,7 @@ cdef class Forward:
         cdef Py_ssize_t n = self.n_channels
         memcpy(self.row(MEAN), rows + RUNNING_MEAN * n, n * sizeof(double))
         memcpy(self.row(M2), rows + RUNNING_VAR * n, n * sizeof(double))
-        self.start_inference("running_var")
+        self.start_inference("running_var", False)
         return self.apply(out, n_threads)
 
     cpdef int accumulate(self, object nan_policy, object n_threads) except -1:
