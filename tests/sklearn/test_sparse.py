@@ -194,7 +194,8 @@ def test_memory():
         with traced() as peak:
             m = sparse_moments(matrix)
         assert m.mean.sum() == n_stored
-        assert peak() < 0.3 * matrix.data.nbytes, matrix.format
+        stored = matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes
+        assert peak() < 0.25 * stored, matrix.format        # Some versions of SciPy copy the indices of a block.
 
 
 # Integers, and places that are stored twice
