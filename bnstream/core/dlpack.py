@@ -18,10 +18,12 @@ DEVICES = {2: "CUDA", 8: "Metal", 10: "ROCm", 14: "oneAPI"}
 def as_numpy(x: Any) -> NDArray[Any]:
     """x as an ndarray on the same memory if x is an array in the memory of the CPU; else what NumPy makes of it.
 
+    A tensor with PyTorch's negative or conjugate bit is copied.
+
     Raises
     ------
     TypeError
-        If x is not an array or nested sequences, NumPy would round integers, or it cannot read x in place.
+        If x is not an array or nested sequences, NumPy would round integers, or it cannot read x.
     """
     if isinstance(x, np.ndarray):
         return x
@@ -42,17 +44,36 @@ def as_numpy(x: Any) -> NDArray[Any]:
         if device in HOST and not hasattr(x, "__array__"):
             return np.from_dlpack(x)
     except (BufferError, RuntimeError, ValueError) as error:
-        raise TypeError(f"expected an array that NumPy can read in place, got {kind}: {error}; copy it into a "
-                        "NumPy array first") from error
+        raise unreadable(kind, error) from error
     if device not in HOST:
         raise TypeError(f"expected an array in the memory of the CPU, got {kind} on a device of "
                         f"{DEVICES.get(device, f'DLPack type {device}')}; copy it there first, by x.cpu() in PyTorch, "
                         "jax.device_get(x) in JAX, x.get() in CuPy")
     if getattr(x, "requires_grad", False):
         raise TypeError(f"got a {kind} that requires a gradient, which bnstream does not propagate; pass x.detach()")
-    if str(getattr(x, "dtype", None)) == "torch.bfloat16":
-        return np.asarray(x.view(import_module("torch").int16)).view(bfloat16())
-    return np.asanyarray(x)
+    x = resolved(x)
+    try:
+        if str(getattr(x, "dtype", None)) == "torch.bfloat16":
+            return np.asarray(x.view(import_module("torch").int16)).view(bfloat16())
+        return np.asanyarray(x)
+    except (BufferError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise unreadable(kind, error) from error
+
+
+def resolved(x: Any) -> Any:
+    """A tensor without PyTorch's negative and conjugate bits, which stand for an operation on memory that NumPy reads.
+
+    It is x itself unless it has such a bit, otherwise a copy.
+    """
+    for name in ("resolve_conj", "resolve_neg"):
+        if hasattr(x, name):
+            x = getattr(x, name)()
+    return x
+
+
+def unreadable(kind: str, error: Exception) -> TypeError:
+    return TypeError(f"expected an array that NumPy can read in place, got {kind}: {error}; copy it into a NumPy array "
+                     "first")
 
 
 def advice(x: Any) -> str:
@@ -65,8 +86,18 @@ def advice(x: Any) -> str:
 
 
 def detached(values: Any) -> NDArray[Any]:
-    """Parameters as an array: those of a tensor are copied from any device, without its gradient."""
+    """Parameters as an array: those of a tensor are copied from any device, without its gradient, bfloat16 as float32.
+
+    Raises
+    ------
+    TypeError
+        If a tensor has no values, as those on PyTorch's device "meta", or none that NumPy can hold.
+    """
     if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        values = values.double().numpy() if values.is_floating_point() else values.numpy()
+        kind = type(values).__name__
+        try:
+            values = resolved(values.detach().cpu())
+            values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
+        except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            raise unreadable(kind, error) from error
     return np.asarray(values)

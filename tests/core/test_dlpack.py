@@ -138,6 +138,55 @@ def test_tensors_without_memory():
         mean_var(torch.ones(3, 3).to_sparse())
 
 
+def with_negative_bit(values):
+    """The tensor with PyTorch's lazy negative bit: its memory holds the numbers with the other sign."""
+    torch = pytest.importorskip("torch")
+    parts = torch.complex(torch.zeros_like(values), -values)
+    lazy = parts.conj().imag
+    assert lazy.is_neg()
+    return lazy
+
+
+def test_negative_bits():
+    """Lazy signs are resolved, in everything that takes an array and in parameters."""
+    torch = pytest.importorskip("torch")
+    x = with_negative_bit(torch.from_numpy(X))
+    wide = with_negative_bit(torch.from_numpy(X.astype("f8")))
+    assert as_numpy(x).tobytes() == X.tobytes()
+    for got, wanted in zip((*mean_var(x), *mean_var(wide)), (*mean_var(X), *mean_var(X.astype("f8"))), strict=True):
+        assert got.tobytes() == wanted.tobytes()
+    bn, other = BatchNorm(6), BatchNorm(6)
+    assert bn(x).tobytes() == other(X).tobytes()
+    assert bn.backward(x).tobytes() == other.backward(X).tobytes()
+    assert normalize(X, x[0], np.ones(6), x[1]).tobytes() == normalize(X, X[0], np.ones(6), X[1]).tobytes()
+    bn.gamma = x[0]
+    assert bn.gamma.tolist() == X[0].tolist()
+    bn.load_state_dict(bn.state_dict() | {"weight": x[1]})
+    assert bn.gamma.tolist() == X[1].tolist()
+    assert bn.fold(x[:6, :6], x[0])[1].tobytes() == bn.fold(X[:6, :6], X[0])[1].tobytes()
+
+
+def test_conjugate_bits():
+    """Complex numbers are refused with or without the lazy bit."""
+    torch = pytest.importorskip("torch")
+    x = torch.complex(torch.ones(3, 6), torch.ones(3, 6)).conj()
+    assert x.is_conj()
+    for call in (mean_var, BatchNorm(6), lambda x: normalize(X, x[0], X[1] ** 2),
+                 lambda x: setattr(BatchNorm(6), "gamma", x[0])):
+        with pytest.raises(TypeError, match=r"(real numbers|expected float16).*complex64|complex64; expected float16"):
+            call(x)
+
+
+def test_parameters_without_memory():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match=r"can read in place, got Tensor: .*meta tensor.*; copy it into a NumPy array"):
+        BatchNorm(3).gamma = torch.ones(3, device="meta")
+    meta = torch.nn.BatchNorm1d(3, device="meta")
+    for load in (BatchNorm.from_torch, lambda layer: BatchNorm(3).load_state_dict(layer.state_dict())):
+        with pytest.raises(TypeError, match="meta tensor"):
+            load(meta)
+
+
 def test_an_array_that_cannot_be_exported():
     x = np.array(["a", "b"])
     with pytest.raises(TypeError, match=r"can read in place, got Foreign: .+; copy it into a NumPy array first"):
