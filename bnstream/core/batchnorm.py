@@ -10,18 +10,19 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bnstream.core.batches import batch_of
-from bnstream.core.checks import integer, number, real_values
+from bnstream.core.checks import integer, number, real_values, require_out
 from bnstream.core.diagnosis import Diagnosis
-from bnstream.core.dlpack import as_numpy, detached
-from bnstream.core.dtypes import NamedArrays, is_floating, is_real
+from bnstream.core.dlpack import as_numpy
+from bnstream.core.dtypes import is_floating, result_dtype_of
 from bnstream.core.forward import Forward, forward_of, move
 from bnstream.core.gradient import Backward, gradients
 from bnstream.core.labels import counted
 from bnstream.core.late import late
 from bnstream.core.layer import SEVERAL, NormLayer, Setting, flag
 from bnstream.core.moments import Moments, moments_from, rows_of
-from bnstream.core.rows import M2, N_LO, ROWS, SQUARES, WEIGHTED_ROWS, N
+from bnstream.core.rows import ROWS
 from bnstream.core.running import MEAN, VAR, RunningEstimates, divisor, require_variances
+from bnstream.core.statedict import COUNT, IDENTITY, StateDict, checked_state
 from bnstream.core.threads import require_threads
 
 if TYPE_CHECKING:
@@ -49,11 +50,16 @@ class BatchNorm(NormLayer):
         together, as if they were one.
     affine : bool, default True
         Whether the layer has gamma and beta, a scale and a shift of each channel.
+    scale, bias : bool, default True
+        With `affine`, whether the layer has gamma, and whether it has beta. PyTorch has ``bias=False`` as well.
     channel_axis : int, default 1
         The axis of the channels in every x.
     dtype : dtype, default "float32"
         The dtype of gamma, beta and their gradients: float16, bfloat16, float32 or float64. The running estimates are
         float64.
+    result_dtype : dtype, optional
+        The dtype of results, whatever that of x, as for mixed precision in Keras (`compute_dtype`) and Flax (`dtype`):
+        one of the same four. By default it is that of x, or float32 for integers.
     running_ddof : float, default 1
         `running_var` takes the variance of a batch divided by ``n - running_ddof``: 1 as in PyTorch, 0 elsewhere.
     nan_policy : {"raise", "omit", "propagate"}, default "raise"
@@ -73,12 +79,14 @@ class BatchNorm(NormLayer):
     Attributes
     ----------
     gamma, beta : ndarray or None
-        Arrays of shape (num_features,), initially 1 and 0; None without `affine`. Each is always the same array: change
-        it in place, or assign to the attribute, which copies into it.
+        Arrays of shape (num_features,), initially 1 and 0; None where the layer has none. Each is always the same
+        array: change it in place, or assign to the attribute, which copies into it.
     running_mean, running_var : ndarray of float64
         Arrays of shape (num_features,), initially 0 and 1, which may be changed in the same two ways.
     grad_gamma, grad_beta : ndarray or None
         The gradients of the last `backward`. They are not accumulated.
+    affine : bool
+        Whether the layer has gamma, beta, or both.
     num_batches_tracked : int
         The number of batches in the running estimates.
     pooled : Moments or None
@@ -87,8 +95,9 @@ class BatchNorm(NormLayer):
         The mode, initially True.
     names : tuple of str or None
         The names of the channels. They may be set, and ``==`` ignores them.
-    num_features, channel_axis, dtype, affine, nan_policy
-        As given. `eps`, `momentum`, `channel_axis`, `running_ddof`, `nan_policy`, `renorm`, `r_max` and `d_max` may be
+    num_features, channel_axis, dtype, result_dtype, nan_policy
+        As given. `eps`, `momentum`, `channel_axis`, `result_dtype`, `running_ddof`, `nan_policy`, `renorm`, `r_max` and
+        `d_max` may be
         set; the others are read-only.
 
     See Also
@@ -145,8 +154,11 @@ class BatchNorm(NormLayer):
         eps: float = 1e-5,
         momentum: float | None = 0.1,
         affine: bool = True,
+        scale: bool = True,
+        bias: bool = True,
         channel_axis: int = 1,
         dtype: DTypeLike = "float32",
+        result_dtype: DTypeLike | None = None,
         running_ddof: float = 1,
         nan_policy: Literal["raise", "omit", "propagate"] = "raise",
         track_pooled: bool = False,
@@ -155,7 +167,10 @@ class BatchNorm(NormLayer):
         d_max: float = 5.0,
         names: Iterable[str] | None = None,
     ) -> None:
-        super().__init__(num_features, eps=eps, affine=affine, channel_axis=channel_axis, dtype=dtype, names=names)
+        super().__init__(
+            num_features, eps=eps, scale=affine and scale, bias=affine and bias, channel_axis=channel_axis, dtype=dtype,
+            result_dtype=result_dtype, names=names,
+        )
         self._pooled = Moments(nan_policy=nan_policy) if track_pooled or momentum is None else None
         self.momentum, self.running_ddof, self.nan_policy = momentum, running_ddof, nan_policy
         self.renorm, self.r_max, self.d_max = renorm, r_max, d_max
@@ -204,11 +219,16 @@ class BatchNorm(NormLayer):
         if value is None:
             if self._momentum is None:
                 raise ValueError("a layer with momentum=None needs pooled statistics, got None; set momentum first")
-        elif not isinstance(value, Moments):
-            raise TypeError(f"pooled must be a Moments or None, got {type(value).__name__}")
-        elif value.shape not in (None, (self.num_features,)):
-            raise ValueError(f"pooled must have channels of shape ({self.num_features},), got {value.shape}")
+        else:
+            self._require_pooled(value)
         self._pooled = value
+
+    def _require_pooled(self, value: Any) -> None:
+        """Raise TypeError or ValueError unless it can be the pooled statistics."""
+        if not isinstance(value, Moments):
+            raise TypeError(f"pooled must be a Moments or None, got {type(value).__name__}")
+        if value.shape not in (None, (self.num_features,)):
+            raise ValueError(f"pooled must have channels of shape ({self.num_features},), got {value.shape}")
 
     def reset_running_stats(self) -> None:
         """Reset the running estimates to mean 0 and variance 1, with no batch.
@@ -251,7 +271,8 @@ class BatchNorm(NormLayer):
         Returns
         -------
         ndarray
-            `out`, or a new array with the memory layout of `x`; in the dtype of `x` if that is floating, else float32.
+            `out`, or a new array with the memory layout of `x`. Its dtype is `result_dtype`; by default that of `x` if
+            it is floating, else float32.
 
         Raises
         ------
@@ -322,6 +343,25 @@ class BatchNorm(NormLayer):
         self, x: ArrayLike, out: NDArray[Any] | None, where: ArrayLike | None, n_threads: int | None
     ) -> tuple[NDArray[Any], Forward]:
         """The result of a call, and what its backward pass needs."""
+        wanted = self._result_dtype
+        if wanted is None:
+            return self._normalize_unconverted(x, out, where, n_threads)
+        a = as_numpy(x)
+        if result_dtype_of(a.dtype) == wanted:
+            return self._normalize_unconverted(a, out, where, n_threads)
+        if out is not None:
+            require_out(out, a, wanted)
+        y, forward = self._normalize_unconverted(a, None, where, n_threads)
+        with np.errstate(all="ignore"):             # Too large for the dtype is inf, here as in the kernels.
+            if out is None:
+                return y.astype(wanted), forward
+            np.copyto(out, y, casting="unsafe")
+        return out, forward
+
+    def _normalize_unconverted(
+        self, x: ArrayLike, out: NDArray[Any] | None, where: ArrayLike | None, n_threads: int | None
+    ) -> tuple[NDArray[Any], Forward]:
+        """The same, in the dtype that follows from x. In training the running estimates move."""
         rows = self._running.rows
         forward = forward_of(x, self._num_features, self._gamma, self._beta, self._eps, self._channel_axis, where)
         if not self._training:
@@ -385,15 +425,15 @@ class BatchNorm(NormLayer):
         dy : array_like
             The gradient of the result, of its shape.
         out : ndarray, optional
-            Where the gradient of x goes: of its shape and the dtype of the result. It may be `dy`, or x itself.
+            Where the gradient of x goes: of its shape and dtype, float32 for integers. It may be `dy`, or x itself.
         n_threads : int, optional
             The maximum number of threads; by default `get_num_threads()`.
 
         Returns
         -------
         ndarray
-            The gradient of x. Those of gamma and beta are in `grad_gamma` and `grad_beta`, in the layer's dtype, with
-            ``affine``.
+            The gradient of x. Those of gamma and beta are in `grad_gamma` and `grad_beta`, in the layer's dtype, if it
+            has them.
 
         Raises
         ------
@@ -619,14 +659,16 @@ class BatchNorm(NormLayer):
         """
         return self._running.diagnose(self.pooled, self.eps, self.running_ddof, self.names)
 
-    def state_dict(self) -> NamedArrays:
+    def state_dict(self) -> StateDict:
         """Return parameters and running estimates by PyTorch's names.
 
         Returns
         -------
         dict of str to ndarray
-            "weight" (gamma) and "bias" (beta) with `affine`; "running_mean", "running_var", "num_batches_tracked"; and
-            "pooled", the rows of their state, where the pooled statistics are tracked. Copies.
+            "weight" (gamma) and "bias" (beta) if the layer has them; "running_mean", "running_var",
+            "num_batches_tracked". Copies. PyTorch's strict loading knows no other name: the pooled statistics, where
+            they are tracked, are its attribute `pooled`, a `Moments`. `copy` and ``pickle`` keep it, ``dict`` and files
+            of arrays do not; `save` keeps all of a layer.
 
         Raises
         ------
@@ -642,16 +684,12 @@ class BatchNorm(NormLayer):
         self._running.require_possible()
         return self._state()
 
-    def _state(self) -> NamedArrays:
-        state: NamedArrays = {}
-        if self._gamma is not None and self._beta is not None:
-            state = {"weight": self._gamma.copy(), "bias": self._beta.copy()}
+    def _state(self) -> StateDict:
+        parameters = {"weight": self._gamma, "bias": self._beta}
+        state = {name: values.copy() for name, values in parameters.items() if values is not None}
         state["running_mean"], state["running_var"] = self.running_mean.copy(), self.running_var.copy()
-        state["num_batches_tracked"] = np.array(self.num_batches_tracked, np.int64)
-        if self.pooled is not None:
-            rows = rows_of(self.pooled)
-            state["pooled"] = np.zeros((len(ROWS), self.num_features)) if rows is None else rows
-        return state
+        state[COUNT] = np.array(self.num_batches_tracked, np.int64)
+        return StateDict(state, None if self._pooled is None else self._pooled.copy())
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
         """Copy parameters and running estimates into this layer.
@@ -659,9 +697,10 @@ class BatchNorm(NormLayer):
         Parameters
         ----------
         state : mapping of str to array_like
-            What `state_dict` returns, here or in PyTorch; tensors are accepted. Without "pooled" the pooled statistics
-            start anew, and so does the number of batches where the estimates are made from them. A layer that does not
-            track them ignores "pooled".
+            What `state_dict` returns, here or in PyTorch; tensors are accepted. Of "weight" and "bias" one may be
+            missing, which stands for 1 or 0. Without "num_batches_tracked", as PyTorch had it before 0.4, the number of
+            batches stays. Without `pooled` the pooled statistics start anew, and so does the number of batches where
+            the estimates are made from them. A layer that does not track them ignores `pooled`.
 
         Raises
         ------
@@ -676,38 +715,26 @@ class BatchNorm(NormLayer):
         >>> bn = bnstream.BatchNorm(3)
         >>> bn.load_state_dict(bnstream.BatchNorm(3, momentum=0.5).state_dict())
         """
-        if not isinstance(state, Mapping):
-            raise TypeError("state must be a mapping of names to arrays, as state_dict returns it, got "
-                            f"{type(state).__name__}")
-        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("running_mean", "running_var"), (self.num_features,))
-        shapes["num_batches_tracked"] = ()
-        if self.affine:
-            shapes |= dict.fromkeys(("weight", "bias"), (self.num_features,))
-        given = {name: detached(values) for name, values in state.items()}
-        rows = given.pop("pooled", None)
-        if given.keys() != shapes.keys():
-            raise ValueError(f"expected {sorted(shapes)} in the state, got {sorted(state)}; make the layer with "
-                             "affine=True for a state with weight and bias, with affine=False for one without")
-        for name, values in given.items():
-            if values.shape != shapes[name] or not is_real(values.dtype):
-                raise ValueError(f"{name} must be numbers of shape {shapes[name]}, got {values.dtype}, {values.shape}")
-        require_variances(given["running_var"])
-        count = given["num_batches_tracked"]
-        if not 0 <= count < 2**63 or count != np.rint(count):
-            raise ValueError(f"num_batches_tracked must be a whole number, got {count}")
-        if rows is not None:
-            require_pooled(rows, self.num_features)
-        if self._momentum is None and rows is None:
-            count = np.array(0)         # None of those batches will be in the next estimates.
+        parameters = {"weight": self._gamma, "bias": self._beta}
+        parameters = {name: values for name, values in parameters.items() if values is not None}
+        given = checked_state(state, parameters, self.num_features)
+        pooled = getattr(state, "pooled", None)
+        if pooled is not None:
+            self._require_pooled(pooled)
+            pooled = moments_from(rows_of(pooled), nan_policy=self.nan_policy)
+        count = int(given.get(COUNT, self.num_batches_tracked))
+        if self._momentum is None and pooled is None:
+            count = 0               # None of those batches will be in the next estimates.
         self.reset_running_stats()
-        if self.affine:
-            self.gamma, self.beta = given["weight"], given["bias"]
+        with np.errstate(all="ignore"):
+            for name, values in parameters.items():
+                values[:] = given.get(name, IDENTITY[name])
         self.running_mean, self.running_var = given["running_mean"], given["running_var"]
-        self.num_batches_tracked = int(count)
-        if not count:
+        self.num_batches_tracked = count
+        if not count and (COUNT in given or self._momentum is None):
             self._running.keep_initial()
-        if self.pooled is not None and rows is not None and rows[N].any():
-            self.pooled = moments_from(rows, nan_policy=self.nan_policy)
+        if self._pooled is not None and pooled is not None:
+            self._pooled = pooled
 
     def __eq__(self, other: object) -> bool:
         """Whether two layers have the same settings, parameters and estimates; NaN equals NaN."""
@@ -717,6 +744,7 @@ class BatchNorm(NormLayer):
         return (
             settings_of(self) == settings_of(other) and ours.keys() == theirs.keys() and
             all(np.array_equal(ours[name].astype(float), theirs[name].astype(float), equal_nan=True) for name in ours)
+            and same_statistics(ours.pooled, theirs.pooled)
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -729,8 +757,8 @@ class BatchNorm(NormLayer):
 
     def __repr__(self) -> str:
         settings = ", ".join(
-            f"{name}={(value.name if name == 'dtype' else value)!r}" for name, value in settings_of(self).items()
-            if name != "num_features"
+            f"{name}={(value.name if isinstance(value, np.dtype) else value)!r}"
+            for name, value in settings_of(self).items() if name != "num_features"
         )
         mode = "training" if self.training else "inference"
         batches = counted(self.num_batches_tracked, "batch", "batches")
@@ -749,28 +777,22 @@ class BatchNorm(NormLayer):
     to_onnx: Callable[..., Any] = late("bnstream.exchange.onnx", "to_onnx")
 
 
-def require_pooled(rows: NDArray[Any], n_channels: int) -> None:
-    """Raise ValueError unless these can be the rows of pooled statistics, with or without those of weights."""
-    shapes = [(len(names), n_channels) for names in (ROWS, WEIGHTED_ROWS)]
-    if rows.shape not in shapes or rows.dtype != np.float64:
-        raise ValueError(f"pooled must be float64 of {shapes[0]}, or of {shapes[1]} with weights, got {rows.dtype} of "
-                         f"{rows.shape}")
-    weighted = rows.shape == shapes[1]
-    n, most = rows[N], np.inf if weighted else 2**63
-    if not ((n >= 0) & (n < most) & ~(rows[M2] < 0)).all():
-        raise ValueError("pooled must hold counts and sums of squares, which are not negative")
-    if weighted and not ((np.abs(rows[N_LO]) <= n) & ((rows[SQUARES] > 0) == (n > 0))).all():
-        raise ValueError("pooled must hold sums of weights, each with its rounding error and the sum of the squared "
-                         "weights, which is positive where there are weights")
+def same_statistics(one: Moments | None, other: Moments | None) -> bool:
+    """Whether two layers have the same pooled statistics; NaN equals NaN."""
+    if one is None or other is None:
+        return one is other
+    ours, theirs = rows_of(one), rows_of(other)
+    return ours is theirs if ours is None or theirs is None else np.array_equal(ours, theirs, equal_nan=True)
 
 
-SETTINGS = ("num_features", "eps", "momentum", "affine", "channel_axis", "dtype", "running_ddof", "nan_policy",
-            "renorm", "r_max", "d_max")
+SETTINGS = ("num_features", "eps", "momentum", "scale", "bias", "channel_axis", "dtype", "result_dtype", "running_ddof",
+            "nan_policy", "renorm", "r_max", "d_max")
 
 
 def settings_of(bn: BatchNorm) -> dict[str, Any]:
     """The arguments that make such a layer, except its names and whether it tracks pooled statistics."""
-    return {name: getattr(bn, name) for name in SETTINGS}
+    parameters = {"scale": bn.gamma is not None, "bias": bn.beta is not None}
+    return {name: parameters[name] if name in parameters else getattr(bn, name) for name in SETTINGS}
 
 
 def running_of(bn: BatchNorm) -> RunningEstimates:

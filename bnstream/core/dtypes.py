@@ -21,8 +21,13 @@ def is_floating(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
-def floating(dtype: DTypeLike) -> np.dtype[Any]:
-    """The dtype that a caller asks for.
+def result_dtype_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of the result of normalizing numbers of a dtype: the same if it is floating, else float32."""
+    return dtype.newbyteorder("=") if is_floating(dtype) else np.dtype(np.float32)
+
+
+def floating(dtype: DTypeLike, name: str = "dtype") -> np.dtype[Any]:
+    """The dtype that a caller asks for by an argument of this name.
 
     Raises
     ------
@@ -36,7 +41,7 @@ def floating(dtype: DTypeLike) -> np.dtype[Any]:
     except TypeError:
         asked = None
     if asked is None or asked.name not in FLOATING:
-        raise TypeError(f"dtype must be {', '.join(FLOATING[:-1])} or {FLOATING[-1]}, got "
+        raise TypeError(f"{name} must be {', '.join(FLOATING[:-1])} or {FLOATING[-1]}, got "
                         f"{repr(dtype) if asked is None else asked}")
     return asked
 

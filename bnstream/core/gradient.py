@@ -57,7 +57,7 @@ class Backward:
         dy : array_like
             The gradient of the result, of its shape.
         out : ndarray, optional
-            Where the gradient of x goes: of its shape and the dtype of the result. It may be `dy`.
+            Where the gradient of x goes: of its shape and dtype, float32 for integers. It may be `dy`.
         accumulate : bool, default False
             Also add the gradients of gamma and beta to `grad_gamma` and `grad_beta` of the layer.
         n_threads : int, optional
@@ -66,7 +66,7 @@ class Backward:
         Returns
         -------
         dx : ndarray
-            The gradient of x, of its shape and the dtype of the result.
+            The gradient of x, of its shape and dtype, float32 for integers.
         grad_gamma, grad_beta : ndarray or None
             Of shape (channels,), in the dtype of the parameter; None without that parameter.
 

@@ -51,21 +51,23 @@ class NormLayer:
     _eps: float
     _channel_axis: int
     _training: bool
+    _result_dtype: np.dtype[Any] | None
     eps = Setting(eps_of)
     channel_axis = Setting(partial(integer, first=-64, last=63))
     training = Setting(flag)
+    result_dtype = Setting(lambda name, value: None if value is None else floating(value, name))
 
     def __init__(
-        self, num_features: int, *, eps: float, affine: bool, channel_axis: int, dtype: DTypeLike,
-        names: Iterable[str] | None,
+        self, num_features: int, *, eps: float, scale: bool, bias: bool, channel_axis: int, dtype: DTypeLike,
+        result_dtype: DTypeLike | None, names: Iterable[str] | None,
     ) -> None:
         self._num_features = integer("num_features", num_features, first=1)
         self.eps = eps
-        self._affine = bool(affine)
         self.channel_axis = channel_axis
         self._dtype = floating(dtype)
-        self._gamma: Any = np.ones(self.num_features, self.dtype) if affine else None
-        self._beta: Any = np.zeros(self.num_features, self.dtype) if affine else None
+        self.result_dtype = result_dtype
+        self._gamma: Any = np.ones(self.num_features, self.dtype) if scale else None
+        self._beta: Any = np.zeros(self.num_features, self.dtype) if bias else None
         self.grad_gamma: Any = None
         self.grad_beta: Any = None
         self.names = names
@@ -78,7 +80,8 @@ class NormLayer:
 
     @property
     def affine(self) -> bool:
-        return self._affine
+        """Whether there is a scale, a shift, or both."""
+        return self._gamma is not None or self._beta is not None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -90,7 +93,8 @@ class NormLayer:
 
     @gamma.setter
     def gamma(self, values: ArrayLike) -> None:
-        self._require_affine("gamma")
+        if self._gamma is None:
+            raise ValueError("this layer has no gamma; make it with affine=True and scale=True")
         self._gamma[:] = self._checked("gamma", values, self.dtype)
 
     @property
@@ -99,7 +103,8 @@ class NormLayer:
 
     @beta.setter
     def beta(self, values: ArrayLike) -> None:
-        self._require_affine("beta")
+        if self._beta is None:
+            raise ValueError("this layer has no beta; make it with affine=True and bias=True")
         self._beta[:] = self._checked("beta", values, self.dtype)
 
     @property
@@ -113,10 +118,6 @@ class NormLayer:
             raise ValueError(f"expected {counted(self.num_features, 'name', 'names')}, one for each channel, got "
                              f"{len(checked)}")
         self._names = checked
-
-    def _require_affine(self, name: str) -> None:
-        if not self.affine:
-            raise ValueError(f"this layer has no {name}; make it with affine=True")
 
     def _checked(self, name: str, values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
         """Values of every channel as a new array."""
@@ -187,17 +188,21 @@ class NormLayer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but the reference to the last x, in dtypes that any serializer can write."""
-        state = {**self.__dict__, "_pending": None, "_dtype": self.dtype.name}
+        result = self._result_dtype
+        state = {**self.__dict__, "_pending": None, "_dtype": self.dtype.name,
+                 "_result_dtype": None if result is None else result.name}
         if self.dtype.name == "bfloat16":
             state |= {name: state[name].view(np.uint16) for name in PARAMETERS if state[name] is not None}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a state. Arrays are copied because a serializer may return read-only ones, such as memory maps."""
-        if state["_dtype"] not in FLOATING:     # np.dtype crashes on some names.
-            raise ValueError(f"dtype must be one of {', '.join(FLOATING)}, got {state['_dtype']!r}")
+        result = state["_result_dtype"]
+        for name, given in (("dtype", state["_dtype"]), ("result_dtype", result)):
+            if given not in FLOATING and (given is not None or name == "dtype"):    # np.dtype crashes on some names.
+                raise ValueError(f"{name} must be one of {', '.join(FLOATING)}, got {given!r}")
         dtype, n = floating(state["_dtype"]), integer("num_features", state["_num_features"], first=1)
-        state = {**state, "_dtype": dtype}
+        state = {**state, "_dtype": dtype, "_result_dtype": None if result is None else floating(result)}
         for name in PARAMETERS:
             if state[name] is not None:
                 values = np.array(state[name], np.uint16 if dtype.name == "bfloat16" else dtype)

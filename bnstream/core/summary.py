@@ -108,12 +108,14 @@ def of_moments(m: Moments) -> Summary:
 
 def of_batchnorm(bn: BatchNorm) -> Summary:
     columns = {"running_mean": bn.running_mean, "running_var": bn.running_var}
-    if bn.affine:
-        columns |= {"gamma": bn.gamma.astype(np.float64), "beta": bn.beta.astype(np.float64)}
+    parameters = {"gamma": bn.gamma, "beta": bn.beta}
+    columns |= {name: values.astype(np.float64) for name, values in parameters.items() if values is not None}
     title = (f"BatchNorm: {counted(bn.num_features)}, running estimates after "
              f"{counted(bn.num_batches_tracked, 'batch', 'batches')}")
     settings = (f"{'training' if bn.training else 'inference'}, momentum={bn.momentum}, eps={bn.eps}, "
                 f"running_ddof={bn.running_ddof}, dtype={bn.dtype.name}")
+    if bn.result_dtype is not None:
+        settings += f", result_dtype={bn.result_dtype.name}"
     return Summary(title, settings, (bn.num_features,), bn.names, columns)
 
 

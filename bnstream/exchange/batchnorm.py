@@ -49,10 +49,11 @@ def batchnorm_to_layer(bn: BatchNorm, names: LayerNames) -> NamedArrays:
     ):
         var = var_of(pooled, names.ddof)
     arrays: NamedArrays = {}
-    if bn.gamma is not None:
-        arrays = {names.gamma: bn.gamma.copy(), names.beta: bn.beta.copy()}
-    elif names.needs_affine:
-        arrays = {names.gamma: np.ones(bn.num_features), names.beta: np.zeros(bn.num_features)}
+    for name, values, identity in ((names.gamma, bn.gamma, 1.0), (names.beta, bn.beta, 0.0)):
+        if values is not None:
+            arrays[name] = values.copy()
+        elif names.needs_affine:
+            arrays[name] = np.full(bn.num_features, identity)
     arrays |= {names.mean: bn.running_mean.copy(), names.var: var}
     if names.eps:
         arrays[names.eps] = np.array(bn.eps)
@@ -69,16 +70,17 @@ def from_layer(arrays: NamedArrays, names: LayerNames, settings: dict[str, Any])
     vectors = [name for name in (names.gamma, names.beta, names.mean, names.var) if name in arrays]
     if len(shape) != 1 or not shape[0] or any(as_numbers(arrays, name).shape != shape for name in vectors):
         raise ValueError(f"expected {', '.join(vectors)} of one shape (channels,), got {described(arrays)}")
-    parameters = [arrays[name] for name in vectors[:-2]]
-    dtypes = [values.dtype for values in parameters if values.dtype.name in FLOATING]
+    dtypes = [arrays[name].dtype for name in vectors[:-2] if arrays[name].dtype.name in FLOATING]
+    parts = {"scale": names.gamma in arrays, "bias": names.beta in arrays}
     bn = BatchNorm(shape[0], **{
-        "affine": bool(parameters), "dtype": np.result_type(*dtypes).name if dtypes else "float32",
+        **({} if "affine" in settings else parts), "dtype": np.result_type(*dtypes).name if dtypes else "float32",
         "running_ddof": names.ddof, **eps_and_momentum(arrays, names), **settings,
     })
     state = {"running_mean": arrays[names.mean], "running_var": arrays[names.var],
              "num_batches_tracked": arrays.get(names.n_batches or "", np.array(1))}
-    if bn.affine:
+    if bn.gamma is not None:
         state["weight"] = arrays.get(names.gamma, np.ones(shape))
+    if bn.beta is not None:
         state["bias"] = arrays.get(names.beta, np.zeros(shape))
     bn.load_state_dict(state)
     lacks = ["n", *([] if names.n_batches in arrays else ["num_batches_tracked"])]

@@ -33,8 +33,8 @@ def from_flax(layer: Any, variables: Mapping[str, Any] | None = None, **settings
     Returns
     -------
     BatchNorm
-        With copies of the arrays, in the dtype of the layer's parameters, and its axis as `channel_axis`. It is in
-        inference mode if ``use_running_average=True``.
+        With copies of the arrays, in the dtype of the layer's parameters, its axis as `channel_axis`, and its ``dtype``
+        as `result_dtype`. It is in inference mode if ``use_running_average=True``.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def from_flax(layer: Any, variables: Mapping[str, Any] | None = None, **settings
     TypeError
         If `layer` is not one of these layers.
     ValueError
-        If `variables` are missing, or are those of a network.
+        If `variables` are missing, or are those of a network, or the layer has channels along several axes.
 
     See Also
     --------
@@ -71,7 +71,7 @@ def from_flax(layer: Any, variables: Mapping[str, Any] | None = None, **settings
                              f"{{'mean', 'var'}}}}, got {outline(variables)}; from those of a network take the ones "
                              "under the layer's name")
         arrays |= {**variables.get("params", {}), **variables["batch_stats"]}
-    defaults = {"channel_axis": layer.axis}
+    defaults = {"channel_axis": axis_of(layer), "result_dtype": layer.dtype}
     return from_arrays(arrays, "flax", **{**defaults, **settings}).train(not layer.use_running_average)
 
 
@@ -136,7 +136,8 @@ def to_linen(bn: BatchNorm, **settings: Any) -> tuple[Any, dict[str, Any]]:
     layer : flax.linen.BatchNorm
         Linen takes the mode, ``use_running_average``, with each call.
     variables : dict
-        ``{"params": {"scale", "bias"}, "batch_stats": {"mean", "var"}}``, in the dtypes of `to_flax`.
+        ``{"params": {"scale", "bias"}, "batch_stats": {"mean", "var"}}``, in the dtypes of `to_flax`. There is a scale
+        if this layer has gamma, and a bias if it has beta.
 
     Raises
     ------
@@ -166,10 +167,20 @@ def flax_parts(bn: BatchNorm) -> tuple[dict[str, Any], dict[str, Any], dict[str,
     jnp = import_module("jax.numpy")
     require_convertible(bn, "Flax")
     arrays, own = arrays_and_settings(bn, "flax")
-    settings = {**own, "axis": bn.channel_axis, "use_bias": bn.affine, "use_scale": bn.affine, "param_dtype": bn.dtype}
-    params = {name: jnp.asarray(arrays[name], bn.dtype) for name in ("scale", "bias") if bn.affine}
+    settings = {**own, "axis": bn.channel_axis, "use_bias": "bias" in arrays, "use_scale": "scale" in arrays,
+                "param_dtype": bn.dtype, "dtype": bn.result_dtype}
+    params: dict[str, Any] = {name: jnp.asarray(arrays[name], bn.dtype) for name in ("scale", "bias") if name in arrays}
     batch_stats = {name: jnp.asarray(arrays[name], jnp.float32) for name in ("mean", "var")}
     return settings, params, batch_stats
+
+
+def axis_of(layer: Any) -> int:
+    """The axis of the channels, which Flax also takes as a sequence."""
+    axes = (layer.axis,) if isinstance(layer.axis, int) else tuple(layer.axis)
+    if len(axes) != 1:
+        raise ValueError(f"the layer has its channels along the axes {axes}, a BatchNorm along one; reshape x so that "
+                         "they are one axis")
+    return int(axes[0])
 
 
 def outline(variables: Mapping[str, Any]) -> str:

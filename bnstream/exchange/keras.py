@@ -29,7 +29,8 @@ def from_keras(layer: Any, **settings: Any) -> BatchNorm:
     Returns
     -------
     BatchNorm
-        With copies of the arrays, in the dtype of `layer`, and its axis as `channel_axis`. It is in training mode, as
+        With copies of the arrays, in the dtype of `layer`, and its axis as `channel_axis`. The compute dtype of mixed
+        precision becomes `result_dtype`; x is not rounded to it before, as by Keras. The layer is in training mode, as
         Keras takes the mode with each call, unless `layer` is frozen by ``trainable=False``.
 
     Raises
@@ -63,7 +64,9 @@ def from_keras(layer: Any, **settings: Any) -> BatchNorm:
                          "running estimates")
     # The value of a Keras variable is an array of the backend.
     arrays = {name: getattr(value, "value", value) for name, value in attributes_of(layer, "keras").items()}
-    defaults = {"channel_axis": layer.axis, "dtype": dtype_name(layer.variable_dtype)}
+    compute_dtype, dtype = dtype_name(layer.compute_dtype), dtype_name(layer.variable_dtype)
+    defaults = {"channel_axis": layer.axis, "dtype": dtype, "result_dtype": None if compute_dtype == dtype else
+                compute_dtype}
     return from_arrays(arrays, "keras", **{**defaults, **settings}).train(layer.trainable)
 
 
@@ -82,14 +85,15 @@ def to_keras(bn: BatchNorm, ndim: int = 4, **settings: Any) -> Any:
     -------
     keras.layers.BatchNormalization
         A built layer. All its arrays have the dtype of this layer. The running estimates, float64 here, are rounded
-        to it.
+        to it. Its policy is mixed if `result_dtype` is another dtype.
 
     Raises
     ------
     ModuleNotFoundError
         If Keras is not installed.
     ValueError
-        If Keras has no such layer: `renorm` is True, or x with `ndim` dimensions has no axis `channel_axis`.
+        If Keras has no such layer: `renorm` is True, x with `ndim` dimensions has no axis `channel_axis`, or there is
+        no policy of its `dtype` and `result_dtype`.
 
     See Also
     --------
@@ -112,7 +116,9 @@ def to_keras(bn: BatchNorm, ndim: int = 4, **settings: Any) -> Any:
     if not -ndim <= bn.channel_axis < ndim:
         raise ValueError(f"x of ndim={ndim} dimensions has no channel axis {bn.channel_axis}")
     arrays, own = arrays_and_settings(bn, "keras")
-    defaults = {**own, "axis": bn.channel_axis, "center": bn.affine, "scale": bn.affine, "dtype": bn.dtype.name}
+    defaults = {**own, "axis": bn.channel_axis, "center": bn.beta is not None, "scale": bn.gamma is not None}
+    if "dtype" not in settings:
+        defaults["dtype"] = dtype_policy(bn)
     layer = keras.layers.BatchNormalization(**{**defaults, **settings})
     shape: list[int | None] = [None] * ndim
     shape[bn.channel_axis] = bn.num_features
@@ -120,3 +126,14 @@ def to_keras(bn: BatchNorm, ndim: int = 4, **settings: Any) -> Any:
     for name, values in arrays.items():
         getattr(layer, name).assign(values)
     return layer
+
+
+def dtype_policy(bn: BatchNorm) -> str:
+    """The name of Keras's policy with these dtypes of variables and results."""
+    dtype, result = bn.dtype.name, bn.dtype.name if bn.result_dtype is None else bn.result_dtype.name
+    if result == dtype:
+        return dtype
+    if dtype != "float32" or result not in ("float16", "bfloat16"):
+        raise ValueError(f"Keras has no policy with variables of {dtype} and results of {result}; pass dtype= with one "
+                         "of its own")
+    return f"mixed_{result}"

@@ -57,9 +57,10 @@ def from_torch(layer: Any, **settings: Any) -> BatchNorm:
         raise ValueError("the layer has no running statistics (track_running_stats=False), so that PyTorch normalizes "
                          "by those of the batch in eval mode as well; for the same results make a BatchNorm with its "
                          "gamma and beta, and keep it in training mode")
-    dtype = (layer.running_mean if layer.weight is None else layer.weight).dtype
+    arrays = attributes_of(layer, "pytorch")
+    dtype = next(arrays[name].dtype for name in ("weight", "bias", "running_mean") if name in arrays)
     defaults = {"eps": layer.eps, "momentum": layer.momentum, "dtype": dtype_name(dtype)}
-    return from_arrays(attributes_of(layer, "pytorch"), "pytorch", **{**defaults, **settings}).train(layer.training)
+    return from_arrays(arrays, "pytorch", **{**defaults, **settings}).train(layer.training)
 
 
 def to_torch(bn: BatchNorm, ndim: int = 4) -> Any:
@@ -73,7 +74,8 @@ def to_torch(bn: BatchNorm, ndim: int = 4) -> Any:
     Returns
     -------
     torch.nn.Module
-        All its arrays have the dtype of this layer. The running estimates, float64 here, are rounded to it.
+        All its arrays have the dtype of this layer. The running estimates, float64 here, are rounded to it. A layer
+        without gamma has the weight None, one without beta the bias None.
 
     Raises
     ------
@@ -88,8 +90,8 @@ def to_torch(bn: BatchNorm, ndim: int = 4) -> Any:
 
     Notes
     -----
-    `nan_policy`, `names` and the pooled statistics are not converted. The running variance has ddof 1 if it can be
-    computed from pooled statistics; otherwise it is copied.
+    `nan_policy`, `names`, `result_dtype` and the pooled statistics are not converted. The running variance has ddof 1
+    if it can be computed from pooled statistics; otherwise it is copied.
 
     Examples
     --------
@@ -103,5 +105,8 @@ def to_torch(bn: BatchNorm, ndim: int = 4) -> Any:
     if ndim not in types:
         raise ValueError(f"PyTorch's layers take x of 2 to 5 dimensions, got ndim={ndim}")
     layer = types[ndim](bn.num_features, bn.eps, bn.momentum, bn.affine, dtype=getattr(torch, bn.dtype.name))
+    for name, values in (("weight", bn.gamma), ("bias", bn.beta)):
+        if values is None:          # as bias=False does, which PyTorch has from 2.13 on; it has no option for the other
+            setattr(layer, name, None)
     layer.load_state_dict({name: torch.from_numpy(values) for name, values in to_arrays(bn, "pytorch").items()})
     return layer.train(bn.training)

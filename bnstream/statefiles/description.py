@@ -27,7 +27,7 @@ MEANINGS = {
                     "estimates are the exact statistics of all batches",
         "running_ddof": "running_var is the sum of squared deviations / (n - running_ddof)",
         "eps": "added to the variance",
-        "gamma": "scale; y = (x - mean) / sqrt(var + eps) * gamma + beta",
+        "gamma": "scale; y = (x - mean) / sqrt(var + eps) * gamma + beta; without gamma 1, without beta 0",
         "running_spread": "sum of w**2 / n over the batches, of weight w in the running estimates; NaN: unknown",
         "initial_weight": "weight that the initial mean 0 and variance 1 still have in the running estimates",
         "batch_mean": "mean of the last batch; NaN: none",
@@ -36,9 +36,9 @@ MEANINGS = {
     },
 }
 SETTINGS = {
-    "num_features": (int,), "eps": (float,), "momentum": (float, NoneType), "affine": (bool,), "channel_axis": (int,),
-    "dtype": (str,), "running_ddof": (int, float), "nan_policy": (str,), "renorm": (bool,), "r_max": (float,),
-    "d_max": (float,),
+    "num_features": (int,), "eps": (float,), "momentum": (float, NoneType), "scale": (bool,), "bias": (bool,),
+    "channel_axis": (int,), "dtype": (str,), "result_dtype": (str, NoneType), "running_ddof": (int, float),
+    "nan_policy": (str,), "renorm": (bool,), "r_max": (float,), "d_max": (float,),
 }
 
 
@@ -135,13 +135,12 @@ def describe_batchnorm(bn: BatchNorm) -> tuple[dict[str, Any], NamedArrays]:
     bn = bn.copy()
     running_of(bn).require_possible()
     description: dict[str, Any] = {
-        "settings": {**settings_of(bn), "dtype": bn.dtype.name}, "names": bn.names, "training": bn.training,
-        "num_batches_tracked": bn.num_batches_tracked, "pooled": None,
+        "settings": {name: value.name if isinstance(value, np.dtype) else value
+                     for name, value in settings_of(bn).items()},
+        "names": bn.names, "training": bn.training, "num_batches_tracked": bn.num_batches_tracked, "pooled": None,
     }
     arrays: NamedArrays = dict(zip(running.RUNNING_ROWS, list(running_of(bn).rows), strict=True))
-    if bn.affine:       # .npy does not have bfloat16; float32 holds it exactly
-        stored = np.float32 if bn.dtype.name == "bfloat16" else bn.dtype
-        arrays |= {"gamma": bn.gamma.astype(stored), "beta": bn.beta.astype(stored)}
+    arrays |= {name: values.astype(stored_dtype(bn)) for name, values in parameters_of(bn).items()}
     if bn.pooled is not None:
         description["pooled"], pooled = describe_moments(bn.pooled, "pooled_")
         arrays |= pooled
@@ -157,6 +156,8 @@ def restore_batchnorm(fields: Fields, arrays: NamedArrays) -> BatchNorm:
         settings.get(name, *kinds)
     settings.integer("channel_axis", -64, 63)
     settings.one_of("dtype", *FLOATING)         # NumPy's parser of dtypes is not for strangers.
+    if settings.values["result_dtype"] is not None:
+        settings.one_of("result_dtype", *FLOATING)
     shape = (settings.values["num_features"],)
     rows = np.stack([taken(arrays, name, shape, np.float64) for name in running.RUNNING_ROWS])
     for row, most in ((running.VAR, np.inf), (running.SPREAD, np.inf), (running.INITIAL_WEIGHT, 1.0),
@@ -169,14 +170,23 @@ def restore_batchnorm(fields: Fields, arrays: NamedArrays) -> BatchNorm:
         raise ValueError("a layer with momentum null must have pooled statistics, got none")
     bn = BatchNorm(**settings.values, names=fields.all_of("names", str), track_pooled=pooled is not None)
     running_of(bn).rows[:] = rows
-    if bn.affine:
-        stored = np.float32 if bn.dtype.name == "bfloat16" else bn.dtype
-        bn.gamma, bn.beta = (taken(arrays, name, shape, stored) for name in ("gamma", "beta"))
+    for name, values in parameters_of(bn).items():
+        values[:] = taken(arrays, name, shape, stored_dtype(bn))
     if pooled is not None:
         bn.pooled = restore_moments(Fields(pooled), arrays, "pooled_")
     bn.training = fields.get("training", bool)
     bn.num_batches_tracked = fields.integer("num_batches_tracked", 0, 2**63 - 1)
     return bn
+
+
+def parameters_of(bn: BatchNorm) -> NamedArrays:
+    """gamma and beta, those that the layer has: the arrays themselves."""
+    return {name: values for name, values in (("gamma", bn.gamma), ("beta", bn.beta)) if values is not None}
+
+
+def stored_dtype(bn: BatchNorm) -> Any:
+    """The dtype of the parameters in a file: float32 for bfloat16, which .npy lacks and float32 holds exactly."""
+    return np.float32 if bn.dtype.name == "bfloat16" else bn.dtype
 
 
 def taken(arrays: NamedArrays, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:

@@ -10,7 +10,6 @@ from support.states import bits
 
 from bnstream import BatchNorm, Moments
 from bnstream.core.batches import batch_of
-from bnstream.core.rows import N_LO, SQUARES, N
 
 X = of_dtype("f8", (90, 3)) + 1e6
 WEIGHTS = rng(1).random(90)
@@ -93,18 +92,6 @@ def test_state_dict_of_weighted_statistics():
         layer(X[:20])
     assert bits(other.pooled) == bits(bn.pooled)
     assert_within(bn.pooled.mean, bn.pooled.var(), states(np.concatenate([X, X[:20]]), np.append(WEIGHTS, np.ones(20))))
-
-
-@pytest.mark.parametrize(("row", "value"), [
-    (N, -1), (N, np.inf), (N, np.nan), (N_LO, 1e9), (N_LO, np.nan), (SQUARES, 0), (SQUARES, -1), (SQUARES, np.nan),
-])
-def test_rows_of_weights_that_are_none(row, value, unchanged):
-    state = weighted().state_dict()
-    state["pooled"][row, 1] = value
-    unchanged(weighted(), ValueError, "pooled must hold", lambda bn: bn.load_state_dict(state))
-    state["pooled"] = state["pooled"][:6]
-    unchanged(weighted(), ValueError, r"pooled must be float64 of \(5, 3\), or of \(7, 3\) with weights, got float64 "
-                                      r"of \(6, 3\)", lambda bn: bn.load_state_dict(state))
 
 
 def test_whatever_is_no_mapping_is_a_batch():

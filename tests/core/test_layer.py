@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.arrays import BFLOAT16, normal, of_dtype
 
-from bnstream import BatchNorm
+from bnstream import BatchNorm, Moments
 
 X = of_dtype("f4", (20, 3))
 
@@ -15,14 +15,17 @@ X = of_dtype("f4", (20, 3))
 def trained(**options):
     """Return a layer in which every attribute differs from its initial value."""
     bn = BatchNorm(3, **options)
-    if bn.affine:
-        bn.gamma, bn.beta = [1.5, -2, 0.25], [0, 1, -3]
+    if bn.gamma is not None:
+        bn.gamma = [1.5, -2, 0.25]
+    if bn.beta is not None:
+        bn.beta = [0, 1, -3]
     for i in range(3):
         bn.backward(bn(X * (i + 1) + i))
     return bn
 
 
-OPTIONS = [{}, {"momentum": None}, {"track_pooled": True, "dtype": "f8"}, {"affine": False},
+OPTIONS = [{}, {"momentum": None}, {"track_pooled": True, "dtype": "f8"}, {"affine": False}, {"bias": False},
+           {"scale": False, "result_dtype": "f2"},
            {"dtype": "f2", "eps": 0.1},
            {"dtype": BFLOAT16, "running_ddof": 0, "nan_policy": "omit", "momentum": None},
            {"renorm": True, "r_max": 2.0, "d_max": 1.0}]
@@ -124,9 +127,10 @@ def test_large_gradients_of_half_precision(dtype):
 def test_state_dict(options):
     bn = trained(**options)
     state = bn.state_dict()
-    names = {"running_mean", "running_var", "num_batches_tracked"}
-    names |= {"weight", "bias"} if bn.affine else set()
-    assert state.keys() == names | ({"pooled"} if bn.pooled else set())
+    parameters = {"weight": bn.gamma, "bias": bn.beta}
+    names = {name for name, values in parameters.items() if values is not None}
+    assert state.keys() == names | {"running_mean", "running_var", "num_batches_tracked"}
+    assert state.pooled == bn.pooled
     assert state["num_batches_tracked"].dtype == np.int64
     new = BatchNorm(3, **options)
     new.load_state_dict(state)
@@ -145,11 +149,11 @@ STATE = trained().state_dict()
 
 
 @pytest.mark.parametrize("change", [
-    {"extra": 1}, {"weight": None}, {"running_mean": None}, {"num_batches_tracked": None}, {"weight": np.ones(4)},
+    {"extra": 1}, {"weight": None, "bias": None}, {"running_mean": None}, {"weight": np.ones(4)},
     {"running_mean": np.ones((3, 1))}, {"running_var": 1.0}, {"running_var": [1, -1, 1]}, {"bias": ["a", "b", "c"]},
     {"weight": [1j, 2, 3]}, {"num_batches_tracked": [3]}, {"num_batches_tracked": np.nan},
     {"num_batches_tracked": np.inf}, {"num_batches_tracked": 1.5}, {"num_batches_tracked": -1},
-    {"pooled": np.ones((4, 3))}, {"pooled": np.ones((5, 3), "f4")},
+    {"pooled": np.ones((5, 3))},
 ], ids=str)
 @pytest.mark.parametrize("options", [{}, {"momentum": None}], ids=str)
 def test_states_that_are_refused(change, options, unchanged):
@@ -158,12 +162,67 @@ def test_states_that_are_refused(change, options, unchanged):
     unchanged(trained(**options), ValueError, None, lambda bn: bn.load_state_dict(state))
 
 
-@pytest.mark.parametrize("row", [0, 3])
-def test_pooled_statistics_that_are_none(row, unchanged):
-    """A negative count or sum of squares is refused."""
+@pytest.mark.parametrize(("pooled", "error", "message"), [
+    (np.ones((5, 3)), TypeError, "pooled must be a Moments or None, got ndarray"),
+    (Moments().update(X[:, :2]), ValueError, r"pooled must have channels of shape \(3,\), got \(2,\)"),
+])
+def test_pooled_statistics_that_are_none(pooled, error, message, unchanged):
     state = trained(momentum=None).state_dict()
-    state["pooled"][row] *= -1
-    unchanged(trained(momentum=None), ValueError, "pooled", lambda bn: bn.load_state_dict(state))
+    state.pooled = pooled
+    unchanged(trained(momentum=None), error, message, lambda bn: bn.load_state_dict(state))
+
+
+def test_copies_of_a_state():
+    """They keep the pooled statistics; a plain dict does not, and these then start anew."""
+    bn = trained(momentum=None)
+    state = bn.state_dict()
+    for twin in (state.copy(), copy.copy(state), copy.deepcopy(state), pickle.loads(pickle.dumps(state))):
+        assert twin.keys() == state.keys()
+        new = BatchNorm(3, momentum=None)
+        new.load_state_dict(twin)
+        assert new == bn
+    new.load_state_dict(dict(state))
+    assert (new.pooled.shape, new.num_batches_tracked) == (None, 0)
+    assert new.running_var.tolist() == bn.running_var.tolist()
+    assert new != bn
+
+
+@pytest.mark.parametrize("empty", [Moments(), None])
+def test_equal_layers_have_the_same_pooled_statistics(empty):
+    bn, other = trained(track_pooled=True), trained(track_pooled=True)
+    assert bn == other
+    other.pooled = empty
+    assert bn != other
+
+
+def test_a_state_without_the_number_of_batches():
+    """As of PyTorch before 0.4: the layer keeps its own, and the estimates do not count as initial."""
+    state = dict(STATE)
+    del state["num_batches_tracked"]
+    bn = trained()
+    bn.load_state_dict(state)
+    assert bn == trained()
+    new = BatchNorm(3)
+    new.load_state_dict(state)
+    assert (new.num_batches_tracked, new.diagnose().initial_weight) == (0, 0)
+    exact = trained(momentum=None)
+    exact.load_state_dict(state)
+    assert (exact.num_batches_tracked, exact.diagnose().initial_weight) == (0, 1)
+
+
+def test_a_state_with_one_parameter():
+    """The other one stands for 1 or 0. A layer without it refuses it."""
+    for name, attribute, rest in (("weight", "gamma", 1), ("bias", "beta", 0)):
+        state = dict(STATE)
+        del state[name]
+        bn = trained()
+        bn.load_state_dict(state)
+        assert getattr(bn, attribute).tolist() == [rest] * 3
+        other = BatchNorm(3, scale=name != "weight", bias=name != "bias")
+        with pytest.raises(ValueError, match=r"for a state with weight and bias, with scale=False or bias=False for"):
+            other.load_state_dict(STATE)
+        other.load_state_dict(state)
+        assert other.eval()(X).tobytes() == bn.eval()(X).tobytes()
 
 
 @pytest.mark.parametrize("ddof", ["1", None, [1]])
@@ -196,8 +255,10 @@ def test_tensors(dtype):
     bn.gamma, bn.running_var = theirs.weight, theirs.running_var
     weight, bias = bn.fold(torch.ones(3, 2, requires_grad=True), theirs.bias)
     assert (weight.shape, bias.shape) == ((3, 2), (3,))
-    theirs.load_state_dict({name: torch.from_numpy(a) for name, a in trained().state_dict().items()})
-    assert int(theirs.num_batches_tracked) == 3
+    for momentum in (0.1, None):
+        state = trained(momentum=momentum).state_dict()
+        theirs.load_state_dict({name: torch.from_numpy(a) for name, a in state.items()}, strict=True)
+        assert int(theirs.num_batches_tracked) == 3
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -215,7 +276,7 @@ def test_pickle_and_copies(options):
         before = pickle.dumps(bn)
         twin(X + 1)
         twin.running_mean[:] = 3
-        if twin.affine:
+        if twin.gamma is not None:
             twin.gamma[:] = 4
             twin.grad_gamma[:] = 5
         assert twin != bn
@@ -247,11 +308,13 @@ def test_equality():
 
 def test_repr():
     assert repr(BatchNorm(3, dtype="f8", momentum=None).eval()) == (
-        "BatchNorm(3, eps=1e-05, momentum=None, affine=True, channel_axis=1, dtype='float64', running_ddof=1, "
-        "nan_policy='raise', renorm=False, r_max=3.0, d_max=5.0): inference, 0 batches")
+        "BatchNorm(3, eps=1e-05, momentum=None, scale=True, bias=True, channel_axis=1, dtype='float64', "
+        "result_dtype=None, running_ddof=1, nan_policy='raise', renorm=False, r_max=3.0, d_max=5.0): inference, "
+        "0 batches")
     assert repr(trained()).endswith("): training, 3 batches")
-    text = repr(trained(eps=0.5, renorm=True))
-    assert eval(text.partition("): ")[0] + ")") == BatchNorm(3, eps=0.5, renorm=True)
+    for options in ({"eps": 0.5, "renorm": True}, {"bias": False, "result_dtype": "f2"}):
+        text = repr(trained(**options))
+        assert eval(text.partition("): ")[0] + ")") == BatchNorm(3, **options)
 
 
 def linear(x, weight, bias):

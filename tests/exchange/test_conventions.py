@@ -129,17 +129,21 @@ def test_momentum_none_is_omitted():
 
 
 def test_without_gamma_and_beta():
-    """affine=False has neither, ONNX needs both, and Keras may have one of them."""
+    """affine=False has neither, ONNX needs both, and the others may have one of them."""
     bn = trained(affine=False)
     assert sorted(to_arrays(bn, "pytorch")) == ["num_batches_tracked", "running_mean", "running_var"]
     assert to_arrays(bn, "onnx")["scale"].tolist() == [1, 1, 1]
     assert to_arrays(bn, "onnx")["B"].tolist() == [0, 0, 0]
     arrays = {"gamma": np.float32([1, 2, 3]), "moving_mean": np.zeros(3, "f4"), "moving_variance": np.ones(3, "f4")}
     one = from_arrays(arrays, "keras")
-    assert (one.gamma.tolist(), one.beta.tolist(), one.dtype) == ([1, 2, 3], [0, 0, 0], np.float32)
+    assert (one.gamma.tolist(), one.beta, one.dtype) == ([1, 2, 3], None, np.float32)
+    assert sorted(to_arrays(one, "keras")) == ["epsilon", "gamma", "momentum", "moving_mean", "moving_variance"]
+    assert to_arrays(one, "onnx")["B"].tolist() == [0, 0, 0]
+    one = from_arrays(arrays, "keras", affine=True)
+    assert (one.gamma.tolist(), one.beta.tolist()) == ([1, 2, 3], [0, 0, 0])
     arrays["beta"] = arrays.pop("gamma")
     one = from_arrays(arrays, "keras")
-    assert (one.gamma.tolist(), one.beta.tolist()) == ([1, 1, 1], [1, 2, 3])
+    assert (one.gamma, one.beta.tolist()) == (None, [1, 2, 3])
     with pytest.raises(ValueError, match="expected the arrays input_mean, input_var, scale, B, and optionally"):
         from_arrays({"input_mean": [1.0], "input_var": [1.0]}, "onnx")
 

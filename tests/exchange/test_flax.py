@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.frameworks import a_batch, a_layer, assert_bounds_break, compare
+from support.frameworks import Bounds, a_batch, a_layer, assert_bounds_break, assert_within, compare
 
 from bnstream import BatchNorm
 
@@ -165,7 +165,52 @@ def test_scale_or_bias_alone():
     layer = nnx.BatchNorm(3, use_bias=False, rngs=nnx.Rngs(0))
     layer.scale = nnx.Param(jnp.asarray([1.0, 2.0, 3.0]))
     bn = BatchNorm.from_flax(layer)
-    assert (bn.gamma.tolist(), bn.beta.tolist()) == ([1, 2, 3], [0, 0, 0])
+    assert (bn.gamma.tolist(), bn.beta) == ([1, 2, 3], None)
+
+
+@pytest.mark.parametrize("part", ["scale", "bias"])
+@pytest.mark.parametrize("kind", ["nnx", "linen"])
+def test_round_trip_of_one_parameter(part, kind):
+    bn = a_layer(5, -1, scale=part == "scale", bias=part == "bias", running_ddof=0)
+    layer = bn.to_linen() if kind == "linen" else (bn.to_flax(),)
+    assert (layer[0].use_scale, layer[0].use_bias) == (part == "scale", part == "bias")
+    assert BatchNorm.from_flax(*layer) == bn
+    for seed, training in enumerate([False, True, False]):
+        call = call_linen(*layer, training) if kind == "linen" else call_nnx(layer[0], training)
+        compare(bn.train(training), a_batch((16, 5), -1, seed), call)
+
+
+@pytest.mark.parametrize("make", [lambda **options: (nnx.BatchNorm(3, rngs=nnx.Rngs(0), **options),),
+                                  lambda **options: (linen.BatchNorm(**options), BatchNorm(3).to_linen()[1])],
+                         ids=["nnx", "linen"])
+def test_axis_as_a_tuple(make):
+    assert BatchNorm.from_flax(*make(axis=(1,))).channel_axis == 1
+    with pytest.raises(ValueError, match=r"its channels along the axes \(1, 2\), a BatchNorm along one; reshape x"):
+        BatchNorm.from_flax(*make(axis=(1, 2)))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("kind", ["nnx", "linen"])
+@pytest.mark.parametrize("training", [True, False])
+def test_mixed_precision(dtype, kind, training):
+    """The dtype of results is kept. Linen computes in float32 and rounds, NNX rounds all that it reads before."""
+    theirs = getattr(jnp, dtype)
+    layer = theirs_linen(5, -1) if kind == "linen" else (theirs_nnx(5, -1),)
+    layer = (layer[0].clone(dtype=theirs), layer[1]) if kind == "linen" else layer
+    layer[0].dtype = theirs if kind == "nnx" else layer[0].dtype
+    bn = BatchNorm.from_flax(*layer).train(training)
+    assert (bn.dtype, bn.result_dtype) == (np.float32, dtype)
+    again = bn.to_linen()[0] if kind == "linen" else bn.to_flax()
+    assert again.dtype == theirs
+    assert again.param_dtype == jnp.float32
+    x = a_batch((16, 5), -1)
+    bounds = Bounds(bn, x)
+    y = np.asarray((call_linen(*layer, training) if kind == "linen" else call_nnx(layer[0], training))(x)[0])
+    ours = bn(x)
+    assert ours.dtype == y.dtype == np.dtype(theirs)
+    eps = float(jnp.finfo(theirs).eps)
+    bound = bounds.y * (eps / jnp.finfo(jnp.float32).eps) if kind == "nnx" else bounds.y + eps * np.abs(ours)
+    assert_within(ours, y, bound)
 
 
 def test_arrays_are_copies():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.frameworks import a_batch, a_layer, assert_bounds_break, compare, require
+from support.frameworks import Bounds, a_batch, a_layer, assert_bounds_break, assert_within, compare, require
 
 from bnstream import BatchNorm
 
@@ -105,7 +105,17 @@ def test_gamma_or_beta_alone():
     layer.build((None, 3))
     layer.gamma.assign([1.0, 2.0, 3.0])
     bn = BatchNorm.from_keras(layer)
-    assert (bn.gamma.tolist(), bn.beta.tolist()) == ([1, 2, 3], [0, 0, 0])
+    assert (bn.gamma.tolist(), bn.beta) == ([1, 2, 3], None)
+
+
+@pytest.mark.parametrize("part", ["scale", "center"])
+def test_round_trip_of_one_parameter(part):
+    bn = a_layer(5, -1, scale=part == "scale", bias=part == "center", running_ddof=0)
+    layer = bn.to_keras(ndim=2)
+    assert (layer.scale, layer.center) == (part == "scale", part == "center")
+    assert BatchNorm.from_keras(layer) == bn
+    for seed, training in enumerate([False, True, False]):
+        compare(bn.train(training), a_batch((16, 5), -1, seed), call_of(layer, training))
 
 
 def test_mode():
@@ -135,10 +145,32 @@ def test_settings_take_precedence():
     assert (layer.name, layer.momentum, layer.axis, layer.variable_dtype) == ("normalize", 0.5, 1, "float32")
 
 
-def test_mixed_precision():
-    layer = keras.layers.BatchNormalization(dtype="mixed_bfloat16")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("training", [True, False])
+def test_mixed_precision(dtype, training):
+    """The dtype of results is kept. Keras rounds x to it before, so here x has this dtype already."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    layer = keras.layers.BatchNormalization(dtype=f"mixed_{dtype}")
     layer.build((None, 3))
-    assert BatchNorm.from_keras(layer).dtype == np.float32
+    bn = BatchNorm.from_keras(layer).train(training)
+    assert (bn.dtype, bn.result_dtype) == (np.float32, dtype)
+    again = bn.to_keras(ndim=2)
+    assert (again.compute_dtype, again.variable_dtype) == (dtype, "float32")
+    assert again.dtype_policy.name == layer.dtype_policy.name
+    x = a_batch((16, 3), -1).astype(dtype if dtype == "float16" else ml_dtypes.bfloat16).astype(np.float32)
+    bounds = Bounds(bn, x)
+    theirs, ours = layer(x, training=training), bn(x)
+    assert str(getattr(theirs, "dtype", "")).endswith(ours.dtype.name)
+    ours = ours.astype("f8")
+    assert_within(ours, numpy_of(theirs), bounds.y + float(ml_dtypes.finfo(dtype).eps) * np.abs(ours))
+
+
+def test_policies_that_keras_lacks():
+    bn = BatchNorm(3, dtype="float64", result_dtype="float16")
+    with pytest.raises(ValueError, match=r"no policy with variables of float64 and results of float16; pass dtype= "):
+        bn.to_keras()
+    assert bn.to_keras(dtype="mixed_float16").compute_dtype == "float16"
+    assert BatchNorm(3, dtype="float16", result_dtype="float16").to_keras().dtype_policy.name == "float16"
 
 
 def test_exact_statistics():

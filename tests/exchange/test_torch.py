@@ -106,13 +106,23 @@ def test_sync_batch_norm():
     assert_close(bn(x), layer(torch.from_numpy(x)), bounds.of_y())
 
 
-def test_layer_without_bias():
-    """As of torch.nn.BatchNorm2d(bias=False)."""
-    layer = theirs((16, 5))
-    layer.bias = None
+@pytest.mark.parametrize("missing", ["weight", "bias"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_one_parameter(missing, dtype):
+    """Inference and training with their backward passes, and a round trip; bias=False is in PyTorch from 2.13 on."""
+    layer = theirs((16, 5), dtype)
+    setattr(layer, missing, None)
     bn = BatchNorm.from_torch(layer)
-    assert bn.gamma.tolist() == layer.weight.tolist()
-    assert bn.beta.tolist() == [0] * 5
+    assert bn.dtype == dtype
+    assert (bn.gamma is None, bn.beta is None) == (missing == "weight", missing == "bias")
+    again = bn.to_torch(ndim=2)
+    assert_equal_states(again, layer)
+    assert repr(again) == repr(layer)
+    again.load_state_dict({name: torch.from_numpy(values) for name, values in bn.state_dict().items()}, strict=False)
+    for i, training in enumerate([False, True, False]):
+        bn.train(training)
+        layer.train(training)
+        compare(bn, layer, data((16, 5), dtype, 2, i), data((16, 5), dtype, 0, 10 + i), "contiguous", dtype)
 
 
 def test_parameters_of_another_dtype():

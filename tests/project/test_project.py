@@ -40,8 +40,8 @@ def test_names():
     members = {name for name in dir(bnstream.BatchNorm(3)) if not name.startswith("_")}
     assert members == {name.partition(".")[2] for name in METHODS if name.startswith("BatchNorm.")} | {
         "affine", "beta", "channel_axis", "d_max", "dtype", "eps", "gamma", "grad_beta", "grad_gamma", "momentum",
-        "names", "nan_policy", "num_batches_tracked", "num_features", "pooled", "r_max", "renorm", "running_ddof",
-        "running_mean", "running_var", "training"}
+        "names", "nan_policy", "num_batches_tracked", "num_features", "pooled", "r_max", "renorm", "result_dtype",
+        "running_ddof", "running_mean", "running_var", "training"}
 
 
 @pytest.mark.parametrize("name", [*PUBLIC, *METHODS])
@@ -74,8 +74,8 @@ def test_signatures():
         "(x, running_mean, running_var, gamma=None, beta=None, *, training=False, momentum=0.1, eps=1e-05, "
         "channel_axis=1, out=None, running_ddof=1.0, nan_policy='raise', where=None, n_threads=None)")
     assert ", ".join(inspect.signature(bnstream.BatchNorm).parameters) == (
-        "num_features, eps, momentum, affine, channel_axis, dtype, running_ddof, nan_policy, track_pooled, renorm, "
-        "r_max, d_max, names")
+        "num_features, eps, momentum, affine, scale, bias, channel_axis, dtype, result_dtype, running_ddof, "
+        "nan_policy, track_pooled, renorm, r_max, d_max, names")
 
 
 def test_methods_of_missing_packages():

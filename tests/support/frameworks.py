@@ -30,8 +30,10 @@ def a_batch(shape, channel_axis, seed=0):
 def a_layer(num_features, channel_axis, momentum=0.1, dtype="float32", **settings):
     """A layer whose arrays are not its defaults, with values that are exact in `dtype`."""
     bn = BatchNorm(num_features, channel_axis=channel_axis, momentum=momentum, dtype=dtype, **settings)
-    if bn.affine:
-        bn.gamma, bn.beta = np.linspace(-1, 2.5, num_features), np.linspace(1, -3, num_features)
+    if bn.gamma is not None:
+        bn.gamma = np.linspace(-1, 2.5, num_features)
+    if bn.beta is not None:
+        bn.beta = np.linspace(1, -3, num_features)
     bn.running_mean = np.linspace(-2, 1, num_features).astype(dtype)
     bn.running_var = np.linspace(0.5, 4, num_features).astype(dtype)
     bn.num_batches_tracked = 1
@@ -60,7 +62,7 @@ class Bounds:
         n_u = x.size // x.shape[axis] * U if bn.training else 0.0
         of_mean, of_var = n_u * a, 3 * n_u * a**2
         assert (of_var < var / 2).all()
-        gamma, beta = (np.abs(bn.gamma), np.abs(bn.beta)) if bn.affine else (1.0, 0.0)
+        gamma, beta = 1.0 if bn.gamma is None else np.abs(bn.gamma), 0.0 if bn.beta is None else np.abs(bn.beta)
         scale = gamma / np.sqrt(var + bn.eps)
         farthest = np.abs(wide - np.expand_dims(mean, self.axes)).max(self.axes)
         y = scale * of_mean + scale * farthest * of_var / var + 8 * U * (scale * (a + np.abs(mean)) + beta)

@@ -93,7 +93,7 @@ def compare(ours, theirs, x, dy, layout, dtype):
     dx, ours.grad_gamma, ours.grad_beta = backward(dy)
     wide, axes = x.astype("f8"), (0, *range(2, x.ndim))
     mean, var = (wide.mean(axes), wide.var(axes)) if ours.training else before
-    gamma, beta = (ours.gamma, ours.beta) if ours.affine else (np.ones(1), np.zeros(1))
+    gamma, beta = np.ones(1) if ours.gamma is None else ours.gamma, np.zeros(1) if ours.beta is None else ours.beta
     bounds = Bounds(x, dy, mean, var, gamma, beta, dtype)
     assert y.dtype == dx.dtype == np.dtype(dtype)
     assert_close(y, their_y, bounds.of_y())
@@ -101,9 +101,10 @@ def compare(ours, theirs, x, dy, layout, dtype):
     for running, wanted, bound in zip((ours.running_mean, ours.running_var), (theirs.running_mean, theirs.running_var),
                                       bounds.of_estimates(), strict=True):
         assert_close(running, wanted, bound)
-    if ours.affine:
-        for grad, parameter, bound in zip((ours.grad_gamma, ours.grad_beta), (theirs.weight, theirs.bias),
-                                          bounds.of_grads(), strict=True):
+    for grad, parameter, bound in zip((ours.grad_gamma, ours.grad_beta), (theirs.weight, theirs.bias),
+                                      bounds.of_grads(), strict=True):
+        assert (grad is None) == (parameter is None)
+        if parameter is not None:
             assert_close(grad, parameter.grad, bound)
             parameter.grad = None
     assert ours.num_batches_tracked == int(theirs.num_batches_tracked)

@@ -48,8 +48,10 @@ def holed():
 def trained(n=3, **options):
     """A layer with parameters, after three batches."""
     bn = BatchNorm(n, **options)
-    if bn.affine:
-        bn.gamma, bn.beta = np.arange(n) - 1.3, np.arange(n) / 7
+    if bn.gamma is not None:
+        bn.gamma = np.arange(n) - 1.3
+    if bn.beta is not None:
+        bn.beta = np.arange(n) / 7
     for i in range(3):
         bn(normal((20, n), i) * (i + 1) + i)
     return bn
@@ -86,6 +88,9 @@ SAVED = {
     "pooled": lambda: trained(track_pooled=True, running_ddof=0),
     "pooled, omit": lambda: trained(track_pooled=True, nan_policy="omit", dtype="float16"),
     "no affine": lambda: trained(affine=False, running_ddof=0.5),
+    "no beta": lambda: trained(bias=False),
+    "no gamma": lambda: trained(scale=False, dtype=BFLOAT16),
+    "mixed precision": lambda: trained(result_dtype=BFLOAT16),
     "bfloat16": lambda: trained(dtype=BFLOAT16, eps=0.1),
     "renorm": lambda: trained(renorm=True, r_max=float("inf"), d_max=2),
     "recalibrated": recalibrated,
