@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -14,6 +15,8 @@ from bnstream.exchange.layers import arrays_and_settings, import_framework, requ
 from bnstream.exchange.names import LAYERS
 
 OPSET = 15          # the latest version of the operator
+TRAINING_MODE_FROM = 14     # the opset with the attribute training_mode
+SPATIAL_BEFORE = 9          # the opset without the attribute spatial
 IR_VERSION = 8      # the oldest format with this opset
 
 
@@ -32,7 +35,8 @@ def from_onnx(model: Any, node: str | None = None, **settings: Any) -> BatchNorm
     Returns
     -------
     BatchNorm
-        With copies of the arrays, in the dtype of the node's scale; in inference mode, unless ``training_mode=1``.
+        With copies of the arrays, in the dtype of the node's scale; in inference mode, unless ``training_mode=1`` or,
+        before opset 14, the node has outputs for its statistics.
 
     Raises
     ------
@@ -41,7 +45,8 @@ def from_onnx(model: Any, node: str | None = None, **settings: Any) -> BatchNorm
     TypeError
         If `model` is not a model or a path.
     ValueError
-        If the file is not an ONNX model, the graph has no such node, or the node's arrays are not constants.
+        If the file is not an ONNX model, the graph has no such node, its arrays are not constants, or it has
+        ``spatial=0``.
 
     See Also
     --------
@@ -66,8 +71,21 @@ def from_onnx(model: Any, node: str | None = None, **settings: Any) -> BatchNorm
     attributes = {attribute.name: attribute for attribute in found.attribute}
     arrays = constant_inputs(onnx, model.graph, found)
     arrays |= {name: np.float32(attributes[name].f) for name in ("epsilon", "momentum") if name in attributes}
-    training = "training_mode" in attributes and bool(attributes["training_mode"].i)
-    return from_arrays(arrays, "onnx", **settings).train(training)
+    return from_arrays(arrays, "onnx", **settings).train(is_training(model, found, attributes))
+
+
+def is_training(model: Any, node: Any, attributes: Mapping[str, Any]) -> bool:
+    """Whether a node is in training mode, and raise ValueError if its statistics are not those of channels."""
+    opset = max((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=OPSET)
+    numbers = {name: attributes[name].i for name in ("training_mode", "is_test", "spatial") if name in attributes}
+    if opset < SPATIAL_BEFORE and numbers.get("spatial", 1) == 0:
+        raise ValueError(f"the node has spatial=0, a mean and a variance of every activation, which opset {OPSET} no "
+                         "longer has; flatten x to (N, activations) for such a layer. If x has two dimensions, or the "
+                         "arrays have one value for each channel, remove the attribute")
+    if opset >= TRAINING_MODE_FROM:
+        return bool(numbers.get("training_mode", 0))
+    # Before, a node in training mode was one with outputs for the statistics, and is_test could overrule it.
+    return sum(map(bool, node.output)) > 1 and not numbers.get("is_test", 0)
 
 
 def node_named(graph: Any, name: str | None) -> Any:
@@ -125,7 +143,8 @@ def to_onnx(bn: BatchNorm, ndim: int = 4) -> Any:
 
     Notes
     -----
-    eps and momentum are float32 in ONNX. Beside momentum, only what inference needs is converted. The running
+    eps and momentum are float32 in ONNX, and every node has a scale and a shift: 1 and 0 where this layer has none.
+    Beside momentum, only what inference needs is converted, and `result_dtype` is not. The running
     variance has ddof 0 if it can be computed from pooled statistics; otherwise it is copied.
 
     Examples

@@ -20,6 +20,15 @@ def run(model, x):
     return session.run(None, {"X": x})[0]
 
 
+def an_old_model(opset, outputs=("Y",), **attributes):
+    """A node of an older opset, which the checker of today does not accept any more."""
+    tensors = [numpy_helper.from_array(np.ones(5, np.float32), key) for key in INPUTS]
+    node = helper.make_node("BatchNormalization", ["X", *INPUTS], outputs, **attributes)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 5]) for name in "XY")
+    return helper.make_model(helper.make_graph([node], "old", [x], [y], tensors),
+                             opset_imports=[helper.make_opsetid("ai.onnx.ml", 3), helper.make_opsetid("", opset)])
+
+
 def a_model(nodes=("bn1", "bn2"), constants=False, training_mode=None, **attributes):
     """A chain of nodes, whose arrays are initializers or outputs of Constant nodes."""
     if training_mode is not None:
@@ -136,6 +145,38 @@ def test_defaults_of_onnx():
     assert (bn.eps, bn.momentum, bn.training) == (1e-5, 0.1, False)
     for mode in (0, 1):
         assert BatchNorm.from_onnx(a_model(nodes=("",), training_mode=mode)).training == bool(mode)
+
+
+STATISTICS = ("Y", "mean", "var", "saved_mean", "saved_var")
+
+
+@pytest.mark.parametrize(("opset", "outputs", "attributes", "training"), [
+    (6, ("Y",), {}, False), (6, STATISTICS, {}, True), (6, STATISTICS, {"is_test": 1}, False),
+    (6, ("Y",), {"is_test": 0, "spatial": 1}, False), (7, STATISTICS, {}, True), (7, ("Y",), {}, False),
+    (9, ("Y",), {}, False), (9, STATISTICS, {}, True), (9, ("Y", "mean", "var"), {}, True),
+    (9, ("Y", "", "", "", ""), {}, False), (13, STATISTICS, {}, True),
+    (14, ("Y", "mean", "var"), {"training_mode": 1}, True), (15, ("Y",), {"training_mode": 0}, False),
+])
+def test_mode_of_each_opset(opset, outputs, attributes, training):
+    """Before opset 14 outputs for the statistics mean training."""
+    assert BatchNorm.from_onnx(an_old_model(opset, outputs, **attributes)).training == training
+
+
+@pytest.mark.parametrize("opset", [1, 6, 7])
+def test_statistics_of_activations(opset):
+    with pytest.raises(ValueError, match=r"the node has spatial=0, a mean and a variance of every activation, .*; fla"):
+        BatchNorm.from_onnx(an_old_model(opset, spatial=0))
+    assert BatchNorm.from_onnx(an_old_model(opset, spatial=1)).num_features == 5
+
+
+@pytest.mark.parametrize("part", ["scale", "bias"])
+def test_one_parameter(part):
+    """ONNX needs both: the other one is 1 or 0."""
+    bn = a_layer(5, 1, scale=part == "scale", bias=part == "bias").eval()
+    model, x = bn.to_onnx(ndim=2), a_batch((16, 5), 1)
+    again = BatchNorm.from_onnx(model)
+    assert again(x).tobytes() == bn(x).tobytes()
+    assert_within(bn(x), run(model, x), Bounds(bn, x).y)
 
 
 def test_file(tmp_path):
