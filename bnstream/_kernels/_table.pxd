@@ -7,8 +7,9 @@ functions in `Kernels`, which each variant fills in.
 
 cdef enum:
     MAX_DIMS = 64               # NumPy's own limit (NPY_MAXDIMS)
-    MAX_OPERANDS = 4
+    MAX_OPERANDS = 5
     WEIGHTS = 3                 # index of the operand that holds the weights of a weighted view
+    FLAGS = 4                   # index of the operand that holds the flags of a selective view
     GRANULE = 8                 # doubles in the longest vector
     SMALL = 65536               # bytes of input below which releasing the GIL costs more than it gains
 
@@ -55,10 +56,11 @@ ctypedef struct Dim:
     Py_ssize_t stride[MAX_OPERANDS]     # bytes between neighbouring entries
 
 ctypedef struct View:           # arrays as batch dims and channel dims; neighbouring dims are merged where strides allow
-    Operand operand[MAX_OPERANDS]       # x; or x, y; or x, dy, dx. The weights of a weighted view are at index WEIGHTS.
-    int n_operands              # not counting the weights
+    Operand operand[MAX_OPERANDS]       # x; or x, y; or x, dy, dx; and at their own indices weights and flags
+    int n_operands              # not counting weights and flags
     int n_read                  # The first n_read operands are read. The one after them, if any, may be written.
     bint weighted               # every batch position has a weight; weight 0 leaves it out
+    bint selective              # every element has a flag; flag 0 leaves it out; never in place
     bint in_place               # operands have native elements and byte order, and strides of whole elements
     int n_batch
     int n_kept

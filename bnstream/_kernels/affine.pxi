@@ -146,7 +146,7 @@ cdef void make_coefficients(const View *view, const Plan *p, const Task *t, cons
         w.invstd[c] = invstd_of(w.n[c], w.invstd[c], norm.eps)
         w.scale[c] *= w.invstd[c]
     if p.anchored:
-        set_anchors(view, t, w.anchor)
+        set_anchors(view, p, t, w.anchor)
         for c in range(t.channels):
             mean.hi = w.mean[c]
             mean.lo = w.mean_lo[c]

@@ -7,8 +7,8 @@
 # The loops use the upper half of the mean. What mean_lo adds is corrected once for each channel.
 #
 # The sums read x and dy once, with 6 operations for each element. dx reads both again, with 5 operations, and from the cache
-# if the task fits in it. Sums within a block are doubles, and sums of blocks are pairs of doubles. An element x that has no
-# weight, or is NaN or inf under `omit`, does not enter the sums, and its dx is 0.
+# if the task fits in it. Sums within a block are doubles, and sums of blocks are pairs of doubles. An element x whose weight
+# or flag is 0, or which is NaN or inf under `omit`, does not enter the sums, and its dx is 0.
 
 # Rows of the sums of a task, which are pairs of doubles.
 cdef enum:
@@ -294,6 +294,9 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
     memset(sums, 0, SUM_ROWS * p.state_pitch * sizeof(double))
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, w.anchor, tile)
+        if job.view.selective:          # x may hold anything there, and 0 times NaN is NaN.
+            set_unselected(&b, 0, NULL)
+            set_unselected(&b, 1, NULL)
         memset(s, 0, n * sizeof(double))
         memset(q, 0, n * sizeof(double))
         gradient_block(&b, &w, job.omit, s, q)

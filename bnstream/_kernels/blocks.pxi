@@ -13,6 +13,7 @@ ctypedef struct Block:
     Layout layout[MAX_OPERANDS]
     Count count                 # without FINITE, which `count_in` adds
     char *weights               # flags or doubles, one for each batch position, or NULL
+    double *flags               # a tile of flags, 0 or 1 for each element, or NULL
     Py_ssize_t n                # values in each channel
     Py_ssize_t n_samples        # elements of each channel that `guess` can choose from
     Py_ssize_t sample_pitch     # elements from one of them to the next
@@ -36,10 +37,11 @@ cdef inline void give_back(double *room, double *stack) noexcept nogil:
 
 
 cdef bint make_tile(const View *view, const Plan *p, double **tile) noexcept nogil:
-    """Allocate the weights of a block, and a tile for each operand that is read. Return whether there was memory."""
+    """Allocate the weights of a block, and a tile for each operand that is read and for flags. Return whether there was
+    memory."""
     cdef Py_ssize_t n = weights_room(count_of(view)), n_elements = p.unit.n * p.chunk * (1 if p.by_runs else p.inner)
     if p.tiled:
-        n += (view.n_read - 1) * TILE + min(<Py_ssize_t> TILE, n_elements)
+        n += (view.n_read - 1 + view.selective) * TILE + min(<Py_ssize_t> TILE, n_elements)
     tile[0] = <double *> malloc(n * sizeof(double)) if n > 0 else NULL
     return n == 0 or tile[0] != NULL
 
@@ -48,31 +50,51 @@ cdef inline int count_in(const Block *b, bint omit) noexcept nogil:
     return b.count | FINITE if omit else b.count
 
 
-cdef void set_anchors(const View *view, const Task *t, uint64_t *anchor) noexcept nogil:
-    """Set the anchor of each channel to its first element, or its first element with a weight other than 0."""
-    cdef Py_ssize_t c, position = 0, offset = 0
-    cdef Count count = count_of(view)
-    cdef double room
-    cdef char *weight = <char *> &room
-    cdef int i
-    if count != ALL:
-        load_weights(view, 0, 1, weight)
-        while not counts(weight, 0, count) and position < view.n_rows - 1:
-            position += 1
-            load_weights(view, position, 1, weight)
-    for i in range(view.n_batch - 1, -1, -1):
-        offset += position % view.batch[i].n * view.batch[i].stride[0]
-        position //= view.batch[i].n
+cdef void set_anchors(const View *view, const Plan *p, const Task *t, uint64_t *anchor) noexcept nogil:
+    """Set the anchor of each channel to its first element, or its first element that counts.
+
+    Where elements have flags, this is the first one of the task, so that all tasks together look at each flag once.
+    """
+    cdef Py_ssize_t c, position = 0, stop = view.n_rows, offset = 0
     for c in range(t.channels):
+        if view.selective:
+            position = t.start * p.block_units
+            stop = min(view.n_rows, t.stop * p.block_units)
+        if c == 0 or view.selective:
+            while position < stop - 1 and not element_counts(view, t, c, position):
+                position += 1
+            offset = offset_of(view, position, 0)
         anchor[c] = anchor_of(slab_data(view, 0, t.slab, t.first + c) + offset, view.operand[0].swapped)
+
+
+cdef bint element_counts(const View *view, const Task *t, Py_ssize_t channel, Py_ssize_t position) noexcept nogil:
+    """Whether an element's flag and weight are other than 0."""
+    cdef Count count = count_of(view)
+    cdef double weight
+    if view.selective and slab_data(view, FLAGS, t.slab, t.first + channel)[offset_of(view, position, FLAGS)] == 0:
+        return False
+    if count == ALL:
+        return True
+    load_weights(view, position, 1, <char *> &weight)
+    return counts(<char *> &weight, 0, count)
+
+
+cdef Py_ssize_t offset_of(const View *view, Py_ssize_t position, int operand) noexcept nogil:
+    """The bytes from the first batch position to another one."""
+    cdef Py_ssize_t offset = 0
+    cdef int i
+    for i in range(view.n_batch - 1, -1, -1):
+        offset += position % view.batch[i].n * view.batch[i].stride[operand]
+        position //= view.batch[i].n
+    return offset
 
 
 cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t index, const uint64_t *anchor,
                       double *tile) noexcept nogil:
     """Block number `index` of a task's chunk; if tiled, this reads it into its tiles.
 
-    `tile` begins with the weights of the block. The tiles of the operands follow, TILE doubles each. The operand that is
-    written shares the tile of x.
+    `tile` begins with the weights of the block. The tiles of the operands follow, TILE doubles each, and that of the flags.
+    The operand that is written shares the tile of x.
     """
     cdef Block b
     cdef Layout *layout
@@ -105,6 +127,10 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
         b.weights = <char *> tile
         load_weights(view, first * p.run + skip, b.n, b.weights)
         tile += weights_room(b.count)
+    b.flags = NULL
+    if view.selective:
+        b.flags = tile + view.n_read * TILE
+        move_tile(view, p, FLAGS, t, first, n, anchor, b.flags, False)
     for k in range(view.n_operands):
         layout = &b.layout[k]
         layout.pitch = b.width
@@ -136,9 +162,11 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
 
 
 cdef void write_block(const View *view, const Plan *p, const Task *t, Py_ssize_t index, const Block *b) noexcept nogil:
-    """Store the last operand of a block from its tile, if it is tiled."""
+    """Store the last operand of a block from its tile, if it is tiled, with 0 for elements whose flag is 0."""
     cdef int last = view.n_operands - 1
     cdef Py_ssize_t first = index * p.block_units
+    if view.selective:
+        set_unselected(b, last, NULL)
     if p.tiled:
         move_tile(view, p, last, t, first, min(p.block_units, p.unit.n - first), NULL,
                   <double *> b.layout[last].data, True)
@@ -154,6 +182,33 @@ cdef inline void blank(result y, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t
                 y[j] = y[j] if mask[j] != 0 else 0
         elif mask[r] == 0:
             memset(y + r * pitch, 0, width * sizeof(y[0]))
+
+
+cdef void set_unselected(const Block *b, int operand, const double *value) noexcept nogil:
+    """Set a tile to the value of its column, or by runs of its channel, where the flag is 0. NULL means 0."""
+    cdef f64_out x = <double *> b.layout[operand].data
+    cdef const double *flags = b.flags
+    cdef Py_ssize_t i, j, n, done, width = b.n if b.by_runs else b.width
+    cdef double one
+    for i in range(ceil_div(b.n * b.n_channels, width)):
+        done = i * width
+        n = min(width, b.n * b.n_channels - done)
+        one = value[i] if value != NULL and b.by_runs else 0
+        if value == NULL or b.by_runs:
+            for j in range(n):
+                x[done + j] = x[done + j] if flags[done + j] != 0 else one
+        else:
+            for j in range(n):
+                x[done + j] = x[done + j] if flags[done + j] != 0 else value[j]
+
+
+cdef void unselect_nonfinite(const Block *b) noexcept nogil:
+    """Set the flags of NaN and inf to 0."""
+    cdef const double *x = <const double *> b.layout[0].data
+    cdef f64_out flags = b.flags
+    cdef Py_ssize_t i
+    for i in range(b.n * b.n_channels):
+        flags[i] *= finite(x[i])
 
 
 cdef char *slab_data(const View *view, int operand, Py_ssize_t slab, Py_ssize_t first_channel) noexcept nogil:

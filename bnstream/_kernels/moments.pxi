@@ -11,6 +11,9 @@
 # It is nearly always within a fraction of a standard deviation of the mean. If it is so far away that it costs m2 two bits,
 # the block is summed again about the mean, at most twice: by runs only the channels concerned, by columns all of them. (With
 # the first row as the shift and one bit as the limit, a third of all channels of normal data would be summed again.)
+#
+# In a selective view, an element whose flag is 0 is set to the shift of its channel, so that it adds nothing to the sums.
+# n is the sum of the flags. Under `omit`, the flags of NaN and inf are set to 0.
 
 cdef enum:
     EXACT_ROWS = 5              # a shift and the halves of two sums
@@ -131,8 +134,12 @@ cdef void sum_block(const Block *b, bint omit, Work *w) noexcept nogil:
         sum_numbers(<const i16 *> b.layout[0].data, b, ALL, w)
 
 
-cdef void guess_shift(const Block *b, bint whole, double *shift) noexcept nogil:
+cdef void guess_shift(const Block *b, bint whole, double *shift, double *spread) noexcept nogil:
     cdef Py_ssize_t c
+    if b.flags != NULL:         # NaN is not taken for a shift.
+        for c in range(b.n_channels if b.by_runs else b.width):
+            spread[c] = NAN
+        set_unselected(b, 0, spread)
     if b.element == FLOAT32:
         guess(<const f32 *> b.layout[0].data, b, shift)
     elif b.element == FLOAT64:
@@ -167,6 +174,22 @@ cdef inline void spread(const double *values, Py_ssize_t fold, Py_ssize_t channe
                 columns[c * inner + j] = values[c]
     for j in range(row, fold * row):
         columns[j] = columns[j - row]
+
+
+cdef void count_selected(const Block *b, const Work *w) noexcept nogil:
+    """Set n to the sum of the weights of the elements whose flag is 1: the sum of the flags about a shift of 0."""
+    cdef Py_ssize_t n = b.n_channels if b.by_runs else b.width
+    cdef Block flags = b[0]
+    cdef Work sums = w[0]
+    flags.layout[0].data = <char *> b.flags
+    sums.shift = sums.spread
+    sums.s = w.n
+    memset(sums.spread, 0, n * sizeof(double))
+    memset(sums.s, 0, n * sizeof(double))
+    memset(sums.q, 0, n * sizeof(double))
+    sum_block(&flags, False, &sums)
+    if not b.by_runs:
+        add_up(sums.s, b.fold, b.n_channels, b.inner)
 
 
 cdef void add_up(double *sums, Py_ssize_t fold, Py_ssize_t channels, Py_ssize_t inner) noexcept nogil:
@@ -206,9 +229,13 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
     cdef double total = b.n if b.count == ALL else sum_of_weights(b.weights, b.n, b.count)
     for c in range(b.n_channels):
         w.moved[c] = 1
+    if b.flags != NULL:
+        count_selected(b, w)
     for attempt in range(3):
         if not b.by_runs:       # By runs, only channels whose shift has moved are summed again.
             spread(w.shift, b.fold, b.n_channels, b.inner, w.spread)
+        if b.flags != NULL:
+            set_unselected(b, 0, w.shift if b.by_runs else w.spread)
         for c in range(n):
             if not b.by_runs or w.moved[c] != 0:
                 w.s[c] = w.q[c] = 0
@@ -222,7 +249,7 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
             add_up(w.q, b.fold, b.n_channels, b.inner)
             if omit:
                 add_up(w.n, b.fold, b.n_channels, b.inner)
-        if not omit:
+        if not omit and b.flags == NULL:
             for c in range(b.n_channels):
                 w.n[c] = total
         if whole or attempt == 2 or not move_shift(w, b.n_channels):
@@ -264,6 +291,8 @@ cdef void exact_columns(const double *x, Py_ssize_t n, Py_ssize_t fold, Py_ssize
         x += width
         n -= width
     for c in range(channels):
+        if state[N * pitch + c] == 0:
+            continue
         s.hi = s.lo = q.hi = q.lo = 0
         for i in range(fold):
             for j in range((i * channels + c) * inner, (i * channels + c + 1) * inner):
@@ -286,22 +315,26 @@ cdef int task_state(const View *view, const Plan *p, const Task *t, bint omit, W
     cdef double *tile = NULL
     cdef pair mean
     cdef Block b
+    cdef bint unselect = omit and view.selective
+    omit = omit and not p.whole and not view.selective
     if not make_tile(view, p, &tile):
         return -1
     memset(w.n_lo, 0, p.state_pitch * sizeof(double))
     if p.anchored:
-        set_anchors(view, t, w.anchor)
+        set_anchors(view, p, t, w.anchor)
     for i in range(t.start, t.stop):
         b = make_block(view, p, t, i, w.anchor, tile)
+        if unselect:
+            unselect_nonfinite(&b)
         if i == t.start:
-            guess_shift(&b, p.whole, w.shift)
-            block_state(&b, p.whole, omit and not p.whole, w, state, pitch, n_states)
+            guess_shift(&b, p.whole, w.shift, w.spread)
+            block_state(&b, p.whole, omit, w, state, pitch, n_states)
             continue
         if b.element not in (UINT8, INT8):      # The shift is the mean of the block before.
             memcpy(w.shift, state + MEAN * pitch if i == t.start + 1 else w.block + MEAN * p.state_pitch,
                    t.channels * sizeof(double))
             prepare_shift(w.shift, t.channels, p.whole)
-        block_state(&b, p.whole, omit and not p.whole, w, w.block, p.state_pitch, n_states)
+        block_state(&b, p.whole, omit, w, w.block, p.state_pitch, n_states)
         merge(state, pitch, w.n_lo if has_weights(view) else NULL, w.block, p.state_pitch, n_states)
     if p.anchored:
         for c in range(t.channels):

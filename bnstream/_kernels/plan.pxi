@@ -43,6 +43,7 @@
 # part      Elements of a piece that are summed by themselves first: at most PART, but the whole piece of a run of bytes.
 # lane      A column of a part: LANES or BYTE_LANES of them.
 # tile      A copy of a block as doubles, for operands that cannot be read or written in place: at most TILE elements.
+#           The flags of a selective view have a tile as well.
 # granule   The doubles in the longest vector, GRANULE. The states of a single chunk come in whole granules.
 
 # Constants of the loops.
@@ -78,6 +79,8 @@ cdef enum:
     LEAST = 16384           # least bytes of a task, where tasks divide the channels
     PARTIALS = 16384        # most channels of all partials: 655 KB
     CACHED = 917504         # bytes that stay in an L2 cache of 1 MiB, common since 2017; 512 KB cost backward a third
+
+ctypedef uint8_t flag           # of a mask: 0 or 1
 
 ctypedef enum Purpose:          # what the plan is for
     ONCE                        # one pass of reading: moments, or the gradients of the parameters
@@ -148,6 +151,7 @@ cdef inline Dim no_dim(const View *view) noexcept nogil:
     one.n = one.place = 1
     for k in range(view.n_operands):
         one.stride[k] = view.operand[k].itemsize
+    one.stride[FLAGS] = sizeof(flag)
     return one
 
 
@@ -239,7 +243,7 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
     p.anchored = view.operand[0].element in (INT64, UINT64)
     integers = view.operand[0].element not in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16)
     p.whole = integers and not view.weighted
-    p.tiled = not view.in_place or view.weighted and integers and purpose != MAP
+    p.tiled = not view.in_place or view.weighted and integers and purpose != MAP        # selective: not in place
     p.piece = PART if view.weighted else PIECE      # The weights of a part stay in the cache.
     p.by_runs = False
     p.fold = p.inner = p.run = p.run_pieces = 1
@@ -251,7 +255,7 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
     elif 1 <= view.n_batch <= 2 and apart(view, &fastest, 1):
         p.unit = view.batch[0] if view.n_batch == 2 else no_dim(view)
         if (apart(view, &channel, fastest.n) and fastest.n <= longest_columns(p.unit.n, itemsize, purpose)
-                and not p.anchored and not view.weighted):
+                and not p.anchored and not view.weighted and not view.selective):
             p.inner = fastest.n                     # short runs, contiguous: columns
         else:
             p.by_runs = True

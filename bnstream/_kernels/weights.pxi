@@ -2,8 +2,6 @@
 # doubles, or the flags of a mask: bytes, which stay in the L1 cache together with x. The loops widen a few flags at a time,
 # because GCC 12 vectorizes a mix of bytes and doubles poorly.
 
-ctypedef uint8_t flag           # of a mask: 0 or 1
-
 ctypedef enum Count:            # which elements count, and how much
     ALL = 0
     FINITE = 1                  # those that are neither NaN nor inf

@@ -375,10 +375,11 @@ class BatchNorm(NormLayer):
             y = self._renormalize(forward, out, n_threads)
         else:
             y = forward.train(out, self._nan_policy, n_threads)
-        if self._pooled is not None:
-            self._pool(self._pooled, forward)
-        move(forward, rows, self._momentum, self._running_ddof, self._renorm)
-        self._num_batches_tracked += 1
+        if not forward.skipped:
+            if self._pooled is not None:
+                self._pool(self._pooled, forward)
+            move(forward, rows, self._momentum, self._running_ddof, self._renorm)
+            self._num_batches_tracked += 1
         return y, forward
 
     def _renormalize(self, forward: Forward, out: NDArray[Any] | None, n_threads: int | None) -> NDArray[Any]:

@@ -5,7 +5,8 @@ from bnstream.core.view cimport Policy
 
 cdef class Forward:
     cdef readonly ndarray x             # None where the result has taken its place
-    cdef ndarray where                  # which batch positions count; None: all
+    cdef ndarray where                  # which elements count, as `mask_of` has it; None: all
+    cdef readonly bint skipped          # where leaves out the whole batch, which changes no estimates
     cdef readonly bint training
     cdef public object ratio            # of Batch Renormalization: r and d
     cdef double *rows                   # of the `Norm` of the kernels
@@ -26,6 +27,7 @@ cdef class Forward:
     cdef int set_statistics(self, object mean, object var, str prefix) except -1
     cdef int view_of(self, View *view, ndarray x, ndarray y=*, ndarray dx=*) except -1
     cdef int start_inference(self, str name, bint one) except -1
+    cdef bint skip(self, Policy policy) except -1
     cpdef int accumulate(self, object nan_policy, object n_threads) except -1
     cdef int start_training(self, const View *view, Policy policy) except -1
     cdef int check_state(self, Policy policy) except -1

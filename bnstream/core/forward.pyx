@@ -82,7 +82,7 @@ cdef class Forward:
         return fields
 
     cdef int view_of(self, View *view, ndarray x, ndarray y=None, ndarray dx=None) except -1:
-        make_view(view, self.axes, x, y, dx, self.where)
+        make_view(view, self.axes, x, y, dx, None, self.where)
         if view.n_channels != self.n_channels:
             raise ValueError(f"x has changed its shape since the call, {(<object> x).shape}; reshape it to a new array")
         return 0
@@ -136,7 +136,7 @@ cdef class Forward:
 
     cdef int set_where(self, object where) except -1:
         cdef ndarray mask = mask_of(where, self.x, self.axes)
-        self.where = None if mask is None else mask.copy()      # kept for backward
+        self.where = None if mask is None else mask.copy("K")       # kept for backward
         return 0
 
     cdef int set_statistics(self, object mean, object var, str prefix) except -1:
@@ -173,6 +173,8 @@ cdef class Forward:
         cdef int failed, threads = self.threads(n_threads)
         cdef View view
         cdef Sink sink
+        if self.skip(policy):
+            return 0
         self.view_of(&view, self.x, self.x)         # the plan of `train`, and so its bits
         self.start_training(&view, policy)
         sink.state = self.rows
@@ -183,6 +185,16 @@ cdef class Forward:
             check(failed)
             self.check_state(policy)
         return 0
+
+    cdef bint skip(self, Policy policy) except -1:
+        """Under the policy "omit", skip a batch that `where` leaves out: the result and all gradients are 0."""
+        if policy != OMIT or self.where is None or self.x.size == 0 or self.where.any():
+            return False
+        self.fill(MEAN, 0)
+        self.fill(M2, 1)
+        self.start_inference("var")
+        self.training = self.omit = self.skipped = True
+        return True
 
     cdef int start_training(self, const View *view, Policy policy) except -1:
         if view.n_rows < 2:
@@ -201,6 +213,9 @@ cdef class Forward:
         cdef double sum_of_all = 0
         cdef Py_ssize_t c
         if policy == OMIT or self.where is not None:
+            if self.where is not None and not self.where.any():
+                raise ValueError("where leaves out every value of the batch, and training needs at least 2 in each channel; "
+                                 "leave the batch out, pass nan_policy='omit' to skip it, or use inference mode")
             for c in range(self.n_channels):
                 if n[c] < 2:
                     raise ValueError(f"training needs at least 2 values in each channel, got {int(n[c])} in channel {c}, "
@@ -248,6 +263,8 @@ cdef class Forward:
         cdef Norm fields = self.norm()
         cdef int failed, threads
         cdef View view
+        if self.skip(policy):
+            return self.apply(y, n_threads)
         if replaced and (policy != PROPAGATE or self.where is not None):
             # A refused batch must not be lost: all of it is checked before anything is written.
             self.accumulate(nan_policy, n_threads)

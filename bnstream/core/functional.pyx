@@ -140,7 +140,7 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     sink.state = NULL
     sink.ddof = ddof            # May run Python, so it comes before any pointer is taken.
     mask = mask_of(where, a, axes)
-    make_view(&view, axes, a, None, None, mask)
+    make_view(&view, axes, a, None, None, None, mask)
     if dtype is not None:
         sink.element = <Element> asked_element(dtype)
     else:
@@ -167,9 +167,10 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
         raise MemoryError("no memory for the scratch of mean_var")
     if policy == RAISE and view.n_rows and not np.isfinite(mean).all():
         # A mean that is too large for the dtype is no fault of the data.
-        wide, _ = mean_var(a, axis, dtype=np.float64, keepdims=keepdims, where=mask, n_threads=n_threads)
-        if mask is None or mask.any():
-            require_finite(np.asarray(wide))
+        wide, _ = mean_var(a, axis, dtype=np.float64, keepdims=True, where=mask, n_threads=n_threads)
+        if mask is not None:        # The mean of nothing is NaN.
+            wide = np.where(mask.any(tuple([i for i in range(a.ndim) if axes >> i & 1]), keepdims=True), wide, 0)
+        require_finite(np.asarray(wide).reshape(kept_shape(a, axes, keepdims)))
     return (mean, var) if mean.ndim else (mean[()], var[()])
 
 
@@ -413,6 +414,8 @@ cdef tuple batch_norm_and_forward(x, running_mean, running_var, gamma, beta, bin
     if extents_meet(running_mean, running_var) and np.shares_memory(running_mean, running_var):
         raise ValueError("running_mean and running_var share memory; pass two arrays")
     y = forward.train(out, nan_policy, n_threads)
+    if forward.skipped:
+        return y, forward
     forward.blend(<double *> cnp.PyArray_DATA(mean), <double *> cnp.PyArray_DATA(var), momentum, running_ddof, False)
     if mean is not running_mean or var is not running_var:
         with np.errstate(all="ignore"):         # Too large for the dtype is inf, here as in the kernels.

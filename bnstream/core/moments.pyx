@@ -20,7 +20,8 @@ from bnstream._kernels._table cimport (
     M2, MEAN, N, N_LO, SMALL, SQUARES, STATE_ROWS, WEIGHTED_ROWS, Kernels, Sink, View, padded,
 )
 from bnstream.core.view cimport (
-    OMIT, RAISE, Policy, as_array, batch_axes, kept_shape, make_view, policy_of, require_finite, weights_of,
+    OMIT, RAISE, Policy, as_array, batch_axes, is_of_positions, kept_shape, make_view, mask_of, policy_of, require_finite,
+    weights_of,
 )
 
 from bnstream._kernels import capsule
@@ -192,7 +193,8 @@ cdef class Moments:
                 return self._update_columnwise(batch, weights, where, n_threads)
         cdef ndarray a = as_array(batch)
         cdef unsigned long long axes = batch_axes(self.axis, a.ndim)
-        cdef ndarray given = None if weights is where is None else weights_of(weights, where, a, axes)
+        cdef ndarray mask = None if where is None else mask_of(where, a, axes)
+        cdef ndarray given = None if weights is None else weights_of(weights, mask, a, axes)
         cdef View view
         cdef Sink sink
         cdef Py_ssize_t n_bytes = cnp.PyArray_NBYTES(a)
@@ -202,7 +204,7 @@ cdef class Moments:
         cdef double small[(STATE_ROWS + 1) * 64]
         cdef double *part = small
         cdef double *squares = NULL
-        make_view(&view, axes, a, None, None, given)
+        make_view(&view, axes, a, None, None, given, mask)
         if view.n_rows == 0 or view.n_channels == 0:
             return self
         self.check_channels(a, axes, view.n_channels)
@@ -227,7 +229,7 @@ cdef class Moments:
                 self.require_finite_part(a, axes, &sink, view.n_channels)
             if weights is not None:
                 squares = part + STATE_ROWS * sink.pitch
-                self.square(a, axes, given, part, squares, view.n_channels, threads)
+                self.square(a, axes, given, mask, part, squares, view.n_channels, threads)
             for i in range(STATE_ROWS + (squares != NULL)):   # The kernels fill the padding of whole states alone.
                 for c in range(view.n_channels, sink.pitch):
                     part[i * sink.pitch + c] = 0
@@ -237,27 +239,28 @@ cdef class Moments:
                 free(part)
         return self
 
-    cdef int square(self, ndarray a, unsigned long long axes, ndarray weights, const double *n, double *squares,
-                    Py_ssize_t n_channels, int threads) except -1:
+    cdef int square(self, ndarray a, unsigned long long axes, ndarray weights, ndarray mask, const double *n,
+                    double *squares, Py_ssize_t n_channels, int threads) except -1:
         """Sum the squared weights of each channel. Where some elements are left out, a kernel sums them as it sums n."""
         cdef ndarray part, squared
         cdef View view
         cdef Sink sink
         cdef double total = weights.sum(), least = total, of_all = np.einsum("i,i", weights.ravel(), weights.ravel())
+        cdef bint by_position = mask is None or is_of_positions(mask, a, axes)
         cdef int failed
         cdef Py_ssize_t c
         for c in range(n_channels):
             least = min(least, n[c])
             squares[c] = of_all
-        if self.policy != OMIT or least > total * (1 - 2.0**-40):
+        if least > total * (1 - 2.0**-40) or (by_position and self.policy != OMIT):
             return 0
         squared = np.square(weights)
-        make_view(&view, axes, a, None, None, squared)
+        make_view(&view, axes, a, None, None, squared, mask)
         sink.pitch = padded(n_channels)
         part = np.empty((STATE_ROWS, sink.pitch))
         sink.state = <double *> cnp.PyArray_DATA(part)
         with nogil:
-            failed = kernels.accumulate(&view, &sink, True, threads)
+            failed = kernels.accumulate(&view, &sink, self.policy == OMIT, threads)
         if failed:
             raise MemoryError("no memory for the scratch of an update")
         memcpy(squares, sink.state, n_channels * sizeof(double))

@@ -14,7 +14,7 @@ from cpython.pyport cimport PY_SSIZE_T_MAX
 from numpy cimport ndarray
 
 from bnstream._kernels._table cimport (
-    BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, MAX_OPERANDS, UINT8, UINT16, UINT32, UINT64,
+    BFLOAT16, BOOL, FLAGS, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, MAX_OPERANDS, UINT8, UINT16, UINT32, UINT64,
     WEIGHTS, Dim, Element, Operand, View,
 )
 
@@ -146,6 +146,8 @@ cdef inline bint joins(const View *view, const Dim *outer, const Dim *inner) noe
             return False
     if view.weighted and outer.stride[WEIGHTS] != inner.stride[WEIGHTS] * inner.n:
         return False
+    if view.selective and outer.stride[FLAGS] != inner.stride[FLAGS] * inner.n:
+        return False
     return outer.place == inner.place * inner.n
 
 
@@ -174,13 +176,16 @@ cdef int merge_neighbours(const View *view, Dim *dims, int n) noexcept nogil:
     return last + 1 if n else 0
 
 
-cdef ndarray positions(object values, str name, ndarray x, unsigned long long axes):
-    """Values of the batch positions of x as an array with the axes of x, of length 1 along those of the channels."""
-    cdef ndarray a
+cdef ndarray plain_array(object values, str name):
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(f"{name} must be a plain array, got a masked array; {name}.filled(0) leaves the masked positions "
                         "out")
-    a = as_array(values)
+    return as_array(values)
+
+
+cdef ndarray positions(object values, str name, ndarray x, unsigned long long axes):
+    """Values of the batch positions of x as an array with the axes of x, of length 1 along those of the channels."""
+    cdef ndarray a = plain_array(values, name)
     shape = (<object> x).shape
     batch = tuple([n for i, n in enumerate(shape) if axes >> i & 1])
     wanted = tuple([n if axes >> i & 1 else 1 for i, n in enumerate(shape)])
@@ -196,28 +201,70 @@ cdef ndarray positions(object values, str name, ndarray x, unsigned long long ax
     return np.ascontiguousarray(np.broadcast_to((<object> a).reshape(given), wanted))
 
 
+cdef bint is_of_positions(ndarray mask, ndarray x, unsigned long long axes) noexcept:
+    """Whether a mask with the axes of x has length 1 along those of the channels."""
+    cdef int i
+    for i in range(x.ndim):
+        if not axes >> i & 1 and mask.shape[i] != 1:
+            return False
+    return True
+
+
 cdef ndarray mask_of(object where, ndarray x, unsigned long long axes):
-    """The batch positions to use, as a mask; None for all."""
+    """The elements to use, as a mask with the axes of x, each of the length of x or 1; None for all.
+
+    A mask that is the same in all channels becomes one of the batch positions: those are read in place.
+    """
     cdef ndarray mask
-    if where is None:
+    if where is None or where is True:
         return None
-    mask = positions(where, "where", x, axes)
-    if mask.dtype != np.bool_:
-        raise TypeError(f"where must be a mask of bool, True for the positions to use, got dtype {mask.dtype}; "
-                        "compare, or convert it with .astype(bool)")
-    return mask
+    mask = plain_array(where, "where")
+    if cnp.PyArray_TYPE(mask) != cnp.NPY_BOOL:
+        raise TypeError(f"where must be a mask of bool, True for the elements to use, got dtype {mask.dtype}; compare, or "
+                        "convert it with .astype(bool)")
+    if mask.ndim == 0 and mask:
+        return None
+    if mask.ndim == x.ndim or not broadcasts(mask, x, axes):
+        if not broadcasts(mask, x, ~0ULL):
+            shape = (<object> x).shape
+            batch = tuple([n for i, n in enumerate(shape) if axes >> i & 1])
+            raise ValueError(f"where must have the shape of the batch positions, {batch}, or broadcast to that of the "
+                             f"batch, {shape}; got {(<object> mask).shape}")
+        mask = mask[(np.newaxis,) * (x.ndim - mask.ndim)]
+        mask = mask[tuple([slice(None if step else 1) for step in (<object> mask).strides])]    # one of what is repeated
+        if not is_of_positions(mask, x, axes):
+            first, last = [mask[tuple([slice(None) if axes >> i & 1 else end for i in range(x.ndim)])]
+                           for end in (slice(1), slice(-1, None))]
+            if mask.size == 0 or not np.array_equal(first, last) or not np.equal(mask, first).all():
+                return mask
+            mask = first
+    return positions(mask, "where", x, axes)
 
 
-cdef ndarray weights_of(object weights, object where, ndarray x, unsigned long long axes):
-    """The weight of each batch position, 0 where the mask is False; the mask alone if there are no weights; or None."""
-    cdef ndarray mask = mask_of(where, x, axes), w
+cdef bint broadcasts(ndarray a, ndarray x, unsigned long long axes) noexcept:
+    """Whether an array has the length of x, or 1, along some axes of x; along the last ones if `axes` is all ones."""
+    cdef int i, k = a.ndim - 1
+    for i in range(x.ndim - 1, -1, -1):
+        if axes >> i & 1 and k >= 0:
+            if a.shape[k] != 1 and a.shape[k] != x.shape[i]:
+                return False
+            k -= 1
+        elif axes >> i & 1 and ~axes:
+            return False
+    return k < 0
+
+
+cdef ndarray weights_of(object weights, ndarray mask, ndarray x, unsigned long long axes):
+    """The weight of each batch position, 0 where a mask of positions is False; None if there are no weights."""
+    cdef ndarray w
     if weights is None:
-        return mask
+        return None
     w = positions(weights, "weights", x, axes)
     if not is_real(w.dtype):
         raise TypeError(f"weights must be of real numbers, got dtype {w.dtype}")
     w = w.astype(np.float64, copy=False)
-    w = w if mask is None else np.where(mask, w, 0.0)
+    if mask is not None and is_of_positions(mask, x, axes):
+        w = np.where(mask, w, 0.0)
     least = w.min(initial=np.inf)
     if least == 0:
         least = w.min(initial=np.inf, where=w != 0)
@@ -227,9 +274,12 @@ cdef ndarray weights_of(object weights, object where, ndarray x, unsigned long l
     return w
 
 
-cdef int set_weights(View *view, ndarray weights) except -1:
-    view.operand[WEIGHTS].element = <Element> element_of(weights)
-    view.operand[WEIGHTS].data = <char *> cnp.PyArray_DATA(weights)
+cdef int set_values(View *view, int index, ndarray values) except -1:
+    """Weights or flags, in native byte order."""
+    view.operand[index].element = <Element> element_of(values)
+    view.operand[index].data = <char *> cnp.PyArray_DATA(values)
+    view.operand[index].itemsize = cnp.PyArray_ITEMSIZE(values)
+    view.operand[index].swapped = False
     return 0
 
 
@@ -245,15 +295,20 @@ cdef int add_operand(View *view, ndarray a) except -1:
 
 
 cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=None, ndarray dx=None,
-                   ndarray weights=None) except -1:
+                   ndarray weights=None, ndarray where=None) except -1:
     """Fill in a view of x and of other arrays of its shape, which all must outlive it. Bit i of `axes` means that axis i is
-    reduced over. If dx is given, y is read, else it is written. Weights come from `positions`, as bool or float64."""
+    reduced over. If dx is given, y is read, else it is written. Weights come from `weights_of`, and the mask from `mask_of`.
+    With weights, a mask of positions is left out: they are 0 where it is False."""
     cdef Dim dim
     cdef int i, k
     cdef Element result
     cdef Py_ssize_t place = 1
     cdef const Py_ssize_t *strides[MAX_OPERANDS]
-    view.in_place = True
+    if where is not None and is_of_positions(where, x, axes):
+        weights = where if weights is None else weights
+        where = None
+    view.in_place = where is None
+    view.selective = where is not None
     view.weighted = weights is not None
     view.n_operands = 0
     view.n_read = 1 if dx is None else 2
@@ -270,8 +325,11 @@ cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=Non
         result = FLOAT64 if view.operand[0].element == FLOAT64 else FLOAT32
         view.in_place = view.in_place and view.operand[view.n_operands - 1].element == result
     if weights is not None:
-        set_weights(view, weights)
+        set_values(view, WEIGHTS, weights)
         strides[WEIGHTS] = <const Py_ssize_t *> cnp.PyArray_STRIDES(weights)
+    if where is not None:
+        set_values(view, FLAGS, where)
+        strides[FLAGS] = <const Py_ssize_t *> cnp.PyArray_STRIDES(where)
     view.n_batch = view.n_kept = 0
     view.n_rows = view.n_channels = 1
     for i in range(cnp.PyArray_NDIM(x) - 1, -1, -1):
@@ -282,6 +340,8 @@ cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=Non
             view.in_place = view.in_place and not dim.stride[k] & (view.operand[k].itemsize - 1)
         if weights is not None:
             dim.stride[WEIGHTS] = strides[WEIGHTS][i] if axes >> i & 1 else 0
+        if where is not None:
+            dim.stride[FLAGS] = strides[FLAGS][i] if cnp.PyArray_DIM(where, i) > 1 else 0
         if axes >> i & 1:
             view.n_rows *= dim.n
             if dim.n == 1:
@@ -293,6 +353,9 @@ cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=Non
                 if weights is not None:
                     view.operand[WEIGHTS].data += (dim.n - 1) * dim.stride[WEIGHTS]
                     dim.stride[WEIGHTS] = -dim.stride[WEIGHTS]
+                if where is not None:
+                    view.operand[FLAGS].data += (dim.n - 1) * dim.stride[FLAGS]
+                    dim.stride[FLAGS] = -dim.stride[FLAGS]
             view.n_batch = insert(view.batch, view.n_batch, &dim)
         else:
             dim.place = place
