@@ -338,6 +338,8 @@ cdef int task_state(const View *view, const Plan *p, const Task *t, bint omit, W
         merge(state, pitch, w.n_lo if has_weights(view) else NULL, w.block, p.state_pitch, n_states)
     if p.anchored:
         for c in range(t.channels):
+            if state[N * pitch + c] == 0:       # An empty state is all zeros.
+                continue
             mean.hi = state[MEAN * pitch + c]
             mean.lo = state[MEAN_LO * pitch + c]
             mean = add(mean, anchor_value(w.anchor[c], view.operand[0].element))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bnstream.core.batches import batch_of
-from bnstream.core.checks import integer, number, real_values, require_out
+from bnstream.core.checks import integer, number, real_values, require_axis, require_out
 from bnstream.core.diagnosis import Diagnosis
 from bnstream.core.dlpack import as_numpy
 from bnstream.core.dtypes import is_floating, result_dtype_of
@@ -568,9 +568,10 @@ class BatchNorm(NormLayer):
         batch, positions = batch_of(element)
         x = as_numpy(batch)
         axis = self.channel_axis + x.ndim if self.channel_axis < 0 else self.channel_axis
-        if x.ndim < 2 or not 0 <= axis < x.ndim:
+        if x.ndim < 2:
             raise ValueError("expected batches of at least 2 dimensions, with the channels along "
                              f"channel_axis={self.channel_axis}, got one of shape {x.shape}")
+        require_axis("channel_axis", self.channel_axis, "a batch", x.shape)
         if x.shape[axis] != self.num_features:
             raise ValueError(f"expected {counted(self.num_features)} along channel_axis={self.channel_axis}, got "
                              f"{x.shape[axis]} from a batch of shape {x.shape}")
@@ -618,7 +619,9 @@ class BatchNorm(NormLayer):
         ([[3.0, 4.0]], [1.0])
         """
         w, output_axis = real_values("weight", weight), integer("output_axis", output_axis)
-        if not -w.ndim <= output_axis < w.ndim or w.shape[output_axis] != self.num_features:
+        if w.ndim > 0:
+            require_axis("output_axis", output_axis, "weight", w.shape)
+        if w.ndim == 0 or w.shape[output_axis] != self.num_features:
             expected = counted(self.num_features, "output channel", "output channels")
             raise ValueError(f"weight must have {expected} along axis {output_axis}, got "
                              f"shape {w.shape}; output_axis says which axis holds them")

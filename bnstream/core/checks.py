@@ -36,6 +36,20 @@ def integer(name: str, value: Any, first: int | None = None, last: int | None = 
     return found
 
 
+def require_axis(name: str, axis: int, of: str, shape: tuple[int, ...]) -> None:
+    """Check that an array of this shape has the axis.
+
+    Raises
+    ------
+    numpy.exceptions.AxisError
+        If it has not: a ValueError and an IndexError.
+    """
+    ndim = len(shape)
+    if not -ndim <= axis < ndim:
+        raise np.exceptions.AxisError(f"{name} {axis} is out of range for {of} of shape {shape}; expected {-ndim} to "
+                                      f"{ndim - 1}")
+
+
 def number(name: str, value: Any, expected: str, accepts: Callable[[float], bool]) -> float:
     """The argument as a float.
 

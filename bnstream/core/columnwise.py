@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bnstream.core.columns import Column, Columns
 from bnstream.core.labels import counted
+from bnstream.core.masks import with_all_axes
 from bnstream.core.moments import Moments, moments_from, rows_of
 from bnstream.core.rows import M2_LO, MEAN
 
@@ -46,10 +47,7 @@ def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
 
 def of_column(positions: Any, j: int, shape: tuple[int, ...], axes: tuple[int, ...]) -> NDArray[Any]:
     """Weights or a mask at the elements of one column."""
-    values = np.asarray(positions)
-    if len(shape) == 2 and values.ndim == 1:
-        values = values[:, np.newaxis] if axes == (0,) else values[np.newaxis]
-    values = np.broadcast_to(values, shape)
+    values = np.broadcast_to(with_all_axes(np.asarray(positions), shape, axes), shape)
     return values[:, j] if len(shape) == 2 else values
 
 

@@ -177,6 +177,8 @@ class RunningMeanStd:
         if self._moments.shape is None:
             x = in_exact_form(x)
             self._require_shape((x if isinstance(x, Columns) else as_numpy(x)).shape[1:])
+        if where is not None:
+            require_samples(np.shape(where), x.shape if isinstance(x, Columns) else as_numpy(x).shape)
         self._moments.update(x, weights=weights, where=where, n_threads=n_threads)
         self._cache = []
         return self
@@ -319,3 +321,16 @@ def moments_from_var(mean: ArrayLike, var: ArrayLike, count: float, prefix: str 
     rows[N], rows[MEAN], rows[M2] = count, means, variances * count
     rows[N_LO + 1:] = count
     return moments_from(rows)
+
+
+def require_samples(mask: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless a mask of this shape selects whole samples: they are counted together.
+
+    Raises
+    ------
+    ValueError
+        Naming both shapes.
+    """
+    if len(mask) and len(shape) and not (mask[0] in (1, shape[0]) and all(n == 1 for n in mask[1:])):
+        raise ValueError(f"where must select samples, with shape ({shape[0]},), got {mask}; a Moments counts the elements of "
+                         "each place in the sample by themselves")

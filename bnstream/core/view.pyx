@@ -20,6 +20,7 @@ from bnstream._kernels._table cimport (
 
 from bnstream.core.dlpack import as_numpy
 from bnstream.core.dtypes import is_real
+from bnstream.core.masks import with_all_axes
 
 cnp.import_array()
 
@@ -224,13 +225,8 @@ cdef ndarray mask_of(object where, ndarray x, unsigned long long axes):
                         "convert it with .astype(bool)")
     if mask.ndim == 0 and mask:
         return None
-    if mask.ndim == x.ndim or not broadcasts(mask, x, axes):
-        if not broadcasts(mask, x, ~0ULL):
-            shape = (<object> x).shape
-            batch = tuple([n for i, n in enumerate(shape) if axes >> i & 1])
-            raise ValueError(f"where must have the shape of the batch positions, {batch}, or broadcast to that of the "
-                             f"batch, {shape}; got {(<object> mask).shape}")
-        mask = mask[(np.newaxis,) * (x.ndim - mask.ndim)]
+    if not is_along(mask, x, axes):
+        mask = with_all_axes(mask, (<object> x).shape, [i for i in range(x.ndim) if axes >> i & 1])
         mask = mask[tuple([slice(None if step else 1) for step in (<object> mask).strides])]    # one of what is repeated
         if not is_of_positions(mask, x, axes):
             first, last = [mask[tuple([slice(None) if axes >> i & 1 else end for i in range(x.ndim)])]
@@ -241,17 +237,17 @@ cdef ndarray mask_of(object where, ndarray x, unsigned long long axes):
     return positions(mask, "where", x, axes)
 
 
-cdef bint broadcasts(ndarray a, ndarray x, unsigned long long axes) noexcept:
-    """Whether an array has the length of x, or 1, along some axes of x; along the last ones if `axes` is all ones."""
-    cdef int i, k = a.ndim - 1
-    for i in range(x.ndim - 1, -1, -1):
-        if axes >> i & 1 and k >= 0:
-            if a.shape[k] != 1 and a.shape[k] != x.shape[i]:
+cdef bint is_along(ndarray mask, ndarray x, unsigned long long axes) noexcept:
+    """Whether a mask with fewer axes than x has the shape of the batch positions."""
+    cdef int i, k = 0
+    if mask.ndim == x.ndim:
+        return False
+    for i in range(x.ndim):
+        if axes >> i & 1:
+            if k == mask.ndim or mask.shape[k] != x.shape[i]:
                 return False
-            k -= 1
-        elif axes >> i & 1 and ~axes:
-            return False
-    return k < 0
+            k += 1
+    return k == mask.ndim
 
 
 cdef ndarray weights_of(object weights, ndarray mask, ndarray x, unsigned long long axes):

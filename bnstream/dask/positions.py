@@ -12,11 +12,12 @@ from dask.base import is_dask_collection
 from dask.utils import is_series_like
 
 from bnstream.core.dtypes import is_real
+from bnstream.core.masks import fits, with_all_axes
 from bnstream.core.moments import Moments
 
 
 def along_batch_axes(values: Any, name: str, x: Array, channel_axes: Sequence[int]) -> Array:
-    """Weights or a mask with as many dimensions as x, chunked like x, with 1 along the channel axes.
+    """Weights or a mask with as many dimensions as x, chunked like x; weights have 1 along the channel axes.
 
     Raises
     ------
@@ -29,10 +30,12 @@ def along_batch_axes(values: Any, name: str, x: Array, channel_axes: Sequence[in
         raise TypeError(f"{name} of a dask array must be a dask or NumPy array, got {type(values).__name__}")
     w = values if isinstance(values, Array) else from_array(np.asanyarray(values))
     batch_axes, given = [i for i in range(x.ndim) if i not in channel_axes], w.shape
-    if w.ndim == len(batch_axes):
+    wanted = tuple(x.shape[i] if i in batch_axes or name == "where" else 1 for i in range(x.ndim))
+    if name == "where":
+        w = with_all_axes(w, x.shape, batch_axes)
+    elif w.ndim == len(batch_axes):
         w = w[tuple(slice(None) if i in batch_axes else np.newaxis for i in range(x.ndim))]
-    wanted = [x.shape[i] if i in batch_axes else 1 for i in range(x.ndim)]
-    if w.ndim != x.ndim or any(n not in (1, m) and not math.isnan(n + m) for n, m in zip(w.shape, wanted, strict=True)):
+    if not fits(w.shape, wanted):
         batch = tuple(wanted[i] for i in batch_axes)
         raise ValueError(f"{name} must have the shape of the batch positions, {batch}, or 1 in place of any of these, "
                          f"got {given}")

@@ -12,6 +12,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.scale import SymmetricalLogTransform
 from numpy.typing import ArrayLike, NDArray
 
+from bnstream.core.checks import require_axis
 from bnstream.core.dlpack import detached
 from bnstream.core.dtypes import is_real
 from bnstream.core.labels import channel_label, counted
@@ -125,9 +126,10 @@ def channels_first(role: str, x: ArrayLike, channel_axis: int) -> NDArray[Any]:
     array = detached(x)
     if not is_real(array.dtype):
         raise TypeError(f"{role} must be of real numbers, got dtype {array.dtype}")
-    if array.ndim < 2 or not -array.ndim <= channel_axis < array.ndim:
-        raise ValueError(f"{role} must have at least 2 dimensions and an axis {channel_axis}, got shape "
-                         f"{array.shape}; set channel_axis to the axis of the channels")
+    if array.ndim < 2:
+        raise ValueError(f"{role} must have at least 2 dimensions, of which one is that of the channels, got shape "
+                         f"{array.shape}")
+    require_axis("channel_axis", channel_axis, role, array.shape)
     return np.moveaxis(array, channel_axis, 0)
 
 

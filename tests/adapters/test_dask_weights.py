@@ -65,6 +65,20 @@ def test_axes(axis, form):
     np.testing.assert_allclose(m.var(), whole.var(), rtol=1e-13)
 
 
+@pytest.mark.parametrize("form", ["elements", "channels", "last axis", "scalar"])
+@pytest.mark.parametrize("kind", ["numpy", "dask"])
+def test_masks_of_elements(form, kind):
+    """They broadcast as in NumPy, and each channel counts its own."""
+    x = rng().normal(1e8, 1, (23, 9, 11))
+    mask = rng(3).random({"elements": x.shape, "channels": (9, 1), "last axis": (11,), "scalar": ()}[form]) < 0.7
+    y = da.from_array(x, chunks=((5, 0, 18), 4, (3, 3, 5)))
+    given = da.from_array(mask, chunks=4) if kind == "dask" else mask
+    m, whole = moments(y, (0, 2), where=given).compute(), Moments((0, 2)).update(x, where=mask)
+    assert (m.n.tolist(), m.shape) == (whole.n.tolist(), whole.shape)
+    np.testing.assert_allclose(m.mean, whole.mean, rtol=1e-15)
+    np.testing.assert_allclose(m.var(), whole.var(), rtol=1e-13)
+
+
 def test_lazy_and_named():
     """The keys depend on weights and mask; nothing is computed early."""
 
@@ -110,7 +124,7 @@ X = da.ones((8, 3), chunks=(2, 2))
 @pytest.mark.parametrize(("options", "error", "message"), [
     ({"weights": np.ones(7)}, ValueError, r"^weights must have the shape of the batch positions, \(8,\), or 1 in place "
                                           r"of any of these, got \(7,\)$"),
-    ({"where": np.ones((8, 3), bool)}, ValueError, r"^where must have the shape .* \(8,\), .* got \(8, 3\)$"),
+    ({"where": np.ones((8, 4), bool)}, ValueError, r"^where must have the shape .* \(8,\), .* got \(8, 4\)$"),
     ({"where": np.ones((8, 1, 1), bool)}, ValueError, r"^where must have the shape .* got \(8, 1, 1\)$"),
     ({"where": np.ones(8)}, TypeError, "^where must be .*bool.* got dtype float64"),
     ({"weights": np.ones(8, complex)}, TypeError, "^weights must be of real numbers, got dtype complex128"),

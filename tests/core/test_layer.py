@@ -367,7 +367,8 @@ def test_fold_integers():
 
 @pytest.mark.parametrize(("weight", "bias", "axis", "error", "message"), [
     (np.ones((4, 3)), None, 0, ValueError, r"weight must have 3 output channels along axis 0, got shape \(4, 3\)"),
-    (np.ones((3, 4)), None, 2, ValueError, r"weight must have 3 output channels along axis 2"),
+    (np.ones((3, 4)), None, 2, np.exceptions.AxisError, r"output_axis 2 is out of range for weight of shape \(3, 4\)"),
+    (np.array(1.0), None, 0, ValueError, r"weight must have 3 output channels along axis 0, got shape \(\)"),
     (np.ones((3, 4)), None, -1, ValueError, r"along axis -1, got shape \(3, 4\); output_axis says which axis"),
     (np.float64(1), None, 0, ValueError, r"got shape \(\)"),
     (np.ones((3, 4)), np.ones(4), 0, ValueError, r"bias must have shape \(3,\), got \(4,\)"),

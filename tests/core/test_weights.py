@@ -295,7 +295,7 @@ def test_nothing_counts():
     (np.ones(4, complex), None, TypeError, "weights must be of real numbers, got dtype complex128"),
     (np.ma.array(np.ones(4)), None, TypeError, r"weights must be .* masked array; weights\.filled\(0\)"),
     (None, np.ma.array([True] * 4), TypeError, r"where must be .* masked array; where\.filled\(0\)"),
-    (None, [1, 0, 1, 1], TypeError, "mask of bool, True for the positions to use, got dtype int64; compare"),
+    (None, [1, 0, 1, 1], TypeError, "mask of bool, True for the elements to use, got dtype int64; compare"),
     (None, np.ones(3, bool), ValueError, r"where must have the shape of the batch positions, \(4,\).*got \(3,\)"),
 ])
 def test_refused(weights, where, error, message):

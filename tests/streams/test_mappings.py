@@ -94,7 +94,7 @@ def test_rows_are_counted_whatever_their_weight(folder):
     ({"weights": W}, SourceError, "item 1 of the list: got a mapping without 'batch'"),
     ({"batch": X, "weights": W[1:]}, SourceError,
      r"item 1 of the list: weights must have the shape of the batch positions, \(200,\), or 1 .*, got \(199,\)"),
-    ({"batch": X, "where": np.ones((200, 3), bool)}, SourceError, r"item 1 of the list: where must .* got \(200, 3\)"),
+    ({"batch": X, "where": np.ones((200, 4), bool)}, SourceError, r"item 1 of the list: where must .* got \(200, 4\)"),
     ({"batch": X, "weights": -W}, SourceError, "the list, item 1, rows 0 to 200: weights must be finite and not neg"),
     ({"batch": X * np.nan, "weights": W}, SourceError, "the list, item 1, rows 0 to 200: NaN or inf in 3 of 3"),
     ({"batch": X, "where": W}, TypeError, "where must be a mask of bool"),

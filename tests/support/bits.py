@@ -87,6 +87,11 @@ def weights_of(x, axis):
     return generator.random(weights.shape) < (0.8 if weights.size > 10 else 1), weights
 
 
+def elements_of(x):
+    """Return a mask of elements."""
+    return np.random.default_rng(x.size).random(x.shape) < (0.8 if x.size > 50 else 1)
+
+
 def normalized(x, axis, n_threads):
     """Return results of forward and backward: in training under two policies, and in inference."""
     axes = axis if isinstance(axis, tuple) else (axis,)
@@ -96,7 +101,8 @@ def normalized(x, axis, n_threads):
     results = []
     mask = weights_of(x, axis)[0]
     for policy, training, where in (("omit", True, None), ("omit", False, None), ("propagate", True, None),
-                                    ("omit", True, mask), ("propagate", True, mask)):
+                                    ("omit", True, mask), ("propagate", True, mask), ("omit", True, elements_of(x)),
+                                    ("propagate", True, elements_of(x)), ("omit", False, elements_of(x))):
         bn.nan_policy = policy
         y, backward = bn.train(training).vjp(x, where=where, n_threads=n_threads)
         results += [y, *backward(y[::-1].copy(), n_threads=n_threads), bn.running_mean, bn.running_var]
@@ -110,9 +116,10 @@ def digests(n_threads=None):
         results = [*bnstream.mean_var(x, axis, dtype="f8", n_threads=n_threads)]
         results += bnstream.mean_var(x, axis, dtype="f8", nan_policy="omit", n_threads=n_threads)
         mask, weights = weights_of(x, axis)
-        results += bnstream.mean_var(x, axis, dtype="f8", where=mask, n_threads=n_threads)
-        for policy in ("omit", "propagate"):
-            m = bnstream.Moments(axis, nan_policy=policy).update(x, weights=weights, where=mask, n_threads=n_threads)
+        for where in (mask, elements_of(x)):
+            results += bnstream.mean_var(x, axis, dtype="f8", where=where, n_threads=n_threads)
+        for policy, where in (("omit", mask), ("propagate", mask), ("omit", elements_of(x))):
+            m = bnstream.Moments(axis, nan_policy=policy).update(x, weights=weights, where=where, n_threads=n_threads)
             results += [*rows_of(m)]
         m = bnstream.Moments(axis, nan_policy="propagate")
         for part in np.array_split(x, 3, axis if isinstance(axis, int) else 0):

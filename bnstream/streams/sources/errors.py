@@ -5,6 +5,8 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 
 class SourceError(ValueError):
     """A source that cannot be read or has no statistics; the message says what is wrong, where, and what to do.
@@ -18,6 +20,10 @@ class SourceError(ValueError):
     ...     print(error)
     there is no file nowhere.csv
     """
+
+
+class SourceAxisError(SourceError, np.exceptions.AxisError):
+    """A channel axis that an array does not have."""
 
 
 @contextmanager

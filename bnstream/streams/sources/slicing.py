@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from bnstream.core.dlpack import as_numpy
 from bnstream.core.dtypes import is_real
 from bnstream.core.labels import counted
-from bnstream.streams.sources.errors import SourceError
+from bnstream.core.masks import fits, with_all_axes
+from bnstream.streams.sources.errors import SourceAxisError, SourceError
 from bnstream.streams.sources.source import Piece, Wanted
 
 LARGEST_ROW = 1 << 22       # Values in a row; a larger row is itself sliced.
@@ -61,8 +62,8 @@ class Slicing:
         channel_axis = wanted.default_axis if wanted.channel_axis is None else wanted.channel_axis
         channel_axis = -1 if self.one_axis else channel_axis
         if not -ndim <= channel_axis < ndim:
-            raise SourceError(f"{name} has {counted(len(shape), 'axis', 'axes')}, got channel_axis={channel_axis}; "
-                              f"expected {-ndim} to {ndim - 1}")
+            raise SourceAxisError(f"{name} has {counted(len(shape), 'axis', 'axes')}, got channel_axis={channel_axis}; "
+                                  f"expected {-ndim} to {ndim - 1}")
         self.channel_axis = channel_axis % ndim
         self.axis = int(self.channel_axis == 0)     # the first that is not the channel axis
         if 0 in shape[:self.axis] + shape[self.axis + 1:]:
@@ -91,23 +92,31 @@ class Slicing:
             yield Piece(partial(load, first, stop), stop - first, stop, f"rows {first:,} to {stop:,}")
 
     def positions(self, name: str, values: Any) -> NDArray[Any]:
-        """Values of the batch positions with the axes of the array, broadcast along the axis that is sliced.
+        """Weights or a mask with the axes of the array, broadcast along the axis that is sliced.
 
         Raises
         ------
         SourceError
-            If they do not have the shape of the batch positions, or length 1 along any of them.
+            If weights do not have the shape of the batch positions, or length 1 along any of them, or a mask does not
+            broadcast.
         """
         a = as_numpy(values)
         given = a.shape
-        if a.ndim == len(self.batch_axes):
+        if name == "where":
+            try:
+                a = with_all_axes(a, self.shape, self.batch_axes)
+            except ValueError as error:
+                raise SourceError(str(error)) from None
+        elif a.ndim == len(self.batch_axes):
             a = np.expand_dims(a, self.channel_axis)
-        wanted = [self.shape[axis] if axis in self.batch_axes else 1 for axis in range(len(self.shape))]
-        if a.ndim != len(wanted) or any(n not in (1, m) for n, m in zip(a.shape, wanted, strict=True)):
+        wanted = tuple(n if axis in self.batch_axes or name == "where" else 1 for axis, n in enumerate(self.shape))
+        if not fits(a.shape, wanted):
             batch = tuple(self.shape[axis] for axis in self.batch_axes)
             raise SourceError(f"{name} must have the shape of the batch positions, {batch}, or 1 in place of any of "
                               f"these, got {given}")
-        sliced = [n if axis == self.axis else m for axis, (n, m) in enumerate(zip(wanted, a.shape, strict=True))]
+        if self.indices is not None and a.shape[self.channel_axis] > 1:
+            a = np.take(a, self.indices, self.channel_axis)
+        sliced = [wanted[axis] if axis == self.axis else n for axis, n in enumerate(a.shape)]
         return np.broadcast_to(a, sliced, subok=True)
 
     def pick(self, x: NDArray[Any]) -> NDArray[Any]:
