@@ -64,7 +64,9 @@ class BatchNorm(NormLayer):
         `running_var` takes the variance of a batch divided by ``n - running_ddof``: 1 as in PyTorch, 0 elsewhere.
     nan_policy : {"raise", "omit", "propagate"}, default "raise"
         What training does about NaN and inf: refuse the batch; leave these elements out of the statistics and give them
-        a gradient of 0; or let them through, into the running estimates as well.
+        a gradient of 0; or let them through, into the running estimates as well. A batch of which `where` selects
+        nothing is skipped under ``"omit"``: the result and the gradients are 0, and the running estimates and
+        `num_batches_tracked` stay as they were. The other policies refuse it.
     track_pooled : bool, default False
         Keep the exact statistics of all batches in `pooled`, beside running estimates with a momentum.
     renorm : bool, default False
@@ -262,9 +264,9 @@ class BatchNorm(NormLayer):
             Where the result goes: of the shape of `x` and the dtype of the result. It may be `x` itself; then there is
             no backward.
         where : array_like of bool, optional
-            The batch positions to use, marked True: of the shape of `x` without the channel axis, as (N, L) for
-            sequences (N, channels, L), or with length 1 along any axis. The other positions, such as padding, may hold
-            anything; their result is 0, and so is their gradient in `backward`.
+            The elements to use, marked True: of the shape of `x` without the channel axis, as (N, L) for sequences
+            (N, channels, L), or any that broadcasts against `x`, as for `Moments.update`. The others, such as padding,
+            may hold anything; their result is 0, and so is their gradient in `backward`.
         n_threads : int, optional
             The maximum number of threads; by default `get_num_threads()`.
 
@@ -279,9 +281,9 @@ class BatchNorm(NormLayer):
         TypeError
             If `x` is not of real numbers, `where` is not of bool, or `out` is not a plain array.
         ValueError
-            If `x` does not have `num_features` channels, or `where` has another shape; if `out` has another shape or
-            dtype, is read-only, or overlaps `x` in part; in training, if a channel has fewer than two values, or there
-            is NaN or inf under ``nan_policy="raise"``.
+            If `x` does not have `num_features` channels, or `where` does not broadcast; if `out` has another shape or
+            dtype, is read-only, or overlaps `x` in part; in training, if a channel has fewer than two values, unless
+            the batch is skipped, or there is NaN or inf under ``nan_policy="raise"``.
 
         Examples
         --------

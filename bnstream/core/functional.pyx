@@ -77,8 +77,7 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     weights : array_like, optional
         The weight of each batch position, as for `Moments.update`.
     where : array_like of bool, optional
-        The batch positions to use, marked True: of the shape of `x` along the batch axes, or with length 1 along any of
-        them. The other positions may hold anything.
+        The elements to use, marked True, as for `Moments.update`. The others may hold anything.
     n_threads : int, optional
         The maximum number of threads; by default `get_num_threads()`.
 
@@ -94,7 +93,7 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
         is not of bool, or `weights` are not numbers.
     ValueError
         If an axis is out of range (a `numpy.exceptions.AxisError`) or given twice, `x` is 0-d or ragged, or holds NaN or
-        inf under ``"raise"``; if `weights` or `where` has another shape, or a weight is out of range.
+        inf under ``"raise"``; if `weights` has another shape, `where` does not broadcast, or a weight is out of range.
 
     See Also
     --------
@@ -110,7 +109,8 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
 
     The sums are float64: finite numbers beyond about 1e300 may overflow to inf, which ``"raise"`` refuses as well.
 
-    A channel without elements has mean NaN; where ``n - ddof <= 0`` its variance is NaN. Neither warns.
+    A channel without elements, or of which `where` selects none, has mean NaN; where ``n - ddof <= 0`` its variance is
+    NaN. Neither warns.
 
     References
     ----------
@@ -288,10 +288,12 @@ def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint trai
         `running_var` takes the variance of the batch divided by ``n - running_ddof``: 1 as in PyTorch, 0 elsewhere.
     nan_policy : {"raise", "omit", "propagate"}, default "raise"
         What training does about NaN and inf: refuse the batch; leave these elements out of the statistics; or let them
-        through, into the running estimates as well.
+        through, into the running estimates as well. A batch of which `where` selects nothing is skipped under
+        ``"omit"``: the result is 0, and the running estimates stay as they were.
     where : array_like of bool, optional
-        The batch positions to use, marked True: of the shape of `x` without the channel axis, as (N, L) for sequences
-        (N, channels, L), or with length 1 along any axis. The others may hold anything; their result is 0.
+        The elements to use, marked True: of the shape of `x` without the channel axis, as (N, L) for sequences
+        (N, channels, L), or any that broadcasts against `x`, as for `Moments.update`. The others may hold anything;
+        their result is 0.
     n_threads : int, optional
         The maximum number of threads; by default `get_num_threads()`.
 
@@ -305,9 +307,9 @@ def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint trai
     TypeError
         If `x` or a parameter is not of real numbers, or `out` or a running estimate to be updated is not an array.
     ValueError
-        As `normalize` with `channel_axis`, or if `where` has another shape; in training also if a channel has fewer than
-        two values, or there is NaN or inf under ``nan_policy="raise"``. The running estimates are then as they were, and
-        so is `x` if it is `out`.
+        As `normalize` with `channel_axis`, or if `where` does not broadcast; in training also if a channel has fewer
+        than two values, unless the batch is skipped, or there is NaN or inf under ``nan_policy="raise"``. The running
+        estimates are then as they were, and so is `x` if it is `out`.
 
     See Also
     --------

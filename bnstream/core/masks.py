@@ -12,8 +12,8 @@ import numpy as np
 def with_all_axes(mask: Any, shape: tuple[int, ...], batch_axes: Sequence[int]) -> Any:
     """View a mask with every axis of an array of the given shape, each of the length of that axis or 1.
 
-    With fewer axes than the array, a mask of the shape of the batch positions, or 1 in place of any of these, is along the
-    batch axes. Any other mask broadcasts as in NumPy: its axes are the last ones.
+    A mask with fewer axes than the array that has the shape of the batch positions, or 1 in place of any of these, lies
+    along the batch axes. Any other mask broadcasts as in NumPy: its axes are the last ones.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def with_all_axes(mask: Any, shape: tuple[int, ...], batch_axes: Sequence[int]) 
     elif len(given) <= ndim and fits(given, shape[ndim - len(given):]):
         axes = set(range(ndim - len(given), ndim))
     else:
-        raise ValueError(f"where must have the shape of the batch positions, {batch}, or broadcast to that of the batch, "
-                         f"{shape}; got {given}")
+        raise ValueError(f"where must have the shape of the batch positions, {batch}, or broadcast to that of the "
+                         f"batch, {shape}; got {given}")
     return mask[tuple(slice(None) if i in axes else np.newaxis for i in range(ndim))]
 
 

