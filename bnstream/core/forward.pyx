@@ -192,7 +192,7 @@ cdef class Forward:
             return False
         self.fill(MEAN, 0)
         self.fill(M2, 1)
-        self.start_inference("var")
+        self.start_inference("var", True)
         self.training = self.omit = self.skipped = True
         return True
 

@@ -327,5 +327,5 @@ def moments_from_var(mean: ArrayLike, var: ArrayLike, count: float, prefix: str 
 def require_samples(mask: tuple[int, ...], shape: tuple[int, ...]) -> None:
     """Raise ValueError unless a mask of this shape selects whole samples, as there is one count for all channels."""
     if len(mask) and len(shape) and not (mask[0] in (1, shape[0]) and all(n == 1 for n in mask[1:])):
-        raise ValueError(f"where must select samples, with shape ({shape[0]},), got {mask}; use a Moments, which counts "
-                         "the elements of each channel")
+        raise ValueError(f"where must select samples, with shape ({shape[0]},), got {mask}; use a Moments, which "
+                         "counts the elements of each channel")
