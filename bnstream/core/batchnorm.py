@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bnstream.core.batches import batch_of
-from bnstream.core.checks import integer, number, real_values, require_axis, require_out
+from bnstream.core.checks import integer, number, real_values, require_axis
 from bnstream.core.diagnosis import Diagnosis
 from bnstream.core.dlpack import as_numpy
-from bnstream.core.dtypes import is_floating, result_dtype_of
+from bnstream.core.dtypes import is_floating
 from bnstream.core.forward import Forward, forward_of, move
 from bnstream.core.gradient import Backward, gradients
 from bnstream.core.labels import counted
@@ -344,28 +344,11 @@ class BatchNorm(NormLayer):
     def _normalize(
         self, x: ArrayLike, out: NDArray[Any] | None, where: ArrayLike | None, n_threads: int | None
     ) -> tuple[NDArray[Any], Forward]:
-        """The result of a call, and what its backward pass needs."""
-        wanted = self._result_dtype
-        if wanted is None:
-            return self._normalize_unconverted(x, out, where, n_threads)
-        a = as_numpy(x)
-        if result_dtype_of(a.dtype) == wanted:
-            return self._normalize_unconverted(a, out, where, n_threads)
-        if out is not None:
-            require_out(out, a, wanted)
-        y, forward = self._normalize_unconverted(a, None, where, n_threads)
-        with np.errstate(all="ignore"):             # Too large for the dtype is inf, here as in the kernels.
-            if out is None:
-                return y.astype(wanted), forward
-            np.copyto(out, y, casting="unsafe")
-        return out, forward
-
-    def _normalize_unconverted(
-        self, x: ArrayLike, out: NDArray[Any] | None, where: ArrayLike | None, n_threads: int | None
-    ) -> tuple[NDArray[Any], Forward]:
-        """The same, in the dtype that follows from x. In training the running estimates move."""
+        """The result of a call, and what its backward pass needs. In training the running estimates move."""
         rows = self._running.rows
-        forward = forward_of(x, self._num_features, self._gamma, self._beta, self._eps, self._channel_axis, where)
+        forward = forward_of(
+            x, self._num_features, self._gamma, self._beta, self._eps, self._channel_axis, where, self._result_dtype
+        )
         if not self._training:
             try:
                 return forward.infer(rows, out, n_threads), forward

@@ -97,18 +97,6 @@ def real_values(name: str, values: ArrayLike) -> NDArray[Any]:
     return found
 
 
-def require_out(out: Any, x: NDArray[Any], dtype: np.dtype[Any]) -> None:
-    """Raise TypeError or ValueError unless a result of the shape of x, converted to `dtype`, can go to `out`."""
-    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
-        raise TypeError(f"out must be a plain array, got {type(out).__name__}; make one with np.empty")
-    if out.shape != x.shape or out.dtype != dtype:
-        raise ValueError(f"out must have the shape of x, {x.shape}, and dtype {dtype}, got {out.shape} and {out.dtype}")
-    if not out.flags.writeable:
-        raise ValueError("out is read-only; pass a writable array, or leave it out")
-    if np.may_share_memory(out, x):
-        raise ValueError(f"out overlaps x, which has another dtype, {x.dtype}; pass another array, or leave it out")
-
-
 def path_of(name: str, value: str | os.PathLike[str]) -> Path:
     """The argument as a Path.
 

@@ -21,11 +21,6 @@ def is_floating(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
-def result_dtype_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype of the result of normalizing numbers of a dtype: the same if it is floating, else float32."""
-    return dtype.newbyteorder("=") if is_floating(dtype) else np.dtype(np.float32)
-
-
 def floating(dtype: DTypeLike, name: str = "dtype") -> np.dtype[Any]:
     """The dtype that a caller asks for by an argument of this name.
 

@@ -8,6 +8,7 @@ cdef class Forward:
     cdef ndarray where                  # which elements count, as `mask_of` has it; None: all
     cdef readonly bint skipped          # where leaves out the whole batch, which changes no estimates
     cdef readonly bint training
+    cdef object result_dtype            # None: as follows from x
     cdef public object ratio            # of Batch Renormalization: r and d
     cdef double *rows                   # of the `Norm` of the kernels
     cdef Py_ssize_t n_channels, pitch

@@ -32,7 +32,8 @@ def forward_of(
     beta: ArrayLike | None,
     eps: float,
     channel_axis: int,
-    where: ArrayLike | None = None,
+    where: ArrayLike | None,
+    result_dtype: np.dtype[Any] | None,
 ) -> Forward: ...
 def move(
     forward: Forward, running: NDArray[np.float64], momentum: float | None, ddof: float, of_sd: bool

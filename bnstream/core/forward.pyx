@@ -237,7 +237,7 @@ cdef class Forward:
     cdef ndarray apply_and_look(self, object out, object n_threads, bint *has_inf):
         """Normalize x, and tell whether it held inf, unless `has_inf` is NULL."""
         cdef bint replaced
-        cdef ndarray y = result_like(self.x, out, &replaced)
+        cdef ndarray y = result_like(self.x, out, self.result_dtype, &replaced)
         cdef Norm fields = self.norm()
         cdef int failed = 0, threads = self.threads(n_threads)
         cdef View view
@@ -259,7 +259,7 @@ cdef class Forward:
         """Normalize x by its own statistics. If the result replaces x, x is None from then on."""
         cdef bint replaced
         cdef Policy policy = policy_of(nan_policy)
-        cdef ndarray y = result_like(self.x, out, &replaced)
+        cdef ndarray y = result_like(self.x, out, self.result_dtype, &replaced)
         cdef Norm fields = self.norm()
         cdef int failed, threads
         cdef View view
@@ -337,7 +337,7 @@ cdef class Forward:
             raise RuntimeError("the call wrote its result over x, which backward needs; call without out=x")
         if not same_shape(a, x):
             raise ValueError(f"dy must have the shape of x in the call, {(<object> x).shape}, got {(<object> a).shape}")
-        dx = result_like(x, out, &replaced)
+        dx = result_like(x, out, None, &replaced)
         overlap(a, dx, "dy")
         threads = self.threads(n_threads)
         self.view_of(&view, x, a, dx)
@@ -441,7 +441,7 @@ cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting,
     return f
 
 
-def forward_of(x, Py_ssize_t n_channels, gamma, beta, double eps, Py_ssize_t channel_axis, where=None):
+def forward_of(x, Py_ssize_t n_channels, gamma, beta, double eps, Py_ssize_t channel_axis, where, result_dtype):
     """A forward of a layer, whose statistics are still to come."""
     cdef ndarray a = as_array(x)
     cdef Py_ssize_t axis = channel_axis + a.ndim if channel_axis < 0 else channel_axis
@@ -451,6 +451,7 @@ def forward_of(x, Py_ssize_t n_channels, gamma, beta, double eps, Py_ssize_t cha
                          f"{(<object> a).shape}; channel_axis says which axis holds them")
     f = new_forward(a, channel_axis, 2, gamma, beta, eps)
     f.set_where(where)
+    f.result_dtype = result_dtype
     return f
 
 

@@ -23,14 +23,16 @@ cdef inline bint is_native_float(ndarray x) noexcept:
     return cnp.PyArray_TYPE(x) in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE) and cnp.PyArray_ISNOTSWAPPED(x)
 
 
-cdef ndarray result_like(ndarray x, object out, bint *replaces):
-    """The array for a result: out, if it can be used, or a new one with the memory layout of x. `replaces` tells whether it
-    takes the place of x."""
+cdef ndarray result_like(ndarray x, object out, object wanted, bint *replaces):
+    """The array for a result: out, if it can be used, or a new one with the memory layout of x.
+
+    Its dtype is `wanted`, if that is not None, or follows from x. `replaces` tells whether it takes the place of x.
+    """
     cdef ndarray y
     cdef cnp.dtype dtype
     replaces[0] = False
     if out is None:
-        dtype = x.dtype if is_native_float(x) else result_dtype(x)
+        dtype = wanted if wanted is not None else x.dtype if is_native_float(x) else result_dtype(x)
         cnp.Py_INCREF(dtype)        # The call steals the reference.
         return PyArray_NewLikeArray(x, cnp.NPY_KEEPORDER, dtype, 0)
     if not cnp.PyArray_CheckExact(out) and (not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray)):
@@ -38,10 +40,11 @@ cdef ndarray result_like(ndarray x, object out, bint *replaces):
     y = out
     if not same_shape(x, y):
         raise ValueError(f"out must have the shape of x, {(<object> x).shape}, got {(<object> y).shape}")
-    if cnp.PyArray_TYPE(y) != cnp.PyArray_TYPE(x) or not is_native_float(y):
-        dtype = result_dtype(x)
+    if wanted is not None or cnp.PyArray_TYPE(y) != cnp.PyArray_TYPE(x) or not is_native_float(y):
+        dtype = result_dtype(x) if wanted is None else wanted
         if y.dtype.newbyteorder("=") != dtype:
-            raise ValueError(f"out must have dtype {dtype} for x of dtype {x.dtype}, got {y.dtype}")
+            why = f"for x of dtype {x.dtype}" if wanted is None else "the result_dtype of the layer"
+            raise ValueError(f"out must have dtype {dtype}{' ' if wanted is None else ', '}{why}, got {y.dtype}")
     if not cnp.PyArray_ISWRITEABLE(y):
         raise ValueError("out is read-only; pass a writable array, or leave it out")
     replaces[0] = overlap(x, y, "x")
