@@ -13,7 +13,7 @@ cdef enum:
     GRANULE = 8                 # doubles in the longest vector
     SMALL = 65536               # bytes of input below which releasing the GIL costs more than it gains
 
-# Rows of a state, of a weighted state and of a norm. The last two begin with the rows of a state.
+# Rows of a state, of a weighted state, of a scaled state and of a norm. All begin with the rows of a state.
 cdef enum:
     N = 0                       # number of values, or sum of weights
     MEAN = 1
@@ -24,6 +24,8 @@ cdef enum:
     N_LO = 5                    # weighted state: what rounding left of n
     SQUARES = 6                 # weighted state: sum of squared weights
     WEIGHTED_ROWS = 7
+    EXPONENT = 7                # scaled state: 0, or POWER; see core/large.pyx
+    SCALED_ROWS = 8
     GAMMA = 5                   # norm
     BETA = 6                    # norm
     NORM_ROWS = 7
@@ -62,6 +64,7 @@ ctypedef struct View:           # arrays as batch dims and channel dims; neighbo
     bint weighted               # every batch position has a weight; weight 0 leaves it out
     bint selective              # every element has a flag; flag 0 leaves it out; never in place
     bint in_place               # operands have native elements and byte order, and strides of whole elements
+    double scale                # a power of two that x is multiplied by; 1 if x is read in place
     int n_batch
     int n_kept
     Dim batch[MAX_DIMS]         # by decreasing stride of x: the last one varies fastest

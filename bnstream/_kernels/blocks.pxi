@@ -143,6 +143,8 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
                 layout.channel_pitch = n
             if k < view.n_read:
                 move_tile(view, p, k, t, first, n, anchor, tile + k * TILE, False)
+                if k == 0 and view.scale != 1:
+                    multiply_tile(tile, n * t.channels * p.inner, view.scale)
             continue
         layout.itemsize = view.operand[k].itemsize
         layout.data = slab_data(view, k, t.slab, t.first) + first * p.unit.stride[k] + skip * layout.itemsize
@@ -159,6 +161,12 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
     if not p.by_runs and p.fold == 1:
         b.sample_pitch = b.layout[0].pitch
     return b
+
+
+cdef inline void multiply_tile(f64_out tile, Py_ssize_t n, double by) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        tile[i] *= by
 
 
 cdef void write_block(const View *view, const Plan *p, const Task *t, Py_ssize_t index, const Block *b) noexcept nogil:

@@ -15,7 +15,7 @@ from bnstream.core.columns import Columns
 from bnstream.core.functional import normalize
 from bnstream.core.labels import counted
 from bnstream.core.moments import Moments, rows_of
-from bnstream.core.rows import MEAN_LO
+from bnstream.core.rows import MEAN_LO, without_exponent
 
 FAR = 2.0**32       # Means of integers up to this are rounded by less than 2**-21, which is neglected.
 
@@ -42,7 +42,11 @@ class Affine:
             if state.shape is None or not np.all(state.n):
                 raise ValueError("the state has channels without a value; fit it first")
             mean, var, eps = state.mean, state.var(), eps or 0.0
-            mean_lo = rows_of(state)[MEAN_LO]       # type: ignore[index]
+            if np.isinf(var).any():         # Beyond the largest float, gamma takes its place.
+                over, std = np.isinf(var), state.std()
+                var = np.where(over, 1.0, var)
+                gamma = np.where(over, math.sqrt(1 + eps) / std, 1.0) * (1.0 if gamma is None else np.asarray(gamma))
+            mean_lo = without_exponent(rows_of(state))[MEAN_LO]       # type: ignore[arg-type]
         else:
             running_of(state).require_possible()
             mean, var, eps = state.running_mean, state.running_var, state.eps if eps is None else eps

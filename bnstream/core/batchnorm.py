@@ -397,7 +397,7 @@ class BatchNorm(NormLayer):
         if moments.shape != (self.num_features,):
             got = "no data" if moments.shape is None else f"channels of shape {moments.shape}"
             raise ValueError(f"expected statistics of {counted(self.num_features)}, got {got}")
-        if self._nan_policy != "propagate" and not np.isfinite((moments.mean + moments.m2)[moments.n > 0]).all():
+        if self._nan_policy != "propagate" and not np.isfinite(moments.mean[moments.n > 0]).all():
             raise ValueError("there is NaN or inf in the statistics; leave such data out, or make the layer with "
                              "nan_policy='propagate'")
 
@@ -541,6 +541,8 @@ class BatchNorm(NormLayer):
                 moments.merge(self._moments_of(batch, n_threads))
                 count += 1
         self._require_usable(moments)
+        if self._nan_policy != "propagate" and np.isinf(moments.var(self.running_ddof)).any():
+            raise ValueError("the variance of the data exceeds float64; scale the data down")
         self._running.use(moments, self.running_ddof)
         self._running.forget_batch()
         self.num_batches_tracked = count

@@ -12,7 +12,7 @@ from bnstream.core.columns import Column, Columns
 from bnstream.core.labels import counted
 from bnstream.core.masks import with_all_axes
 from bnstream.core.moments import Moments, moments_from, rows_of
-from bnstream.core.rows import M2_LO, MEAN
+from bnstream.core.rows import M2_LO, MEAN, of_one_height
 
 
 def update_columnwise(m: Moments, batch: Columns, weights: Any, where: Any, n_threads: int | None) -> Moments:
@@ -36,7 +36,8 @@ def update_columnwise(m: Moments, batch: Columns, weights: Any, where: Any, n_th
         except ValueError as error:
             raise ValueError(f"column {column.name!r}: {error}" if batch.ndim == 2 else str(error)) from error
     if axes == (0,) and batch.ndim == 2:
-        return m.merge(moments_from(np.stack([rows_of(part) for part in parts], axis=1)))       # type: ignore[misc]
+        states: Any = [rows_of(part) for part in parts]
+        return m.merge(moments_from(np.stack(of_one_height(states), axis=1)))
     return m.merge(sum(parts, Moments()))
 
 

@@ -31,7 +31,10 @@ cdef class Forward:
     cdef bint skip(self, Policy policy) except -1
     cpdef int accumulate(self, object nan_policy, object n_threads) except -1
     cdef int start_training(self, const View *view, Policy policy) except -1
-    cdef int check_state(self, Policy policy) except -1
+    cdef bint check_state(self, Policy policy, bint replaced, int threads) except -1
+    cdef bint second_look(self, Policy policy, int threads) except -1
+    cdef bint any_far(self) noexcept
+    cdef ndarray quarters(self)
     cpdef ndarray apply(self, object out, object n_threads)
     cdef ndarray apply_and_look(self, object out, object n_threads, bint *has_inf)
     cpdef ndarray train(self, object out, object nan_policy, object n_threads)

@@ -6,15 +6,16 @@ cimport cython
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.pyport cimport PY_SSIZE_T_MAX
-from libc.math cimport INFINITY, sqrt
+from libc.math cimport INFINITY, fabs, sqrt
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport (
-    BETA, GAMMA, GRAD_ROWS, M2, MEAN, MEAN_LO, N, NORM_ROWS, SMALL, Kernels, Norm, Sink, View, padded,
+    BETA, FLOAT64, GAMMA, GRAD_ROWS, M2, M2_LO, MEAN, MEAN_LO, N, NORM_ROWS, SMALL, Kernels, Norm, Sink, View, padded,
 )
+from bnstream.core.large cimport look_again, restored
 from bnstream.core.result cimport overlap, result_like, same_shape
 from bnstream.core.view cimport (
     OMIT, PROPAGATE, Policy, as_array, batch_axes, kept_shape, make_view, mask_of, policy_of, require_finite,
@@ -27,6 +28,7 @@ from bnstream.core.labels import counted
 cnp.import_array()
 
 cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
+cdef double FAR = 4e291     # smaller means are below half an ulp of the largest float
 cdef enum:
     RUNNING_MEAN = 0, RUNNING_VAR, SPREAD, INITIAL_WEIGHT, BATCH_MEAN, BATCH_VAR    # those of `RunningEstimates`
 
@@ -183,7 +185,7 @@ cdef class Forward:
             with nogil:
                 failed = kernels.accumulate(&view, &sink, policy == OMIT, threads)
             check(failed)
-            self.check_state(policy)
+            self.check_state(policy, False, threads)
         return 0
 
     cdef bint skip(self, Policy policy) except -1:
@@ -205,8 +207,12 @@ cdef class Forward:
         self.omit = policy == OMIT
         return 0
 
-    cdef int check_state(self, Policy policy) except -1:
-        """Raise ValueError unless training can use the statistics of the batch."""
+    cdef bint check_state(self, Policy policy, bint replaced, int threads) except -1:
+        """Raise ValueError unless training can use the statistics of the batch.
+
+        Return whether finite data has got other statistics by a second look at x, as its squares are large. There is none
+        if the result has `replaced` x.
+        """
         cdef const double *n = self.row(N)
         cdef const double *mean = self.row(MEAN)
         cdef const double *m2 = self.row(M2)
@@ -221,14 +227,40 @@ cdef class Forward:
                     raise ValueError(f"training needs at least 2 values in each channel, got {int(n[c])} in channel {c}, "
                                      "not counting those that where or nan_policy='omit' leaves out; leave the batch "
                                      "out, or use inference mode")
-        if policy == PROPAGATE:
-            return 0
         for c in range(self.n_channels):
             sum_of_all += (mean[c] - mean[c]) + (m2[c] - m2[c])
-        if sum_of_all != 0:         # NaN, which only NaN and inf give
-            rows = self.statistics()
-            require_finite((rows[MEAN] + rows[M2]).reshape(kept_shape(self.x, self.axes, False)))
-        return 0
+        if sum_of_all == 0 or replaced:     # else NaN, which only NaN and inf give
+            return False
+        looked = self.second_look(policy, threads)
+        if policy == PROPAGATE:
+            return looked
+        require_finite(self.statistics()[MEAN].reshape(kept_shape(self.x, self.axes, False)))
+        for c in range(self.n_channels):
+            if m2[c] - m2[c] != 0:
+                raise ValueError(f"the squared deviations of the batch sum to more than float64 can hold in channel {c}; "
+                                 "scale x down")
+        return looked
+
+    cdef bint second_look(self, Policy policy, int threads) except -1:
+        """Look again at x, where the statistics of finite data overflow. m2 becomes inf where it exceeds float64."""
+        cdef ndarray exponents = np.zeros(self.n_channels)
+        cdef double *exponent = <double *> cnp.PyArray_DATA(exponents)
+        cdef Py_ssize_t c
+        cdef View view
+        cdef Sink sink
+        sink.state = self.rows
+        sink.pitch = self.pitch
+        self.view_of(&view, self.x)
+        if not look_again(&view, &sink, self.x, self.axes, None, self.where, policy == OMIT, threads, exponent):
+            return False
+        for c in range(self.n_channels):
+            if exponent[c] == 0:
+                continue
+            self.row(MEAN)[c] = restored(self.row(MEAN)[c], exponent[c])
+            self.row(MEAN_LO)[c] = restored(self.row(MEAN_LO)[c], exponent[c])
+            self.row(M2)[c] = INFINITY
+            self.row(M2_LO)[c] = 0
+        return True
 
     cpdef ndarray apply(self, object out, object n_threads):
         """Normalize x by the rows as they are now. If the result replaces x, x is None from then on."""
@@ -240,9 +272,15 @@ cdef class Forward:
         cdef ndarray y = result_like(self.x, out, self.result_dtype, &replaced)
         cdef Norm fields = self.norm()
         cdef int failed = 0, threads = self.threads(n_threads)
+        cdef ndarray quarters
         cdef View view
         self.view_of(&view, self.x, y)
         if view.n_rows and view.n_channels:
+            if view.operand[0].element == FLOAT64 and self.any_far():
+                quarters = self.quarters()
+                fields.rows = <double *> cnp.PyArray_DATA(quarters)
+                view.in_place = False
+                view.scale = 0.25
             if self.small():
                 failed = kernels.affine(&view, &fields, has_inf != NULL, threads)
             else:
@@ -254,6 +292,26 @@ cdef class Forward:
         if replaced:
             self.x = None
         return y
+
+    cdef bint any_far(self) noexcept:
+        """Whether x - mean may overflow for a finite x."""
+        cdef const double *mean = self.row(MEAN)
+        cdef Py_ssize_t c, n_far = 0
+        for c in range(self.n_channels):
+            n_far += fabs(mean[c]) > FAR
+        return n_far > 0
+
+    cdef ndarray quarters(self):
+        """The rows for an x that is multiplied by 1/4, (NORM_ROWS, pitch): (x / 4 - mean / 4) * (4 * scale) + beta."""
+        cdef ndarray rows = np.zeros((NORM_ROWS, self.pitch))
+        cdef double *row = <double *> cnp.PyArray_DATA(rows)
+        cdef Py_ssize_t c
+        memcpy(row, self.rows, NORM_ROWS * self.pitch * sizeof(double))
+        for c in range(self.n_channels):
+            row[MEAN * self.pitch + c] *= 0.25
+            row[MEAN_LO * self.pitch + c] *= 0.25
+            row[GAMMA * self.pitch + c] *= 4
+        return rows
 
     cpdef ndarray train(self, object out, object nan_policy, object n_threads):
         """Normalize x by its own statistics. If the result replaces x, x is None from then on."""
@@ -279,7 +337,8 @@ cdef class Forward:
                 with nogil:
                     failed = kernels.standardize(&view, &fields, policy == OMIT, threads)
             check(failed)
-            self.check_state(policy)
+            if self.check_state(policy, replaced, threads):
+                return self.apply(y, n_threads)
         if replaced:
             self.x = None
         return y

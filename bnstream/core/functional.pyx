@@ -4,15 +4,16 @@ import numpy as np
 
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.math cimport INFINITY, fabs
 from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport BFLOAT16, FLOAT16, FLOAT32, FLOAT64, MAX_DIMS, Element, Kernels, Sink, View
 from bnstream.core.forward cimport Forward, broadcast_forward, new_forward
+from bnstream.core.large cimport keep
 from bnstream.core.result cimport extents_meet
 from bnstream.core.view cimport (
-    OMIT, RAISE, Policy, as_array, batch_axes, element_of, kept_shape, make_view, mask_of, policy_of, require_finite,
-    weights_of,
+    OMIT, PROPAGATE, RAISE, Policy, as_array, batch_axes, element_of, kept_shape, make_view, mask_of, policy_of, weights_of,
 )
 
 from bnstream._kernels import capsule
@@ -51,6 +52,29 @@ cdef ndarray empty_result(ndarray a, unsigned long long axes, bint keepdims, Ele
         return np.empty(kept_shape(a, axes, keepdims), (a.dtype if dtype is None else np.dtype(dtype)).newbyteorder("="))
     return cnp.PyArray_EMPTY(n, shape, cnp.NPY_DOUBLE if element == FLOAT64 else
                              (cnp.NPY_FLOAT if element == FLOAT32 else cnp.NPY_FLOAT16), 0)
+
+
+cdef bint any_inf(ndarray values, Element element, bint or_nan) except -1:
+    """Whether any value is inf, or with `or_nan` NaN."""
+    cdef const double *value = <const double *> cnp.PyArray_DATA(values)
+    cdef Py_ssize_t i, n = 0
+    if element != FLOAT64:
+        return not np.isfinite(values).all() if or_nan else np.isinf(values).any()
+    if or_nan:
+        for i in range(cnp.PyArray_SIZE(values)):
+            n += not fabs(value[i]) < INFINITY
+    else:
+        for i in range(cnp.PyArray_SIZE(values)):
+            n += fabs(value[i]) == INFINITY
+    return n > 0
+
+
+cdef int replace(ndarray results, object values, ndarray lost) except -1:
+    """Set the results of some channels to the values of a `Moments`."""
+    shape = (<object> results).shape
+    with np.errstate(all="ignore"):         # Too large for the dtype is inf, here as in the kernels.
+        np.copyto(results, np.reshape(values, shape).astype(results.dtype), where=lost.reshape(shape))
+    return 0
 
 
 def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="propagate", weights=None, where=None,
@@ -107,7 +131,8 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     a relative ``16 eps log2(n)``, whatever the offset of the data. The bits are the same for any number of threads. With
     weights, mean and variance are those of `Moments`.
 
-    The sums are float64: finite numbers beyond about 1e300 may overflow to inf, which ``"raise"`` refuses as well.
+    The mean of finite data is finite, and the variance is inf only where it exceeds the largest number of its dtype.
+    Where the squares of float64 overflow, `x` is read a second time.
 
     A channel without elements, or of which `where` selects none, has mean NaN; where ``n - ddof <= 0`` its variance is
     NaN. Neither warns.
@@ -132,7 +157,7 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     cdef unsigned long long axes = batch_axes(axis, a.ndim)
     cdef View view
     cdef Sink sink
-    cdef ndarray mean, var, mask
+    cdef ndarray mean, var, mask, lost, empty
     cdef Policy policy = policy_of(nan_policy)
     cdef bint omit = policy == OMIT
     cdef int threads = threads_for(cnp.PyArray_NBYTES(a), n_threads)
@@ -165,12 +190,19 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
             failed = kernels.accumulate(&view, &sink, omit, threads)
     if failed:
         raise MemoryError("no memory for the scratch of mean_var")
-    if policy == RAISE and view.n_rows and not np.isfinite(mean).all():
-        # A mean that is too large for the dtype is no fault of the data.
-        wide, _ = mean_var(a, axis, dtype=np.float64, keepdims=True, where=mask, n_threads=n_threads)
-        if mask is not None:        # The mean of nothing is NaN.
-            wide = np.where(mask.any(tuple([i for i in range(a.ndim) if axes >> i & 1]), keepdims=True), wide, 0)
-        require_finite(np.asarray(wide).reshape(kept_shape(a, axes, keepdims)))
+    if view.n_rows and view.n_channels and (policy == RAISE or view.operand[0].element == FLOAT64):
+        if any_inf(mean, sink.element, True) or view.operand[0].element == FLOAT64 and any_inf(var, sink.element, False):
+            lost = (~np.isfinite(mean) | np.isinf(var)).ravel()
+            if policy == PROPAGATE:
+                keep(lost, a, axes, None, mask, True)
+            elif omit:
+                empty = lost.copy()
+                keep(empty, a, axes, None, mask, False)
+                lost &= ~empty
+            if policy == RAISE or lost.any():
+                m = Moments(axis, nan_policy=nan_policy).update(a, where=mask, n_threads=n_threads)
+                replace(mean, m.mean, lost)
+                replace(var, m.var(ddof), lost)
     return (mean, var) if mean.ndim else (mean[()], var[()])
 
 

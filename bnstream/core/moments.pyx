@@ -17,7 +17,10 @@ from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport (
-    M2, MEAN, N, N_LO, SMALL, SQUARES, STATE_ROWS, WEIGHTED_ROWS, Kernels, Sink, View, padded,
+    EXPONENT, M2, MEAN, N, N_LO, SCALED_ROWS, SMALL, SQUARES, STATE_ROWS, WEIGHTED_ROWS, Kernels, Sink, View, padded,
+)
+from bnstream.core.large cimport (
+    ROOM_ROWS, deviation_of, look_again, merge_large, moderate, restored, variance_of,
 )
 from bnstream.core.view cimport (
     OMIT, RAISE, Policy, as_array, batch_axes, is_of_positions, kept_shape, make_view, mask_of, policy_of, require_finite,
@@ -31,6 +34,10 @@ from bnstream.core.late import late
 cnp.import_array()
 
 cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
+
+cdef enum:
+    AVERAGE, VARIANCE, DEVIATION
+
 
 cdef tuple require_names(object names):
     """The names of channels as a tuple, checked to be different strings."""
@@ -66,12 +73,13 @@ cdef class Moments:
     ----------
     n : ndarray of int64 or float64
         The number of values of each channel, of the shape of the channels: int64, or float64 and the sum of the weights
-        once there were weights.
+        once there were weights. Counts of 2**63 and more make it float64 as well.
     effective_n : ndarray of float64
         How many values of equal weight would give the same precision: ``n**2 / sum(weights**2)`` [3]_, of the shape of
         the channels. Without weights it equals n.
     mean, m2 : ndarray of float64
-        Mean and sum of squared deviations, of the shape of the channels; new arrays. The mean of nothing is NaN.
+        Mean and sum of squared deviations, of the shape of the channels; new arrays. The mean of nothing is NaN. m2 is
+        inf where it exceeds the largest float; the state holds it nevertheless.
     shape : tuple of int or None
         The shape of the channels, None before the first batch.
     names : tuple of str or None
@@ -116,9 +124,11 @@ cdef class Moments:
     cdef readonly tuple shape
     cdef tuple _names
     cdef Py_ssize_t size        # channels
-    cdef ndarray state          # (WEIGHTED_ROWS, padded channels)
+    cdef ndarray state          # (SCALED_ROWS, padded channels)
     cdef Policy policy
-    cdef bint weighted          # the rows after the first five hold something
+    cdef bint weighted          # the rows N_LO and SQUARES hold something
+    cdef bint scaled            # the row EXPONENT holds something
+    cdef bint large             # merges may overflow
 
     def __cinit__(self):
         """Set the defaults, so that an object made by ``__new__`` alone, as some serializers make it, is complete."""
@@ -211,6 +221,9 @@ cdef class Moments:
         cdef double small[(STATE_ROWS + 1) * 64]
         cdef double *part = small
         cdef double *squares = NULL
+        cdef double *exponent = NULL
+        cdef ndarray exponents
+        cdef bint large
         make_view(&view, axes, a, None, None, given, mask)
         if view.n_rows == 0 or view.n_channels == 0:
             return self
@@ -232,15 +245,22 @@ cdef class Moments:
                     failed = kernels.accumulate(&view, &sink, self.policy == OMIT, threads)
             if failed:
                 raise MemoryError("no memory for the scratch of an update")
-            if self.policy == RAISE:
-                self.require_finite_part(a, axes, &sink, view.n_channels)
+            large = not moderate(part, sink.pitch, view.n_channels)
+            if large:
+                exponents = np.zeros(sink.pitch)
+                if look_again(&view, &sink, a, axes, given, mask, self.policy == OMIT, threads,
+                              <double *> cnp.PyArray_DATA(exponents)):
+                    exponent = <double *> cnp.PyArray_DATA(exponents)
+                if self.policy == RAISE:
+                    self.require_finite_part(a, axes, &sink, view.n_channels)
             if weights is not None:
                 squares = part + STATE_ROWS * sink.pitch
                 self.square(a, axes, given, mask, part, squares, view.n_channels, threads)
             for i in range(STATE_ROWS + (squares != NULL)):   # The kernels fill the padding of whole states alone.
                 for c in range(view.n_channels, sink.pitch):
                     part[i * sink.pitch + c] = 0
-            self.take_in(part, sink.pitch, kept_shape(a, axes, False) if shape is None else shape, NULL, squares)
+            self.take_in(part, sink.pitch, kept_shape(a, axes, False) if shape is None else shape, NULL, squares, exponent,
+                         large)
         finally:
             if part != small:
                 free(part)
@@ -305,13 +325,17 @@ cdef class Moments:
         return 0
 
     cdef int take_in(self, const double *part, Py_ssize_t pitch, tuple shape, const double *rest,
-                     const double *squares) except -1:
-        """Merge a part into the state. This keeps the GIL, so that no thread sees or loses half of it."""
+                     const double *squares, const double *exponent, bint large) except -1:
+        """Merge a part into the state. This keeps the GIL, so that no thread sees or loses half of it.
+
+        `rest`, `squares` and `exponent` are the further rows of the part, or NULL. `large` tells that it is not `moderate`.
+        """
         cdef ndarray fresh
         cdef double *state
+        cdef double *room = NULL
         cdef Py_ssize_t size, c
         if self.state is None:
-            fresh = np.zeros((WEIGHTED_ROWS, pitch))
+            fresh = np.zeros((SCALED_ROWS, pitch))
             size = math.prod(shape)
             if self.state is None:      # Another thread may have come first while memory was allocated.
                 self.state = fresh
@@ -320,6 +344,11 @@ cdef class Moments:
         if self.shape is not shape and self.shape != shape:
             raise ValueError(f"expected channels of shape {self.shape} as here, got {shape}")
         state = <double *> cnp.PyArray_DATA(self.state)
+        large = large or self.large
+        if large:
+            room = <double *> malloc(ROOM_ROWS * pitch * sizeof(double))
+            if room == NULL:
+                raise MemoryError(f"no memory for the states of {pitch} channels")
         if squares != NULL and not self.weighted:
             memcpy(state + SQUARES * pitch, state, pitch * sizeof(double))
             self.weighted = True
@@ -327,13 +356,18 @@ cdef class Moments:
             for c in range(pitch):
                 state[N_LO * pitch + c] += rest[c] if rest != NULL else 0
                 state[SQUARES * pitch + c] += squares[c] if squares != NULL else part[c]
-        kernels.merge(state, pitch, state + N_LO * pitch if self.weighted else NULL, part, pitch, pitch)
+        if large:
+            self.large = True
+            self.scaled = merge_large(state, pitch, self.weighted, part, exponent, room)
+            free(room)
+        else:
+            kernels.merge(state, pitch, state + N_LO * pitch if self.weighted else NULL, part, pitch, pitch)
         return 0
 
     cdef ndarray snapshot(self):
-        """A consistent copy of the state, (WEIGHTED_ROWS, *shape), made under the GIL, which NumPy's copy would release."""
+        """A consistent copy of the state, (SCALED_ROWS, *shape), made under the GIL, which NumPy's copy would release."""
         cdef tuple shape = () if self.shape is None else self.shape
-        cdef ndarray rows = np.zeros((WEIGHTED_ROWS, *shape))
+        cdef ndarray rows = np.zeros((SCALED_ROWS, *shape))
         cdef Py_ssize_t i, size = self.size, n_bytes = size * sizeof(double)
         cdef char *out = <char *> cnp.PyArray_DATA(rows)
         cdef const char *state
@@ -342,7 +376,7 @@ cdef class Moments:
         if self.shape is not shape:     # A first batch came while the rows were allocated.
             return self.snapshot()
         state = <const char *> cnp.PyArray_DATA(self.state)
-        for i in range(WEIGHTED_ROWS):
+        for i in range(SCALED_ROWS):
             memcpy(out + i * n_bytes, state + i * cnp.PyArray_STRIDE(self.state, 0), n_bytes)
         if not self.weighted:
             memcpy(out + SQUARES * n_bytes, state, n_bytes)
@@ -400,7 +434,8 @@ cdef class Moments:
         part = <const double *> cnp.PyArray_DATA(theirs)
         pitch = theirs.shape[1]
         self.take_in(part, pitch, them.shape, part + N_LO * pitch if them.weighted else NULL,
-                     part + SQUARES * pitch if them.weighted else NULL)
+                     part + SQUARES * pitch if them.weighted else NULL,
+                     part + EXPONENT * pitch if them.scaled else NULL, them.large or not moderate(part, pitch, pitch))
         self._names = names
         return self
 
@@ -414,7 +449,8 @@ cdef class Moments:
 
     @property
     def n(self):
-        return self.snapshot()[N].astype(np.float64 if self.weighted else np.int64)[()]
+        n = self.snapshot()[N]
+        return n.astype(np.float64 if self.weighted or n.max(initial=0) >= 2.0**63 else np.int64)[()]
 
     @property
     def effective_n(self):
@@ -424,33 +460,43 @@ cdef class Moments:
 
     @property
     def mean(self):
-        return self.values(False, 0)
+        return self.values(AVERAGE, 0)
 
-    cdef object values(self, bint variance, double ddof):
-        """Mean or variance of each channel, NaN where it has too few values. No Python runs in the loop, so that it is
-        consistent."""
+    cdef object values(self, int what, double ddof):
+        """Mean, variance or standard deviation of each channel, NaN where it has too few values.
+
+        No Python runs in the loop, so that they are consistent.
+        """
         cdef tuple shape = self.shape
         cdef ndarray out = np.empty(() if shape is None else shape)
         cdef double *to = <double *> cnp.PyArray_DATA(out)
         cdef const double *state
         cdef Py_ssize_t c, pitch
-        cdef double n, lost
+        cdef double n, lost, exponent
         if shape is None:
             return np.float64(NAN)
         state = <const double *> cnp.PyArray_DATA(self.state)
         pitch = self.state.shape[1]
         for c in range(self.size):
             n = state[c]
-            if variance:
-                lost = ddof * (state[SQUARES * pitch + c] / n if self.weighted and n > 0 else 1)
-                to[c] = state[M2 * pitch + c] / (n - lost) if n > lost and n > 0 else NAN
+            exponent = state[EXPONENT * pitch + c]
+            if what == AVERAGE:
+                to[c] = restored(state[MEAN * pitch + c], exponent) if n > 0 else NAN
+                continue
+            lost = ddof * (state[SQUARES * pitch + c] / n if self.weighted and n > 0 else 1)
+            if not (n > lost and n > 0):
+                to[c] = NAN
+            elif what == VARIANCE:
+                to[c] = variance_of(state[M2 * pitch + c], n - lost, exponent)
             else:
-                to[c] = state[MEAN * pitch + c] if n > 0 else NAN
+                to[c] = deviation_of(state[M2 * pitch + c], n - lost, exponent)
         return out if out.ndim else out[()]
 
     @property
     def m2(self):
-        return self.snapshot()[M2]
+        rows = self.snapshot()
+        with np.errstate(over="ignore"):
+            return np.ldexp(rows[M2], 2 * rows[EXPONENT].astype(np.int32))
 
     def var(self, double ddof=0):
         """Compute the variance: ``m2 / (n - ddof)``; with weights ``m2 / (n - ddof * n / effective_n)``.
@@ -464,7 +510,8 @@ cdef class Moments:
         Returns
         -------
         ndarray of float64
-            Of the shape of the channels; NaN where ``n - ddof <= 0``, without a warning.
+            Of the shape of the channels; NaN where ``n - ddof <= 0``, and inf where it exceeds the largest float,
+            without a warning.
 
         Examples
         --------
@@ -472,7 +519,7 @@ cdef class Moments:
         >>> bnstream.Moments().update(np.array([[1.0], [3.0]])).var(ddof=1).tolist()
         [2.0]
         """
-        return self.values(True, ddof)
+        return self.values(VARIANCE, ddof)
 
     def std(self, double ddof=0):
         """Compute the standard deviation: the square root of `var`.
@@ -485,7 +532,8 @@ cdef class Moments:
         Returns
         -------
         ndarray of float64
-            Of the shape of the channels; NaN where ``n - ddof <= 0``, without a warning.
+            Of the shape of the channels; NaN where ``n - ddof <= 0``, without a warning. Finite for all finite data,
+            also where the variance is inf.
 
         Examples
         --------
@@ -493,7 +541,7 @@ cdef class Moments:
         >>> bnstream.Moments().update(np.array([[1.0], [3.0]])).std().tolist()
         [1.0]
         """
-        return np.sqrt(self.var(ddof))
+        return self.values(DEVIATION, ddof)
 
     def copy(self):
         """Return an independent object with the same state.
@@ -530,7 +578,8 @@ cdef class Moments:
     def __setstate__(self, state):
         cdef Moments m = moments_from(state["rows"], state["axis"], state["nan_policy"], state["names"])
         self.axis, self.nan_policy, self.policy, self._names = m.axis, m.nan_policy, m.policy, m._names
-        self.shape, self.size, self.state, self.weighted = m.shape, m.size, m.state, m.weighted
+        self.shape, self.size, self.state = m.shape, m.size, m.state
+        self.weighted, self.scaled, self.large = m.weighted, m.scaled, m.large
         if "attributes" in state:
             self.__dict__.update(state["attributes"])
 
@@ -563,9 +612,17 @@ def rows_of(Moments m):
     -------
     ndarray of float64 or None
         Of shape (5, *channels), its rows named by `rows.ROWS`; (7, *channels), named by `rows.WEIGHTED_ROWS`, once
-        there were weights. None before the first batch.
+        there were weights; (8, *channels), named by `rows.SCALED_ROWS`, where m2 exceeds the largest float in some
+        channel. Then the squared weights are 0 if there were no weights. None before the first batch.
     """
-    return None if m.shape is None else m.snapshot()[:WEIGHTED_ROWS if m.weighted else STATE_ROWS]
+    if m.shape is None:
+        return None
+    rows = m.snapshot()
+    if not m.scaled:
+        return rows[:WEIGHTED_ROWS if m.weighted else STATE_ROWS]
+    if not m.weighted:
+        rows[SQUARES] = 0
+    return rows
 
 
 def moments_from(rows, axis=0, nan_policy="raise", names=None):
@@ -574,17 +631,19 @@ def moments_from(rows, axis=0, nan_policy="raise", names=None):
     Raises
     ------
     ValueError
-        If `rows` are not 5 or 7 rows of float64.
+        If `rows` are not 5, 7 or 8 rows of float64.
     """
     cdef Moments m = Moments(axis, nan_policy=nan_policy)
     if rows is not None:
-        if rows.dtype != np.float64 or len(rows) not in (STATE_ROWS, WEIGHTED_ROWS):
-            raise ValueError(f"expected a state of {STATE_ROWS} or {WEIGHTED_ROWS} rows of float64, got shape "
-                             f"{rows.shape} of {rows.dtype}")
+        if rows.dtype != np.float64 or len(rows) not in (STATE_ROWS, WEIGHTED_ROWS, SCALED_ROWS):
+            raise ValueError(f"expected a state of {STATE_ROWS}, {WEIGHTED_ROWS} or {SCALED_ROWS} rows of float64, got "
+                             f"shape {rows.shape} of {rows.dtype}")
         m.shape = rows.shape[1:]
         m.size = math.prod(m.shape)
-        m.weighted = len(rows) == WEIGHTED_ROWS
-        m.state = np.zeros((WEIGHTED_ROWS, padded(m.size)))
+        m.scaled = len(rows) == SCALED_ROWS and rows[EXPONENT].any()
+        m.weighted = len(rows) == WEIGHTED_ROWS or len(rows) == SCALED_ROWS and rows[SQUARES].any()
+        m.state = np.zeros((SCALED_ROWS, padded(m.size)))
         m.state[:len(rows), :m.size] = rows.reshape(len(rows), m.size)
+        m.large = m.scaled or not moderate(<const double *> cnp.PyArray_DATA(m.state), m.state.shape[1], m.size)
     m.names = names
     return m

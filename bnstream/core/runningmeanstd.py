@@ -14,7 +14,7 @@ from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.dlpack import as_numpy
 from bnstream.core.dtypes import floating
 from bnstream.core.moments import Moments, moments_from, rows_of
-from bnstream.core.rows import M2, MEAN, N_LO, ROWS, WEIGHTED_ROWS, N
+from bnstream.core.rows import EXPONENT, M2, MEAN, N_LO, ROWS, WEIGHTED_ROWS, N, with_variance, without_exponent
 
 FLOATS = ("f2", "f4", "f8", "f12", "f16")
 
@@ -86,6 +86,10 @@ class RunningMeanStd:
         n = rows[N]
         if not n.any():         # all weights were 0
             rows[MEAN], rows[M2] = self._initial[MEAN], self._initial[M2]
+        elif len(rows) > EXPONENT:
+            var = moments_from(rows).var()
+            rows = without_exponent(rows)
+            rows[M2] = var
         else:
             rows[M2] /= n
         return rows
@@ -319,9 +323,9 @@ def moments_from_var(mean: ArrayLike, var: ArrayLike, count: float, prefix: str 
         return Moments()
     whole = count.is_integer()              # a fractional count is a sum of weights
     rows = np.zeros((len(ROWS if whole else WEIGHTED_ROWS), *means.shape))
-    rows[N], rows[MEAN], rows[M2] = count, means, variances * count
+    rows[N], rows[MEAN] = count, means
     rows[N_LO + 1:] = count
-    return moments_from(rows)
+    return moments_from(with_variance(rows, variances))
 
 
 def require_samples(mask: tuple[int, ...], shape: tuple[int, ...]) -> None:

@@ -45,8 +45,7 @@ cdef int require_finite(ndarray mean) except -1:
         channel = tuple(bad[0].tolist())
         raise ValueError(f"NaN or inf in {len(bad)} of {mean.size} channels, the first at index "
                          f"{channel[0] if len(channel) == 1 else channel}; clean the data, or pass nan_policy='omit' to "
-                         "leave such elements out, or 'propagate' to let them through. (Finite data raises this only if "
-                         "its sums overflow, at deviations beyond 1e150: scale it)")
+                         "leave such elements out, or 'propagate' to let them through")
     return 0
 
 
@@ -305,6 +304,7 @@ cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=Non
         where = None
     view.in_place = where is None
     view.selective = where is not None
+    view.scale = 1
     view.weighted = weights is not None
     view.n_operands = 0
     view.n_read = 1 if dx is None else 2

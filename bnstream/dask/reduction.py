@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.affine import kept_axes
 from bnstream.core.moments import Moments, moments_from, rows_of
+from bnstream.core.rows import of_one_height
 from bnstream.dask.frames import columns_of, moments_of_column, require_numbers, values_of
 from bnstream.dask.positions import along_batch_axes, rows_like
 
@@ -172,5 +173,6 @@ def side_by_side(parts: Sequence[Moments], grid: Sequence[int], names: Sequence[
     for axis in reversed(range(len(grid))):
         n = grid[axis]
         rows = [[state for state in states[i:i + n] if state is not None] for i in range(0, len(states), n)]
-        states = [np.concatenate(row, axis + 1) if row else None for row in rows]       # None: no channels or no data
+        # None: no channels or no data
+        states = [np.concatenate(of_one_height(row), axis + 1) if row else None for row in rows]
     return moments_from(states[0], parts[0].axis, parts[0].nan_policy, names)

@@ -29,7 +29,11 @@ def var_of(m: Moments, ddof: int) -> NDArray[np.float64]:
     if least <= ddof:
         raise ValueError(f"the variance of this convention has ddof {ddof} and needs n > {ddof} in every channel, got "
                          f"n = {least:g}; give more data")
-    return m.var(ddof)
+    var = m.var(ddof)
+    if np.isinf(var).any():
+        raise ValueError(f"the variance of channel {np.argmax(np.isinf(var))} exceeds float64, and a layer cannot hold "
+                         "it; scale the data down")
+    return var
 
 
 def moments_to_layer(m: Moments, names: LayerNames) -> NamedArrays:

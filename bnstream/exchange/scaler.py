@@ -7,7 +7,7 @@ import numpy as np
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.dtypes import NamedArrays
 from bnstream.core.moments import Moments, moments_from
-from bnstream.core.running import divisor
+from bnstream.core.rows import MEAN, ROWS, N, with_variance
 from bnstream.exchange.arrays import as_numbers, described
 from bnstream.exchange.batchnorm import require_channels
 
@@ -23,7 +23,7 @@ def to_scaler(state: Moments | BatchNorm) -> NamedArrays:
     require_channels(m)
     var = m.var()
     n = m.n
-    arrays: NamedArrays = {"mean_": m.mean, "var_": var, "scale_": divisor(var, 0.0),
+    arrays: NamedArrays = {"mean_": m.mean, "var_": var, "scale_": np.where(var == 0, 1.0, m.std()),
                            "n_samples_seen_": n[:1].reshape(()) if (n == n[0]).all() else n}
     names = state.names or m.names
     if names:
@@ -41,14 +41,16 @@ def from_scaler(arrays: NamedArrays) -> Moments:
     if (var < 0).any():
         raise ValueError(f"var_ must not be negative, got {var.min()}")
     counts = np.broadcast_to(n, mean.shape)
-    state = np.stack([counts, mean, np.zeros_like(mean), var * counts, np.zeros_like(mean)])
-    state[1:, counts == 0] = 0
+    mean, var = np.where(counts == 0, 0, mean), np.where(counts == 0, 0, var)
+    if not (np.isfinite(mean) & np.isfinite(var)).all():
+        raise ValueError(f"mean_ and var_ must be finite where n_samples_seen_ is not 0, got mean_ {mean}, var_ {var}")
+    state = np.zeros((len(ROWS), *mean.shape))
+    state[N], state[MEAN] = counts, mean
     if (n != np.rint(n)).any():
         # A fractional count comes from a fit with sample_weight. The sum of the squared weights is unknown: take
         # all weights as 1.
         state = np.concatenate([state, [np.zeros_like(mean), counts]])
-    if not np.isfinite(state).all():
-        raise ValueError(f"mean_ and var_ must be finite where n_samples_seen_ is not 0, got mean_ {mean}, var_ {var}")
+    state = with_variance(state, var)
     names = arrays.get("feature_names_in_")
     # scikit-learn omits NaN. Once a feature has had one, n_samples_seen_ has a count for each feature.
     return moments_from(state, nan_policy="omit" if n.ndim else "raise",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.utils.sparsefuncs import inplace_column_scale  # type: ignore[import-untyped]
 
 from bnstream.core.moments import Moments, moments_from, rows_of
-from bnstream.core.rows import MEAN, MEAN_LO, ROWS, SQUARES, WEIGHTED_ROWS, N
+from bnstream.core.rows import MEAN, MEAN_LO, ROWS, SCALED_ROWS, SQUARES, WEIGHTED_ROWS, N
 from bnstream.sklearn.validation import refuse_inf
 
 BLOCK = 1 << 18     # stored values in a block of rows; at least four for each column
@@ -95,15 +95,16 @@ def row_slice(x: Any, start: int, stop: int) -> Any:
 def column_moments(x: Any, weights: Array | None) -> Moments:
     """The moments of the columns of a CSC matrix, zeros included."""
     n_stored = np.diff(x.indptr)
-    stored = np.zeros((len(ROWS if weights is None else WEIGHTED_ROWS), x.shape[1]))
-    zeros = np.zeros_like(stored)
+    stored = np.zeros((len(SCALED_ROWS), x.shape[1]))
+    zeros = np.zeros((len(ROWS if weights is None else WEIGHTED_ROWS), x.shape[1]))
     if weights is None:
         zeros[N] = x.shape[0] - n_stored
     else:
         total, total_lo = pair_sum(weights[:, None])
         zeros[N], zeros[SQUARES] = total, weights @ weights
     for columns, values, rest, w in tables(x, n_stored, weights):
-        stored[:, columns] = table_state(values, rest, w)
+        state = table_state(values, rest, w)
+        stored[:len(state), columns] = state
         if w is not None:
             of_stored, of_stored_lo = pair_sum(w)
             zeros[N, columns] = np.maximum((total - of_stored) + (total_lo - of_stored_lo), 0)
@@ -127,11 +128,11 @@ def table_state(values: Array, rest: Array | None, w: Array | None) -> Any:
     if rest is not None:
         state[MEAN_LO] = rest
     while state.shape[1] > 1:
-        halves = (half.reshape(len(WEIGHTED_ROWS), -1) for half in np.split(state, 2, axis=1))
+        halves = (half.reshape(len(state), -1) for half in np.split(state, 2, axis=1))
         a, b = (moments_from(half, nan_policy="omit") for half in halves)
         state = rows_of(a.merge(b))
-        state = state.reshape(len(WEIGHTED_ROWS), -1, n.shape[1])
-    return state[:len(ROWS if w is None else WEIGHTED_ROWS), 0]
+        state = state.reshape(len(state), -1, n.shape[1])
+    return state[:len(ROWS) if w is None else None, 0]
 
 
 def as_pairs(values: Array) -> tuple[Array, Array | None]:

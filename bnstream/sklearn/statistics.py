@@ -74,9 +74,12 @@ class FeatureStatistics:
         eps = np.finfo(np.float64).eps
         # By its rule, no feature would vary once the sum of weights exceeds 1 / eps: then samples are counted instead.
         n = np.where(self.n < 1 / eps, self.n, np.minimum(self.n, self.moments.effective_n))
-        scale: NDArray[np.float64] = np.sqrt(self.var)
+        scale: NDArray[np.float64] = self.moments.std()
+        # The rule compares squares. Where these exceed the largest float, it is applied to the data times 2**-600.
+        power = np.where(np.isinf(self.var), -600, 0)
+        mean, var = np.ldexp(self.mean, power), np.where(power, np.ldexp(scale, power) ** 2, self.var)
         with np.errstate(over="ignore"):
-            scale[self.var <= n * eps * self.var + (n * self.mean * eps) ** 2] = 1
+            scale[var <= n * eps * var + (n * mean * eps) ** 2] = 1
         return scale
 
 

@@ -65,9 +65,9 @@ def scaled(moments: Moments, exponent: int) -> Moments:
     if rows is None or exponent == 0:
         return moments
     given = rows
-    rows = np.zeros((len(WEIGHTED_ROWS), *given.shape[1:]))
+    rows = np.zeros((max(len(given), len(WEIGHTED_ROWS)), *given.shape[1:]))
     rows[:len(given)] = given
-    if len(given) < len(WEIGHTED_ROWS):         # Without weights, each weight is 1.
+    if not rows[SQUARES].any():         # Without weights, each weight is 1.
         rows[SQUARES] = rows[N]
     for row in (N, N_LO, M2, M2_LO):
         rows[row] = np.ldexp(rows[row], exponent)

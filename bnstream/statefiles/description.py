@@ -12,7 +12,20 @@ from bnstream.core import running
 from bnstream.core.batchnorm import BatchNorm, running_of, settings_of
 from bnstream.core.dtypes import FLOATING, NamedArrays
 from bnstream.core.moments import Moments, moments_from, rows_of
-from bnstream.core.rows import M2, M2_LO, MEAN, MEAN_LO, N_LO, ROWS, SQUARES, WEIGHTED_ROWS, N
+from bnstream.core.rows import (
+    EXPONENT,
+    M2,
+    M2_LO,
+    MEAN,
+    MEAN_LO,
+    N_LO,
+    ROWS,
+    SCALED_ROWS,
+    SQUARES,
+    WEIGHTED_ROWS,
+    N,
+    require_exponents,
+)
 
 MEANINGS_OF_MOMENTS = {
     "n": "count of values; if there is sum_of_squared_weights, n + n_lo is the sum of weights",
@@ -35,11 +48,18 @@ MEANINGS = {
         "pooled": "exact statistics of all batches: " + MEANINGS_OF_MOMENTS["m2"],
     },
 }
+MEANING_OF_EXPONENT = "mean and mean_lo are to be multiplied by 2**exponent, m2 and m2_lo by 4**exponent"
 SETTINGS = {
     "num_features": (int,), "eps": (float,), "momentum": (float, NoneType), "scale": (bool,), "bias": (bool,),
     "channel_axis": (int,), "dtype": (str,), "result_dtype": (str, NoneType), "running_ddof": (int, float),
     "nan_policy": (str,), "renorm": (bool,), "r_max": (float,), "d_max": (float,),
 }
+
+
+def meanings(kind: str, arrays: NamedArrays) -> dict[str, str]:
+    """What a file says about its arrays and settings."""
+    exponents = [name for name in arrays if name.endswith(SCALED_ROWS[EXPONENT])]
+    return MEANINGS[kind] | dict.fromkeys(exponents, MEANING_OF_EXPONENT)
 
 
 class Fields:
@@ -92,9 +112,11 @@ def describe_moments(m: Moments, prefix: str = "") -> tuple[dict[str, Any], Name
     }
     if rows is None:
         return description, {}
-    arrays: NamedArrays = {prefix + name: row for name, row in zip(WEIGHTED_ROWS, rows, strict=False)}
-    if len(rows) == len(ROWS):
-        arrays[prefix + ROWS[N]] = rows[N].astype(np.int64)
+    arrays: NamedArrays = {prefix + name: row for name, row in zip(SCALED_ROWS, rows, strict=False)}
+    if len(rows) == len(SCALED_ROWS) and not rows[SQUARES].any():
+        for name in WEIGHTED_ROWS[len(ROWS):]:
+            del arrays[prefix + name]
+    arrays[prefix + ROWS[N]] = m.n
     return description, arrays
 
 
@@ -104,24 +126,31 @@ def restore_moments(fields: Fields, arrays: NamedArrays, prefix: str = "") -> Mo
     shape, state = fields.all_of("shape", int), None
     if shape is not None:
         weighted = prefix + WEIGHTED_ROWS[SQUARES] in arrays
+        scaled = prefix + SCALED_ROWS[EXPONENT] in arrays
+        n = arrays.get(prefix + ROWS[N], np.empty(0))
+        dtypes = {ROWS[N]: np.float64 if weighted or n.max(initial=0) >= 2.0**63 else np.int64}
         names = WEIGHTED_ROWS if weighted else ROWS
-        dtypes = {ROWS[N]: np.float64 if weighted else np.int64}
         rows = [taken(arrays, prefix + name, shape, dtypes.get(name, np.float64)) for name in names]
+        if scaled:
+            rows += [np.zeros(shape)] * (EXPONENT - len(rows))
+            rows.append(taken(arrays, prefix + SCALED_ROWS[EXPONENT], shape, np.float64))
         state = np.stack(rows, dtype=np.float64)
-        require_possible(state, prefix)
+        require_possible(state, prefix, weighted)
     return moments_from(state, fields.axis(), policy, fields.all_of("names", str))
 
 
-def require_possible(state: NDArray[np.float64], prefix: str) -> None:
+def require_possible(state: NDArray[np.float64], prefix: str, weighted: bool) -> None:
     """Raise ValueError unless there is data that has this state."""
     n, m2 = state[N], state[M2]
     if not 0 <= n.min() <= n.max() < np.inf:
         raise ValueError(f"{prefix}n must be finite and not negative, got {n.min():.16g} to {n.max():.16g}")
-    if len(state) > len(ROWS) and not ((np.abs(state[N_LO]) <= n) & ((state[SQUARES] > 0) == (n > 0))).all():
+    if weighted and not ((np.abs(state[N_LO]) <= n) & ((state[SQUARES] > 0) == (n > 0))).all():
         raise ValueError(f"{prefix}{WEIGHTED_ROWS[N_LO]} must be the rounding error of {prefix}n, and "
                          f"{prefix}{WEIGHTED_ROWS[SQUARES]} must be positive where {prefix}n is")
     if (m2 < 0).any():
         raise ValueError(f"{prefix}m2, a sum of squares, must not be negative, got {m2.min()}")
+    if len(state) > EXPONENT:
+        require_exponents(state, prefix)
     if ((state[MEAN:] != 0) & (n == 0)).any():
         raise ValueError(f"{prefix}mean and {prefix}m2 must be 0 where {prefix}n is 0")
     for high, low in ((MEAN, MEAN_LO), (M2, M2_LO)):

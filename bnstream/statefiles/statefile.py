@@ -1,6 +1,7 @@
 """State files: Moments and BatchNorm on disk, to the last bit, in a .npz file that is safe to open.
 
-    Moments     n, mean, mean_lo, m2, m2_lo: the rows of its state, each with the shape of the channels
+    Moments     n, mean, mean_lo, m2, m2_lo: the rows of its state, each with the shape of the channels; further
+                rows where there are weights, or an m2 that exceeds the largest float
     BatchNorm   running_mean, running_var and four more rows; gamma and beta; pooled_n, ... if it has `pooled`
 
 ``numpy.load`` reads the arrays. The member bnstream.json holds their meaning and all settings.
@@ -20,10 +21,10 @@ from bnstream.core.moments import Moments
 from bnstream.statefiles.archive import StateError, read_archive, write_archive
 from bnstream.statefiles.atomic import replacing
 from bnstream.statefiles.description import (
-    MEANINGS,
     Fields,
     describe_batchnorm,
     describe_moments,
+    meanings,
     restore_batchnorm,
     restore_moments,
 )
@@ -122,7 +123,7 @@ def write(
     metadata: dict[str, Any] = {
         "format": "bnstream", "version": VERSION, "bnstream": version(), "kind": kind,
         "completeness": "partial" if progress is not None else "complete" if lacks is None else "imported",
-        **description, "conventions": MEANINGS[kind],
+        **description, "conventions": meanings(kind, arrays),
     }
     if progress is not None:
         metadata["progress"] = progress

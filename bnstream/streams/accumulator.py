@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bnstream.core.batches import batch_of
 from bnstream.core.moments import Moments, moments_from, rows_of
-from bnstream.core.rows import ROWS
+from bnstream.core.rows import ROWS, of_one_height
 from bnstream.streams.sources import Piece, Source
 from bnstream.streams.sources.errors import reading
 
@@ -88,9 +88,7 @@ class Accumulator:
             return self.part("").copy()
         names = self.source.names or ()
         states = [rows_of(self.part(name)) for name in names]
-        # The states of all columns with rows have the rows of weights, or none has.
-        n_state_rows = max((len(state) for state in states if state is not None), default=len(ROWS))
-        state = np.stack([np.zeros(n_state_rows) if state is None else state for state in states], axis=1)
+        state = np.stack(of_one_height([np.zeros(len(ROWS)) if state is None else state for state in states]), axis=1)
         return moments_from(state, nan_policy=self.nan_policy, names=names)
 
     def restore(self, moments: Moments) -> None:

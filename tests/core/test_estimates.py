@@ -325,10 +325,39 @@ def test_pytorch_state_without_pooled_statistics():
 
 
 @pytest.mark.parametrize("options", [{"momentum": None}, {"track_pooled": True}], ids=["no momentum", "pooled"])
-def test_a_batch_that_the_pooled_statistics_cannot_hold(options, unchanged):
-    """Finite batches whose joint sum of squares overflows: the second is refused, and later ones are taken."""
+def test_batches_whose_joint_squares_exceed_float64(options):
+    """The pooled statistics hold them. running_var is inf where it is made from them, until it is reset."""
     bn = BatchNorm(1, **options)
-    bn(np.array([[1e153], [1.1e153]]))
-    unchanged(bn, ValueError, "NaN or inf in the statistics", lambda m: m(np.array([[-1e154], [-1.0001e154]]) * 2))
-    bn(np.array([[1e153], [1.2e153]]))
-    assert bn.pooled.n.tolist() == [4]
+    batches = np.array([[[1e160], [1e160]], [[-1e160], [-1e160]], [[1.0], [2.0]]])
+    for batch in batches:
+        bn(batch)
+    assert bn.pooled == Moments().update(batches[0]).update(batches[1]).update(batches[2])
+    assert bn.pooled.std() == pytest.approx(1e160 * (2 / 3) ** 0.5, rel=1e-15)
+    assert np.isinf(bn.running_var).all() == (bn.momentum is None)
+
+
+def test_a_batch_whose_squares_exceed_float64(unchanged):
+    """It is refused, and later ones are taken. The data of recalibrate is treated alike."""
+    bn = BatchNorm(2, momentum=None)
+    bn(GOOD[:, :2])
+    x = np.stack([[1e160, -1e160], [1.0, 2.0]], axis=1)
+    for where in (None, [True, True]):
+        unchanged(bn, ValueError, "deviations of the batch sum to more than float64 can hold in channel 0; scale x",
+                  lambda m, where=where: m(x, where=where))
+    unchanged(bn, ValueError, "variance of the data exceeds float64; scale the data down", lambda m: m.recalibrate([x]))
+    unchanged(bn, ValueError, "NaN or inf in 1 of 2 channels, the first at index 1",
+              lambda m: m(np.stack([[1e160, -1e160], [np.nan, 2.0]], axis=1)))
+    bn(GOOD[:, :2])
+    assert bn.pooled.n.tolist() == [2 * len(GOOD)] * 2
+
+
+def test_a_batch_of_large_numbers():
+    """Finite numbers whose squares float64 just holds are normalized, although a first look at them overflows."""
+    x = np.repeat([[4.8e153], [0.0]], [8, 100], axis=0)
+    dy = np.linspace(0, 1, len(x))[:, None]
+    wanted, of_small = BatchNorm(1, eps=0).vjp(x / 2.0**500)
+    for where in (None, np.ones(len(x), np.bool_)):
+        y, backward = BatchNorm(1).vjp(x, where=where)
+        np.testing.assert_allclose(y, wanted, rtol=1e-14)
+        np.testing.assert_allclose(backward(dy)[0] * 2.0**500, of_small(dy)[0], rtol=1e-13)
+    np.testing.assert_allclose(BatchNorm(1)(x, out=x), wanted, rtol=1e-14)

@@ -185,7 +185,10 @@ def test_scale_follows_the_rule_of_scikit_learn():
     assert 1000 < constant.sum() < 3000
     np.testing.assert_array_equal(scaler.scale_, _handle_zeros_in_scale(np.sqrt(scaler.var_), constant_mask=constant))
     huge = of([[1e300], [2e300]])
-    assert huge.scale_.tolist() == [1.0]
+    assert huge.scale_.tolist() == [5e299]
+    assert huge.transform([[1e300], [2e300]]).tolist() == [[-1.0], [1.0]]
+    constant = of([[1.7e308], [1.7e308 * (1 - 2.0**-52)]])
+    assert constant.scale_.tolist() == [1.0]
 
 
 @pytest.mark.parametrize("with_mean", [True, False])

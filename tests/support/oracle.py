@@ -120,7 +120,7 @@ def ceil_sqrt(value):
 def share(got, wanted, bound, dtype):
     """Return the error as a share of its bound."""
     if abs(wanted) > float(ml_dtypes.finfo(dtype).max):
-        return 0.0 if got == math.copysign(math.inf, wanted) else math.inf
+        return 0.0 if got == (math.inf if wanted > 0 else -math.inf) else math.inf
     if not math.isfinite(got):
         return math.inf
     error = abs(Fraction(got) - wanted)
@@ -160,7 +160,7 @@ def split(numerator, denominator):
     try:
         high = numerator / denominator      # of integers, correctly rounded
     except OverflowError:
-        return math.copysign(math.inf, numerator), 0.0
+        return math.inf if numerator > 0 else -math.inf, 0.0
     a, b = high.as_integer_ratio()
     return high, (numerator * b - a * denominator) / (denominator * b)
 
