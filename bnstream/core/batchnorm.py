@@ -283,7 +283,8 @@ class BatchNorm(NormLayer):
         ValueError
             If `x` does not have `num_features` channels, or `where` does not broadcast; if `out` has another shape or
             dtype, is read-only, or overlaps `x` in part; in training, if a channel has fewer than two values, unless
-            the batch is skipped, or there is NaN or inf under ``nan_policy="raise"``.
+            the batch is skipped, or, unless ``nan_policy="propagate"``, squared deviations that sum to more than
+            float64 can hold, or if there is NaN or inf under ``"raise"``.
 
         Examples
         --------

@@ -4,7 +4,7 @@ import numpy as np
 
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.math cimport INFINITY, fabs
+from libc.stdint cimport uint64_t
 from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
@@ -54,19 +54,17 @@ cdef ndarray empty_result(ndarray a, unsigned long long axes, bint keepdims, Ele
                              (cnp.NPY_FLOAT if element == FLOAT32 else cnp.NPY_FLOAT16), 0)
 
 
-cdef bint any_inf(ndarray values, Element element, bint or_nan) except -1:
-    """Whether any value is inf, or with `or_nan` NaN."""
-    cdef const double *value = <const double *> cnp.PyArray_DATA(values)
-    cdef Py_ssize_t i, n = 0
+cdef bint all_finite(ndarray values, Element element) except -1:
+    """Whether no value is NaN or inf. For float64, the sign of `seen` tells whether all bits of any exponent are set: this
+    loop of integers is vectorized at every level."""
+    cdef const uint64_t *bits = <const uint64_t *> cnp.PyArray_DATA(values)
+    cdef uint64_t seen = 0
+    cdef Py_ssize_t i
     if element != FLOAT64:
-        return not np.isfinite(values).all() if or_nan else np.isinf(values).any()
-    if or_nan:
-        for i in range(cnp.PyArray_SIZE(values)):
-            n += not fabs(value[i]) < INFINITY
-    else:
-        for i in range(cnp.PyArray_SIZE(values)):
-            n += fabs(value[i]) == INFINITY
-    return n > 0
+        return np.isfinite(values).all()
+    for i in range(cnp.PyArray_SIZE(values)):
+        seen |= (bits[i] & 0x7ff0000000000000ULL) + 0x0010000000000000ULL
+    return seen >> 63 == 0
 
 
 cdef int replace(ndarray results, object values, ndarray lost) except -1:
@@ -191,7 +189,7 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     if failed:
         raise MemoryError("no memory for the scratch of mean_var")
     if view.n_rows and view.n_channels and (policy == RAISE or view.operand[0].element == FLOAT64):
-        if any_inf(mean, sink.element, True) or view.operand[0].element == FLOAT64 and any_inf(var, sink.element, False):
+        if not all_finite(mean, sink.element) or view.operand[0].element == FLOAT64 and not all_finite(var, sink.element):
             lost = (~np.isfinite(mean) | np.isinf(var)).ravel()
             if policy == PROPAGATE:
                 keep(lost, a, axes, None, mask, True)
@@ -340,8 +338,9 @@ def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint trai
         If `x` or a parameter is not of real numbers, or `out` or a running estimate to be updated is not an array.
     ValueError
         As `normalize` with `channel_axis`, or if `where` does not broadcast; in training also if a channel has fewer
-        than two values, unless the batch is skipped, or there is NaN or inf under ``nan_policy="raise"``. The running
-        estimates are then as they were, and so is `x` if it is `out`.
+        than two values, unless the batch is skipped, or, unless ``nan_policy="propagate"``, squared deviations that sum
+        to more than float64 can hold, or if there is NaN or inf under ``"raise"``. The running estimates are then as
+        they were, and so is `x` if it is `out`.
 
     See Also
     --------

@@ -14,8 +14,9 @@ from support.oracle import EPS, exact_states, exact_weighted, share, tolerance
 from support.states import state
 
 from bnstream import Moments, load, mean_var, normalize, save
+from bnstream.core.affine import Affine
 from bnstream.core.moments import moments_from, rows_of
-from bnstream.core.rows import EXPONENT, M2, POWER, SQUARES
+from bnstream.core.rows import EXPONENT, M2, MEAN, POWER, SQUARES, of_one_height
 from bnstream.runningmeanstd import RunningMeanStd
 from bnstream.statefiles import StateError
 
@@ -190,7 +191,7 @@ def altered(**values):
     """A state whose channel 0 has other values."""
     rows = rows_of(state(LARGE["large, small, tiny"]))
     for name, value in values.items():
-        rows[{"exponent": EXPONENT, "m2": M2, "mean": 1}[name], 0] = value
+        rows[{"exponent": EXPONENT, "m2": M2, "mean": MEAN}[name], 0] = value
     return moments_from(rows)
 
 
@@ -234,3 +235,45 @@ def test_normalize_far_from_zero():
     for y in (x, x.astype(">f8"), np.asfortranarray(x), x.T.copy().T):
         np.testing.assert_allclose(normalize(y, mean.astype("f8"), 1, 1e-200, 0), wanted, rtol=1e-14)
     np.testing.assert_allclose(normalize(x, mean.astype("f8"), 1, 1e-200, 0, out=x), wanted, rtol=1e-14)
+
+
+@pytest.mark.parametrize("policy", ["propagate", "omit"])
+def test_nan_is_searched_in_any_axes(policy):
+    """Channels along two axes, one with NaN late in x, one with NaN where there is a mask."""
+    x = normal((400, 3, 50, 2)) * 1e200
+    x[399, 0, 49, 0], x[:, 2, 0, 1] = np.nan, np.nan
+    where = np.ones((400, 50), np.bool_)
+    where[:, 0] = False
+    used = x[:, :, 1:]
+    mean, var = mean_var(x, (0, 2), where=where, nan_policy=policy)
+    m = Moments((0, 2), nan_policy=policy).update(x, where=where).update(x, weights=where * 2.0)
+    for i, j in itertools.product(range(3), range(2)):
+        if policy == "propagate" and (i, j) == (0, 0):
+            assert np.isnan([mean[i, j], var[i, j], m.std()[i, j]]).all()
+            continue
+        values = used[:, i, :, j][np.isfinite(used[:, i, :, j])][:, None]
+        check([mean[[i], j], var[[i], j]], exact_states(values))
+        check([m.mean[[i], j], m.var()[[i], j], m.std()[[i], j]], exact_states(np.concatenate([values] * 3)))
+
+
+def test_states_of_different_rows_beside_each_other():
+    large, plain = state(LARGE["1e200"]), state(normal((N, 3)))
+    weighted = Moments().update(normal((N, 3)), weights=np.full(N, 2.0))
+    joined = moments_from(np.concatenate(of_one_height([rows_of(m) for m in (plain, large)]), axis=1))
+    assert joined.n.dtype == np.int64
+    np.testing.assert_array_equal(joined.std(), [*plain.std(), *large.std()])
+    joined = moments_from(np.concatenate(of_one_height([rows_of(m) for m in (plain, weighted, large)]), axis=1))
+    assert joined.n.dtype == np.float64
+    np.testing.assert_array_equal(joined.std(1), [*plain.std(1), *weighted.std(1), *large.std(1)])
+    np.testing.assert_array_equal(joined.effective_n, [N] * 9)
+
+
+@pytest.mark.parametrize("eps", [0, 3.0])
+def test_normalization_by_a_state(eps):
+    """A variance beyond float64 is no obstacle to the result of apply and of Dask's normalize."""
+    x = LARGE["large, small, tiny"]
+    m = state(x)
+    y = Affine(m, eps, gamma=[2, 3, 4], beta=1.0).of_array(x, 1)
+    np.testing.assert_allclose(y[:, 0], (x[:, 0] - m.mean[0]) / m.std()[0] * 2 + 1, rtol=1e-13, atol=1e-13)
+    others = [normalize(x[:, i:i + 1], m.mean[i], m.var()[i], i + 2, 1, eps=eps)[:, 0] for i in (1, 2)]
+    np.testing.assert_array_equal(y[:, 1:].T, others)

@@ -250,6 +250,18 @@ def test_scaler_round_trip():
     np.testing.assert_allclose(back.var(), m.var(), rtol=1e-14)
 
 
+def test_scaler_of_large_data():
+    """A variance beyond float64 goes into scale_ alone. A layer cannot hold it."""
+    m = Moments().update(np.array([[1e200, 1.0], [-1e200, 3.0]]))
+    arrays = to_arrays(m, "scikit-learn")
+    assert (arrays["var_"].tolist(), arrays["scale_"].tolist()) == ([np.inf, 1], [1e200, 1])
+    with pytest.raises(ValueError, match="the variance of channel 0 exceeds float64, and a layer cannot hold it"):
+        to_arrays(m, "pytorch")
+    arrays |= {"var_": np.array([1e308, 1.0]), "n_samples_seen_": np.array(10**6)}
+    back = from_arrays(arrays, "scikit-learn")
+    assert (back.var().tolist(), back.n.tolist()) == ([1e308, 1], [10**6] * 2)
+
+
 def test_scaler_of_missing_values():
     m = moments([[1.0, np.nan, np.nan], [5.0, 7.0, np.nan]], nan_policy="omit")
     arrays = to_arrays(m, "scikit-learn")

@@ -61,7 +61,7 @@ def test_statistics_are_exact(make, dtype):
     assert scaler.n_samples_seen_.dtype == COUNT
 
 
-@pytest.mark.parametrize("name", ["offset 1e15", "offset 1e8", "mean 1e6 float32", "first row 1e30"])
+@pytest.mark.parametrize("name", ["offset 1e15", "offset 1e8", "mean 1e6 float32", "first row 1e30", "1e200 beside 1"])
 @pytest.mark.parametrize("share", [0.1, 1.0])
 @pytest.mark.usefixtures("pieces")
 def test_hard_sets(name, share):

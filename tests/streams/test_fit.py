@@ -26,7 +26,7 @@ def bits(m):
 
 
 @pytest.mark.parametrize(
-    "name", ["offset 1e15", "steps", "first row 1e30", "mean 1e6 float32", "denormals", "lognormal"]
+    "name", ["offset 1e15", "steps", "first row 1e30", "mean 1e6 float32", "denormals", "lognormal", "1e200 beside 1"]
 )
 def test_any_chunks_and_any_order_of_files(name, folder):
     x = HARD[name]

@@ -67,6 +67,7 @@ HARD = {
     "1e30 float32": (1e30 + 1e24 * normal()).astype(np.float32),
     "1e15 float32": (1e15 + 1e9 * normal()).astype(np.float32),
     "1e150": 1e150 + 1e142 * normal(),
+    "1e200 beside 1": normal() * np.array([1e200, 1.0, 1e-3]),
 }
 CANCEL = ["offset 1e8", "offset 1e15", "offset -1e15", "mean 1e6 float32", "sd 1e-3 at mean 1e6 float32", "drift",
           "drift at 1e15", "two clusters", "1e30 float32", "1e15 float32", "1e150", "squares tiny"]

@@ -190,7 +190,8 @@ def errors(mean, var, states, ddof=0, var_eps=None):
         with np.errstate(all="ignore"):
             error = np.abs((got - high) - low)
             shares = np.where(error == 0, 0.0, error / bounds)
-            sure = (shares < 0.99) & (bounds > 1e-300) & ~small | (error == 0) & (bounds == 0) & (spread == 0)
+            sure = (shares < 0.99) & (bounds > 1e-300) & (bounds < np.inf) & ~small
+            sure |= (error == 0) & (bounds == 0) & (spread == 0)
         assert np.isnan(got[np.isnan(high)]).all()
         for c in np.flatnonzero(~sure & ~np.isnan(high)):
             state, value = flat[c], float(got[c])
