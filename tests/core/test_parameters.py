@@ -75,6 +75,7 @@ def test_what_is_shown():
     assert summary(BatchNorm(3, bias=False)).columns["gamma"].tolist() == [1, 1, 1]
     assert "scale=False, bias=True" in repr(BatchNorm(3, scale=False))
     assert "gamma" not in BatchNorm(3, scale=False)._repr_html_()
+    assert summary(BatchNorm(3, scale=False)).columns["beta"].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("options", KINDS, ids=str)

@@ -5,6 +5,7 @@ import pytest
 from support.arrays import BFLOAT16, of_dtype
 
 from bnstream import BatchNorm, normalize
+from bnstream.core.summary import summary
 
 X = of_dtype("f4", (20, 3))
 DTYPES = ["f2", BFLOAT16, "f4", "f8"]
@@ -84,7 +85,18 @@ def test_the_setting(unchanged):
         assert twin == bn
         assert twin.result_dtype == bn.result_dtype
     assert bn != BatchNorm(3)
+    assert f"result_dtype={bn.result_dtype.name}" in summary(bn).settings
     bn.result_dtype = None
     assert bn == BatchNorm(3)
+    assert "result_dtype" not in summary(bn).settings
     message = "result_dtype must be float16, bfloat16, float32 or float64, got int32"
     unchanged(bn, TypeError, message, lambda layer: setattr(layer, "result_dtype", "i4"))
+
+
+@pytest.mark.parametrize("name", ["M8[s/0]", "int32", 4])
+def test_a_foreign_state(name):
+    """A serializer's state may name any dtype, and NumPy's parser crashes on some."""
+    state = BatchNorm(3, result_dtype="f2").__getstate__()
+    assert state["_result_dtype"] == "float16"
+    with pytest.raises(ValueError, match="result_dtype must be one of float16, bfloat16, float32, float64, got "):
+        BatchNorm.__new__(BatchNorm).__setstate__(state | {"_result_dtype": name})

@@ -26,7 +26,7 @@ def an_old_model(opset, outputs=("Y",), **attributes):
     node = helper.make_node("BatchNormalization", ["X", *INPUTS], outputs, **attributes)
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 5]) for name in "XY")
     return helper.make_model(helper.make_graph([node], "old", [x], [y], tensors),
-                             opset_imports=[helper.make_opsetid("ai.onnx.ml", 3), helper.make_opsetid("", opset)])
+                             opset_imports=[helper.make_opsetid("ai.onnx.ml", 20), helper.make_opsetid("", opset)])
 
 
 def a_model(nodes=("bn1", "bn2"), constants=False, training_mode=None, **attributes):
