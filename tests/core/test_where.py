@@ -419,3 +419,22 @@ def test_an_axis_out_of_range(name):
     """It is NumPy's AxisError: a ValueError and an IndexError."""
     with pytest.raises(np.exceptions.AxisError, match=r"out of range|has 2 axes, got channel_axis=2"):
         CALLS[name](np.ones((4, 3)))
+
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_vjp(policy):
+    """It is the call with its backward, also where the batch is skipped."""
+    x, dy = rng(36).normal(size=(50, 3)), rng(37).normal(size=(50, 3))
+    for mask in (rng(38).random((50, 3)) < 0.6, np.zeros((50, 3), bool)):
+        if policy != "omit" and not mask.any():
+            continue
+        one, other = BatchNorm(3, nan_policy=policy), BatchNorm(3, nan_policy=policy)
+        y, backward = one.vjp(x, where=mask)
+        assert y.tobytes() == other(x, where=mask).tobytes()
+        dx, grad_gamma, grad_beta = backward(dy)
+        assert dx.tobytes() == other.backward(dy).tobytes()
+        assert (grad_gamma.tobytes(), grad_beta.tobytes()) == (other.grad_gamma.tobytes(), other.grad_beta.tobytes())
+        assert one == other
+        y, backward = bnstream.batch_norm_vjp(x, None, None, training=True, nan_policy=policy, where=mask)
+        assert np.array_equal(backward(dy)[0], dx)
