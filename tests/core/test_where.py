@@ -421,7 +421,6 @@ def test_an_axis_out_of_range(name):
         CALLS[name](np.ones((4, 3)))
 
 
-
 @pytest.mark.parametrize("policy", POLICIES)
 def test_vjp(policy):
     """It is the call with its backward, also where the batch is skipped."""
