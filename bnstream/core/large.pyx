@@ -71,7 +71,8 @@ cdef bint look_again(View *view, const Sink *sink, ndarray x, unsigned long long
                      bint omit, int threads, double *exponent) except -1:
     """Replace the states that are not finite, though the data is, by those of a scaled look at x.
 
-    `view` is that of x with its weights and its mask. `exponent` takes a number for each channel. Return whether any state was replaced.
+    `view` is that of x with its weights and its mask. `exponent` takes a number for each channel. Return whether any state
+    was replaced.
     """
     cdef Py_ssize_t c, n = view.n_channels
     cdef ndarray lost = np.zeros(n, np.bool_), rows
@@ -107,9 +108,8 @@ cdef bint look_again(View *view, const Sink *sink, ndarray x, unsigned long long
 cdef int keep(ndarray channels, ndarray x, unsigned long long axes, ndarray weights, ndarray mask, bint finite) except -1:
     """Keep in `channels`, a mask, those whose selected elements are all finite, or all NaN or inf.
 
-    Weights and the mask have the axes of x; an element is selected where neither is 0.
-
-    Only these channels are read, if they are of one axis, and no more of x than it takes until none is left.
+    Weights and the mask have the axes of x; an element is selected where neither is 0. Only these channels are read, if they
+    are of one axis, and no more of x than it takes until none is left.
     """
     cdef tuple batch = tuple([i for i in range(x.ndim) if axes >> i & 1])
     cdef list kept = [i for i in range(x.ndim) if not axes >> i & 1]
