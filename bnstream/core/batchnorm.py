@@ -138,11 +138,9 @@ class BatchNorm(NormLayer):
 
     _running_ddof: float
     _nan_policy: Literal["raise", "omit", "propagate"]
-    _num_batches_tracked: int
     _renorm: bool
     running_ddof = Setting(running_ddof_of)
     nan_policy = Setting(lambda _, value: Moments(nan_policy=value).nan_policy)
-    num_batches_tracked = Setting(partial(integer, first=0, last=2**63 - 1))
     renorm = Setting(flag)
     r_max = Setting(partial(number, expected="at least 1, the largest ratio of two standard deviations",
                             accepts=lambda value: value >= 1))
@@ -177,7 +175,14 @@ class BatchNorm(NormLayer):
         self.momentum, self.running_ddof, self.nan_policy = momentum, running_ddof, nan_policy
         self.renorm, self.r_max, self.d_max = renorm, r_max, d_max
         self._running = RunningEstimates(self.num_features)
-        self.num_batches_tracked = 0
+
+    @property
+    def num_batches_tracked(self) -> int:
+        return int(self._running.n_batches[0])
+
+    @num_batches_tracked.setter
+    def num_batches_tracked(self, value: int) -> None:
+        self._running.n_batches[0] = integer("num_batches_tracked", value, first=0, last=2**63 - 1)
 
     @property
     def running_mean(self) -> NDArray[np.float64]:
@@ -245,7 +250,6 @@ class BatchNorm(NormLayer):
         [0.0]
         """
         self._running.reset()
-        self.num_batches_tracked = 0
         if self._pooled is not None:
             self._pooled = Moments(nan_policy=self.nan_policy)
 
@@ -362,10 +366,10 @@ class BatchNorm(NormLayer):
         else:
             y = forward.train(out, self._nan_policy, n_threads)
         if not forward.skipped:
-            if self._pooled is not None:
+            if self._pooled is None:
+                move(forward, rows, self._running.n_batches, self._momentum, self._running_ddof, self._renorm)
+            else:
                 self._pool(self._pooled, forward)
-            move(forward, rows, self._momentum, self._running_ddof, self._renorm)
-            self._num_batches_tracked += 1
         return y, forward
 
     def _renormalize(self, forward: Forward, out: NDArray[Any] | None, n_threads: int | None) -> NDArray[Any]:
@@ -384,14 +388,20 @@ class BatchNorm(NormLayer):
         return y
 
     def _pool(self, pooled: Moments, forward: Forward) -> None:
-        """Merge the statistics of a batch into the pooled ones."""
+        """Move the running estimates, and merge the statistics of the batch into the pooled ones."""
         part = moments_from(forward.statistics()[:len(ROWS)], nan_policy=self._nan_policy)
-        self._require_usable(pooled + part)                 # before anything changes
-        pooled.merge(part)
-        seen = None
-        while self._momentum is None and seen != pooled:    # Another thread's batch may come in between.
-            seen = pooled.copy()
-            self._running.use(seen, self.running_ddof)
+        total = pooled + part
+        self._require_usable(total)
+        exact = None
+        if self._momentum is None:
+            exact = self._running.copy()
+            exact.use(total, self.running_ddof)
+        running = self._running
+        move(forward, running.rows, running.n_batches, self._momentum, self._running_ddof, self._renorm, pooled, part,
+             None if exact is None else exact.rows)
+        while exact is not None and total != pooled:        # Another thread's batch came in between.
+            total = pooled.copy()
+            running.use(total, self.running_ddof)
 
     def _require_usable(self, moments: Moments) -> None:
         """Raise ValueError unless the running estimates can be these statistics."""
@@ -544,11 +554,13 @@ class BatchNorm(NormLayer):
         self._require_usable(moments)
         if self._nan_policy != "propagate" and np.isinf(moments.var(self.running_ddof)).any():
             raise ValueError("the variance of the data exceeds float64; scale the data down")
-        self._running.use(moments, self.running_ddof)
-        self._running.forget_batch()
-        self.num_batches_tracked = count
+        running, pooled = self._running.copy(), moments.copy()
+        running.use(moments, self.running_ddof)
+        running.forget_batch()
+        running.n_batches[0] = count
+        self._running.take(running)
         if self.pooled is not None:
-            self.pooled = moments.copy()
+            self.pooled = pooled
         return moments
 
     def _moments_of(self, element: ArrayLike | Mapping[str, Any], n_threads: int | None) -> Moments:

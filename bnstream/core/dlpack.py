@@ -60,6 +60,11 @@ def as_numpy(x: Any) -> NDArray[Any]:
         raise unreadable(kind, error) from error
 
 
+def is_masked(x: Any) -> bool:
+    """Whether it is an array with a mask, of NumPy, Astropy or another library, which NumPy's `asarray` would drop."""
+    return isinstance(x, np.ndarray) and type(x) is not np.ndarray and getattr(x, "mask", None) is not None
+
+
 def resolved(x: Any) -> Any:
     """A tensor without PyTorch's negative and conjugate bits, which stand for an operation on memory that NumPy reads.
 
@@ -100,4 +105,6 @@ def detached(values: Any) -> NDArray[Any]:
             values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
         except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             raise unreadable(kind, error) from error
+    if is_masked(values):
+        raise TypeError(f"expected a plain array, got a masked one, {type(values).__name__}; fill what is masked first")
     return np.asarray(values)

@@ -3,6 +3,8 @@ from typing import Any, SupportsIndex, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bnstream.core.moments import Moments
+
 @final
 class Forward:
     @property
@@ -36,7 +38,21 @@ def forward_of(
     result_dtype: np.dtype[Any] | None,
 ) -> Forward: ...
 def move(
-    forward: Forward, running: NDArray[np.float64], momentum: float | None, ddof: float, of_sd: bool
+    forward: Forward,
+    running: NDArray[np.float64],
+    n_batches: NDArray[np.int64],
+    momentum: float | None,
+    ddof: float,
+    of_sd: bool,
+    pooled: Moments | None = None,
+    part: Moments | None = None,
+    exact: NDArray[np.float64] | None = None,
+) -> None: ...
+def replace(
+    running: NDArray[np.float64],
+    n_batches: NDArray[np.int64],
+    new_running: NDArray[np.float64],
+    new_n_batches: NDArray[np.int64],
 ) -> None: ...
 def normalize_and_look(
     x: NDArray[Any], mean: ArrayLike, gamma: ArrayLike | None, beta: ArrayLike | None

@@ -514,18 +514,32 @@ def forward_of(x, Py_ssize_t n_channels, gamma, beta, double eps, Py_ssize_t cha
     return f
 
 
-def move(Forward forward, ndarray running, momentum, double ddof, bint of_sd):
+def move(Forward forward, ndarray running, ndarray n_batches, momentum, double ddof, bint of_sd, pooled=None, part=None,
+         ndarray exact=None):
     """Move running estimates, as `RunningEstimates` has them, by the statistics of a batch.
 
-    Batch Renormalization moves the standard deviation, with eps, rather than the variance.
+    Batch Renormalization moves the standard deviation, with eps, rather than the variance. Where pooled statistics are
+    kept, `part`, those of the batch, is merged into them. Without a momentum the estimates become `exact`. No Python runs in
+    between, so that an interruption, such as Ctrl-C, comes before all of this or after it.
     """
     cdef double *rows = <double *> cnp.PyArray_DATA(running)
     cdef double weight
     cdef Py_ssize_t c, n = running.shape[1]
+    if pooled is not None:
+        pooled.merge(part)
+    (<cnp.npy_int64 *> cnp.PyArray_DATA(n_batches))[0] += 1
     if momentum is not None:
         weight = momentum
         forward.blend(rows + RUNNING_MEAN * n, rows + RUNNING_VAR * n, weight, ddof, of_sd)
         forward.weigh(rows + SPREAD * n, weight)
+    else:
+        memcpy(rows, cnp.PyArray_DATA(exact), BATCH_MEAN * n * sizeof(double))
     memcpy(rows + BATCH_MEAN * n, forward.row(MEAN), n * sizeof(double))
     for c in range(n):
         rows[BATCH_VAR * n + c] = forward.row(M2)[c] / forward.row(N)[c]
+
+
+def replace(ndarray running, ndarray n_batches, ndarray new_running, ndarray new_n_batches):
+    """Copy running estimates and their number of batches. No Python runs in between."""
+    memcpy(cnp.PyArray_DATA(running), cnp.PyArray_DATA(new_running), cnp.PyArray_NBYTES(running))
+    memcpy(cnp.PyArray_DATA(n_batches), cnp.PyArray_DATA(new_n_batches), cnp.PyArray_NBYTES(n_batches))

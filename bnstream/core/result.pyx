@@ -5,6 +5,7 @@ import numpy as np
 cimport numpy as cnp
 from numpy cimport ndarray
 
+from bnstream.core.dlpack import is_masked
 from bnstream.core.dtypes import is_floating
 
 cnp.import_array()
@@ -35,7 +36,7 @@ cdef ndarray result_like(ndarray x, object out, object wanted, bint *replaces):
         dtype = wanted if wanted is not None else x.dtype if is_native_float(x) else result_dtype(x)
         cnp.Py_INCREF(dtype)        # The call steals the reference.
         return PyArray_NewLikeArray(x, cnp.NPY_KEEPORDER, dtype, 0)
-    if not cnp.PyArray_CheckExact(out) and (not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray)):
+    if not cnp.PyArray_CheckExact(out) and (not isinstance(out, np.ndarray) or is_masked(out)):
         raise TypeError(f"out must be a plain array, got {type(out).__name__}; make one with np.empty_like(x)")
     y = out
     if not same_shape(x, y):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.diagnosis import Diagnosis
+from bnstream.core.forward import replace
 from bnstream.core.moments import Moments
 
 RUNNING_ROWS = ("running_mean", "running_var", "running_spread", "initial_weight", "batch_mean", "batch_var")
@@ -35,15 +36,20 @@ class RunningEstimates:
           where it is unknown;
         - initial_weight, the weight that the initial mean 0 and variance 1 still have;
         - batch_mean and batch_var, the statistics of the last batch, with ddof 0; NaN where there is none.
+    n_batches : ndarray of int64
+        The number of batches in the estimates, an array of shape (1,), as a kernel counts it while it moves the rows:
+        no interruption comes in between.
     """
 
     def __init__(self, n_channels: int) -> None:
         self.rows: Floats = np.empty((len(RUNNING_ROWS), n_channels))
+        self.n_batches = np.zeros(1, np.int64)
         self.reset()
 
     def reset(self) -> None:
         """Go back to mean 0 and variance 1, with no batch."""
         self.rows[:] = [[0.0], [1.0], [0.0], [1.0], [math.nan], [math.nan]]
+        self.n_batches[0] = 0
 
     @property
     def mean(self) -> Floats:
@@ -108,20 +114,24 @@ class RunningEstimates:
 
     def copy(self) -> RunningEstimates:
         new = RunningEstimates.__new__(RunningEstimates)
-        new.rows = self.rows.copy()
+        new.rows, new.n_batches = self.rows.copy(), self.n_batches.copy()
         return new
+
+    def take(self, other: RunningEstimates) -> None:
+        """Become equal to others, in the same arrays and in one step."""
+        replace(self.rows, self.n_batches, other.rows, other.n_batches)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a state. The rows are copied and checked because the kernels write to them."""
         rows = np.array(state["rows"], np.float64, order="C")
         if rows.ndim != 2 or len(rows) != len(RUNNING_ROWS):
             raise ValueError(f"expected {len(RUNNING_ROWS)} rows of running estimates, got shape {rows.shape}")
-        self.rows = rows
+        self.rows, self.n_batches = rows, np.array(state["n_batches"], np.int64).reshape(1)
 
     def __eq__(self, other: object) -> Any:
         if not isinstance(other, RunningEstimates):
             return NotImplemented
-        return np.array_equal(self.rows, other.rows, equal_nan=True)
+        return np.array_equal(self.rows, other.rows, equal_nan=True) and self.n_batches[0] == other.n_batches[0]
 
     __hash__ = None  # type: ignore[assignment]
 

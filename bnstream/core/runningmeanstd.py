@@ -103,9 +103,9 @@ class RunningMeanStd:
         return cache
 
     def _assign(self, count: float, mean: ArrayLike, var: ArrayLike) -> None:
-        self._moments = moments_from_var(mean, var, count)
-        self._initial = initial_rows(mean, var)         # mean and variance as long as the count is 0
-        self._cache = []
+        moments = moments_from_var(mean, var, count)
+        initial = initial_rows(mean, var)               # mean and variance as long as the count is 0
+        self._moments, self._initial, self._cache = moments, initial, []
 
     @property
     def mean(self) -> Any:
@@ -184,6 +184,7 @@ class RunningMeanStd:
             self._require_shape((x if isinstance(x, Columns) else as_numpy(x)).shape[1:])
         if where is not None:
             require_samples(np.shape(where), x.shape if isinstance(x, Columns) else as_numpy(x).shape)
+        self._cache = []                # before as well, as Ctrl-C may come right after the update
         self._moments.update(x, weights=weights, where=where, n_threads=n_threads)
         self._cache = []
         return self
@@ -293,6 +294,7 @@ class RunningMeanStd:
     def _merge(self, moments: Moments) -> Self:
         if moments.shape is not None:
             self._require_shape(moments.shape)
+        self._cache = []                # before as well, as Ctrl-C may come right after the merge
         self._moments.merge(moments)
         self._cache = []
         return self

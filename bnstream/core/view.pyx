@@ -18,7 +18,7 @@ from bnstream._kernels._table cimport (
     WEIGHTS, Dim, Element, Operand, View,
 )
 
-from bnstream.core.dlpack import as_numpy
+from bnstream.core.dlpack import as_numpy, is_masked
 from bnstream.core.dtypes import is_real
 from bnstream.core.masks import with_all_axes
 
@@ -56,9 +56,9 @@ cdef ndarray as_array(object x):
         return x
     try:
         a = as_numpy(x)
-        if isinstance(a, np.ma.MaskedArray):
-            raise TypeError("got a masked array; pass x.astype(float).filled(np.nan) with nan_policy='omit' to leave the "
-                            "masked elements out")
+        if is_masked(a):
+            raise TypeError("got a masked array; pass np.asarray(x) with where=~x.mask to leave the masked elements out, or "
+                            "x.filled(value) to fill them")
         a = np.asarray(a)
     except ValueError as error:
         raise ValueError(f"expected an array or nested sequences of equal lengths, got {type(x).__name__}: {error}"
@@ -177,7 +177,7 @@ cdef int merge_neighbours(const View *view, Dim *dims, int n) noexcept nogil:
 
 
 cdef ndarray plain_array(object values, str name):
-    if isinstance(values, np.ma.MaskedArray):
+    if is_masked(values):
         raise TypeError(f"{name} must be a plain array, got a masked array; {name}.filled(0) leaves the masked positions "
                         "out")
     return as_array(values)

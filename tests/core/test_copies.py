@@ -173,18 +173,18 @@ def test_estimates_that_are_wrong(rows):
     running = type(state["_running"]).__new__(type(state["_running"]))
     bare = BatchNorm.__new__(BatchNorm)
     if rows.shape == (6, 3):
-        running.__setstate__({"rows": rows + np.arange(1, 7)[:, None]})
+        running.__setstate__({"rows": rows + np.arange(1, 7)[:, None], "n_batches": [0]})
         bare.__setstate__({**state, "_running": running})
         assert (bare.running_mean.tolist(), bare.running_var.tolist()) == ([1.0] * 3, [2.0] * 3)
         assert bare(X).shape == X.shape
         return
     if rows.shape == (6, 2):
-        running.__setstate__({"rows": rows})
+        running.__setstate__({"rows": rows, "n_batches": [0]})
         with pytest.raises(ValueError, match="expected running estimates of 3 channels"):
             bare.__setstate__({**state, "_running": running})
     else:
         with pytest.raises(ValueError, match="expected 6 rows of running estimates, got shape"):
-            running.__setstate__({"rows": rows})
+            running.__setstate__({"rows": rows, "n_batches": [0]})
 
 
 def test_a_dtype_that_is_wrong():

@@ -35,7 +35,7 @@ if np.dtype("g").itemsize > 8:
 REFUSED_BATCHES = {
     **{name: (x, TypeError, f"dtype {got}; {ACCEPTED}{advice}") for name, (x, got, advice) in REFUSED_DTYPES.items()},
     "masked": (np.ma.array(X, mask=X > 20), TypeError,
-               r"masked array; pass x\.astype\(float\)\.filled\(np\.nan\) with nan_policy='omit'"),
+               r"masked array; pass np\.asarray\(x\) with where=~x\.mask to leave the masked elements out"),
     "masked, nothing hidden": (np.ma.array(X), TypeError, "masked array"),
     "ragged": ([[1, 2, 3], [4, 5]], ValueError, "nested sequences of equal lengths, got list: "),
     "ragged tuple": (([1.0], [2.0, 3.0]), ValueError, "nested sequences of equal lengths, got tuple: "),
@@ -361,3 +361,22 @@ def test_one_array_for_both_estimates():
             batch_norm(X, mean, var, training=True)
     assert both.tolist() == [1] * 6
     batch_norm(X, both[::2], both[1::2], training=True)
+
+
+class Masked(np.ndarray):
+    """An array with a mask that is not of NumPy's class, such as those of Astropy."""
+
+    mask = np.array([True] * 3)
+
+
+@pytest.mark.parametrize("call", [
+    lambda x: mean_var(x), lambda x: Moments().update(x), lambda x: Moments().update(np.ones(3), weights=x),
+    lambda x: normalize(X, x, 1), lambda x: normalize(X, 0, 1, gamma=x), lambda x: BatchNorm(3).load_state_dict(
+        BatchNorm(3).state_dict() | {"running_mean": x}), lambda x: setattr(BatchNorm(3), "gamma", x),
+    lambda x: batch_norm(X, x, x), lambda x: normalize(np.ones(3), 0, 1, out=x), lambda x: bnstream.fit(x),
+])
+def test_masked_arrays_of_other_libraries(call):
+    """NumPy would read what is masked."""
+    for x in (np.ones(3).view(Masked), np.ma.array(np.ones(3), mask=True)):
+        with pytest.raises((TypeError, ValueError), match=r"masked|plain array, got Masked"):
+            call(x)
