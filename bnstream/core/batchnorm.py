@@ -15,7 +15,6 @@ from bnstream.core.diagnosis import Diagnosis
 from bnstream.core.dlpack import as_numpy
 from bnstream.core.dtypes import is_floating
 from bnstream.core.forward import Forward, forward_of, move
-from bnstream.core.gradient import Backward, gradients
 from bnstream.core.labels import counted
 from bnstream.core.late import late
 from bnstream.core.layer import SEVERAL, NormLayer, Setting, flag
@@ -301,51 +300,6 @@ class BatchNorm(NormLayer):
             self._pending = forward if self._pending is None else SEVERAL
         return y
 
-    def vjp(
-        self, x: ArrayLike, *, where: ArrayLike | None = None, n_threads: int | None = None
-    ) -> tuple[NDArray[Any], Backward]:
-        """Normalize x as a call does, and return the backward pass of this call as a function.
-
-        Use it where one call and one `backward` are not enough: a layer that is used several times in a step,
-        accumulated gradients, gradients in inference, or checks by finite differences.
-
-        Parameters
-        ----------
-        x, where, n_threads
-            As for a call.
-
-        Returns
-        -------
-        y : ndarray
-            What a call returns.
-        backward : Backward
-            ``dx, grad_gamma, grad_beta = backward(dy)``. It holds x and what else it needs, and may be called in any
-            order and more than once. ``backward(dy, accumulate=True)`` also adds to `grad_gamma` and `grad_beta`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As for a call.
-
-        See Also
-        --------
-        batch_norm_vjp : the same without a layer.
-        jax.vjp : its model.
-
-        Examples
-        --------
-        >>> import numpy as np, bnstream
-        >>> bn = bnstream.BatchNorm(1, dtype="float64")
-        >>> y1, backward1 = bn.vjp(np.array([[1.0], [2.0], [6.0]]))
-        >>> y2, backward2 = bn.vjp(np.array([[0.0], [2.0], [4.0]]))
-        >>> dx1, *_ = backward1(y2, accumulate=True)
-        >>> dx2, *_ = backward2(y1, accumulate=True)
-        >>> bn.grad_gamma.round(3).tolist()
-        [5.669]
-        """
-        y, forward = self._normalize(x, None, where, n_threads)
-        return y, Backward(forward, self._grad_dtypes(), self._add_gradients)
-
     def _normalize(
         self, x: ArrayLike, out: NDArray[Any] | None, where: ArrayLike | None, n_threads: int | None
     ) -> tuple[NDArray[Any], Forward]:
@@ -411,88 +365,6 @@ class BatchNorm(NormLayer):
         if self._nan_policy != "propagate" and not np.isfinite(moments.mean[moments.n > 0]).all():
             raise ValueError("there is NaN or inf in the statistics; leave such data out, or make the layer with "
                              "nan_policy='propagate'")
-
-    def backward(
-        self, dy: ArrayLike, out: NDArray[Any] | None = None, *, n_threads: int | None = None
-    ) -> NDArray[Any]:
-        """Compute the gradients of x, gamma and beta for a call in training.
-
-        Parameters
-        ----------
-        dy : array_like
-            The gradient of the result, of its shape.
-        out : ndarray, optional
-            Where the gradient of x goes: of its shape and dtype, float32 for integers. It may be `dy`, or x itself.
-        n_threads : int, optional
-            The maximum number of threads; by default `get_num_threads()`.
-
-        Returns
-        -------
-        ndarray
-            The gradient of x. Those of gamma and beta are in `grad_gamma` and `grad_beta`, in the layer's dtype, if it
-            has them.
-
-        Raises
-        ------
-        RuntimeError
-            Unless there was exactly one call in training since the last `backward`, which did not write its result over
-            x; or in inference mode. `vjp` serves all other cases.
-        ValueError
-            If `dy` has another shape, or `out` cannot be used, as in a call.
-
-        Notes
-        -----
-        ``dx = gamma / sqrt(var + eps) * (dy - grad_beta / n - xhat * grad_gamma / n)``; the sums are in double
-        precision. gamma is the gamma of the call. Evaluations in between do not matter.
-
-        Examples
-        --------
-        >>> import numpy as np, bnstream
-        >>> bn = bnstream.BatchNorm(1, dtype="float64")
-        >>> _ = bn(np.array([[2.0], [4.0], [6.0], [8.0]]))
-        >>> bn.backward(np.array([[1.0], [0.0], [0.0], [0.0]])).round(2).ravel().tolist()
-        [0.13, -0.18, -0.04, 0.09]
-        >>> bn.grad_gamma.round(2).tolist(), bn.grad_beta.tolist()
-        ([-1.34], [1.0])
-        """
-        pending = self._pending
-        if not self._training:
-            raise RuntimeError("backward() belongs to a call in training, and the layer is in inference mode; use "
-                               "y, backward = bn.vjp(x)")
-        if pending is None or pending is SEVERAL:
-            self._pending = None
-            calls = "no call" if pending is None else "several calls, which are forgotten now,"
-            raise RuntimeError(f"backward() belongs to one call in training, got {calls} since the last backward(); "
-                               "with y, backward = bn.vjp(x), every call has a backward of its own")
-        dx, *of_parameters = gradients(pending, dy, out, self._grad_dtypes(), n_threads)
-        self.grad_gamma, self.grad_beta = of_parameters
-        if self._pending is pending:                # unless another thread has called since
-            self._pending = None
-        return dx
-
-    def zero_grad(self) -> None:
-        """Forget the gradients of gamma and beta, before others are accumulated.
-
-        Examples
-        --------
-        >>> import numpy as np, bnstream
-        >>> bn = bnstream.BatchNorm(1)
-        >>> _ = bn.backward(bn(np.array([[1.0], [3.0]])))
-        >>> bn.zero_grad()
-        >>> bn.grad_gamma is None
-        True
-        """
-        self.grad_gamma = self.grad_beta = None
-
-    def _grad_dtypes(self) -> tuple[Any, Any]:
-        of_gamma, of_beta = (None if values is None else self.dtype for values in (self._gamma, self._beta))
-        return of_gamma, of_beta
-
-    def _add_gradients(self, of_gamma: Any, of_beta: Any) -> None:
-        self.grad_gamma, self.grad_beta = (
-            more if total is None else total + more
-            for total, more in ((self.grad_gamma, of_gamma), (self.grad_beta, of_beta))
-        )
 
     def recalibrate(
         self, batches: Iterable[ArrayLike | Mapping[str, Any]] | Moments, *, n_threads: int | None = None
