@@ -37,7 +37,12 @@ cdef unsigned long long batch_axes_of(object channel_axis, int ndim) except? 0:
     """The axes reduced over, as bits: all but the channel axis or axes."""
     if channel_axis is None:
         raise TypeError("channel_axis must be an int or a tuple of ints, got None")
-    return ~batch_axes(channel_axis, ndim) & ~0ULL >> (64 - ndim)
+    if isinstance(channel_axis, (tuple, list)):
+        places = [axis % ndim for axis in channel_axis if isinstance(axis, int) and ndim]
+        if places != sorted(places):
+            raise ValueError(f"channel_axis must name axes in the order of the array, got {channel_axis!r}; parameters have "
+                             "the shape of the channels in that order")
+    return ~batch_axes(channel_axis, ndim, "channel_axis") & ~0ULL >> (64 - ndim)
 
 
 cdef inline int check(int failed) except -1:

@@ -13,7 +13,8 @@ from bnstream.core.forward cimport Forward, broadcast_forward, new_forward
 from bnstream.core.large cimport keep
 from bnstream.core.result cimport extents_meet
 from bnstream.core.view cimport (
-    OMIT, PROPAGATE, RAISE, Policy, as_array, batch_axes, element_of, kept_shape, make_view, mask_of, policy_of, weights_of,
+    OMIT, PROPAGATE, RAISE, Policy, as_array, batch_axes, element_of, kept_shape, make_view, mask_of, number_of, policy_of,
+    weights_of,
 )
 
 from bnstream._kernels import capsule
@@ -106,7 +107,8 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     Returns
     -------
     mean, var : ndarray
-        Of the shape of the channels, in the units of `x` and their square. NumPy scalars where no channel axis is left.
+        Arrays of the shape of the channels, in the units of `x` and their square; NumPy scalars where no channel axis is
+        left.
 
     Raises
     ------
@@ -161,7 +163,7 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     cdef int threads = threads_for(cnp.PyArray_NBYTES(a), n_threads)
     cdef int failed = 0
     sink.state = NULL
-    sink.ddof = ddof            # May run Python, so it comes before any pointer is taken.
+    sink.ddof = number_of(ddof, "ddof")         # May run Python, so it comes before any pointer is taken.
     mask = mask_of(where, a, axes)
     make_view(&view, axes, a, None, None, None, mask)
     if dtype is not None:
@@ -172,9 +174,9 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     var = empty_result(a, axes, keepdims, sink.element, dtype)
     sink.mean = <char *> cnp.PyArray_DATA(mean)
     sink.var = <char *> cnp.PyArray_DATA(var)
-    if weights is not None:
-        weights_of(weights, mask, a, axes)          # raises where an empty x would hide a fault
     if view.n_rows == 0:
+        if weights is not None:
+            weights_of(weights, mask, a, axes)      # raises where an empty x would hide a fault
         mean.fill(np.nan)
         var.fill(np.nan)
     elif weights is not None:
@@ -204,7 +206,7 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     return (mean, var) if mean.ndim else (mean[()], var[()])
 
 
-def normalize(x, mean, var, gamma=None, beta=None, *, double eps=0.0, channel_axis=None, out=None, n_threads=None):
+def normalize(x, mean, var, gamma=None, beta=None, *, eps=0.0, channel_axis=None, out=None, n_threads=None):
     """Standardize x by a given mean and variance, then scale it by gamma and shift it by beta.
 
     Parameters
@@ -236,7 +238,7 @@ def normalize(x, mean, var, gamma=None, beta=None, *, double eps=0.0, channel_ax
     TypeError
         If `x` or a parameter is not of real numbers, or `out` is not a plain array.
     ValueError
-        If a parameter does not broadcast against `x`, or does not have the shape of the channels; if a variance or
+        If `x` is 0-d; if a parameter does not broadcast against `x`, or does not have the shape of the channels; if a variance or
         `eps` is negative; if `out` has another shape or dtype, is read-only, or overlaps `x` in part. Nothing has been
         written then.
 
@@ -268,9 +270,9 @@ def normalize(x, mean, var, gamma=None, beta=None, *, double eps=0.0, channel_ax
     """
     cdef Forward forward
     if channel_axis is None:
-        forward = broadcast_forward(x, mean, var, gamma, beta, eps)
+        forward = broadcast_forward(x, mean, var, gamma, beta, number_of(eps, "eps"))
     else:
-        forward = new_forward(x, channel_axis, 1, gamma, beta, eps)
+        forward = new_forward(x, channel_axis, 1, gamma, beta, number_of(eps, "eps"))
         forward.set_statistics(mean, var, "")
     return forward.apply(out, n_threads)
 
@@ -290,8 +292,8 @@ cdef ndarray running_row(object values, str name, Py_ssize_t n_channels):
     return values.astype(np.float64)
 
 
-def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint training=False, double momentum=0.1,
-               double eps=1e-5, channel_axis=1, out=None, double running_ddof=1, nan_policy="raise", where=None,
+def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint training=False, momentum=0.1,
+               eps=1e-5, channel_axis=1, out=None, running_ddof=1, nan_policy="raise", where=None,
                n_threads=None):
     """Batch-normalize x without a layer: by the running estimates or, in training, by the statistics of the batch.
 
@@ -369,8 +371,8 @@ def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint trai
                                   running_ddof, nan_policy, where, n_threads)[0]
 
 
-def batch_norm_vjp(x, running_mean, running_var, gamma=None, beta=None, *, bint training=False, double momentum=0.1,
-                   double eps=1e-5, channel_axis=1, double running_ddof=1, nan_policy="raise", where=None,
+def batch_norm_vjp(x, running_mean, running_var, gamma=None, beta=None, *, bint training=False, momentum=0.1,
+                   eps=1e-5, channel_axis=1, running_ddof=1, nan_policy="raise", where=None,
                    n_threads=None):
     """Batch-normalize x without a layer, and return the backward pass as a function.
 
@@ -420,24 +422,25 @@ cdef object gradient_dtype(object parameter):
     return dtype if is_floating(dtype) else np.dtype(np.float64)
 
 
-cdef tuple batch_norm_and_forward(x, running_mean, running_var, gamma, beta, bint training, double momentum, double eps,
-                                  channel_axis, out, double running_ddof, nan_policy, where, n_threads):
+cdef tuple batch_norm_and_forward(x, running_mean, running_var, gamma, beta, bint training, momentum, eps, channel_axis, out,
+                                  running_ddof, nan_policy, where, n_threads):
     """The result of `batch_norm`, and what its backward pass needs."""
     cdef Forward forward
+    cdef double weight = number_of(momentum, "momentum"), ddof = number_of(running_ddof, "running_ddof")
     cdef ndarray mean, var, y
     if isinstance(channel_axis, (tuple, list)):
         raise TypeError(f"channel_axis must be an int, got {channel_axis!r}; normalize takes several axes")
-    forward = new_forward(x, channel_axis, 2, gamma, beta, eps)
+    forward = new_forward(x, channel_axis, 2, gamma, beta, number_of(eps, "eps"))
     forward.set_where(where)
     if not training:
         if running_mean is None or running_var is None:
             raise TypeError("inference needs running_mean and running_var; pass them, or training=True")
         forward.set_statistics(running_mean, running_var, "running_")
         return forward.apply(out, n_threads), forward
-    if not 0 <= momentum <= 1:
+    if not 0 <= weight <= 1:
         raise ValueError(f"momentum must be from 0 to 1, the weight of the batch, got {momentum}")
-    if not 0 <= running_ddof < 2:
-        raise ValueError(f"running_ddof must be 1 as in PyTorch, or 0, got {running_ddof}")
+    if not 0 <= ddof < 2:
+        raise ValueError(f"running_ddof must be from 0 to below 2: 1 as in PyTorch, 0 elsewhere, got {running_ddof}")
     if running_mean is None and running_var is None:
         return forward.train(out, nan_policy, n_threads), forward
     if running_mean is None or running_var is None:
@@ -449,7 +452,7 @@ cdef tuple batch_norm_and_forward(x, running_mean, running_var, gamma, beta, bin
     y = forward.train(out, nan_policy, n_threads)
     if forward.skipped:
         return y, forward
-    forward.blend(<double *> cnp.PyArray_DATA(mean), <double *> cnp.PyArray_DATA(var), momentum, running_ddof, False)
+    forward.blend(<double *> cnp.PyArray_DATA(mean), <double *> cnp.PyArray_DATA(var), weight, ddof, False)
     if mean is not running_mean or var is not running_var:
         with np.errstate(all="ignore"):         # Too large for the dtype is inf, here as in the kernels.
             running_mean[...], running_var[...] = mean, var

@@ -23,12 +23,13 @@ from bnstream.core.large cimport (
     ROOM_ROWS, deviation_of, look_again, merge_large, moderate, restored, variance_of,
 )
 from bnstream.core.view cimport (
-    OMIT, RAISE, Policy, as_array, batch_axes, is_of_positions, kept_shape, make_view, mask_of, policy_of, require_finite,
-    weights_of,
+    OMIT, RAISE, Policy, as_array, batch_axes, is_of_positions, kept_shape, make_view, mask_of, number_of, policy_of,
+    require_finite, weights_of,
 )
 
 from bnstream._kernels import capsule
 from bnstream.core.columns import Columns, in_exact_form
+from bnstream.core.labels import counted
 from bnstream.core.late import late
 
 cnp.import_array()
@@ -155,7 +156,7 @@ cdef class Moments:
         if names is not None:
             names = require_names(names)
             if self.shape is not None and self.shape != (len(names),):
-                raise ValueError(f"{len(names)} names do not fit channels of shape {self.shape}")
+                raise ValueError(f"names must fit channels of shape {self.shape}, got {counted(len(names), 'name', 'names')}")
         self._names = names
 
     def update(self, batch, *, weights=None, where=None, n_threads=None):
@@ -364,9 +365,15 @@ cdef class Moments:
             kernels.merge(state, pitch, state + N_LO * pitch if self.weighted else NULL, part, pitch, pitch)
         return 0
 
+    cdef tuple channels(self):
+        """The shape of the channels; before the first batch as many as there are names, or one."""
+        if self.shape is not None:
+            return self.shape
+        return () if self._names is None else (len(self._names),)
+
     cdef ndarray snapshot(self):
         """A consistent copy of the state, (SCALED_ROWS, *shape), made under the GIL, which NumPy's copy would release."""
-        cdef tuple shape = () if self.shape is None else self.shape
+        cdef tuple shape = self.channels()
         cdef ndarray rows = np.zeros((SCALED_ROWS, *shape))
         cdef Py_ssize_t i, size = self.size, n_bytes = size * sizeof(double)
         cdef char *out = <char *> cnp.PyArray_DATA(rows)
@@ -467,14 +474,14 @@ cdef class Moments:
 
         No Python runs in the loop, so that they are consistent.
         """
-        cdef tuple shape = self.shape
-        cdef ndarray out = np.empty(() if shape is None else shape)
+        cdef tuple shape = self.channels()
+        cdef ndarray out = np.full(shape, NAN)
         cdef double *to = <double *> cnp.PyArray_DATA(out)
         cdef const double *state
         cdef Py_ssize_t c, pitch
         cdef double n, lost, exponent
-        if shape is None:
-            return np.float64(NAN)
+        if self.shape is not shape:     # no batch yet
+            return out if out.ndim else out[()]
         state = <const double *> cnp.PyArray_DATA(self.state)
         pitch = self.state.shape[1]
         for c in range(self.size):
@@ -498,7 +505,7 @@ cdef class Moments:
         with np.errstate(over="ignore"):
             return np.ldexp(rows[M2], 2 * rows[EXPONENT].astype(np.int32))
 
-    def var(self, double ddof=0):
+    def var(self, ddof=0):
         """Compute the variance: ``m2 / (n - ddof)``; with weights ``m2 / (n - ddof * n / effective_n)``.
 
         Parameters
@@ -510,7 +517,7 @@ cdef class Moments:
         Returns
         -------
         ndarray of float64
-            Of the shape of the channels; NaN where ``n - ddof <= 0``, and inf where it exceeds the largest float,
+            An array of the shape of the channels; NaN where ``n - ddof <= 0``, and inf where it exceeds the largest float,
             without a warning.
 
         Examples
@@ -519,9 +526,9 @@ cdef class Moments:
         >>> bnstream.Moments().update(np.array([[1.0], [3.0]])).var(ddof=1).tolist()
         [2.0]
         """
-        return self.values(VARIANCE, ddof)
+        return self.values(VARIANCE, number_of(ddof, "ddof"))
 
-    def std(self, double ddof=0):
+    def std(self, ddof=0):
         """Compute the standard deviation: the square root of `var`.
 
         Parameters
@@ -532,7 +539,7 @@ cdef class Moments:
         Returns
         -------
         ndarray of float64
-            Of the shape of the channels; NaN where ``n - ddof <= 0``, without a warning. Finite for all finite data,
+            An array of the shape of the channels; NaN where ``n - ddof <= 0``, without a warning. Finite for all finite data,
             also where the variance is inf.
 
         Examples
@@ -541,7 +548,7 @@ cdef class Moments:
         >>> bnstream.Moments().update(np.array([[1.0], [3.0]])).std().tolist()
         [1.0]
         """
-        return self.values(DEVIATION, ddof)
+        return self.values(DEVIATION, number_of(ddof, "ddof"))
 
     def copy(self):
         """Return an independent object with the same state.

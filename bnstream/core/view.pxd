@@ -8,7 +8,8 @@ cdef enum Policy:
 cdef Policy policy_of(object nan_policy) except *
 cdef int require_finite(ndarray mean) except -1
 cdef ndarray as_array(object x)
-cdef unsigned long long batch_axes(object axis, int ndim) except? 0
+cdef double number_of(object value, str name) except? -1
+cdef unsigned long long batch_axes(object axis, int ndim, str name=*) except? 0
 cdef int element_of(ndarray a) except -1
 cdef tuple kept_shape(ndarray a, unsigned long long axes, bint keepdims)
 cdef ndarray mask_of(object where, ndarray x, unsigned long long axes)

@@ -64,38 +64,47 @@ cdef ndarray as_array(object x):
         raise ValueError(f"expected an array or nested sequences of equal lengths, got {type(x).__name__}: {error}"
                          ) from None
     if a.ndim == 0 and a.dtype.kind in "OSU":
-        raise TypeError(f"expected an array of numbers, got {type(x).__name__}; make a list of an iterator first")
+        raise TypeError(f"expected an array of numbers, got a 0-d array of dtype {a.dtype}")
     return a
 
 
-cdef unsigned long long batch_axes(object axis, int ndim) except? 0:
-    """The axes reduced over, as bits. `axis` is as in NumPy: an int, a tuple of ints, or None for all."""
+cdef double number_of(object value, str name) except? -1:
+    """A number that the caller gives for an argument of this name."""
+    try:
+        return value
+    except TypeError:
+        raise TypeError(f"{name} must be a real number, got {value!r:.60}") from None
+
+
+cdef unsigned long long batch_axes(object axis, int ndim, str name="axis") except? 0:
+    """The axes that an argument names, as bits. It is as NumPy's `axis`: an int, a tuple of ints, or None for all."""
     cdef unsigned long long axes = 0, bit
     if ndim == 0:
         raise ValueError("expected an array of at least 1 dimension, got a 0-d array; put the values into a 1-d array")
     if axis is None:
         return ~axes >> (64 - ndim)
     if not isinstance(axis, (tuple, list)):
-        return axis_bit(axis, ndim)
+        return axis_bit(axis, ndim, name)
     for entry in axis:
-        bit = axis_bit(entry, ndim)
+        bit = axis_bit(entry, ndim, name)
         if axes & bit:
-            raise ValueError(f"axis {entry} is given twice in axis={axis!r}; name each batch axis once")
+            raise ValueError(f"axis {entry} is given twice in {name}={axis!r}; name each axis once")
         axes |= bit
     return axes
 
 
-cdef unsigned long long axis_bit(object axis, int ndim) except? 0:
+cdef unsigned long long axis_bit(object axis, int ndim, str name) except? 0:
     cdef Py_ssize_t i
     try:
         i = axis if type(axis) is int else operator.index(axis)
     except TypeError:
-        raise TypeError(f"axis must be an int, a tuple of ints or None, got {axis!r}") from None
+        expected = "an int, a tuple of ints or None" if name == "axis" else "an int or a tuple of ints"
+        raise TypeError(f"{name} must be {expected}, got {axis!r}") from None
     except OverflowError:
         i = PY_SSIZE_T_MAX
     if not -ndim <= i < ndim:
-        raise np.exceptions.AxisError(f"axis {axis} is out of range for an array of {ndim} dimensions; expected {-ndim} to "
-                                      f"{ndim - 1}")
+        raise np.exceptions.AxisError(f"{name} {axis} is out of range for an array of {ndim} dimensions; expected {-ndim} "
+                                      f"to {ndim - 1}")
     return 1ULL << (i + ndim if i < 0 else i)
 
 
@@ -135,7 +144,7 @@ cdef int element_of(ndarray a) except -1:
         advice = "convert it with x.astype(float)"
     elif kind == "f":
         advice = "convert it with x.astype(float), which rounds"
-    raise TypeError(f"cannot take means of dtype {dtype}; expected {ACCEPTED}: {advice}")
+    raise TypeError(f"cannot read dtype {dtype}; expected {ACCEPTED}: {advice}")
 
 
 cdef inline bint joins(const View *view, const Dim *outer, const Dim *inner) noexcept nogil:

@@ -140,7 +140,9 @@ def test_channels_of_a_layer(x, message, training, unchanged):
     ({"eps": -1e-9}, ValueError, "eps must be a finite number of at least 0, got -1e-09"),
     ({"eps": np.nan}, ValueError, "eps must be a finite number of at least 0, got nan"),
     ({"eps": np.inf}, ValueError, "eps must be a finite number of at least 0, got inf"),
-    ({"eps": "0"}, TypeError, "must be real number, not str"), ({"eps": None}, TypeError, "must be real number"),
+    ({"eps": "0"}, TypeError, "eps must be a real number, got '0'"),
+    ({"eps": None}, TypeError, "eps must be a real number, got None"),
+    ({"channel_axis": (1, 0)}, ValueError, r"channel_axis must name axes in the order of the array, got \(1, 0\)"),
     ({"channel_axis": 2}, np.exceptions.AxisError, "axis 2 is out of range for an array of 2 dimensions; expected -2"),
     ({"channel_axis": -3}, ValueError, "axis -3 is out of range"),
     ({"channel_axis": (0, -2)}, ValueError, "axis -2 is given twice"),
@@ -163,7 +165,8 @@ REFUSED_TRAINING = [
     ({"momentum": -0.1}, ValueError, r"momentum must be from 0 to 1, the weight of the batch, got -0\.1"),
     ({"momentum": 1.5}, ValueError, r"momentum must be from 0 to 1, the weight of the batch, got 1\.5"),
     ({"momentum": np.nan}, ValueError, "momentum must be from 0 to 1, the weight of the batch, got nan"),
-    ({"momentum": None}, TypeError, "must be real number, not NoneType"), ({"eps": -1}, ValueError, "eps must be"),
+    ({"momentum": None}, TypeError, "momentum must be a real number, got None"),
+    ({"eps": -1}, ValueError, "eps must be"),
     ({"running_mean": None}, TypeError, "running_mean and running_var go together; pass both, or None for both"),
     ({"running_mean": [0, 0, 0]}, TypeError, "running_mean must be an array, as training updates it in place, or None"),
     ({"running_mean": np.zeros(2)}, ValueError, WHOLE + r"\(2,\) of float64"),
@@ -172,7 +175,7 @@ REFUSED_TRAINING = [
     ({"running_mean": np.zeros(3, "c8")}, ValueError, WHOLE + r"\(3,\) of complex64"),
     ({"nan_policy": "ignore"}, ValueError, "nan_policy must be 'propagate', 'raise' or 'omit', got 'ignore'"),
     ({"gamma": np.ones(2)}, ValueError, "gamma must have the shape of the channels"),
-    ({"running_ddof": "1"}, TypeError, "must be real number, not str"),
+    ({"running_ddof": "1"}, TypeError, "running_ddof must be a real number, got '1'"),
     ({"channel_axis": 2}, ValueError, "axis 2 is out of range"),
     ({"out": np.ones((3, 8))}, ValueError, "out must have the shape"),
 ]
@@ -349,7 +352,7 @@ def test_more_channels_than_memory_holds():
 def test_running_ddof(ddof):
     """With running_ddof equal to the size of a batch the variance would be infinite; with more, negative."""
     mean, var = np.zeros(3), np.ones(3)
-    with pytest.raises(ValueError, match="running_ddof must be 1 as in PyTorch, or 0, got"):
+    with pytest.raises(ValueError, match="running_ddof must be from 0 to below 2: 1 as in PyTorch, 0 elsewhere, got"):
         batch_norm(X, mean, var, training=True, running_ddof=ddof)
     assert (mean.tolist(), var.tolist()) == ([0] * 3, [1] * 3)
 

@@ -31,7 +31,7 @@ def test_they_may_be_set(make):
 
 @pytest.mark.parametrize("make", NAMED.values(), ids=NAMED)
 @pytest.mark.parametrize(("names", "error", "message"), [
-    (["a"], ValueError, "1 names do not fit|expected 2 names, one for each channel, got 1"),
+    (["a"], ValueError, "names must fit channels of shape|expected 2 names, one for each channel, got 1"),
     (["a", "a"], ValueError, "names must differ, got 'a' twice"),
     ("ab", TypeError, "got the str 'ab'; make it a list"),
     (["a", 1], TypeError, "names must be of str, got 1 of type int"),
@@ -67,7 +67,8 @@ def test_merge_of_other_names(other, unchanged):
 def test_merge_into_names_that_do_not_fit(unchanged):
     three = Moments().update(np.ones((2, 3)))
     unchanged(Moments(names=["a", "b"]), ValueError, r"shape \(2,\) as here, got \(3,\)", lambda m: m.merge(three))
-    unchanged(three, ValueError, "2 names do not fit", lambda m: m.merge(Moments(names=["a", "b"])))
+    unchanged(three, ValueError, r"names must fit channels of shape \(3,\), got 2 names",
+              lambda m: m.merge(Moments(names=["a", "b"])))
 
 
 def test_threads_of_an_update():
@@ -83,3 +84,13 @@ def test_many_names():
     names = [*map(str, range(200_000)), "199999"]
     with pytest.raises(ValueError, match="names must differ, got '199999' twice"):
         Moments(names=names)
+
+
+def test_values_before_the_first_batch():
+    """As many channels as names, of which nothing is known."""
+    m = Moments(names=["a", "b"])
+    assert (m.n.tolist(), m.m2.tolist(), m.shape) == ([0, 0], [0, 0], None)
+    for values in (m.mean, m.var(), m.std()):
+        assert values.shape == (2,)
+        assert np.isnan(values).all()
+    assert Moments().n.shape == ()

@@ -27,7 +27,7 @@ SHAPES = {
     "table": ((300, 5), -1), "wide": ((9, 1300), 1), "one channel": ((700, 1), 1), "rows": ((4, 310), 0),
     "7 x 7": ((5, 9, 7, 7), 1), "3 x 3": ((6, 4, 3, 3), 1), "56 x 56": ((2, 3, 56, 56), 1),
     "channels last": ((3, 8, 9, 3), -1), "two channel axes": ((4, 3, 5, 6), (1, 3)),
-    "channels at both ends": ((3, 7, 4, 2), (-1, 0)), "no batch axis": ((4, 6), (0, 1)),
+    "channels at both ends": ((3, 7, 4, 2), (0, -1)), "no batch axis": ((4, 6), (0, 1)),
     "no channel axis": ((40, 3), ()), "vector": ((50,), 0), "five": ((2, 3, 2, 4, 5), 2),
     "one image": ((1, 70, 7, 7), 1), "long rows": ((130, 270), 0),
 }
