@@ -65,7 +65,7 @@ cdef enum:
     UNITS = 16              # most runs of each channel in a block
     FEW = 2048              # elements of each channel that a block by runs should have at least
     TILE = 32768            # most elements of a tile
-    ROOM = 1536             # doubles that a task has on its stack, which may be as small as 64 KiB in all
+    ROOM = 1536             # doubles of a task's scratch on the stack, which may be 64 KiB in all
 
 # Sizes of chunks and tasks.
 cdef enum:
@@ -77,7 +77,7 @@ cdef enum:
     TASKS = 32              # tasks of a view, if there is enough to do
     TASK_BYTES = 262144     # least bytes of a task, where tasks share a chunk
     LEAST = 16384           # least bytes of a task, where tasks divide the channels
-    PARTIALS = 16384        # most channels of all partials: 655 KB
+    PARTIALS = 16384        # most channels of all partials: 786 KB
     CACHED = 917504         # bytes that stay in an L2 cache of 1 MiB, common since 2017; 512 KB cost backward a third
 
 ctypedef uint8_t flag           # of a mask: 0 or 1

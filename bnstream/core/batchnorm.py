@@ -14,7 +14,7 @@ from bnstream.core.checks import integer, number, real_values, require_axis
 from bnstream.core.diagnosis import Diagnosis
 from bnstream.core.dlpack import as_numpy
 from bnstream.core.dtypes import is_floating
-from bnstream.core.forward import Forward, forward_of, move
+from bnstream.core.forward import Forward, forward_of, move_estimates, replace
 from bnstream.core.labels import counted
 from bnstream.core.late import late
 from bnstream.core.layer import SEVERAL, NormLayer, Setting, flag
@@ -85,7 +85,7 @@ class BatchNorm(NormLayer):
     running_mean, running_var : ndarray of float64
         Arrays of shape (num_features,), initially 0 and 1, which may be changed in the same two ways.
     grad_gamma, grad_beta : ndarray or None
-        The gradients of the last `backward`. They are not accumulated.
+        The gradients of the last `backward`, or the sums of those that were accumulated.
     affine : bool
         Whether the layer has gamma, beta, or both.
     num_batches_tracked : int
@@ -98,8 +98,7 @@ class BatchNorm(NormLayer):
         The names of the channels. They may be set, and ``==`` ignores them.
     num_features, channel_axis, dtype, result_dtype, nan_policy
         As given. `eps`, `momentum`, `channel_axis`, `result_dtype`, `running_ddof`, `nan_policy`, `renorm`, `r_max` and
-        `d_max` may be
-        set; the others are read-only.
+        `d_max` may be set; the others are read-only.
 
     See Also
     --------
@@ -248,9 +247,15 @@ class BatchNorm(NormLayer):
         >>> bn.running_mean.tolist()
         [0.0]
         """
-        self._running.reset()
-        if self._pooled is not None:
-            self._pooled = Moments(nan_policy=self.nan_policy)
+        self._become(RunningEstimates(self.num_features), Moments(nan_policy=self.nan_policy))
+
+    def _become(self, running: RunningEstimates, pooled: Moments, **parameters: NDArray[Any]) -> None:
+        """Take over estimates, the pooled statistics if they are tracked, and parameters by name, in one step."""
+        replace(
+            [self._running.rows, self._running.n_batches, *(getattr(self, name) for name in parameters)],
+            [running.rows, running.n_batches, *parameters.values()],
+            self, {} if self._pooled is None else {"_pooled": pooled},
+        )
 
     def __call__(
         self, x: ArrayLike, out: NDArray[Any] | None = None, *, where: ArrayLike | None = None,
@@ -297,7 +302,8 @@ class BatchNorm(NormLayer):
         """
         y, forward = self._normalize(x, out, where, n_threads)
         if self._training:
-            self._pending = forward if self._pending is None else SEVERAL
+            pending = self._pending
+            self._pending = forward if pending is None or (pending is not SEVERAL and pending.x is None) else SEVERAL
         return y
 
     def _normalize(
@@ -321,7 +327,7 @@ class BatchNorm(NormLayer):
             y = forward.train(out, self._nan_policy, n_threads)
         if not forward.skipped:
             if self._pooled is None:
-                move(forward, rows, self._running.n_batches, self._momentum, self._running_ddof, self._renorm)
+                move_estimates(forward, rows, self._running.n_batches, self._momentum, self._running_ddof, self._renorm)
             else:
                 self._pool(self._pooled, forward)
         return y, forward
@@ -351,11 +357,14 @@ class BatchNorm(NormLayer):
             exact = self._running.copy()
             exact.use(total, self.running_ddof)
         running = self._running
-        move(forward, running.rows, running.n_batches, self._momentum, self._running_ddof, self._renorm, pooled, part,
-             None if exact is None else exact.rows)
+        move_estimates(
+            forward, running.rows, running.n_batches, self._momentum, self._running_ddof, self._renorm, pooled, part,
+            None if exact is None else exact.rows,
+        )
         while exact is not None and total != pooled:        # Another thread's batch came in between.
             total = pooled.copy()
-            running.use(total, self.running_ddof)
+            exact.use(total, self.running_ddof)
+            running.take(exact)
 
     def _require_usable(self, moments: Moments) -> None:
         """Raise ValueError unless the running estimates can be these statistics."""
@@ -426,13 +435,11 @@ class BatchNorm(NormLayer):
         self._require_usable(moments)
         if self._nan_policy != "propagate" and np.isinf(moments.var(self.running_ddof)).any():
             raise ValueError("the variance of the data exceeds float64; scale the data down")
-        running, pooled = self._running.copy(), moments.copy()
+        running = self._running.copy()
         running.use(moments, self.running_ddof)
         running.forget_batch()
         running.n_batches[0] = count
-        self._running.take(running)
-        if self.pooled is not None:
-            self.pooled = pooled
+        self._become(running, moments.copy())
         return moments
 
     def _moments_of(self, element: ArrayLike | Mapping[str, Any], n_threads: int | None) -> Moments:
@@ -601,16 +608,16 @@ class BatchNorm(NormLayer):
         count = int(given.get(COUNT, self.num_batches_tracked))
         if self._momentum is None and pooled is None:
             count = 0               # None of those batches will be in the next estimates.
-        self.reset_running_stats()
-        with np.errstate(all="ignore"):
-            for name, values in parameters.items():
-                values[:] = given.get(name, IDENTITY[name])
-        self.running_mean, self.running_var = given["running_mean"], given["running_var"]
-        self.num_batches_tracked = count
+        running = RunningEstimates(self.num_features)
+        running.assign(MEAN, given["running_mean"])
+        running.assign(VAR, given["running_var"])
+        running.n_batches[0] = count
         if not count and (COUNT in given or self._momentum is None):
-            self._running.keep_initial()
-        if self._pooled is not None and pooled is not None:
-            self._pooled = pooled
+            running.keep_initial()
+        with np.errstate(all="ignore"):
+            new = {f"_{ours}": np.full(self.num_features, given.get(name, IDENTITY[name]), self.dtype)
+                   for name, ours in (("weight", "gamma"), ("bias", "beta")) if name in parameters}
+        self._become(running, Moments(nan_policy=self.nan_policy) if pooled is None else pooled, **new)
 
     def __eq__(self, other: object) -> bool:
         """Whether two layers have the same settings, parameters and estimates; NaN equals NaN."""

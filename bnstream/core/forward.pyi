@@ -24,7 +24,7 @@ class Forward:
     def accumulate(self, nan_policy: str, n_threads: SupportsIndex | None) -> int: ...
     def apply(self, out: NDArray[Any] | None, n_threads: SupportsIndex | None) -> NDArray[Any]: ...
     def backward(
-        self, dy: ArrayLike, out: NDArray[Any] | None, n_threads: SupportsIndex | None
+        self, dy: ArrayLike, out: NDArray[Any] | None, n_threads: SupportsIndex | None, keep_x: bool = False
     ) -> tuple[NDArray[Any], NDArray[np.float64]]: ...
 
 def forward_of(
@@ -37,7 +37,7 @@ def forward_of(
     where: ArrayLike | None,
     result_dtype: np.dtype[Any] | None,
 ) -> Forward: ...
-def move(
+def move_estimates(
     forward: Forward,
     running: NDArray[np.float64],
     n_batches: NDArray[np.int64],
@@ -49,10 +49,10 @@ def move(
     exact: NDArray[np.float64] | None = None,
 ) -> None: ...
 def replace(
-    running: NDArray[np.float64],
-    n_batches: NDArray[np.int64],
-    new_running: NDArray[np.float64],
-    new_n_batches: NDArray[np.int64],
+    targets: list[NDArray[Any]],
+    sources: list[NDArray[Any]],
+    owner: Any = None,
+    attributes: dict[str, Any] | None = None,
 ) -> None: ...
 def normalize_and_look(
     x: NDArray[Any], mean: ArrayLike, gamma: ArrayLike | None, beta: ArrayLike | None

@@ -237,11 +237,10 @@ cdef class Forward:
         if sum_of_all == 0 or replaced:     # else NaN, which only NaN and inf give
             return False
         looked = self.second_look(policy, threads)
-        if policy == PROPAGATE:
-            return looked
-        require_finite(self.statistics()[MEAN].reshape(kept_shape(self.x, self.axes, False)))
+        if policy != PROPAGATE:
+            require_finite(self.statistics()[MEAN].reshape(kept_shape(self.x, self.axes, False)))
         for c in range(self.n_channels):
-            if m2[c] - m2[c] != 0:
+            if m2[c] == INFINITY and mean[c] - mean[c] == 0:
                 raise ValueError(f"the squared deviations of the batch sum to more than float64 can hold in channel {c}; "
                                  "scale x down")
         return looked
@@ -362,7 +361,8 @@ cdef class Forward:
             mean[c] = (1 - momentum) * mean[c] + momentum * batch_mean[c]
             if of_sd:
                 sd = (1 - momentum) * sqrt(var[c] + self.eps) + momentum * sqrt(m2[c] / (n[c] - ddof) + self.eps)
-                var[c] = max(0.0, sd * sd - self.eps)
+                sd = sd * sd - self.eps
+                var[c] = 0 if sd < 0 else sd            # NaN stays
             else:
                 var[c] = (1 - momentum) * var[c] + momentum * (m2[c] / (n[c] - ddof))
         return 0
@@ -388,9 +388,9 @@ cdef class Forward:
         cnp.set_array_base(rows, self)
         return rows[:, :self.n_channels]
 
-    def backward(self, dy, out, n_threads):
-        """The gradient of x, and those of beta and gamma as two rows."""
-        cdef ndarray a = as_array(dy), dx, x = self.x
+    def backward(self, dy, out, n_threads, bint keep_x=False):
+        """The gradient of x, and those of beta and gamma as two rows. With `keep_x` it may not replace x."""
+        cdef ndarray a = real_array(dy, "dy"), dx, x = self.x
         cdef Norm fields = self.norm()
         cdef ndarray grads = np.zeros((GRAD_ROWS, self.pitch)), slope
         cdef double *rows = <double *> cnp.PyArray_DATA(grads)
@@ -402,6 +402,9 @@ cdef class Forward:
         if not same_shape(a, x):
             raise ValueError(f"dy must have the shape of x in the call, {(<object> x).shape}, got {(<object> a).shape}")
         dx = result_like(x, out, None, &replaced)
+        if replaced and keep_x:
+            raise ValueError("out is the x of this call, which further calls of its backward pass need; pass dy, or another "
+                             "array")
         overlap(a, dx, "dy")
         threads = self.threads(n_threads)
         self.view_of(&view, x, a, dx)
@@ -519,8 +522,8 @@ def forward_of(x, Py_ssize_t n_channels, gamma, beta, double eps, Py_ssize_t cha
     return f
 
 
-def move(Forward forward, ndarray running, ndarray n_batches, momentum, double ddof, bint of_sd, pooled=None, part=None,
-         ndarray exact=None):
+def move_estimates(Forward forward, ndarray running, ndarray n_batches, momentum, double ddof, bint of_sd, pooled=None,
+                   part=None, ndarray exact=None):
     """Move running estimates, as `RunningEstimates` has them, by the statistics of a batch.
 
     Batch Renormalization moves the standard deviation, with eps, rather than the variance. Where pooled statistics are
@@ -544,7 +547,16 @@ def move(Forward forward, ndarray running, ndarray n_batches, momentum, double d
         rows[BATCH_VAR * n + c] = forward.row(M2)[c] / forward.row(N)[c]
 
 
-def replace(ndarray running, ndarray n_batches, ndarray new_running, ndarray new_n_batches):
-    """Copy running estimates and their number of batches. No Python runs in between."""
-    memcpy(cnp.PyArray_DATA(running), cnp.PyArray_DATA(new_running), cnp.PyArray_NBYTES(running))
-    memcpy(cnp.PyArray_DATA(n_batches), cnp.PyArray_DATA(new_n_batches), cnp.PyArray_NBYTES(n_batches))
+def replace(list targets, list sources, owner=None, dict attributes=None):
+    """Copy each source into its target, and set attributes of their owner.
+
+    No Python runs in between, so that an interruption, such as Ctrl-C, comes before all of this or after it.
+    """
+    cdef ndarray target, source
+    cdef Py_ssize_t i
+    for i in range(len(targets)):
+        target, source = targets[i], sources[i]
+        cnp.PyArray_CopyInto(target, source)
+    if attributes is not None:
+        for name, value in attributes.items():
+            setattr(owner, name, value)

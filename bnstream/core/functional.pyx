@@ -10,7 +10,7 @@ from numpy cimport ndarray
 from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport BFLOAT16, FLOAT16, FLOAT32, FLOAT64, MAX_DIMS, Element, Kernels, Sink, View
 from bnstream.core.forward cimport Forward, broadcast_forward, new_forward
-from bnstream.core.large cimport keep
+from bnstream.core.large cimport narrow
 from bnstream.core.result cimport extents_meet
 from bnstream.core.view cimport (
     OMIT, PROPAGATE, RAISE, Policy, as_array, batch_axes, element_of, kept_shape, make_view, mask_of, number_of, policy_of,
@@ -21,6 +21,7 @@ from bnstream._kernels import capsule
 from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.columnwise import mean_var_columnwise
 from bnstream.core.dtypes import floating as floating_dtype, is_floating
+from bnstream.core.forward import replace
 from bnstream.core.gradient import Backward
 from bnstream.core.moments import Moments
 
@@ -68,7 +69,7 @@ cdef bint all_finite(ndarray values, Element element) except -1:
     return seen >> 63 == 0
 
 
-cdef int replace(ndarray results, object values, ndarray lost) except -1:
+cdef int fill_in(ndarray results, object values, ndarray lost) except -1:
     """Set the results of some channels to the values of a `Moments`."""
     shape = (<object> results).shape
     with np.errstate(all="ignore"):         # Too large for the dtype is inf, here as in the kernels.
@@ -194,15 +195,15 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
         if not all_finite(mean, sink.element) or view.operand[0].element == FLOAT64 and not all_finite(var, sink.element):
             lost = (~np.isfinite(mean) | np.isinf(var)).ravel()
             if policy == PROPAGATE:
-                keep(lost, a, axes, None, mask, True)
+                narrow(lost, a, axes, None, mask, True)
             elif omit:
                 empty = lost.copy()
-                keep(empty, a, axes, None, mask, False)
+                narrow(empty, a, axes, None, mask, False)
                 lost &= ~empty
             if policy == RAISE or lost.any():
                 m = Moments(axis, nan_policy=nan_policy).update(a, where=mask, n_threads=n_threads)
-                replace(mean, m.mean, lost)
-                replace(var, m.var(ddof), lost)
+                fill_in(mean, m.mean, lost)
+                fill_in(var, m.var(ddof), lost)
     return (mean, var) if mean.ndim else (mean[()], var[()])
 
 
@@ -238,8 +239,8 @@ def normalize(x, mean, var, gamma=None, beta=None, *, eps=0.0, channel_axis=None
     TypeError
         If `x` or a parameter is not of real numbers, or `out` is not a plain array.
     ValueError
-        If `x` is 0-d; if a parameter does not broadcast against `x`, or does not have the shape of the channels; if a variance or
-        `eps` is negative; if `out` has another shape or dtype, is read-only, or overlaps `x` in part. Nothing has been
+        If `x` is 0-d; if a parameter does not broadcast against `x`, or does not have the shape of the channels; if a
+        variance or `eps` is negative; if `out` has another shape or dtype, is read-only, or overlaps `x` in part. Nothing has been
         written then.
 
     See Also
@@ -455,5 +456,5 @@ cdef tuple batch_norm_and_forward(x, running_mean, running_var, gamma, beta, bin
     forward.blend(<double *> cnp.PyArray_DATA(mean), <double *> cnp.PyArray_DATA(var), weight, ddof, False)
     if mean is not running_mean or var is not running_var:
         with np.errstate(all="ignore"):         # Too large for the dtype is inf, here as in the kernels.
-            running_mean[...], running_var[...] = mean, var
+            replace([running_mean, running_var], [mean.astype(running_mean.dtype), var.astype(running_var.dtype)])
     return y, forward

@@ -89,19 +89,18 @@ class Backward:
         """
         if accumulate and self._add is None:
             raise ValueError("accumulate=True needs a layer; add up the gradients that are returned")
-        if out is not None and np.may_share_memory(out, self._forward.x):       # type: ignore[arg-type]
-            raise ValueError("out shares memory with x, which the next call needs; pass dy, or another array")
-        dx, grad_gamma, grad_beta = gradients(self._forward, dy, out, self._dtypes, n_threads)
+        dx, grad_gamma, grad_beta = gradients(self._forward, dy, out, self._dtypes, n_threads, keep_x=True)
         if accumulate and self._add is not None:
             self._add(grad_gamma, grad_beta)
         return dx, grad_gamma, grad_beta
 
 
 def gradients(
-    forward: Forward, dy: ArrayLike, out: NDArray[Any] | None, dtypes: tuple[Any, Any], n_threads: int | None
+    forward: Forward, dy: ArrayLike, out: NDArray[Any] | None, dtypes: tuple[Any, Any], n_threads: int | None,
+    keep_x: bool = False,
 ) -> Gradients:
     """The gradients of x, gamma and beta, those of the parameters in their dtypes, or None."""
-    dx, (grad_beta, grad_gamma) = forward.backward(dy, out, n_threads)
+    dx, (grad_beta, grad_gamma) = forward.backward(dy, out, n_threads, keep_x)
     if forward.ratio is not None:
         r, d = forward.ratio
         grad_gamma = r * grad_gamma + d * grad_beta

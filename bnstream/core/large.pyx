@@ -5,7 +5,7 @@ A channel has an exponent e of 0 or POWER, in the row EXPONENT of its state:
     mean, mean_lo       times 2**e      are those of x
     m2, m2_lo           times 4**e      are those of x
 
-e is POWER only where m2 is finite, but beyond the largest float. m2 never falls in a merge, so that a state does not depend
+e is POWER only where the m2 of x would exceed the largest float. m2 never falls in a merge, so that a state does not depend
 on how it came to its exponent. x * 2**-POWER is exact but for what is negligible beside such an m2. The power leaves room on
 both sides: squares are below 2**648, which weights of 1e100 bring to 2**980.
 
@@ -50,7 +50,7 @@ cdef inline bint finite(const double *state, Py_ssize_t pitch, Py_ssize_t c) noe
 
 
 cdef inline void multiply(double *state, Py_ssize_t pitch, Py_ssize_t c, double by) noexcept nogil:
-    """Make a channel's state that of x * by. by * by may not be a number."""
+    """Make a channel's state that of x * by. by * by may overflow, so m2 is multiplied twice."""
     state[MEAN * pitch + c] *= by
     state[MEAN_LO * pitch + c] *= by
     state[M2 * pitch + c] *= by
@@ -86,7 +86,7 @@ cdef bint look_again(View *view, const Sink *sink, ndarray x, unsigned long long
     for c in range(n):
         is_lost[c] = not finite(sink.state, sink.pitch, c)
     if not omit:
-        keep(lost, x, axes, weights, mask, True)
+        narrow(lost, x, axes, weights, mask, True)
     if not lost.any():
         return False
     rows = np.empty((STATE_ROWS, sink.pitch))
@@ -105,7 +105,8 @@ cdef bint look_again(View *view, const Sink *sink, ndarray x, unsigned long long
     return True
 
 
-cdef int keep(ndarray channels, ndarray x, unsigned long long axes, ndarray weights, ndarray mask, bint finite) except -1:
+cdef int narrow(ndarray channels, ndarray x, unsigned long long axes, ndarray weights, ndarray mask,
+                bint to_finite) except -1:
     """Keep in `channels`, a mask, those whose selected elements are all finite, or all NaN or inf.
 
     Weights and the mask have the axes of x; an element is selected where neither is 0. Only these channels are read, if they
@@ -127,7 +128,7 @@ cdef int keep(ndarray channels, ndarray x, unsigned long long axes, ndarray weig
         if batch:
             index[longest] = slice(start, start + step)
         good = np.isfinite(a[tuple(index)])
-        if not finite:
+        if not to_finite:
             good = ~good
         for w in others:
             good |= w[tuple([part if w.shape[i] > 1 else slice(None) for i, part in enumerate(index)])] == 0

@@ -1,4 +1,4 @@
-"""What is imported on first use: methods that a higher storey of the house provides, and packages that are optional."""
+"""Methods that a higher storey of the house provides, imported on first use."""
 
 import functools
 import inspect

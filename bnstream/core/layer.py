@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Self
@@ -33,9 +34,11 @@ class Setting:
         return self if layer is None else getattr(layer, self.key)
 
     def __set__(self, layer: Any, value: Any) -> None:
-        setattr(layer, self.key, self.check(self.name, value))      # Through __dict__, every attribute would be slower.
+        # Not through __dict__, as touching it slows every later access to attributes.
+        setattr(layer, self.key, self.check(self.name, value))
 
 
+LOCK = threading.Lock()         # held while gradients are added up
 SEVERAL = "several calls await their backward"
 
 
@@ -257,10 +260,11 @@ class NormLayer:
         return of_gamma, of_beta
 
     def _add_gradients(self, of_gamma: Any, of_beta: Any) -> None:
-        self.grad_gamma, self.grad_beta = (
-            more if total is None else total + more
-            for total, more in ((self.grad_gamma, of_gamma), (self.grad_beta, of_beta))
-        )
+        with LOCK, np.errstate(all="ignore"):       # of a sum, an update by another thread would be lost
+            self.grad_gamma, self.grad_beta = (
+                more if total is None else total + more
+                for total, more in ((self.grad_gamma, of_gamma), (self.grad_beta, of_beta))
+            )
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode, or with ``mode=False`` inference mode.

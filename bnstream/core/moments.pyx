@@ -156,7 +156,8 @@ cdef class Moments:
         if names is not None:
             names = require_names(names)
             if self.shape is not None and self.shape != (len(names),):
-                raise ValueError(f"names must fit channels of shape {self.shape}, got {counted(len(names), 'name', 'names')}")
+                raise ValueError(f"names must fit channels of shape {self.shape}, got "
+                                 f"{counted(len(names), 'name', 'names')}")
         self._names = names
 
     def update(self, batch, *, weights=None, where=None, n_threads=None):
@@ -539,8 +540,8 @@ cdef class Moments:
         Returns
         -------
         ndarray of float64
-            An array of the shape of the channels; NaN where ``n - ddof <= 0``, without a warning. Finite for all finite data,
-            also where the variance is inf.
+            An array of the shape of the channels; NaN where ``n - ddof <= 0``, without a warning. Finite for all finite
+            data, also where the variance is inf.
 
         Examples
         --------

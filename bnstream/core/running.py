@@ -70,8 +70,10 @@ class RunningEstimates:
 
     def assign(self, row: int, values: ArrayLike) -> None:
         """Set the mean or the variance from outside. The initial values lose their weight; the spread is unknown."""
-        self.rows[row] = values
-        self.rows[SPREAD], self.rows[INITIAL_WEIGHT] = math.nan, 0.0
+        new = self.copy()
+        new.rows[row] = values
+        new.rows[SPREAD], new.rows[INITIAL_WEIGHT] = math.nan, 0.0
+        self.take(new)
 
     def keep_initial(self) -> None:
         """Mark the estimates as initial, with no batch in them."""
@@ -119,7 +121,7 @@ class RunningEstimates:
 
     def take(self, other: RunningEstimates) -> None:
         """Become equal to others, in the same arrays and in one step."""
-        replace(self.rows, self.n_batches, other.rows, other.n_batches)
+        replace([self.rows, self.n_batches], [other.rows, other.n_batches])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a state. The rows are copied and checked because the kernels write to them."""

@@ -13,7 +13,7 @@ ALIAS = "SklearnScaler"
 
 def converter(scaler: Any) -> Any:
     """The function that converts a scaler."""
-    from skl2onnx.common._registration import get_converter  # type: ignore[import-not-found]
+    from skl2onnx.common._registration import get_converter
 
     register(type(scaler))
     return get_converter(ALIAS)
@@ -29,6 +29,6 @@ def shape_calculator(scaler: Any) -> Any:
 
 def register(kind: type) -> None:
     """Register a class, so that it accepts the options of scikit-learn's scaler."""
-    from skl2onnx._supported_operators import sklearn_operator_name_map  # type: ignore[import-not-found]
+    from skl2onnx._supported_operators import sklearn_operator_name_map
 
     sklearn_operator_name_map.setdefault(kind, ALIAS)

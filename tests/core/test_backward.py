@@ -441,7 +441,7 @@ def test_without_a_layer(parameters, training):
                 np.testing.assert_array_equal(got, of_layer.astype(got.dtype))
     with pytest.raises(ValueError, match="accumulate=True needs a layer"):
         backward(DY, accumulate=True)
-    with pytest.raises(ValueError, match="out shares memory with x, which the next call needs"):
+    with pytest.raises(ValueError, match="out is the x of this call, which further calls of its backward pass need"):
         backward(DY, X)
 
 
