@@ -9,6 +9,10 @@ from bnstream.core.optional import needing
 
 NamedArrays = dict[str, NDArray[Any]]
 FLOATING = ("float16", "bfloat16", "float32", "float64")
+# The names and codes of floating dtypes. NumPy's parser of dtypes is not for strangers: some strings end the process.
+NAMED = {"half": "float16", "single": "float32", "float": "float64", "double": "float64"} | {s: s for s in FLOATING}
+CODES = {"float16": ("f2", "e"), "float32": ("f4", "f"), "float64": ("f8", "d")}
+NAMED |= {order + code: name for name, codes in CODES.items() for code in codes for order in ("", "<", ">", "=", "|")}
 
 
 def is_real(dtype: np.dtype[Any]) -> bool:
@@ -22,7 +26,7 @@ def is_floating(dtype: np.dtype[Any]) -> bool:
 
 
 def floating(dtype: DTypeLike, name: str = "dtype") -> np.dtype[Any]:
-    """The dtype that a caller asks for by an argument of this name.
+    """The dtype that a caller asks for by an argument of this name, in native byte order.
 
     Raises
     ------
@@ -31,14 +35,34 @@ def floating(dtype: DTypeLike, name: str = "dtype") -> np.dtype[Any]:
     ModuleNotFoundError
         If it is bfloat16, by name, and ml_dtypes is not installed.
     """
-    try:
-        asked = np.dtype(bfloat16() if isinstance(dtype, str) and dtype == "bfloat16" else dtype)
-    except TypeError:
+    asked: Any = dtype
+    if isinstance(dtype, str):
+        asked = NAMED.get(dtype)
+        asked = bfloat16() if asked == "bfloat16" else asked
+    elif isinstance(dtype, (bytes, list, tuple, dict)):     # These hold strings to be parsed.
         asked = None
+    if asked is not None or dtype is None:
+        try:
+            asked = np.dtype(asked)
+        except (TypeError, ValueError):
+            asked = None
     if asked is None or asked.name not in FLOATING:
         raise TypeError(f"{name} must be {', '.join(FLOATING[:-1])} or {FLOATING[-1]}, got "
-                        f"{repr(dtype) if asked is None else asked}")
-    return asked
+                        f"{f'{dtype!r:.60}' if asked is None else asked}")
+    return asked if asked.name == "bfloat16" else asked.newbyteorder("=")
+
+
+def stored_floating(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
+    """The dtype that a serialized state holds by its name.
+
+    Raises
+    ------
+    ValueError
+        If it is not the name of one of the four floating dtypes.
+    """
+    if not isinstance(dtype, str) or dtype not in FLOATING:
+        raise ValueError(f"{name} must be one of {', '.join(FLOATING)}, got {dtype!r:.60}")
+    return floating(dtype, name)
 
 
 def bfloat16() -> Any:

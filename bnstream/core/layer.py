@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bnstream.core.checks import eps_of, integer, real_values
-from bnstream.core.dtypes import FLOATING, floating
+from bnstream.core.dtypes import floating, stored_floating
 from bnstream.core.forward import Forward
 from bnstream.core.gradient import Backward, gradients
 from bnstream.core.labels import counted
@@ -337,11 +337,9 @@ class NormLayer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a state. Arrays are copied because a serializer may return read-only ones, such as memory maps."""
         result = state["_result_dtype"]
-        for name, given in (("dtype", state["_dtype"]), ("result_dtype", result)):
-            if given not in FLOATING and (given is not None or name == "dtype"):    # np.dtype crashes on some names.
-                raise ValueError(f"{name} must be one of {', '.join(FLOATING)}, got {given!r}")
-        dtype, n = floating(state["_dtype"]), integer("num_features", state["_num_features"], first=1)
-        state = {**state, "_dtype": dtype, "_result_dtype": None if result is None else floating(result)}
+        dtype, n = stored_floating(state["_dtype"]), integer("num_features", state["_num_features"], first=1)
+        result = None if result is None else stored_floating(result, "result_dtype")
+        state = {**state, "_dtype": dtype, "_result_dtype": result}
         for name in PARAMETERS:
             if state[name] is not None:
                 values = np.array(state[name], np.uint16 if dtype.name == "bfloat16" else dtype)

@@ -12,11 +12,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from bnstream.core.checks import number, real_values
 from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.dlpack import as_numpy
-from bnstream.core.dtypes import floating
+from bnstream.core.dtypes import floating, stored_floating
 from bnstream.core.moments import Moments, moments_from, rows_of
 from bnstream.core.rows import EXPONENT, M2, MEAN, N_LO, ROWS, WEIGHTED_ROWS, N, with_variance, without_exponent
-
-FLOATS = ("f2", "f4", "f8", "f12", "f16")
 
 
 class RunningMeanStd:
@@ -49,8 +47,9 @@ class RunningMeanStd:
     Notes
     -----
     The result depends on how the samples were divided into batches in the last bits at most. A call that raises leaves
-    the state unchanged. Two objects are equal if count, mean and variance are, in every bit of the state. Objects can
-    be pickled and copied, and shared by threads.
+    the state unchanged. Two objects are equal if count, mean and variance are, in every bit of the state; before the
+    first sample, mean and variance of shape () stand for any shape. Objects can be pickled and copied, and shared by
+    threads.
 
     Examples
     --------
@@ -179,8 +178,9 @@ class RunningMeanStd:
         >>> RunningMeanStd().update([1.0, 3.0], weights=[3, 1]).mean.tolist()
         1.5
         """
-        if self._moments.shape is None:
+        if self._moments.shape is None or where is not None:
             x = in_exact_form(x)
+        if self._moments.shape is None:
             self._require_shape((x if isinstance(x, Columns) else as_numpy(x)).shape[1:])
         if where is not None:
             require_samples(np.shape(where), x.shape if isinstance(x, Columns) else as_numpy(x).shape)
@@ -277,16 +277,22 @@ class RunningMeanStd:
         return self.copy() if isinstance(other, int) and other == 0 else NotImplemented     # sum(parts) starts from 0
 
     def __eq__(self, other: object) -> bool:
-        return self._moments == other._moments if isinstance(other, RunningMeanStd) else NotImplemented
+        if not isinstance(other, RunningMeanStd):
+            return NotImplemented
+        if self._moments != other._moments:
+            return False
+        if self.count > 0:
+            return True
+        ours, theirs = self._rows()[[MEAN, M2]], other._rows()[[MEAN, M2]]      # They are not in the Moments.
+        any_shape = 1 in (ours.ndim, theirs.ndim)
+        return (any_shape or ours.shape == theirs.shape) and bool((ours.T == theirs.T).all())
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies of the arrays in the cache would be writable.
-        return {**self.__dict__, "_cache": [], "_dtype": self._dtype.str}
+        return {**self.__dict__, "_cache": [], "_dtype": self._dtype.name}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        if state["_dtype"].lstrip("<>=") not in FLOATS:         # np.dtype crashes on some names.
-            raise ValueError(f"dtype must be floating, got {state['_dtype']!r}")
-        self.__dict__.update(state, _dtype=np.dtype(state["_dtype"]))
+        self.__dict__.update(state, _dtype=stored_floating(state["_dtype"]))
 
     def __repr__(self) -> str:
         return f"RunningMeanStd of {self._moments!r}"

@@ -186,7 +186,7 @@ def test_counts_in_messages():
     (lambda path: fit(X, columns=5), "columns must be a sequence of names or indices, got 5; make it a list"),
     (lambda path: fit(X, checkpoint_every="a"), "checkpoint_every must be at least 0 seconds, got 'a'"),
     (lambda path: fit(X, n_threads="2"), "the number of threads must be an integer, got str"),
-    (lambda path: RunningMeanStd(dtype="i8"), "dtype must be float16, bfloat16, float32 or float64, got int64"),
+    (lambda path: RunningMeanStd(dtype="i8"), "dtype must be float16, bfloat16, float32 or float64, got 'i8'"),
     (lambda path: RunningMeanStd(shape="a"), "shape must be an int or a tuple of ints, at least 0, got 'a'"),
     (lambda path: setattr(RunningMeanStd(), "mean", "a"), "mean must be of real numbers, got dtype <U1"),
     (lambda path: setattr(RunningMeanStd(), "count", None), "count must be finite and not negative, got None"),

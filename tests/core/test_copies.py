@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from support.arrays import BFLOAT16
 from support.copies import COPIES
 
 from bnstream import BatchNorm, Moments
@@ -45,6 +46,7 @@ OBJECTS = {
     "subclass": lambda: Named().update(X),
     "subclass with an argument": lambda: Titled("a").update(X),
     "RunningMeanStd": lambda: RunningMeanStd().update(X),
+    "RunningMeanStd, bfloat16": lambda: RunningMeanStd(shape=3, dtype=BFLOAT16).update(X),
     "RunningMeanStd, byte-swapped": lambda: RunningMeanStd(shape=3, dtype=">f4").update(X),
     **{f"BatchNorm, {dtype}": lambda dtype=dtype: layer(dtype) for dtype in ("float16", "float32", "float64")},
     "BatchNorm, bfloat16": lambda: layer(ml_dtypes.bfloat16),
@@ -189,7 +191,7 @@ def test_estimates_that_are_wrong(rows):
 
 def test_a_dtype_that_is_wrong():
     rms = RunningMeanStd()
-    with pytest.raises(ValueError, match="dtype must be floating, got 'M8"):
+    with pytest.raises(ValueError, match="dtype must be one of float16, bfloat16, float32, float64, got 'M8"):
         rms.__setstate__({**rms.__getstate__(), "_dtype": "M8[s/0]"})
 
 

@@ -80,12 +80,23 @@ def test_bfloat16_by_name():
     assert done.stdout == "bfloat16 bfloat16\n"
 
 
-@pytest.mark.parametrize("dtype", ["float", "float64", np.float32, ">f4"])
+@pytest.mark.parametrize("dtype", [
+    "half", "single", "float", "double", "float16", "float32", "float64", np.float32, float, None, np.dtype(">f4"),
+    *(order + code for order in ("", "<", ">", "=", "|") for code in ("f2", "f4", "f8", "e", "f", "d")),
+])
 def test_floating_dtypes(dtype):
-    assert floating(dtype) == np.dtype(dtype)
+    """Strings are NumPy's names and codes, and the result has native byte order."""
+    assert floating(dtype) == np.dtype(dtype).newbyteorder("=")
+    assert floating(dtype).isnative
 
 
-@pytest.mark.parametrize(("dtype", "got"), [("nothing", "'nothing'"), (3, "3"), ("int32", "int32"), (object, "object")])
+@pytest.mark.parametrize(("dtype", "got"), [
+    ("nothing", "'nothing'"), (3, "3"), ("int32", "'int32'"), (object, "object"),
+    # Some strings end the process in NumPy's parser, others raise errors of their own.
+    ("M8[s/0]", r"'M8\[s/0\]'"), ("(1,f4", r"'\(1,f4'"), ("(2**99,)f4", r"'\(2\*\*99,\)f4'"), (">half", "'>half'"),
+    (b"M8[s/0]", r"b'M8\[s/0\]'"), ([("x", "M8[s/0]")], r"\[\('x', 'M8\[s/0\]'\)\]"),
+    (("f4", (-1,)), r"\('f4', \(-1,\)\)"),
+])
 def test_other_dtypes(dtype, got):
     with pytest.raises(TypeError, match=f"^dtype must be float16, bfloat16, float32 or float64, got {got}$"):
         BatchNorm(2, dtype=dtype)

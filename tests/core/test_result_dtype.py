@@ -64,6 +64,14 @@ def test_results_too_large_for_the_dtype():
     assert np.isfinite(bn(X)[:, 1:]).all()
 
 
+def test_byte_order():
+    """Dtypes are native, so that copies and files are equal to the layer."""
+    bn = BatchNorm(3, dtype=">f8", result_dtype=np.dtype(">f4"))
+    assert all(dtype.isnative for dtype in (bn.dtype, bn.gamma.dtype, bn.result_dtype))
+    assert bn.copy() == bn == BatchNorm(3, dtype="f8", result_dtype="f4")
+    assert bn(X).dtype.isnative
+
+
 BUFFER = np.ones((20, 6), "f4")
 
 
@@ -89,7 +97,7 @@ def test_the_setting(unchanged):
     bn.result_dtype = None
     assert bn == BatchNorm(3)
     assert "result_dtype" not in summary(bn).settings
-    message = "result_dtype must be float16, bfloat16, float32 or float64, got int32"
+    message = "result_dtype must be float16, bfloat16, float32 or float64, got 'i4'"
     unchanged(bn, TypeError, message, lambda layer: setattr(layer, "result_dtype", "i4"))
 
 

@@ -158,7 +158,7 @@ def test_dtypes(dtype, kept):
     assert {arrays[name].dtype for name in NAMES["onnx"][:4]} == {np.dtype("float32")}
     assert arrays["epsilon"].dtype == np.float64
     assert to_arrays(trained(), "pytorch", dtype="float32")["num_batches_tracked"].dtype == np.int64
-    with pytest.raises(TypeError, match="dtype must be float16, bfloat16, float32 or float64, got int32"):
+    with pytest.raises(TypeError, match="dtype must be float16, bfloat16, float32 or float64, got 'int32'"):
         to_arrays(trained(), "onnx", dtype="int32")
     assert from_arrays(to_arrays(trained(dtype=dtype), "keras"), "keras").dtype == kept
 
@@ -298,7 +298,7 @@ SCALER = {"mean_": np.zeros(2), "var_": np.ones(2), "n_samples_seen_": np.array(
     ({"n_samples_seen_": 2.0**53}, "must be from 0"), ({"var_": [1.0, -1.0]}, "must not be negative, got -1.0"),
     ({"mean_": [0.0, np.nan]}, "mean_ and var_ must be finite where n_samples_seen_ is not 0"),
     ({"var_": [1.0, np.inf]}, "must be finite"), ({"mean_": ["a", "b"]}, "mean_ must hold real numbers"),
-    ({"feature_names_in_": ["a"]}, r"1 names do not fit channels of shape \(2,\)"),
+    ({"feature_names_in_": ["a"]}, r"names must fit channels of shape \(2,\), got 1 name"),
 ])
 def test_invalid_scalers(change, message):
     arrays = {name: values for name, values in (SCALER | change).items() if values is not None}
