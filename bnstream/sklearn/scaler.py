@@ -25,6 +25,7 @@ from bnstream.sklearn import onnx
 from bnstream.sklearn.dense import dense_moments, scale_dense
 from bnstream.sklearn.sparse import scale_sparse, sparse_moments
 from bnstream.sklearn.statistics import (
+    FEATURES,
     LOCK,
     FeatureStatistics,
     FittedAttribute,
@@ -44,7 +45,7 @@ from bnstream.sklearn.validation import (
     scaling_options,
     weights_for,
 )
-from bnstream.sklearn.versions import ANY_VALUES, COUNTS, fit_task, validate_data
+from bnstream.sklearn.versions import ANY_VALUES, count_dtype, fit_task, validate_data
 from bnstream.sklearn.weights import weighted_part
 
 __all__ = ["StandardScaler"]
@@ -110,7 +111,7 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         """Number of values of each feature."""
         n = self._statistics.n
         # Without mean and variance, scikit-learn counts in int64 in all versions.
-        return n.astype(COUNTS) if n.dtype == np.int64 and (self.with_mean or self.with_std) else n
+        return n.astype(count_dtype()) if n.dtype == np.int64 and (self.with_mean or self.with_std) else n
 
     @FittedAttribute
     def mean_(self) -> NDArray[np.float64] | None:
@@ -308,10 +309,8 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
             return self
         with LOCK:
             ours, theirs = mergeable_parts(self, other)
-            add_part(self, ours, theirs.copy())
-        for name in ("n_features_in_", "feature_names_in_"):
-            if hasattr(other, name):
-                setattr(self, name, getattr(other, name))
+            add_part(self, ours, theirs, features={name: getattr(other, name) for name in FEATURES
+                                                   if hasattr(other, name)})
         return self
 
     def __add__(self, other: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from threading import RLock
 from typing import Any
@@ -19,6 +19,7 @@ from bnstream.sklearn.weights import LEAST, Part, merged
 STATE_ATTRIBUTES = ("n_samples_seen_", "mean_", "var_")
 LOCK = RLock()      # Held while a state is read, merged and replaced, so that no update of another thread is lost.
 ATTRIBUTES = (*STATE_ATTRIBUTES, "scale_")
+FEATURES = ("n_features_in_", "feature_names_in_")      # what scikit-learn sets when it validates the data
 DERIVED = {"mean_": "mean", "var_": "var", "scale_": "scale"}       # the arrays of `FeatureStatistics`
 
 
@@ -198,11 +199,11 @@ def unit_of(n: NDArray[Any]) -> int:
     return int(np.frexp(most)[1])
 
 
-def add_part(scaler: Any, own: Part | None, part: Part) -> None:
-    """Merge a part into the state of a scaler, `own`, and replace the state in one step. `part` may be changed."""
-    total = merged(part._replace(moments=Moments()) if own is None else own.copy(), part)
+def add_part(scaler: Any, own: Part | None, part: Part, features: Mapping[str, Any] | None = None) -> None:
+    """Merge a part into the state of a scaler, `own`, and replace the state and the `FEATURES` given in one step."""
+    total = merged(part._replace(moments=Moments()) if own is None else own, part)
     kept = {name: value for name, value in vars(scaler).items() if name not in ATTRIBUTES}
-    scaler.__dict__ = {**kept, "_statistics": FeatureStatistics(total)}
+    scaler.__dict__ = {**kept, **(features or {}), "_statistics": FeatureStatistics(total)}
 
 
 def forget_attributes(scaler: Any) -> None:

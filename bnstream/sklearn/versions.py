@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,15 @@ except ImportError:         # 1.4 and 1.5
     def validate_data(scaler: Any, X: Any, **options: Any) -> Any:
         return scaler._validate_data(X, **options)
 
-# The dtype of a count of samples without weights: int64 in older versions of scikit-learn, float64 in newer ones.
-COUNTS: np.dtype[Any] = preprocessing.StandardScaler().fit([[0.0]]).n_samples_seen_.dtype
+
+@cache
+def count_dtype() -> np.dtype[Any]:
+    """The dtype of a count of samples without weights: int64 in older versions of scikit-learn, float64 in newer ones.
+
+    It is read from a fitted scaler, at the first call.
+    """
+    dtype: np.dtype[Any] = preprocessing.StandardScaler().fit([[0.0]]).n_samples_seen_.dtype
+    return dtype
 
 
 @contextmanager

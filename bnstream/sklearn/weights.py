@@ -25,9 +25,6 @@ class Part(NamedTuple):
     unknown: frozenset[str] = frozenset()
     """The attributes of a scaler whose values are not known. `moments` has 0 in their place."""
 
-    def copy(self) -> Part:
-        return self._replace(moments=self.moments.copy())
-
 
 def weighted_part(x: Any, weights: Weights | None, moments: Callable[[Any, Weights | None], Moments]) -> Part:
     """The moments of x, computed by the function `moments`, with weights of any size that are not all 0.
@@ -52,10 +49,10 @@ def weighted_part(x: Any, weights: Weights | None, moments: Callable[[Any, Weigh
 
 
 def merged(a: Part, b: Part) -> Part:
-    """Merge two parts, with the greater of their exponents. The moments of one of them are changed."""
+    """Merge two parts into a new one, with the greater of their exponents."""
     if a.exponent < b.exponent:
         a, b = b, a
-    moments = a.moments.merge(scaled(b.moments, b.exponent - a.exponent))
+    moments = a.moments.copy().merge(scaled(b.moments, b.exponent - a.exponent))
     return Part(moments, a.exponent, a.unknown | b.unknown)
 
 

@@ -14,7 +14,7 @@ from support.memory import traced
 from support.oracle import assert_within, errors, exact, exact_states, sum_of_squares
 from support.processes import python
 
-from bnstream import set_num_threads
+from bnstream import Moments, set_num_threads
 
 pytest.importorskip("sklearn", minversion="1.4")
 
@@ -27,6 +27,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from bnstream.sklearn import StandardScaler
 from bnstream.sklearn.validation import FLOATS, NUMBERS
+from bnstream.sklearn.weights import Part, merged
 
 COUNT = preprocessing.StandardScaler().fit(np.ones((2, 1))).n_samples_seen_.dtype
 METHODS = ["fit", "partial_fit", "transform", "inverse_transform", "merge"]
@@ -253,6 +254,34 @@ def test_merge_does_not_change_the_other():
     for other in (StandardScaler(with_std=False), preprocessing.StandardScaler(with_mean=False)):
         assert a.merge(other) is a
     assert a.n_samples_seen_ == total.n_samples_seen_ == 120
+
+
+def test_merge_assigns_once():
+    """So that another thread, or an interruption, never sees new statistics with the features of before."""
+    assigned = []
+
+    class Recording(StandardScaler):
+        def __setattr__(self, name, value):
+            assigned.append(name)
+            super().__setattr__(name, value)
+
+    other = StandardScaler().fit(X)
+    other.feature_names_in_ = np.array(["a", "b", "c"], object)[:X.shape[1]]
+    scaler = Recording()
+    assigned.clear()
+    scaler.merge(other)
+    assert assigned == ["__dict__"]
+    assert scaler.n_features_in_ == X.shape[1]
+    assert scaler.feature_names_in_ is other.feature_names_in_
+
+
+@pytest.mark.parametrize("exponents", [(0, 0), (0, 3), (3, 0)])
+def test_merged_parts_are_new(exponents):
+    a, b = (Part(Moments().update(x), exponent) for x, exponent in zip((X, X[:5]), exponents, strict=True))
+    before = [part.moments.copy() for part in (a, b)]
+    merged(a, b).moments.update(X)
+    merged(Part(Moments(), exponents[1]), b).moments.update(X)
+    assert [a.moments, b.moments] == before
 
 
 def test_merge_with_a_scaler_of_scikit_learn():
