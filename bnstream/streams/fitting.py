@@ -89,7 +89,7 @@ def fit(
     Raises
     ------
     TypeError
-        If `source` is not a source, or an argument is of the wrong type.
+        If `source` is not a source, an argument is of the wrong type, or a mask or weights in a mapping are.
     ValueError
         If `chunk_rows`, `n_threads`, `checkpoint_every` or `nan_policy` is out of range, or `resume` is given without
         `out`.
@@ -98,8 +98,6 @@ def fit(
         or has other columns than the first; if a column is not numeric or has only missing values; if there is NaN or
         inf under ``nan_policy="raise"``; if a weight is missing, negative or out of range, or `weights` is given for
         arrays. The message says where. The last checkpoint is kept.
-    TypeError
-        If an argument or the source is of another type; if `weights` is not a name.
     OSError
         If `out` cannot be written.
 
@@ -188,7 +186,11 @@ def checkpoint_of(out: Path, sources: Sequence[Source], resume: bool) -> Path:
 def require_values(m: Moments, sources: Sequence[Source]) -> None:
     """Raise SourceError if all values of a channel were omitted."""
     empty = np.flatnonzero(m.n == 0)
-    if empty.size:
-        which = ", ".join(repr(m.names[i]) if m.names else str(i) for i in empty[:10])
-        raise SourceError(f"{names_of(sources)}: every value is missing or left out in column {which}; select other "
-                          "columns with columns= or --columns")
+    if not empty.size:
+        return
+    which = ", ".join(repr(m.names[i]) if m.names else str(i) for i in empty[:10])
+    noun = "column" if sources[0].batch_axes is None else "channel"
+    advice = f"select other {noun}s with columns= or --columns"
+    if noun == "channel" and empty.size == m.n.size:
+        advice = "give data, a mask or weights that leave some values"
+    raise SourceError(f"{names_of(sources)}: every value is missing or left out in {noun} {which}; {advice}")

@@ -98,7 +98,7 @@ BAD = {
                         r"1\.parquet to 2\.parquet, 2 files: no rows"),
     "no values": (lambda: write(".npy", X3[:, :0]), r"x\.npy has no values in its rows, got shape \(50, 0\)"),
     "all missing": (lambda: text("a,b\n1,\n2,\n"), r"x\.csv: every value is missing or left out in column 'b'"),
-    "all NaN": (lambda: X3 * [1, np.nan, 1], r"every value is missing or left out in column 1"),
+    "all NaN": (lambda: X3 * [1, np.nan, 1], r"every value is missing or left out in channel 1"),
     "number": (lambda: 3.0, "is a single number"),
     "None": (lambda: None, "expected a path, an array, a table or an iterable of these, got NoneType"),
     "empty iterable": (lambda: iter([]), "the list_iterator is empty: it yielded no batch"),

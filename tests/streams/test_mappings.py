@@ -97,8 +97,10 @@ def test_rows_are_counted_whatever_their_weight(folder):
     ({"batch": X, "where": np.ones((200, 4), bool)}, SourceError, r"item 1 of the list: where must .* got \(200, 4\)"),
     ({"batch": X, "weights": -W}, SourceError, "the list, item 1, rows 0 to 200: weights must be finite and not neg"),
     ({"batch": X * np.nan, "weights": W}, SourceError, "the list, item 1, rows 0 to 200: NaN or inf in 3 of 3"),
-    ({"batch": X, "where": W}, TypeError, "where must be a mask of bool"),
-    ({"batch": X, "weights": np.ma.array(W)}, TypeError, "weights must be a plain array, got a masked array"),
+    ({"batch": X, "where": W}, TypeError, "^the list, item 1, rows 0 to 200: where must be a mask of bool"),
+    ({"batch": X, "weights": np.ma.array(W)}, TypeError,
+     "^the list, item 1, rows 0 to 200: weights must be a plain array, got a masked array"),
+    ({"batch": X, "weights": W + 1j}, TypeError, "^the list, item 1, rows 0 to 200: .*complex128"),
     ({"batch": pa.table({"a": W}), "weights": W}, SourceError,
      "item 1 of the list: the batch in a mapping must be an array, got Table; put the weights of a table into a col"),
     ({"batch": Path("x.npy")}, SourceError, r"item 1 of the list: the batch .* must be an array, got \w*Path"),
@@ -110,8 +112,11 @@ def test_mappings_that_are_refused(element, error, message):
 
 
 def test_nothing_is_left():
-    with pytest.raises(SourceError, match="the list: every value is missing or left out in column 0, 1, 2"):
+    with pytest.raises(SourceError, match=r"^the list: every value is missing or left out in channel 0, 1, 2; give "
+                                          r"data, a mask or weights that leave some values$"):
         fit([{"batch": X, "where": np.zeros(N, bool)}])
+    with pytest.raises(SourceError, match=r"left out in channel 1; select other channels with columns= or --columns$"):
+        fit([{"batch": X, "where": np.broadcast_to([True, False, True], X.shape)}])
 
 
 def test_one_mapping_is_no_stream(folder):

@@ -28,10 +28,12 @@ class SourceAxisError(SourceError, np.exceptions.AxisError):
 
 @contextmanager
 def reading(name: str) -> Iterator[None]:
-    """Raise errors of reading as `SourceError`, with the name of what was read."""
+    """Raise errors of reading as `SourceError`, and a TypeError as one, with the name of what was read."""
     try:
         yield
     except SourceError:
         raise
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise SourceError(f"{name}: {error}") from error
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from error

@@ -40,6 +40,8 @@ class Iterable(Source):
                 source, *others = self.open_item(item, self.wanted)
             except SourceError as error:
                 raise SourceError(f"item {index} of {self.name}: {error}") from error
+            except TypeError as error:
+                raise TypeError(f"item {index} of {self.name}: {error}") from error
             if others:
                 raise SourceError(f"item {index} of {self.name} is a list of paths; give a list that holds only paths")
             source.name = f"item {index} of {self.name}"
