@@ -17,7 +17,7 @@ from bnstream.core.labels import counted
 from bnstream.core.moments import Moments, rows_of
 from bnstream.core.rows import MEAN_LO, without_exponent
 
-FAR = 2.0**32       # Means of integers up to this are rounded by less than 2**-21, which is neglected.
+FAR_INTEGER = 2.0**32       # Means of integers up to this are rounded by less than 2**-21, which is neglected.
 
 
 class Affine:
@@ -37,8 +37,8 @@ class Affine:
         mean_lo: Any = 0.0
         if eps is not None:
             eps = eps_of("eps", eps)
+        state = state.copy()        # consistent even if another thread updates it, or trains the layer
         if isinstance(state, Moments):
-            state = state.copy()        # consistent even if another thread updates it
             if state.shape is None or not np.all(state.n):
                 raise ValueError("the state has channels without a value; fit it first")
             mean, var, eps = state.mean, state.var(), eps or 0.0
@@ -56,12 +56,12 @@ class Affine:
         # An empty batch makes `normalize` check the parameters.
         axes = tuple(range(1, 1 + len(self.shape)))
         normalize(np.empty((0, *self.shape)), **given, eps=eps, channel_axis=axes)  # type: ignore[arg-type]
-        # Copies, as a layer may go on training while its statistics are applied.
+        # Copies, as gamma and beta may be arrays of the caller.
         self.parameters = {name: np.array(np.broadcast_to(value, self.shape)) for name, value in given.items()
                            if value is not None}
         self.mean_lo = np.broadcast_to(mean_lo, self.shape)
 
-    def of_channels(self, x: NDArray[Any], index: Any, channel_axis: tuple[int, ...]) -> NDArray[Any]:
+    def of_block(self, x: NDArray[Any], index: Any, channel_axis: tuple[int, ...]) -> NDArray[Any]:
         """Normalize x, whose channels are those at an index of the channels' shape, along increasing axes."""
         parameters: dict[str, Any] = {name: value[index] for name, value in self.parameters.items()}
         return self.normalize(x, parameters, self.mean_lo[index], channel_axis)
@@ -72,7 +72,7 @@ class Affine:
         if sizes != self.shape:
             raise ValueError(f"expected channels of shape {self.shape} as in the statistics, got {sizes} along axes "
                              f"{axes} of shape {x.shape}")
-        return self.of_channels(x, (), axes)
+        return self.of_block(x, (), axes)
 
     def of_array(self, x: NDArray[Any], channel_axis: int) -> NDArray[Any]:
         """Normalize x, with all channels along one axis."""
@@ -83,7 +83,7 @@ class Affine:
         parameters: dict[str, Any] = {name: value.ravel() for name, value in self.parameters.items()}
         return self.normalize(x, parameters, self.mean_lo.ravel(), (channel_axis,))
 
-    def of_columns(self, columns: Columns) -> NDArray[np.float64]:
+    def of_table(self, columns: Columns) -> NDArray[np.float64]:
         """Normalize columns, one for each channel, into one array."""
         n_channels = math.prod(self.shape)
         if len(columns.columns) != n_channels:
@@ -92,7 +92,7 @@ class Affine:
         return np.stack([self.of_channel(column.as_floats(), i) for i, column in enumerate(columns.columns)], axis=1,
                         dtype=np.float64)
 
-    def of_column(self, values: NDArray[Any], name: str) -> NDArray[Any]:
+    def of_named_column(self, values: NDArray[Any], name: str) -> NDArray[Any]:
         """Normalize one column, whose name is that of a channel, to float64 unless it is floating."""
         return self.of_channel(values, (self.names or ()).index(name))
 
@@ -107,7 +107,7 @@ class Affine:
         dtype: np.dtype[Any] | None = None,
     ) -> NDArray[Any]:
         """Normalize x, to a dtype or to that of `normalize`. Integers far from 0 are subtracted before they round."""
-        if x.dtype.kind in "iu" and x.dtype.itemsize == 8 and (np.abs(parameters["mean"]) > FAR).any():
+        if x.dtype.kind in "iu" and x.dtype.itemsize == 8 and (np.abs(parameters["mean"]) > FAR_INTEGER).any():
             dtype = np.dtype(np.float32) if dtype is None else dtype
             shape = tuple(n if axis in channel_axis else 1 for axis, n in enumerate(x.shape))
             x, mean = deviations(x, parameters["mean"].reshape(shape), mean_lo.reshape(shape))
@@ -117,6 +117,25 @@ class Affine:
         y = normalize(x, **parameters, eps=self.eps, channel_axis=channel_axis, n_threads=1)
         with np.errstate(all="ignore"):         # Too large for the dtype is inf, as in the kernels.
             return y if dtype is None else y.astype(dtype, copy=False)
+
+
+def default_channel_axis(state: Moments | BatchNorm) -> int:
+    """The channel axis of the data of a state; -1 if it came after all batch axes."""
+    if isinstance(state, BatchNorm):
+        return state.channel_axis
+    axes: Any = (state.axis,) if isinstance(state.axis, int) else state.axis or ()
+    left = set(range(len(axes) + 1)) - {axis % (len(axes) + 1) for axis in axes}
+    return -1 if min(left) == len(axes) else min(left)
+
+
+def several_channel_axes(state: Moments | BatchNorm, ndim: int) -> tuple[int, ...] | None:
+    """The channel axes, if the data of the state had arrays of `ndim` axes with several of them or none; else None."""
+    if isinstance(state, BatchNorm) or state.shape is None or len(state.shape) == 1:
+        return None
+    axis: Any = state.axis
+    if axis is not None and np.size(axis) + len(state.shape) != ndim:
+        return None
+    return channel_axes_of(state, None, ndim)
 
 
 def channel_axes_of(state: Moments | BatchNorm, channel_axis: Any, ndim: int) -> tuple[int, ...]:
@@ -161,7 +180,8 @@ def deviations(
     """
     integer = np.dtype(f"{x.dtype.kind}8")
     limits = np.iinfo(integer)
-    nearest = np.clip(np.where(np.abs(mean) > FAR, np.rint(mean), 0.0), limits.min, np.nextafter(limits.max, 0.0))
+    nearest = np.where(np.abs(mean) > FAR_INTEGER, np.rint(mean), 0.0)
+    nearest = np.clip(nearest, limits.min, np.nextafter(limits.max, 0.0))
     rest = mean - nearest + np.where(nearest == 0, 0.0, mean_lo)
     anchor = nearest.astype(integer)
     above = x >= anchor

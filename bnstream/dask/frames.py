@@ -69,9 +69,9 @@ def normalized_column(column: Any, affine: Affine, name: str) -> NDArray[Any]:
     """The normalized values of a pandas Series; missing values become NaN."""
     found = None if is_plain(column) else column_of(column)
     if found is None:
-        return affine.of_column(values_of(column), name)
+        return affine.of_named_column(values_of(column), name)
     values = found.values.astype(np.float64) if found.values.dtype.kind == "f" else found.values
-    y = affine.of_column(values, name)
+    y = affine.of_named_column(values, name)
     if found.missing is not None:
         y[found.missing] = np.nan
     return y

@@ -165,7 +165,7 @@ def slices_of(sizes: Sequence[int]) -> list[slice]:
 
 def normalize_chunk(chunk: Any, affine: ArrayAffine, block_id: tuple[int, ...]) -> NDArray[Any]:
     index = tuple(slices[block_id[axis]] for axis, slices in zip(affine.channel_axes, affine.slices, strict=True))
-    return affine.of_channels(chunk, index, affine.channel_axes)
+    return affine.of_block(chunk, index, affine.channel_axes)
 
 
 def normalize_frame(frame: Any, affine: FrameAffine) -> Any:

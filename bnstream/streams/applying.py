@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bnstream.core.affine import Affine, channel_axes_of
+from bnstream.core.affine import Affine, default_channel_axis, several_channel_axes
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.checks import integer, path_of
 from bnstream.core.columns import Columns
@@ -105,7 +105,7 @@ def apply(
     known = state if isinstance(state, (Moments, BatchNorm)) else load(state)
     affine = Affine(known, eps)
     axis = None if channel_axis is None else integer("channel_axis", channel_axis)
-    wanted = Wanted(affine.names, axis, default_axis=channel_axis_of(known), whole_rows=True)
+    wanted = Wanted(affine.names, axis, default_axis=default_channel_axis(known), whole_rows=True)
     sources = open_sources(source, wanted)
     require_no_source(out, sources)
     cursor = Cursor(sources, {})
@@ -130,42 +130,23 @@ def apply(
     return cursor.n_rows
 
 
-def channel_axis_of(state: Moments | BatchNorm) -> int:
-    """The channel axis of the data of a state; -1 if it came after all batch axes."""
-    if isinstance(state, BatchNorm):
-        return state.channel_axis
-    axes: Any = (state.axis,) if isinstance(state.axis, int) else state.axis or ()
-    left = set(range(len(axes) + 1)) - {axis % (len(axes) + 1) for axis in axes}
-    return -1 if min(left) == len(axes) else min(left)
-
-
 def normalized(values: Any, source: Source, affine: Affine, state: Moments | BatchNorm | None) -> Any:
     """Normalize an array, with rows first, columns of a .npz file, or a record batch.
 
     state: where the channels are in its data, they are in the array; None if the caller chose their axis.
     """
     if isinstance(values, Columns):
-        return affine.of_columns(values)
+        return affine.of_table(values)
     if not isinstance(values, np.ndarray):
         return normalized_columns(values, affine)
     axes = source.batch_axes or ()
     channel_axis = next(axis for axis in range(values.ndim) if axis not in axes)
-    several = None if state is None else axes_of_channels(state, values.ndim)
+    several = None if state is None else several_channel_axes(state, values.ndim)
     if channel_axis == 0 or 0 in (several or ()):
         raise ValueError("rows are written in order, so the channel axis cannot be the first; normalize a memmap with "
                          "bnstream.normalize")
     y = affine.of_array(values, channel_axis) if several is None else affine.of_batch(values, several)
     return y if source.rows_first else y[np.newaxis]
-
-
-def axes_of_channels(state: Moments | BatchNorm, ndim: int) -> tuple[int, ...] | None:
-    """The axes of the channels, if the data of the state had such arrays with several of them or none; else None."""
-    if isinstance(state, BatchNorm) or state.shape is None or len(state.shape) == 1:
-        return None
-    axis: Any = state.axis
-    if axis is not None and np.size(axis) + len(state.shape) != ndim:
-        return None
-    return channel_axes_of(state, None, ndim)
 
 
 def normalized_columns(batch: Any, affine: Affine) -> Any:
@@ -180,5 +161,5 @@ def normalized_columns(batch: Any, affine: Affine) -> Any:
         i = batch.schema.get_field_index(name)
         values, present = filled(batch.column(i), name)
         missing = None if present is None else ~present
-        batch = batch.set_column(i, name, pa.array(affine.of_column(values, name), mask=missing))
+        batch = batch.set_column(i, name, pa.array(affine.of_named_column(values, name), mask=missing))
     return batch

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.arrays import of_dtype
 
-from bnstream import BatchNorm
+from bnstream import BatchNorm, normalize
 from bnstream.core.affine import Affine
 from bnstream.core.summary import summary
 
@@ -84,3 +84,19 @@ def test_the_affine_map_of_a_layer(options):
     bn, _ = pair(options)
     bn.recalibrate([X])
     assert Affine(bn).of_array(X, 1).tobytes() == bn.eval()(X).tobytes()
+
+
+def test_the_affine_map_of_a_layer_in_training(monkeypatch):
+    """The statistics are those of one moment, even if another thread trains the layer meanwhile."""
+    bn = BatchNorm(3)
+    bn(X)
+    expected = Affine(bn).parameters
+
+    def train_first(*args, **options):
+        bn(X + 1)
+        return normalize(*args, **options)
+
+    monkeypatch.setattr("bnstream.core.affine.normalize", train_first)
+    found = Affine(bn).parameters
+    assert {name: values.tolist() for name, values in found.items()} == {
+        name: values.tolist() for name, values in expected.items()}
