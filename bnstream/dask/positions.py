@@ -12,7 +12,7 @@ from dask.base import is_dask_collection
 from dask.utils import is_series_like
 
 from bnstream.core.dtypes import is_real
-from bnstream.core.masks import fits, with_all_axes
+from bnstream.core.masks import at_positions
 from bnstream.core.moments import Moments
 
 
@@ -29,20 +29,12 @@ def along_batch_axes(values: Any, name: str, x: Array, channel_axes: Sequence[in
     if is_dask_collection(values) and not isinstance(values, Array):
         raise TypeError(f"{name} of a dask array must be a dask or NumPy array, got {type(values).__name__}")
     w = values if isinstance(values, Array) else from_array(np.asanyarray(values))
-    batch_axes, given = [i for i in range(x.ndim) if i not in channel_axes], w.shape
-    wanted = tuple(x.shape[i] if i in batch_axes or name == "where" else 1 for i in range(x.ndim))
-    if name == "where":
-        w = with_all_axes(w, x.shape, batch_axes)
-    elif w.ndim == len(batch_axes):
-        w = w[tuple(slice(None) if i in batch_axes else np.newaxis for i in range(x.ndim))]
-    if not fits(w.shape, wanted):
-        batch = tuple(wanted[i] for i in batch_axes)
-        raise ValueError(f"{name} must have the shape of the batch positions, {batch}, or 1 in place of any of these, "
-                         f"got {given}")
+    batch_axes = [i for i in range(x.ndim) if i not in channel_axes]
+    w = at_positions(name, w, x.shape, batch_axes)
     sample: Any = np.ones_like(w._meta, shape=[0 if i in batch_axes else 1 for i in range(x.ndim)])
     Moments(tuple(batch_axes)).update(np.ones((0,) * x.ndim), **{name: sample})         # checks the dtype
     chunks: dict[int, Any] = {}
-    for i, (n, m) in enumerate(zip(w.shape, wanted, strict=True)):
+    for i, (n, m) in enumerate(zip(w.shape, x.shape, strict=True)):
         if n == 1 or not math.isnan(n + m):
             chunks[i] = (1,) if n == 1 else x.chunks[i]
         elif len(w.chunks[i]) != len(x.chunks[i]):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bnstream.core.dlpack import as_numpy
 from bnstream.core.dtypes import is_real
 from bnstream.core.labels import counted
-from bnstream.core.masks import fits, with_all_axes
+from bnstream.core.masks import at_positions
 from bnstream.streams.sources.errors import SourceAxisError, SourceError
 from bnstream.streams.sources.source import Piece, Wanted
 
@@ -97,26 +97,16 @@ class Slicing:
         Raises
         ------
         SourceError
-            If weights do not have the shape of the batch positions, or length 1 along any of them, or a mask does not
-            broadcast.
+            If `at_positions` refuses their shape.
         """
         a = as_numpy(values)
-        given = a.shape
-        if name == "where":
-            try:
-                a = with_all_axes(a, self.shape, self.batch_axes)
-            except ValueError as error:
-                raise SourceError(str(error)) from None
-        elif a.ndim == len(self.batch_axes):
-            a = np.expand_dims(a, self.channel_axis)
-        wanted = tuple(n if axis in self.batch_axes or name == "where" else 1 for axis, n in enumerate(self.shape))
-        if not fits(a.shape, wanted):
-            batch = tuple(self.shape[axis] for axis in self.batch_axes)
-            raise SourceError(f"{name} must have the shape of the batch positions, {batch}, or 1 in place of any of "
-                              f"these, got {given}")
+        try:
+            a = at_positions(name, a, self.shape, self.batch_axes)
+        except ValueError as error:
+            raise SourceError(str(error)) from None
         if self.indices is not None and a.shape[self.channel_axis] > 1:
             a = np.take(a, self.indices, self.channel_axis)
-        sliced = [wanted[axis] if axis == self.axis else n for axis, n in enumerate(a.shape)]
+        sliced = [self.shape[axis] if axis == self.axis else n for axis, n in enumerate(a.shape)]
         return np.broadcast_to(a, sliced, subok=True)
 
     def pick(self, x: NDArray[Any]) -> NDArray[Any]:
