@@ -61,7 +61,7 @@ def in_exact_form(x: Any) -> Any:
     Raises
     ------
     TypeError
-        If x is a table with columns that are not numbers.
+        If x is a table with columns that are not numbers, or a sequence whose integers float64 would round.
     """
     if isinstance(x, list | tuple):
         return rows_in_exact_form(x)
@@ -76,18 +76,45 @@ def in_exact_form(x: Any) -> Any:
 
 
 def rows_in_exact_form(x: Any) -> Any:
-    """Do what `in_exact_form` does for rows of Python numbers, such as those of a database."""
-    if not x or not isinstance(x[0], list | tuple):
+    """Do what `in_exact_form` does for Python numbers, or rows of them, such as those of a database."""
+    if not x or not isinstance(x[0], list | tuple | int | float | np.number):
         return x
     try:
         array = np.asarray(x)
     except ValueError:      # of several lengths
         return x
-    if array.dtype != np.float64 or array.ndim != 2 or not (np.abs(array) > LARGEST_EXACT).any():
-        return array
-    columns = [Column(str(j), np.asarray(values)) for j, values in enumerate(zip(*x, strict=True))]
+    if array.dtype != np.float64 or not (np.abs(array) > LARGEST_EXACT).any():
+        return array if array.ndim == 2 or is_real(array.dtype) else x
+    if array.ndim != 2:
+        return exact_array(x)
+    columns = [Column(str(j), exact_array(values)) for j, values in enumerate(zip(*x, strict=True))]
     found = Columns(columns, ndim=2)
-    return found if all(is_real(column.values.dtype) for column in columns) and common_dtype(found) is None else array
+    if not all(is_real(column.values.dtype) for column in columns):
+        return array
+    dtype = common_dtype(found)
+    return found if dtype is None else stacked(found, dtype)
+
+
+def exact_array(values: Any) -> NDArray[Any]:
+    """The array that NumPy makes of numbers, but of uint64 for integers that this alone holds.
+
+    Raises
+    ------
+    TypeError
+        If NumPy makes float64 of them, which rounds one of the integers.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind in "biu":
+        return array
+    objects = np.asarray(values, object)
+    integers = [value for value in objects.flat if isinstance(value, int | np.integer)]
+    if len(integers) == objects.size and min(integers) >= 0 and max(integers) < 2**64:
+        return objects.astype(np.uint64)
+    for value in integers:
+        if int(float(value)) != int(value):
+            raise TypeError(f"expected numbers that one array can hold, got the integer {value} beside others that "
+                            "need another dtype, and float64 would round it; subtract an offset from them first")
+    return array
 
 
 def common_dtype(found: Columns) -> np.dtype[Any] | None:
@@ -114,13 +141,17 @@ def read_columns(x: Any) -> Columns | None:
         if named is None:
             continue
         pairs, ndim = named
-        columns = [column_of(column, str(name)) for name, column in pairs]
-        wrong = [f"{str(name)!r} ({getattr(column, 'dtype', None) or column.type})"
-                 for (name, column), found in zip(pairs, columns, strict=True) if found is None]
+        columns, wrong = [], []
+        for name, column in pairs:
+            found = column_of(column, str(name))
+            if found is None:
+                wrong.append(f"{str(name)!r} ({getattr(column, 'dtype', None) or column.type})")
+            else:
+                columns.append(found)
         if wrong and ndim == 2:
             raise TypeError(f"expected columns of numbers, got {', '.join(wrong)}; select the others, or convert these "
                             "to numbers")
-        return None if wrong or not columns else Columns([column for column in columns if column], ndim)
+        return None if wrong or not columns else Columns(columns, ndim)
     return None
 
 

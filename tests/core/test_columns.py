@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.oracle import exact
 
-from bnstream import BatchNorm, Moments, batch_norm, mean_var, normalize
+from bnstream import BatchNorm, Moments, batch_norm, fit, mean_var, normalize
 from bnstream.runningmeanstd import RunningMeanStd
 
 pd = pytest.importorskip("pandas")
@@ -99,6 +99,38 @@ def test_rows_of_python_numbers():
         assert Moments().update(plain) == Moments().update(np.array(plain))
     with pytest.raises(ValueError, match="of equal lengths"):
         mean_var([(1, 2), (3,)])
+
+
+ROUNDED = {
+    "signed and unsigned": [2**63 + 1, -1], "ints and floats": [0.5, 2**60 + 1], "a column": [(2**63 + 1, 0), (-1, 1)],
+    "three axes": [[[2**60 + 1, 0.5]]],
+    "scalars of NumPy": [np.uint64(2**63 + 1), np.int64(-1)],
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_integers_that_no_dtype_holds(name):
+    m = Moments()
+    message = r"got the integer \d{19,20} beside others that need another dtype, and float64 would round it; sub"
+    for call in (mean_var, m.update, RunningMeanStd().update, lambda x: normalize(x, 0, 1)):
+        with pytest.raises(TypeError, match=message):
+            call(ROUNDED[name])
+    assert m == Moments()
+    with pytest.raises(TypeError, match=f"^the list: .*{message}"):
+        fit(ROUNDED[name])
+
+
+@pytest.mark.parametrize("x", [[2**63, -1], [-2**63, 2**63 - 1], [0.5, 2**60], [1, np.inf]], ids=str)
+def test_integers_that_a_dtype_holds(x):
+    assert Moments(nan_policy="propagate").update(x) == Moments(nan_policy="propagate").update(np.array(x))
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (2, 1, 2)])
+def test_integers_that_uint64_alone_holds(shape):
+    """NumPy makes float64 of them, as it sees int64 in the small ones."""
+    values = np.array([2**63 + 1, 2**63 + 3, 5, 7], np.uint64).reshape(shape)
+    assert np.asarray(values.tolist()).dtype == np.float64
+    assert Moments(None).update(values.tolist()) == Moments(None).update(values)
 
 
 def test_other_axes():

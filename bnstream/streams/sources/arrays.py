@@ -36,7 +36,8 @@ class Array(Source):
 
     def __init__(self, source: Any, wanted: Wanted, positions: dict[str, Any] | None = None) -> None:
         kind = type(source).__name__
-        source = in_exact_form(source)
+        with reading(f"the {kind}"):
+            source = in_exact_form(source)
         if isinstance(source, Columns):
             raise SourceError(f"the {kind} holds integers beyond 2**53 and missing values, and no array holds both; "
                               "make it a table of one column, such as source.to_frame()")
