@@ -96,7 +96,7 @@ def test_float16_is_not_summed_in_float16():
 
 
 @pytest.mark.parametrize("axis", [1, 2, -2])
-def test_an_axis_that_there_is_not(axis):
+def test_axis_out_of_range(axis):
     with pytest.raises(np.exceptions.AxisError, match=rf"axis {axis} is out of "):
         mean_var(np.arange(10), axis)
 
