@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -114,10 +115,25 @@ class Diagnosis:
         return channel_label(i, self.condition.shape, self.names)
 
     def verdict(self, i: int) -> str:
-        """What stands out in the i-th channel, the worst first, or "nothing stands out"."""
-        excess = self.excess[:, i]
+        """What stands out in the i-th channel, the worst first, or "nothing stands out".
+
+        Raises
+        ------
+        TypeError
+            If `i` is not an integer.
+        IndexError
+            If there is no such channel.
+        """
+        try:
+            index = operator.index(i)
+        except TypeError:
+            raise TypeError(f"i must be an integer, the index of a channel, got {i!r:.60}") from None
+        count = len(self.condition)
+        if not -count <= index < count:
+            raise IndexError(f"i must be the index of one of {counted(count)}, got {index}")
+        excess = self.excess[:, index]
         names = [[*MEASURES][k] for k in np.argsort(-excess, kind="stable") if excess[k] >= 1]
-        return "; ".join(MEASURES[name].words(float(getattr(self, name)[i])) for name in names) or NOTHING
+        return "; ".join(MEASURES[name].words(float(getattr(self, name)[index])) for name in names) or NOTHING
 
     @property
     def findings(self) -> list[str]:

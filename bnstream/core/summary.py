@@ -56,7 +56,10 @@ class Summary:
     @property
     def std(self) -> NDArray[np.float64]:
         """The standard deviation of every channel, that of a layer the root of its running variance."""
-        return self.columns["std"] if "std" in self.columns else np.sqrt(self.columns["running_var"])
+        if "std" in self.columns:
+            return self.columns["std"]
+        with np.errstate(invalid="ignore"):         # A variance that was set in place may be negative.
+            return np.sqrt(self.columns["running_var"])
 
 
 def summary(state: Moments | BatchNorm | Diagnosis) -> Summary:

@@ -78,6 +78,8 @@ class History:
 
         Raises
         ------
+        TypeError
+            If `bn` is not a BatchNorm.
         ValueError
             If `bn` has another number of channels than the layer recorded before.
 
@@ -90,6 +92,8 @@ class History:
         >>> history.num_batches
         [0]
         """
+        if not isinstance(bn, BatchNorm):
+            raise TypeError(f"expected a BatchNorm to record, got {type(bn).__name__}")
         if self.mean and len(self.mean[0]) != bn.num_features:
             raise ValueError(f"expected a layer of {counted(len(self.mean[0]))} as in the earlier records, got "
                              f"{bn.num_features}; use one History for each layer")
@@ -119,6 +123,8 @@ def plot_running(history: History, exact: Moments) -> Figure:
 
     Raises
     ------
+    TypeError
+        If `history` is not a History, or `exact` is not a Moments.
     ValueError
         If nothing was recorded, or `exact` has other channels or holds no data.
 
@@ -133,6 +139,10 @@ def plot_running(history: History, exact: Moments) -> Figure:
     >>> [axes.get_title() for axes in plot_running(history, bn.pooled).axes]
     ['(running mean - exact mean) / exact std', 'running std / exact std']
     """
+    if not isinstance(history, History):
+        raise TypeError(f"history must be a History, got {type(history).__name__}")
+    if not isinstance(exact, Moments):
+        raise TypeError(f"exact must be a Moments, such as the pooled statistics, got {type(exact).__name__}")
     if not history.num_batches:
         raise ValueError("the history is empty; call history.record(bn) after each batch")
     now, count = exact.copy(), len(history.mean[0])

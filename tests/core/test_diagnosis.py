@@ -8,6 +8,7 @@ from support.arrays import rng
 
 from bnstream import BatchNorm
 from bnstream.core.diagnosis import Diagnosis
+from bnstream.core.summary import summary
 
 GOOD = Diagnosis(
     effective_n=np.full(3, 1e4), initial_weight=0.0, condition=np.ones(3), mean_drift=np.zeros(3), var_drift=np.ones(3),
@@ -106,3 +107,26 @@ def test_a_layer_gives_its_names():
     assert found.findings[0].startswith("mean_drift in 2 of 3 channels: w: running mean is ")
     assert "; two lines: running mean is " in found.findings[0]
     assert any(finding.startswith("condition in 1 of 3 channels: w: offset of ") for finding in found.findings)
+
+
+def test_verdicts_on_channels_that_do_not_exist():
+    found = BatchNorm(3).diagnose()
+    assert found.verdict(np.int64(-1)) == "nothing stands out"
+    for i in (3, 9, -4):
+        with pytest.raises(IndexError, match=f"^i must be the index of one of 3 channels, got {i}$"):
+            found.verdict(i)
+    for i in ("a", 1.0, None):
+        with pytest.raises(TypeError, match=r"^i must be an integer, the index of a channel, got ('a'|1\.0|None)$"):
+            found.verdict(i)
+
+
+def test_negative_variance_set_in_place():
+    """It is shown as NaN, without a warning."""
+    bn = BatchNorm(3, track_pooled=True)
+    bn(np.arange(12.0).reshape(4, 3))
+    bn.running_var[1] = -1
+    found = bn.diagnose()
+    assert np.isnan([found.condition[1], found.mean_gap[1], found.sd_gap[1]]).all()
+    assert np.isnan(summary(bn).std).tolist() == [False, True, False]
+    assert "running variance is 0, or an estimate is NaN or inf" in str(found)
+    assert "<td>-1</td>" in bn._repr_html_()

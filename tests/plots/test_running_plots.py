@@ -139,3 +139,14 @@ def test_no_texts_overlap(kind, count):
     bn = BatchNorm(count, track_pooled=True)
     history = recorded(bn, np.split(x, 3))
     assert_readable(plot_running(history, Moments(names=m.names).merge(bn.pooled)))
+
+
+def test_objects_of_the_wrong_type():
+    bn, history = trained(2, 2)
+    with pytest.raises(TypeError, match=r"^expected a BatchNorm to record, got Moments$"):
+        history.record(bn.pooled)
+    assert len(history.num_batches) == len(history.mean) == 2
+    with pytest.raises(TypeError, match=r"^history must be a History, got list$"):
+        plot_running([bn], bn.pooled)
+    with pytest.raises(TypeError, match=r"^exact must be a Moments, such as .*, got BatchNorm$"):
+        plot_running(history, bn)
