@@ -19,7 +19,7 @@ from bnstream.core.labels import counted
 from bnstream.core.late import late
 from bnstream.core.layer import SEVERAL, NormLayer, Setting, flag
 from bnstream.core.moments import Moments, moments_from, rows_of
-from bnstream.core.rows import ROWS
+from bnstream.core.rows import ROWS, require_possible
 from bnstream.core.running import MEAN, VAR, RunningEstimates, divisor, require_variances
 from bnstream.core.statedict import COUNT, IDENTITY, StateDict, checked_state
 from bnstream.core.threads import require_threads
@@ -138,7 +138,6 @@ class BatchNorm(NormLayer):
     _nan_policy: Literal["raise", "omit", "propagate"]
     _renorm: bool
     running_ddof = Setting(running_ddof_of)
-    nan_policy = Setting(lambda _, value: Moments(nan_policy=value).nan_policy)
     renorm = Setting(flag)
     r_max = Setting(partial(number, expected="at least 1, the largest ratio of two standard deviations",
                             accepts=lambda value: value >= 1))
@@ -226,6 +225,7 @@ class BatchNorm(NormLayer):
                 raise ValueError("a layer with momentum=None needs pooled statistics, got None; set momentum first")
         else:
             self._require_pooled(value)
+            value = as_pooled(value, self._nan_policy)
         self._pooled = value
 
     def _require_pooled(self, value: Any) -> None:
@@ -234,6 +234,16 @@ class BatchNorm(NormLayer):
             raise TypeError(f"pooled must be a Moments or None, got {type(value).__name__}")
         if value.shape not in (None, (self.num_features,)):
             raise ValueError(f"pooled must have channels of shape ({self.num_features},), got {value.shape}")
+
+    @property
+    def nan_policy(self) -> Literal["raise", "omit", "propagate"]:
+        return self._nan_policy
+
+    @nan_policy.setter
+    def nan_policy(self, value: Literal["raise", "omit", "propagate"]) -> None:
+        policy = Moments(nan_policy=value).nan_policy
+        pooled = None if self._pooled is None else as_pooled(self._pooled, policy)
+        replace([], [], self, {"_nan_policy": policy, "_pooled": pooled})
 
     def reset_running_stats(self) -> None:
         """Reset the running estimates to mean 0 and variance 1, with no batch.
@@ -435,11 +445,11 @@ class BatchNorm(NormLayer):
         self._require_usable(moments)
         if self._nan_policy != "propagate" and np.isinf(moments.var(self.running_ddof)).any():
             raise ValueError("the variance of the data exceeds float64; scale the data down")
-        running = self._running.copy()
+        running, pooled = self._running.copy(), as_pooled(moments.copy(), self._nan_policy)
         running.use(moments, self.running_ddof)
         running.forget_batch()
         running.n_batches[0] = count
-        self._become(running, moments.copy())
+        self._become(running, pooled)
         return moments
 
     def _moments_of(self, element: ArrayLike | Mapping[str, Any], n_threads: int | None) -> Moments:
@@ -604,7 +614,7 @@ class BatchNorm(NormLayer):
         pooled = getattr(state, "pooled", None)
         if pooled is not None:
             self._require_pooled(pooled)
-            pooled = moments_from(rows_of(pooled), nan_policy=self.nan_policy)
+            pooled = as_pooled(moments_from(rows_of(pooled), nan_policy=pooled.nan_policy), self._nan_policy)
         count = int(given.get(COUNT, self.num_batches_tracked))
         if self._momentum is None and pooled is None:
             count = 0               # None of those batches will be in the next estimates.
@@ -658,6 +668,16 @@ class BatchNorm(NormLayer):
     to_linen: Callable[..., tuple[Any, dict[str, Any]]] = late("bnstream.exchange.flax", "to_linen")
     from_onnx: Callable[..., BatchNorm] = late("bnstream.exchange.onnx", "from_onnx", static=True)
     to_onnx: Callable[..., Any] = late("bnstream.exchange.onnx", "to_onnx")
+
+
+def as_pooled(moments: Moments, nan_policy: Any) -> Moments:
+    """These statistics as those of a layer of this policy: themselves, or a copy if the batch axes or policy differ."""
+    if moments.axis == 0 and moments.nan_policy == nan_policy:
+        return moments
+    rows = rows_of(moments)
+    if rows is not None:
+        require_possible(rows, nan_policy, "pooled ")
+    return moments_from(rows, nan_policy=nan_policy, names=moments.names)
 
 
 def same_statistics(one: Moments | None, other: Moments | None) -> bool:

@@ -37,8 +37,8 @@ def update_columnwise(m: Moments, batch: Columns, weights: Any, where: Any, n_th
             raise ValueError(f"column {column.name!r}: {error}" if batch.ndim == 2 else str(error)) from error
     if axes == (0,) and batch.ndim == 2:
         states: Any = [rows_of(part) for part in parts]
-        return m.merge(moments_from(np.stack(of_one_height(states), axis=1)))
-    return m.merge(sum(parts, Moments()))
+        return m.merge(moments_from(np.stack(of_one_height(states), axis=1), nan_policy=m.nan_policy))
+    return m.merge(sum(parts, Moments(nan_policy=m.nan_policy)))
 
 
 def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
@@ -77,7 +77,7 @@ def moments_of_channels(column: Column, nan_policy: Any, weights: Any, where: An
     rows: Any = rows_of(part)
     rows[:, ~used if nan_policy == "propagate" else ~used | missing] = 0
     rows[MEAN:M2_LO + 1, missing & (nan_policy == "propagate")] = np.nan
-    return moments_from(rows)
+    return moments_from(rows, nan_policy=nan_policy)
 
 
 def require_none_missing(missing: NDArray[np.bool_], nan_policy: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.pyport cimport PY_SSIZE_T_MAX
-from libc.math cimport NAN
+from libc.math cimport NAN, isfinite
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from numpy cimport ndarray
@@ -23,14 +23,15 @@ from bnstream.core.large cimport (
     ROOM_ROWS, deviation_of, look_again, merge_large, moderate, restored, variance_of,
 )
 from bnstream.core.view cimport (
-    OMIT, RAISE, Policy, as_array, batch_axes, is_of_positions, kept_shape, make_view, mask_of, number_of, policy_of,
-    require_finite, weights_of,
+    OMIT, PROPAGATE, RAISE, Policy, as_array, batch_axes, is_of_positions, kept_shape, make_view, mask_of, number_of,
+    policy_of, require_finite, weights_of,
 )
 
 from bnstream._kernels import capsule
 from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.labels import counted
 from bnstream.core.late import late
+from bnstream.core.rows import require_possible
 
 cnp.import_array()
 
@@ -74,7 +75,7 @@ cdef class Moments:
     ----------
     n : ndarray of int64 or float64
         The number of values of each channel, of the shape of the channels: int64, or float64 and the sum of the weights
-        once there were weights. Counts of 2**63 and more make it float64 as well.
+        once there were weights. Counts are exact up to 2**53; those of 2**63 and more make it float64 as well.
     effective_n : ndarray of float64
         How many values of equal weight would give the same precision: ``n**2 / sum(weights**2)`` [3]_, of the shape of
         the channels. Without weights it equals n.
@@ -97,9 +98,10 @@ cdef class Moments:
     Notes
     -----
     A new object is the identity of `merge`: ``sum(parts, Moments())`` holds what one object would that saw all the
-    batches. Mean and m2 are each carried as a pair of doubles, so that updates and merges lose no digits [1]_ [2]_:
-    however the data was cut, the mean is within 8 eps of ``max(|mean|, sd)`` and the variance within a relative
-    ``16 eps log2(n)``. For integers that differ by less than 2**52, n, mean and m2 have the same bits for every cut.
+    batches. Parts with NaN need ``Moments(nan_policy="propagate")``. Mean and m2 are each carried as a pair of doubles, so
+    that updates and merges lose no digits [1]_ [2]_: however the data was cut, the mean is within 8 eps of
+    ``max(|mean|, sd)`` and the variance within a relative ``16 eps log2(n)``. For integers that differ by less than 2**52,
+    n, mean and m2 have the same bits for every cut.
 
     A call that raises leaves the state as it was. Several threads may update one object at once. It pickles, and two
     objects are equal if they hold the same shape, n, mean and m2, to the last digit kept (NaN equals NaN).
@@ -409,7 +411,8 @@ cdef class Moments:
         TypeError
             If `other` is not a Moments.
         ValueError
-            If its channels differ in shape or in name.
+            If its channels differ in shape or in name, or if it holds NaN or inf and this object's `nan_policy` is not
+            "propagate". Nothing is changed then.
 
         Examples
         --------
@@ -422,7 +425,8 @@ cdef class Moments:
         cdef Moments them
         cdef ndarray theirs
         cdef const double *part
-        cdef Py_ssize_t pitch
+        cdef Py_ssize_t pitch, c
+        cdef bint large
         if not isinstance(other, Moments):
             raise TypeError(f"expected a Moments to merge, got {type(other).__name__}; update() takes arrays")
         them = other
@@ -441,9 +445,15 @@ cdef class Moments:
         theirs = them.state         # This reference keeps it alive if another thread replaces the state of `them`.
         part = <const double *> cnp.PyArray_DATA(theirs)
         pitch = theirs.shape[1]
+        large = them.large or not moderate(part, pitch, pitch)
+        if large and self.policy != PROPAGATE:
+            for c in range(pitch):
+                if not (isfinite(part[MEAN * pitch + c]) and isfinite(part[M2 * pitch + c])):
+                    raise ValueError(f"expected finite statistics, as nan_policy={self.nan_policy!r} has them here, got NaN "
+                                     "or inf in the other Moments; merge them into one with nan_policy='propagate'")
         self.take_in(part, pitch, them.shape, part + N_LO * pitch if them.weighted else NULL,
                      part + SQUARES * pitch if them.weighted else NULL,
-                     part + EXPONENT * pitch if them.scaled else NULL, them.large or not moderate(part, pitch, pitch))
+                     part + EXPONENT * pitch if them.scaled else NULL, large)
         self._names = names
         return self
 
@@ -565,7 +575,9 @@ cdef class Moments:
         >>> m.copy() == m
         True
         """
-        return copy.copy(self)
+        if type(self) is Moments:
+            return moments_from(rows_of(self), self.axis, self.nan_policy, self._names)
+        return copy.copy(self)          # with the attributes of a subclass
 
     def __eq__(self, other):
         if not isinstance(other, Moments):
@@ -585,6 +597,8 @@ cdef class Moments:
 
     def __setstate__(self, state):
         cdef Moments m = moments_from(state["rows"], state["axis"], state["nan_policy"], state["names"])
+        if state["rows"] is not None:
+            require_possible(state["rows"], m.nan_policy)
         self.axis, self.nan_policy, self.policy, self._names = m.axis, m.nan_policy, m.policy, m._names
         self.shape, self.size, self.state = m.shape, m.size, m.state
         self.weighted, self.scaled, self.large = m.weighted, m.scaled, m.large

@@ -69,3 +69,46 @@ def require_exponents(rows: Floats, prefix: str = "") -> None:
     if not ((exponent == 0) | (exponent == POWER) & possible).all():
         raise ValueError(f"{prefix}exponent must be 0, or {POWER} where {prefix}m2 * 4**{POWER} exceeds the largest "
                          f"float and {prefix}mean * 2**{POWER} does not")
+
+
+def require_possible(rows: Floats, nan_policy: str, prefix: str = "", weighted: bool = False) -> None:
+    """Raise ValueError unless there is data that has this state under this policy; `weighted` asks for weights."""
+    n, m2 = rows[N], rows[M2]
+    if not ((n >= 0) & (n < np.inf)).all():
+        raise ValueError(f"{prefix}n must be finite and not negative, got {n.min():.16g} to {n.max():.16g}")
+    if (m2 < 0).any():
+        raise ValueError(f"{prefix}m2, a sum of squares, must not be negative, got {m2.min()}")
+    if weighted or len(rows) == len(WEIGHTED_ROWS) or (len(rows) > EXPONENT and rows[SQUARES].any()):
+        require_weights(rows, prefix)
+    elif ((n == 1) & (m2 > 0)).any():
+        raise ValueError(f"{prefix}m2 must be 0 where {prefix}n is 1, got {m2[n == 1].max()}")
+    if len(rows) > EXPONENT:
+        require_exponents(rows, prefix)
+    if ((rows[MEAN:] != 0) & (n == 0)).any():
+        raise ValueError(f"{prefix}mean and {prefix}m2 must be 0 where {prefix}n is 0")
+    finite = np.isfinite(rows[MEAN]) & np.isfinite(m2)
+    if nan_policy != "propagate" and not finite.all():
+        raise ValueError(f"{prefix}mean and {prefix}m2 must be finite under nan_policy {nan_policy!r}, got NaN or inf")
+    for high, low in ((MEAN, MEAN_LO), (M2, M2_LO)):
+        require_rounding(rows, high, low, prefix)
+
+
+def require_weights(rows: Floats, prefix: str) -> None:
+    """Raise ValueError unless the sums of weights and of their squares fit."""
+    n, squares = rows[N], rows[SQUARES]
+    require_rounding(rows, N, N_LO, prefix)
+    with np.errstate(over="ignore"):
+        possible = (squares <= n * n * (1 + 1e-12)) & (squares < np.inf) & (squares > 0)
+    # The squares of the smallest sums, which scaling down leaves, are too small for a float.
+    if not np.where(n < 1e-140, (squares >= 0) & (squares <= n) & (squares < 1e-140), possible).all():
+        name = prefix + WEIGHTED_ROWS[SQUARES]
+        raise ValueError(f"{name} must be positive where {prefix}n is, and at most {prefix}n**2, got {squares.min()} "
+                         f"to {squares.max()}")
+
+
+def require_rounding(rows: Floats, high: int, low: int, prefix: str) -> None:
+    """Raise ValueError unless the lower half of a pair of doubles is below the last digit of the upper one."""
+    bound = 2.0**-52 * np.abs(rows[high]) + np.finfo(np.float64).tiny
+    if (np.isfinite(rows[high]) & ~(np.abs(rows[low]) <= bound)).any():
+        raise ValueError(f"{prefix}{WEIGHTED_ROWS[low]} must be the rounding error of {prefix}{WEIGHTED_ROWS[high]}, "
+                         "got a larger value")

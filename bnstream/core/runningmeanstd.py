@@ -329,10 +329,11 @@ def moments_from_var(mean: ArrayLike, var: ArrayLike, count: float, prefix: str 
     count = number(f"{prefix}count", count, "finite and not negative", lambda n: 0 <= n < math.inf)
     if count == 0:
         return Moments()
-    whole = count.is_integer()              # a fractional count is a sum of weights
+    # A fractional count is a sum of weights, and so is one of 1 with a variance.
+    whole = count.is_integer() and not (count == 1 and variances.any())
     rows = np.zeros((len(ROWS if whole else WEIGHTED_ROWS), *means.shape))
     rows[N], rows[MEAN] = count, means
-    rows[N_LO + 1:] = count
+    rows[N_LO + 1:] = min(count, count * count)
     return moments_from(with_variance(rows, variances))
 
 

@@ -44,12 +44,15 @@ def from_scaler(arrays: NamedArrays) -> Moments:
     mean, var = np.where(counts == 0, 0, mean), np.where(counts == 0, 0, var)
     if not (np.isfinite(mean) & np.isfinite(var)).all():
         raise ValueError(f"mean_ and var_ must be finite where n_samples_seen_ is not 0, got mean_ {mean}, var_ {var}")
+    whole = (n == np.rint(n)).all()
+    if whole and ((counts == 1) & (var > 0)).any():
+        raise ValueError(f"var_ must be 0 where n_samples_seen_ is 1, got {var}")
     state = np.zeros((len(ROWS), *mean.shape))
     state[N], state[MEAN] = counts, mean
-    if (n != np.rint(n)).any():
+    if not whole:
         # A fractional count comes from a fit with sample_weight. The sum of the squared weights is unknown: take
         # all weights as 1.
-        state = np.concatenate([state, [np.zeros_like(mean), counts]])
+        state = np.concatenate([state, [np.zeros_like(mean), np.minimum(counts, counts * counts)]])
     state = with_variance(state, var)
     names = arrays.get("feature_names_in_")
     # scikit-learn omits NaN. Once a feature has had one, n_samples_seen_ has a count for each feature.

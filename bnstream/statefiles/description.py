@@ -12,20 +12,7 @@ from bnstream.core import running
 from bnstream.core.batchnorm import BatchNorm, running_of, settings_of
 from bnstream.core.dtypes import FLOATING, NamedArrays
 from bnstream.core.moments import Moments, moments_from, rows_of
-from bnstream.core.rows import (
-    EXPONENT,
-    M2,
-    M2_LO,
-    MEAN,
-    MEAN_LO,
-    N_LO,
-    ROWS,
-    SCALED_ROWS,
-    SQUARES,
-    WEIGHTED_ROWS,
-    N,
-    require_exponents,
-)
+from bnstream.core.rows import EXPONENT, ROWS, SCALED_ROWS, SQUARES, WEIGHTED_ROWS, N, require_possible
 
 MEANINGS_OF_MOMENTS = {
     "n": "count of values; if there is sum_of_squared_weights, n + n_lo is the sum of weights",
@@ -49,6 +36,7 @@ MEANINGS = {
     },
 }
 MEANING_OF_EXPONENT = "mean and mean_lo are to be multiplied by 2**exponent, m2 and m2_lo by 4**exponent"
+LARGEST_COUNT = 2**53
 SETTINGS = {
     "num_features": (int,), "eps": (float,), "momentum": (float, NoneType), "scale": (bool,), "bias": (bool,),
     "channel_axis": (int,), "dtype": (str,), "result_dtype": (str, NoneType), "running_ddof": (int, float),
@@ -112,6 +100,7 @@ def describe_moments(m: Moments, prefix: str = "") -> tuple[dict[str, Any], Name
     }
     if rows is None:
         return description, {}
+    require_counts(rows, prefix)
     arrays: NamedArrays = {prefix + name: row for name, row in zip(SCALED_ROWS, rows, strict=False)}
     if len(rows) == len(SCALED_ROWS) and not rows[SQUARES].any():
         for name in WEIGHTED_ROWS[len(ROWS):]:
@@ -127,36 +116,26 @@ def restore_moments(fields: Fields, arrays: NamedArrays, prefix: str = "") -> Mo
     if shape is not None:
         weighted = prefix + WEIGHTED_ROWS[SQUARES] in arrays
         scaled = prefix + SCALED_ROWS[EXPONENT] in arrays
-        n = arrays.get(prefix + ROWS[N], np.empty(0))
-        dtypes = {ROWS[N]: np.float64 if weighted or n.max(initial=0) >= 2.0**63 else np.int64}
+        dtypes = {ROWS[N]: np.float64 if weighted else np.int64}
         names = WEIGHTED_ROWS if weighted else ROWS
         rows = [taken(arrays, prefix + name, shape, dtypes.get(name, np.float64)) for name in names]
         if scaled:
             rows += [np.zeros(shape)] * (EXPONENT - len(rows))
             rows.append(taken(arrays, prefix + SCALED_ROWS[EXPONENT], shape, np.float64))
         state = np.stack(rows, dtype=np.float64)
-        require_possible(state, prefix, weighted)
+        require_possible(state, policy, prefix, weighted)
+        require_counts(state, prefix)
     return moments_from(state, fields.axis(), policy, fields.all_of("names", str))
 
 
-def require_possible(state: NDArray[np.float64], prefix: str, weighted: bool) -> None:
-    """Raise ValueError unless there is data that has this state."""
-    n, m2 = state[N], state[M2]
-    if not 0 <= n.min() <= n.max() < np.inf:
-        raise ValueError(f"{prefix}n must be finite and not negative, got {n.min():.16g} to {n.max():.16g}")
-    if weighted and not ((np.abs(state[N_LO]) <= n) & ((state[SQUARES] > 0) == (n > 0))).all():
-        raise ValueError(f"{prefix}{WEIGHTED_ROWS[N_LO]} must be the rounding error of {prefix}n, and "
-                         f"{prefix}{WEIGHTED_ROWS[SQUARES]} must be positive where {prefix}n is")
-    if (m2 < 0).any():
-        raise ValueError(f"{prefix}m2, a sum of squares, must not be negative, got {m2.min()}")
-    if len(state) > EXPONENT:
-        require_exponents(state, prefix)
-    if ((state[MEAN:] != 0) & (n == 0)).any():
-        raise ValueError(f"{prefix}mean and {prefix}m2 must be 0 where {prefix}n is 0")
-    for high, low in ((MEAN, MEAN_LO), (M2, M2_LO)):
-        if (np.isfinite(state[high]) & ~(np.abs(state[low]) <= np.abs(state[high]))).any():
-            raise ValueError(f"{prefix}{ROWS[low]} must be the rounding error of {prefix}{ROWS[high]}, got a larger "
-                             "value")
+def require_counts(state: NDArray[np.float64], prefix: str = "") -> None:
+    """Raise ValueError if more values have been counted than a float64 can count."""
+    weighted = len(state) > SQUARES and bool(state[SQUARES].any())
+    squares = np.where(state[SQUARES] > 0, state[SQUARES], 1) if weighted else 1
+    most = (state[N] / squares * state[N] if weighted else state[N]).max(initial=0)
+    if most > LARGEST_COUNT * (1 + 1e-12 * weighted):
+        raise ValueError(f"{prefix}{'n**2 / sum_of_squared_weights' if weighted else 'n'} must be at most 2**53, up to "
+                         f"which counts are exact, got {most:.17g}")
 
 
 def describe_batchnorm(bn: BatchNorm) -> tuple[dict[str, Any], NamedArrays]:
@@ -202,7 +181,11 @@ def restore_batchnorm(fields: Fields, arrays: NamedArrays) -> BatchNorm:
     for name, values in parameters_of(bn).items():
         values[:] = taken(arrays, name, shape, stored_dtype(bn))
     if pooled is not None:
-        bn.pooled = restore_moments(Fields(pooled), arrays, "pooled_")
+        moments = restore_moments(Fields(pooled), arrays, "pooled_")
+        if (moments.axis, moments.nan_policy) != (0, bn.nan_policy):
+            raise ValueError(f"the pooled statistics of this layer must have axis 0 and nan_policy {bn.nan_policy!r}, "
+                             f"got {moments.axis} and {moments.nan_policy!r}")
+        bn.pooled = moments
     bn.training = fields.get("training", bool)
     bn.num_batches_tracked = fields.integer("num_batches_tracked", 0, 2**63 - 1)
     return bn

@@ -217,8 +217,9 @@ def test_counts_beyond_int64(tmp_path):
         assert m.n.dtype == (np.int64 if 10 * 2**doublings < 2**63 else np.float64)
     assert (m.mean, m.var()) == (4.5, 8.25)
     assert "n    6.0" in repr(m)
-    save(tmp_path / "m.npz", m)
-    assert load(tmp_path / "m.npz") == m
+    assert m.copy() == pickle.loads(pickle.dumps(m)) == m
+    with pytest.raises(ValueError, match=r"^n must be at most 2\*\*53, up to which counts are exact, got "):
+        save(tmp_path / "m.npz", m)
 
 
 @pytest.mark.parametrize(("var", "count"), [(1e300, 1e10), (1e308, 3), (MAX, 1e300), (1e10, 1e300), (1e-300, 1e10)])

@@ -1,13 +1,14 @@
 """NaN, inf and overflow under each nan_policy."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
 from support.arrays import normal, of_dtype
 from support.oracle import assert_within, exact, exact_states
 
-from bnstream import Moments, mean_var
+from bnstream import BatchNorm, Moments, mean_var
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
@@ -101,3 +102,60 @@ def test_policies_agree_on_numbers(policy):
         m = Moments(nan_policy=policy).update(x)
         assert_within(m.mean, m.var(), exact_states(x))
         np.testing.assert_array_equal(m.n, 300)
+
+
+HOLED = Moments(nan_policy="propagate").update([[1.0, np.nan], [2.0, 1.0]])
+
+
+@pytest.mark.parametrize("policy", ["raise", "omit"])
+@pytest.mark.parametrize("batch", [None, [[1.0, 2.0], [4.0, 8.0]]], ids=["empty", "filled"])
+def test_merging_nan_where_it_is_not_let_through(policy, batch):
+    m = Moments(nan_policy=policy)
+    if batch is not None:
+        m.update(batch)
+    before = pickle.dumps(m)
+    message = f"^expected finite statistics, as nan_policy='{policy}' has them here, got NaN or inf in the other "
+    for merge in (m.merge, m.__add__):
+        with pytest.raises(ValueError, match=message):
+            merge(HOLED)
+    assert pickle.dumps(m) == before
+    total = sum([HOLED, HOLED], Moments(nan_policy="propagate"))
+    assert total.merge(m) is total
+    assert np.isnan(total.mean).tolist() == [False, True]
+
+
+def test_merging_finite_statistics_of_large_values():
+    part = Moments(nan_policy="propagate").update([[1e200], [-1e200]])
+    assert Moments().merge(part).std().tolist() == [1e200]
+
+
+@pytest.mark.parametrize(("place", "value", "message"), [
+    ((3, 0), -1.0, "m2, a sum of squares, must not be negative"), ((1, 1), np.nan, "mean and m2 must be finite"),
+    ((3, 0), np.inf, "mean and m2 must be finite"), ((0, 0), 1.0, "m2 must be 0 where n is 1"),
+    ((0, 0), -1.0, "n must be finite and not negative"), ((2, 0), 1e-9, "mean_lo must be the rounding error of mean"),
+    ((0, 0), 0.0, "mean and m2 must be 0 where n is 0"),
+])
+def test_a_state_of_no_data(place, value, message):
+    """A serializer's state is checked as that of a file is."""
+    m = Moments().update([[1.0, 2.0], [4.0, 8.0]])
+    state = m.__getstate__()
+    state["rows"][place] = value
+    with pytest.raises(ValueError, match=message):
+        m.__setstate__(state)
+    assert m == Moments().update([[1.0, 2.0], [4.0, 8.0]])
+
+
+def test_pooled_statistics_of_another_policy():
+    """They take the policy and the batch axes of the layer, if it can have them."""
+    bn = BatchNorm(2, track_pooled=True)
+    with pytest.raises(ValueError, match="pooled mean and pooled m2 must be finite under nan_policy 'raise'"):
+        bn.pooled = HOLED
+    images = Moments((0, 2)).update(np.arange(24.0).reshape(3, 2, 4))
+    bn.pooled = images
+    assert (bn.pooled.axis, bn.pooled) == (0, images)
+    bn.nan_policy = "propagate"
+    assert bn.pooled.nan_policy == "propagate"
+    bn.pooled = HOLED
+    with pytest.raises(ValueError, match="pooled mean and pooled m2 must be finite under nan_policy 'omit'"):
+        bn.nan_policy = "omit"
+    assert (bn.nan_policy, bn.pooled) == ("propagate", HOLED)

@@ -350,3 +350,12 @@ def test_fractional_count(tmp_path):
     assert rms.count == 100.5
     assert np.all(m.n == 100.5)
     assert m.var().tolist() == [1.0, 4.0]
+
+
+@pytest.mark.parametrize("count", [0.5, 1, 1.0, 2.5, 1e-4])
+def test_variance_of_a_small_count_is_saved(count, tmp_path):
+    """A count of 1 with a variance, or less than 1, is a sum of weights."""
+    rms = RunningMeanStd().update_from_moments([1.0, 2.0], [4.0, 0.0], count)
+    bnstream.save(tmp_path / "rms", rms.moments)
+    assert bnstream.load(tmp_path / "rms") == rms.moments
+    assert (rms.count, rms.copy()) == (count, rms)

@@ -240,6 +240,46 @@ def test_forged_settings_of_a_layer(change, message, path):
         load(path)
 
 
+@pytest.mark.parametrize("change", [{"pooled.axis": 1}, {"pooled.axis": [0]}, {"pooled.nan_policy": "propagate"}])
+def test_pooled_statistics_that_no_layer_writes(change, path):
+    save(path, trained(track_pooled=True))
+    forge(path, change)
+    message = "the pooled statistics of this layer must have axis 0 and nan_policy 'raise', got "
+    with pytest.raises(StateError, match=f"holds no valid state: {message}"):
+        load(path)
+
+
+@pytest.mark.parametrize(("name", "values"), [
+    ("sum_of_squared_weights", [0.0, 1.0]), ("sum_of_squared_weights", [np.inf, 1.0]),
+    ("sum_of_squared_weights", [9.0, 1.0]), ("sum_of_squared_weights", [np.nan, 1.0]),
+    ("sum_of_squared_weights", [1e-17, 1.0]), ("n_lo", [1e-10, 0.0]),
+])
+def test_forged_weights(name, values, path):
+    m = Moments().update([[1.0, 2.0], [3.0, 5.0]], weights=[0.5, 1.5])
+    save(path, m)
+    assert bits(load(path)) == bits(m)
+    forge(path, arrays={f"{name}.npy": row(*values)})
+    message = (r"n\*\*2 / sum_of_squared_weights must be at most 2\*\*53" if values[0] == 1e-17 else
+               "n_lo must be the rounding error of n" if name == "n_lo" else
+               r"sum_of_squared_weights must be positive where n is, and at most n\*\*2")
+    with pytest.raises(StateError, match=f"holds no valid state: {message}"):
+        load(path)
+
+
+def test_counts_that_are_not_exact_are_not_written(path):
+    m = Moments().update([[1.0]])
+    for _ in range(53):
+        m.merge(m)
+    save(path, m)
+    assert load(path).n.tolist() == [2**53]
+    m.merge(m)
+    assert m.copy().n.tolist() == [2**54]
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"^n must be at most 2\*\*53, up to which counts are exact, got 180143985094"):
+        save(path, m)
+    assert path.read_bytes() == before
+
+
 def row(*values):
     return npy(np.array(values))
 
@@ -254,6 +294,11 @@ def row(*values):
     ("mean", row(1.0, 2.0, np.nan), "mean and m2 must be 0 where n is 0"),
     ("mean_lo", row(0.0, 1e9, 0.0), "mean_lo must be the rounding error of mean, got a larger value"),
     ("m2_lo", row(0.0, np.nan, 0.0), "m2_lo must be the rounding error of m2"),
+    ("mean_lo", row(1e-16, 0.0, 0.0), "mean_lo must be the rounding error of mean"),
+    ("mean", row(1.0, np.inf, 0.0), "mean and m2 must be finite under nan_policy 'omit', got NaN or inf"),
+    ("m2", row(1.0, np.nan, 0.0), "mean and m2 must be finite under nan_policy 'omit'"),
+    ("n", row(2**53 + 2, 3, 0), "n must be at most 2\\*\\*53, up to which counts are exact, got 90071992547409"),
+    ("n", row(20, 1, 0), "m2 must be 0 where n is 1, got"),
     ("m2", row(1.0, 2.0), r"got float64 of shape \(2,\)"),
 ])
 def test_forged_arrays_of_moments(name, data, message, path):
