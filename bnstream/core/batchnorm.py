@@ -373,8 +373,7 @@ class BatchNorm(NormLayer):
         )
         while exact is not None and total != pooled:        # Another thread's batch came in between.
             total = pooled.copy()
-            exact.use(total, self.running_ddof)
-            running.take(exact)
+            running.use(total, self.running_ddof)
 
     def _require_usable(self, moments: Moments) -> None:
         """Raise ValueError unless the running estimates can be these statistics."""

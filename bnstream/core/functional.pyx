@@ -240,8 +240,8 @@ def normalize(x, mean, var, gamma=None, beta=None, *, eps=0.0, channel_axis=None
         If `x` or a parameter is not of real numbers, or `out` is not a plain array.
     ValueError
         If `x` is 0-d; if a parameter does not broadcast against `x`, or does not have the shape of the channels; if a
-        variance or `eps` is negative; if `out` has another shape or dtype, is read-only, or overlaps `x` in part. Nothing has been
-        written then.
+        variance or `eps` is negative; if `out` has another shape or dtype, is read-only, or overlaps `x` in part. Nothing
+        has been written then.
 
     See Also
     --------

@@ -72,7 +72,7 @@ def test_signatures():
     plain = re.sub("double |bint ", "", str(inspect.signature(bnstream.batch_norm)))
     assert plain == (
         "(x, running_mean, running_var, gamma=None, beta=None, *, training=False, momentum=0.1, eps=1e-05, "
-        "channel_axis=1, out=None, running_ddof=1.0, nan_policy='raise', where=None, n_threads=None)")
+        "channel_axis=1, out=None, running_ddof=1, nan_policy='raise', where=None, n_threads=None)")
     assert ", ".join(inspect.signature(bnstream.BatchNorm).parameters) == (
         "num_features, eps, momentum, affine, scale, bias, channel_axis, dtype, result_dtype, running_ddof, "
         "nan_policy, track_pooled, renorm, r_max, d_max, names")
