@@ -23,14 +23,14 @@ cdef bint make_rows(Coefficients *w, const Plan *p, Py_ssize_t n_more, double *s
     """Allocate the coefficients and n_more rows, on `stack` if they fit. Return whether there was memory."""
     cdef Py_ssize_t pitch = p.pitch
     w.room = make_room((8 + n_more) * pitch, stack)
-    w.mean = w.room
-    w.mean_lo = w.room + pitch
-    w.scale = w.room + 2 * pitch
-    w.beta = w.room + 3 * pitch
-    w.slope = w.room + 4 * pitch
-    w.n = w.room + 5 * pitch
-    w.invstd = w.room + 6 * pitch
-    w.anchor = <uint64_t *> (w.room + 7 * pitch)
+    w.mean = aligned(w.room)
+    w.mean_lo = w.mean + pitch
+    w.scale = w.mean + 2 * pitch
+    w.beta = w.mean + 3 * pitch
+    w.slope = w.mean + 4 * pitch
+    w.n = w.mean + 5 * pitch
+    w.invstd = w.mean + 6 * pitch
+    w.anchor = <uint64_t *> (w.mean + 7 * pitch)
     return w.room != NULL
 
 

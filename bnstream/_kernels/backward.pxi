@@ -286,7 +286,7 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
         give_back(w.room, stack)
         free(tile)
         return -1
-    s = w.room + 8 * p.pitch
+    s = w.mean + 8 * p.pitch
     q = s + p.pitch
     sums = q + p.pitch if job.partials == NULL else job.partials + task * PARTIAL_ROWS * p.state_pitch
     make_coefficients(job.view, p, &t, job.norm, &w)

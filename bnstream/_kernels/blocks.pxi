@@ -27,8 +27,17 @@ ctypedef struct Block:
 
 
 cdef inline double *make_room(Py_ssize_t n, double *stack) noexcept nogil:
-    """Room for n doubles: `stack`, which has ROOM doubles, if that is enough, else the heap. NULL if memory ran out."""
+    """Room for n doubles from `aligned` on: `stack`, which has ROOM doubles, if that is enough, else the heap.
+
+    NULL if memory ran out.
+    """
+    n += GRANULE
     return stack if n <= ROOM else <double *> malloc(n * sizeof(double))
+
+
+cdef inline double *aligned(double *room) noexcept nogil:
+    """The first double in the room at which a cache line begins, so that no vector of a row lies across two lines."""
+    return <double *> (<uintptr_t> (<char *> room + LINE - 1) & -<uintptr_t> LINE)
 
 
 cdef inline void give_back(double *room, double *stack) noexcept nogil:

@@ -37,7 +37,7 @@ cdef bint make_work(Work *w, const Plan *p, double *stack) noexcept nogil:
     """Allocate the scratch of a task, on `stack` if it fits. Return whether there was memory."""
     cdef Py_ssize_t n_exact = EXACT_ROWS * NARROW if p.whole and p.tiled else 0
     w.room = make_room(5 * p.pitch + (4 + 2 * STATE_ROWS) * p.state_pitch + n_exact, stack)
-    w.spread = w.room
+    w.spread = aligned(w.room)
     w.n = w.spread + p.pitch
     w.s = w.n + p.pitch
     w.q = w.s + p.pitch
