@@ -301,8 +301,8 @@ class BatchNorm(NormLayer):
         ValueError
             If `x` does not have `num_features` channels, or `where` does not broadcast; if `out` has another shape or
             dtype, is read-only, or overlaps `x` in part; in training, if a channel has fewer than two values, unless
-            the batch is skipped, or, unless ``nan_policy="propagate"``, squared deviations that sum to more than
-            float64 can hold, or if there is NaN or inf under ``"raise"``.
+            the batch is skipped, or squared deviations that sum to more than float64 can hold, or if there is NaN or
+            inf under ``nan_policy="raise"``.
 
         Examples
         --------
@@ -636,7 +636,7 @@ class BatchNorm(NormLayer):
         return (
             settings_of(self) == settings_of(other) and ours.keys() == theirs.keys() and
             all(np.array_equal(ours[name].astype(float), theirs[name].astype(float), equal_nan=True) for name in ours)
-            and same_statistics(ours.pooled, theirs.pooled)
+            and ours.pooled == theirs.pooled
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -677,14 +677,6 @@ def as_pooled(moments: Moments, nan_policy: Any) -> Moments:
     if rows is not None:
         require_possible(rows, nan_policy, "pooled ")
     return moments_from(rows, nan_policy=nan_policy, names=moments.names)
-
-
-def same_statistics(one: Moments | None, other: Moments | None) -> bool:
-    """Whether two layers have the same pooled statistics; NaN equals NaN."""
-    if one is None or other is None:
-        return one is other
-    ours, theirs = rows_of(one), rows_of(other)
-    return ours is theirs if ours is None or theirs is None else np.array_equal(ours, theirs, equal_nan=True)
 
 
 SETTINGS = ("num_features", "eps", "momentum", "scale", "bias", "channel_axis", "dtype", "result_dtype", "running_ddof",

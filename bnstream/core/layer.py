@@ -284,7 +284,7 @@ class NormLayer:
         >>> bnstream.BatchNorm(3).train(False).training
         False
         """
-        self.training = bool(mode)
+        self.training = mode
         return self
 
     def eval(self) -> Self:

@@ -63,8 +63,6 @@ cdef ndarray as_array(object x):
     except ValueError as error:
         raise ValueError(f"expected an array or nested sequences of equal lengths, got {type(x).__name__}: {error}"
                          ) from None
-    if a.ndim == 0 and a.dtype.kind in "OSU":
-        raise TypeError(f"expected an array of numbers, got a 0-d array of dtype {a.dtype}")
     return a
 
 
