@@ -26,37 +26,44 @@ ctypedef struct Block:
     Py_ssize_t n_tables
 
 
-cdef inline double *make_room(Py_ssize_t n, double *stack) noexcept nogil:
-    """Room for n doubles from `aligned` on: `stack`, which has ROOM doubles, if that is enough, else the heap.
+ctypedef struct Job:            # a view with its plan, and what to do
+    const View *view
+    const Sink *sink
+    const Norm *norm
+    double *grads
+    double *partials
+    bint omit
+    bint look
+    int n_threads
+    Plan plan
 
-    NULL if memory ran out.
-    """
-    n += GRANULE
-    return stack if n <= ROOM else <double *> malloc(n * sizeof(double))
+ctypedef struct Scratch:        # of a task
+    double *stack               # ROOM doubles
+    double *room                # the stack, or the heap
+    double *rows                # from the first cache line of the room on, so that no vector of a row lies across two
+    double *tile                # the weights of a block, and a tile for each operand that is read and for flags
 
 
-cdef inline double *aligned(double *room) noexcept nogil:
-    """The first double in the room at which a cache line begins, so that no vector of a row lies across two lines."""
-    return <double *> (<uintptr_t> (<char *> room + LINE - 1) & -<uintptr_t> LINE)
+cdef inline void give_back(Scratch *s) noexcept nogil:
+    if s.room != s.stack:
+        free(s.room)
+    free(s.tile)
 
 
-cdef inline void give_back(double *room, double *stack) noexcept nogil:
-    if room != stack:
-        free(room)
-
-
-cdef bint make_tile(const View *view, const Plan *p, double **tile) noexcept nogil:
-    """Allocate the weights of a block, and a tile for each operand that is read and for flags. Return whether there was
-    memory."""
-    cdef Py_ssize_t n = weights_room(count_of(view)), n_elements = p.unit.n * p.chunk * (1 if p.by_runs else p.inner)
+cdef bint make_scratch(const View *view, const Plan *p, Py_ssize_t n, double *stack, Scratch *s) noexcept nogil:
+    """Allocate rows of n doubles altogether, on the stack if they fit, and the tiles. Return whether there was memory."""
+    cdef Py_ssize_t n_tile = weights_room(count_of(view)), n_elements = p.unit.n * p.chunk * (1 if p.by_runs else p.inner)
     if p.tiled:
-        n += (view.n_read - 1 + view.selective) * TILE + min(<Py_ssize_t> TILE, n_elements)
-    tile[0] = <double *> malloc(n * sizeof(double)) if n > 0 else NULL
-    return n == 0 or tile[0] != NULL
-
-
-cdef inline int count_in(const Block *b, bint omit) noexcept nogil:
-    return b.count | FINITE if omit else b.count
+        n_tile += (view.n_read - 1 + view.selective) * TILE + min(<Py_ssize_t> TILE, n_elements)
+    n += GRANULE
+    s.stack = stack
+    s.room = stack if n <= ROOM else <double *> malloc(n * sizeof(double))
+    s.rows = <double *> (<uintptr_t> (<char *> s.room + LINE - 1) & -<uintptr_t> LINE)
+    s.tile = <double *> malloc(n_tile * sizeof(double)) if n_tile > 0 else NULL
+    if s.room == NULL or (n_tile > 0 and s.tile == NULL):
+        give_back(s)
+        return False
+    return True
 
 
 cdef void set_anchors(const View *view, const Plan *p, const Task *t, uint64_t *anchor) noexcept nogil:
@@ -187,18 +194,6 @@ cdef void write_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
     if p.tiled:
         move_tile(view, p, last, t, first, min(p.block_units, p.unit.n - first), NULL,
                   <double *> b.layout[last].data, True)
-
-
-cdef inline void blank(result y, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, const flag *mask,
-                       bint one) noexcept nogil:
-    """Set y to 0 where the flag is 0. Flags are those of rows, or of the elements of `one` channel."""
-    cdef Py_ssize_t r, j
-    for r in range(n_rows):
-        if one:
-            for j in range(width):
-                y[j] = y[j] if mask[j] != 0 else 0
-        elif mask[r] == 0:
-            memset(y + r * pitch, 0, width * sizeof(y[0]))
 
 
 cdef void set_unselected(const Block *b, int operand, const double *value) noexcept nogil:

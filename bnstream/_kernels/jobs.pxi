@@ -8,17 +8,6 @@
 cdef enum:
     PARTIAL_ROWS = N_LO + 1     # rows of a partial: a state and its n_lo, or SUM_ROWS of the sums of gradients
 
-ctypedef struct Job:
-    const View *view
-    const Sink *sink
-    const Norm *norm
-    double *grads
-    double *partials
-    bint omit
-    bint look
-    int n_threads
-    Plan plan
-
 ctypedef int (*Body)(const Job *job, Py_ssize_t task) noexcept nogil
 
 
@@ -73,20 +62,19 @@ cdef int moments_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef Py_ssize_t pitch = job.plan.state_pitch
     cdef double stack[ROOM]
     cdef bint direct = job.partials == NULL and job.sink.state != NULL and t.step == 1
-    cdef int failed
     cdef Work w
-    if not make_work(&w, &job.plan, stack):
+    if not make_work(job.view, &job.plan, stack, &w):
         return -1
     if job.partials != NULL:
         w.state = job.partials + task * PARTIAL_ROWS * pitch
     elif direct:
         w.state = job.sink.state + t.place
         pitch = job.sink.pitch
-    failed = task_state(job.view, &job.plan, &t, job.omit, &w, pitch)
-    if job.partials == NULL and not direct and not failed:
+    task_state(job.view, &job.plan, &t, job.omit, &w, pitch)
+    if job.partials == NULL and not direct:
         emit(w.state, pitch, t.channels, job.sink, t.place, t.step)
-    give_back(w.room, stack)
-    return failed
+    give_back(&w.scratch)
+    return 0
 
 
 cdef void emit_states(const Job *job) noexcept nogil:

@@ -37,7 +37,7 @@
 # table     Rows of columns, as the loops walk them: all rows of a block by columns, or, by runs, the runs of one unit.
 # row       `fold` units of a block by columns, read as one where channels are few; or LANES elements of a part.
 # column    One position in every row. It belongs to one channel. A row has at most NARROW or WIDTH columns.
-# strip     Neighbouring columns of eight rows, read between two prefetches: STRIP columns, or a cache line of them.
+# strip     Neighbouring columns of eight rows or of one, read between two prefetches: STRIP columns, or LINE of bytes.
 # run       Neighbouring elements of one channel: the whole last batch dim. If tiled, the positions of a block.
 # piece     The elements of a run in one block: at most PIECE elements, or PART with weights.
 # part      Elements of a piece that are summed by themselves first: at most PART, but the whole piece of a run of bytes.
@@ -49,7 +49,7 @@
 # Constants of the loops.
 cdef enum:
     LINE = 64               # bytes of a cache line
-    STRIP = 32              # least columns of a strip; GCC 12 unrolls loops of 16 doubles into scalar code
+    STRIP = 32              # columns of a strip
     LANES = 32              # lanes of a part; 16 and 64 were slower
     BYTE_LANES = 128        # lanes of a run of bytes
     AHEAD = 16384           # bytes from a load to its prefetch, by columns

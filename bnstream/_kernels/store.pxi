@@ -1,10 +1,5 @@
 # The reverse of load: doubles of a tile to elements of any floating type, each rounded once.
 
-ctypedef fused result:          # types written in place
-    y32
-    y64
-
-
 cdef inline void store64(const double *source, Py_ssize_t stride, Py_ssize_t n, bint swapped, char *out) noexcept nogil:
     cdef uint64_t bits
     cdef Py_ssize_t i

@@ -5,8 +5,9 @@
 #   plan, blocks       how a view is divided, and where the elements of a block are
 #   load, store        elements that cannot be accessed in place, from and to doubles
 #   weights            which elements count, and how much
-#   sums, runs         the innermost loops of the moments
+#   bytes, loops       the innermost loops
 #   states, moments    states from sums, and their merging
+#   shift, exact       what the sums are taken about, and what is done if they are not exact
 #   affine, backward   normalization, and its gradients
 #   jobs               the functions of `Kernels`
 
@@ -40,16 +41,49 @@ cdef extern from "kernels.h" nogil:
     uint32_t swap32 "bn_swap32"(uint32_t)
     uint64_t swap64 "bn_swap64"(uint64_t)
 
+cdef extern from "vectors.h" nogil:
+    enum:
+        VECTOR "BN_WIDTH"     # doubles of a vector
+    ctypedef double vec "bn_vec"
+    ctypedef uint8_t mask "bn_mask"
+    vec get "bn_get"(const double *)
+    void put "bn_put"(double *, vec)
+    vec all_of "bn_all"(double)
+    mask first "bn_first"(Py_ssize_t)
+    mask finite_of "bn_finite"(vec)
+    mask infinite "bn_infinite"(vec)
+    mask nonzero "bn_nonzero"(vec)
+    vec keep "bn_keep"(vec, mask)
+    bint any_of "bn_any"(mask)
+    vec load_f32 "bn_load_f32"(const f32 *)
+    vec load_f64 "bn_load_f64"(const f64 *)
+    vec load_i16 "bn_load_i16"(const i16 *)
+    vec load_u16 "bn_load_u16"(const u16 *)
+    vec load_i8 "bn_load_i8"(const int8_t *)
+    vec load_u8 "bn_load_u8"(const uint8_t *)
+    vec load_some_f32 "bn_load_some_f32"(const f32 *, Py_ssize_t)
+    vec load_some_f64 "bn_load_some_f64"(const f64 *, Py_ssize_t)
+    vec load_some_i16 "bn_load_some_i16"(const i16 *, Py_ssize_t)
+    vec load_some_u16 "bn_load_some_u16"(const u16 *, Py_ssize_t)
+    vec load_some_i8 "bn_load_some_i8"(const int8_t *, Py_ssize_t)
+    vec load_some_u8 "bn_load_some_u8"(const uint8_t *, Py_ssize_t)
+    void store_f32 "bn_store_f32"(f32 *, vec)
+    void store_f64 "bn_store_f64"(f64 *, vec)
+    void store_some_f32 "bn_store_some_f32"(f32 *, vec, Py_ssize_t)
+    void store_some_f64 "bn_store_some_f64"(f64 *, vec, Py_ssize_t)
+
 include "pairs.pxi"
 include "plan.pxi"
 include "load.pxi"
 include "store.pxi"
 include "weights.pxi"
 include "blocks.pxi"
-include "sums.pxi"
-include "runs.pxi"
+include "bytes.pxi"
+include "loops.pxi"
 include "states.pxi"
 include "moments.pxi"
+include "shift.pxi"
+include "exact.pxi"
 include "affine.pxi"
 include "backward.pxi"
 include "jobs.pxi"

@@ -1,6 +1,5 @@
 # Which elements count, and how much. The weights of a block are copied to scratch, one for each batch position. They are
-# doubles, or the flags of a mask: bytes, which stay in the L1 cache together with x. The loops widen a few flags at a time,
-# because GCC 12 vectorizes a mix of bytes and doubles poorly.
+# doubles, or the flags of a mask: bytes, which stay in the L1 cache together with x.
 
 ctypedef enum Count:            # which elements count, and how much
     ALL = 0
@@ -28,33 +27,14 @@ cdef inline Py_ssize_t bytes_of(Py_ssize_t n, Count count) noexcept nogil:
     return n * size
 
 
-cdef inline const double *doubles(const char *weights, Py_ssize_t n, Count count, double *room) noexcept nogil:
-    """n weights as doubles, which is what the loops take. Flags are widened to `room`."""
-    cdef Py_ssize_t i
-    if not count & MASKED:
-        return <const double *> weights
-    for i in range(n):
-        room[i] = (<const flag *> weights)[i]
-    return room
-
-
-cdef inline Py_ssize_t step_of(Py_ssize_t n, Count count) noexcept nogil:
-    """The step over n weights, which is 0 if there are none."""
-    return n if count & (MASKED | WEIGHTED) else 0
-
-
-cdef inline double weight_of(const double *weights, Py_ssize_t i, Count count) noexcept nogil:
-    return weights[i] if count & (MASKED | WEIGHTED) else 1.0
-
-
 cdef inline bint counts(const char *weights, Py_ssize_t i, Count count) noexcept nogil:
     """Whether a weight is not 0."""
     return (<const flag *> weights)[i] != 0 if count & MASKED else (<const double *> weights)[i] != 0
 
 
 cdef inline Py_ssize_t weights_room(Count count) noexcept nogil:
-    """The doubles that the weights of a block take. A block has at most PART weights."""
-    return bytes_of(PART, count) // <Py_ssize_t> sizeof(double)
+    """The doubles that the weights of a block take: at most PART, and a vector that is loaded from the last one on."""
+    return bytes_of(PART + GRANULE, count) // <Py_ssize_t> sizeof(double)
 
 
 cdef inline void load_flags(const char *source, Py_ssize_t stride, Py_ssize_t n, flag *out) noexcept nogil:

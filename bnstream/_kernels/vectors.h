@@ -1,0 +1,189 @@
+/* Vectors of BN_WIDTH doubles, which fill a register of the level: what the innermost loops compute with.
+
+   Arithmetic is that of GCC's and Clang's vector extensions. Conversions, comparisons and partial loads are intrinsics where
+   the level has them, because GCC 12 converts four numbers in three instructions instead of one. A compiler without the
+   extensions gets "vectors" of one double. The width changes no bit. */
+#ifndef BNSTREAM_VECTORS_H
+#define BNSTREAM_VECTORS_H
+#include "kernels.h"
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define BN_WIDTH 8
+#elif defined(__AVX__)
+#define BN_WIDTH 4
+#elif defined(__GNUC__)
+#define BN_WIDTH 2
+#else
+#define BN_WIDTH 1
+#endif
+
+#if BN_WIDTH > 1
+#define BN_VECTOR(type) type __attribute__((vector_size(BN_WIDTH * sizeof(type))))
+typedef BN_VECTOR(double) bn_vec;
+typedef BN_VECTOR(float) bn_floats;
+typedef BN_VECTOR(int32_t) bn_ints;
+typedef BN_VECTOR(int64_t) bn_longs;
+#else
+typedef double bn_vec;
+typedef float bn_floats;
+typedef int32_t bn_ints;
+typedef int64_t bn_longs;
+#endif
+
+/* One number per element of a vector, in memory. */
+static inline bn_vec bn_get(const double *p) {
+    bn_vec v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline void bn_put(double *p, bn_vec v) { memcpy(p, &v, sizeof v); }
+
+static inline bn_vec bn_all(double x) { return x - (bn_vec){0}; }      /* x - 0 is x, for any x; x + 0 is not, for -0. */
+
+/* Conversions from and to 32 bits. */
+#if BN_WIDTH == 8
+static inline bn_vec bn_widen(bn_floats v) { return (bn_vec)_mm512_cvtps_pd((__m256)v); }
+static inline bn_vec bn_widen_ints(bn_ints v) { return (bn_vec)_mm512_cvtepi32_pd((__m256i)v); }
+static inline bn_floats bn_narrow(bn_vec v) { return (bn_floats)_mm512_cvtpd_ps((__m512d)v); }
+#elif BN_WIDTH == 4
+static inline bn_vec bn_widen(bn_floats v) { return (bn_vec)_mm256_cvtps_pd((__m128)v); }
+static inline bn_vec bn_widen_ints(bn_ints v) { return (bn_vec)_mm256_cvtepi32_pd((__m128i)v); }
+static inline bn_floats bn_narrow(bn_vec v) { return (bn_floats)_mm256_cvtpd_ps((__m256d)v); }
+#elif BN_WIDTH == 2
+static inline bn_vec bn_widen(bn_floats v) { return __builtin_convertvector(v, bn_vec); }
+static inline bn_vec bn_widen_ints(bn_ints v) { return __builtin_convertvector(v, bn_vec); }
+static inline bn_floats bn_narrow(bn_vec v) { return __builtin_convertvector(v, bn_floats); }
+#else
+static inline bn_vec bn_widen(bn_floats v) { return v; }
+static inline bn_vec bn_widen_ints(bn_ints v) { return v; }
+static inline bn_floats bn_narrow(bn_vec v) { return (float)v; }
+#endif
+
+/* Masks: a truth value per element. */
+#if BN_WIDTH == 8
+typedef __mmask8 bn_mask;
+static inline bn_mask bn_first(ptrdiff_t n) { return (bn_mask)((1u << n) - 1); }
+static inline bn_mask bn_nonzero(bn_vec v) { return _mm512_cmp_pd_mask((__m512d)v, _mm512_setzero_pd(), _CMP_NEQ_UQ); }
+static inline bn_mask bn_number(bn_vec v) { return _mm512_cmp_pd_mask((__m512d)v, (__m512d)v, _CMP_ORD_Q); }
+static inline bn_vec bn_keep(bn_vec v, bn_mask m) { return (bn_vec)_mm512_maskz_mov_pd(m, (__m512d)v); }
+static inline int bn_any(bn_mask m) { return m != 0; }
+#elif BN_WIDTH > 1
+typedef bn_longs bn_mask;
+static const int64_t bn_lanes[2 * BN_WIDTH] = {[0 ... BN_WIDTH - 1] = -1};
+static inline bn_mask bn_first(ptrdiff_t n) {
+    bn_mask m;
+    memcpy(&m, bn_lanes + BN_WIDTH - n, sizeof m);
+    return m;
+}
+static inline bn_mask bn_nonzero(bn_vec v) { return v != 0; }
+static inline bn_mask bn_number(bn_vec v) { return v == v; }
+static inline bn_vec bn_keep(bn_vec v, bn_mask m) { return (bn_vec)((bn_longs)v & m); }
+static inline int bn_any(bn_mask m) {
+    int64_t any = 0;
+    for (int i = 0; i < BN_WIDTH; i++) any |= m[i];
+    return any != 0;
+}
+#else
+typedef int64_t bn_mask;
+static inline bn_mask bn_first(ptrdiff_t n) { return -(n > 0); }
+static inline bn_mask bn_nonzero(bn_vec v) { return -(v != 0); }
+static inline bn_mask bn_number(bn_vec v) { return -(v == v); }
+static inline bn_vec bn_keep(bn_vec v, bn_mask m) { return m ? v : 0; }
+static inline int bn_any(bn_mask m) { return m != 0; }
+#endif
+static inline bn_mask bn_finite(bn_vec v) { return bn_number(v - v); }
+static inline bn_mask bn_infinite(bn_vec v) { return bn_number(v) & ~bn_finite(v); }
+
+/* Loads and stores of BN_WIDTH elements; each is rounded once. */
+static inline bn_vec bn_load_f64(const bn_f64 *p) { return bn_get((const double *)p); }
+static inline void bn_store_f64(bn_f64 *p, bn_vec v) { bn_put((double *)p, v); }
+
+static inline bn_vec bn_load_f32(const bn_f32 *p) {
+    bn_floats v;
+    memcpy(&v, p, sizeof v);
+    return bn_widen(v);
+}
+
+static inline void bn_store_f32(bn_f32 *p, bn_vec v) {
+    bn_floats some = bn_narrow(v);
+    memcpy(p, &some, sizeof some);
+}
+
+#if defined(__AVX__)
+#define BN_LOAD_INTEGERS(name, type, extended)                                                                            \
+    static inline bn_vec bn_load_##name(const type *p) {                                                                  \
+        __m128i some = _mm_setzero_si128();                                                                               \
+        memcpy(&some, p, BN_WIDTH * sizeof *p);                                                                           \
+        return bn_widen_ints((bn_ints)extended(some));                                                                    \
+    }
+#if BN_WIDTH == 8
+#define BN_EXTEND(from) _mm256_cvtep##from##_epi32
+#else
+#define BN_EXTEND(from) _mm_cvtep##from##_epi32
+#endif
+#else
+#define BN_LOAD_INTEGERS(name, type, extended)                                                                            \
+    static inline bn_vec bn_load_##name(const type *p) {                                                                  \
+        double some[BN_WIDTH];                                                                                            \
+        for (int i = 0; i < BN_WIDTH; i++) some[i] = p[i];                                                                \
+        return bn_get(some);                                                                                              \
+    }
+#endif
+BN_LOAD_INTEGERS(i8, int8_t, BN_EXTEND(i8))
+BN_LOAD_INTEGERS(u8, uint8_t, BN_EXTEND(u8))
+BN_LOAD_INTEGERS(i16, bn_i16, BN_EXTEND(i16))
+BN_LOAD_INTEGERS(u16, bn_u16, BN_EXTEND(u16))
+
+/* The first n < BN_WIDTH elements; a load makes the others 0. */
+#define BN_LOAD_SOME(name, type)                                                                                          \
+    static inline bn_vec bn_load_some_##name(const type *p, ptrdiff_t n) {                                                \
+        type some[BN_WIDTH] = {0};                                                                                        \
+        for (ptrdiff_t i = 0; i < n; i++) some[i] = p[i];                                                                 \
+        return bn_load_##name(some);                                                                                      \
+    }
+#define BN_STORE_SOME(name, type)                                                                                         \
+    static inline void bn_store_some_##name(type *p, bn_vec v, ptrdiff_t n) {                                             \
+        type some[BN_WIDTH];                                                                                              \
+        bn_store_##name(some, v);                                                                                         \
+        for (ptrdiff_t i = 0; i < n; i++) p[i] = some[i];                                                                 \
+    }
+BN_LOAD_SOME(i8, int8_t)
+BN_LOAD_SOME(u8, uint8_t)
+BN_LOAD_SOME(i16, bn_i16)
+BN_LOAD_SOME(u16, bn_u16)
+#if BN_WIDTH == 8
+static inline bn_vec bn_load_some_f32(const bn_f32 *p, ptrdiff_t n) {
+    return bn_widen((bn_floats)_mm256_maskz_loadu_ps(bn_first(n), (const float *)p));
+}
+static inline bn_vec bn_load_some_f64(const bn_f64 *p, ptrdiff_t n) {
+    return (bn_vec)_mm512_maskz_loadu_pd(bn_first(n), (const double *)p);
+}
+static inline void bn_store_some_f32(bn_f32 *p, bn_vec v, ptrdiff_t n) {
+    _mm256_mask_storeu_ps((float *)p, bn_first(n), (__m256)bn_narrow(v));
+}
+static inline void bn_store_some_f64(bn_f64 *p, bn_vec v, ptrdiff_t n) {
+    _mm512_mask_storeu_pd((double *)p, bn_first(n), (__m512d)v);
+}
+#elif BN_WIDTH == 4
+static inline bn_vec bn_load_some_f32(const bn_f32 *p, ptrdiff_t n) {
+    static const int32_t lanes[] = {-1, -1, -1, -1, 0, 0, 0, 0};
+    __m128i m = _mm_loadu_si128((const __m128i *)(lanes + 4 - n));
+    return bn_widen((bn_floats)_mm_maskload_ps((const float *)p, m));
+}
+static inline bn_vec bn_load_some_f64(const bn_f64 *p, ptrdiff_t n) {
+    return (bn_vec)_mm256_maskload_pd((const double *)p, (__m256i)bn_first(n));
+}
+BN_STORE_SOME(f32, bn_f32)
+BN_STORE_SOME(f64, bn_f64)
+#else
+BN_LOAD_SOME(f32, bn_f32)
+BN_LOAD_SOME(f64, bn_f64)
+BN_STORE_SOME(f32, bn_f32)
+BN_STORE_SOME(f64, bn_f64)
+#endif
+
+#endif
