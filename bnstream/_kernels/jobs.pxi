@@ -8,6 +8,15 @@
 cdef enum:
     PARTIAL_ROWS = N_LO + 1     # rows of a partial: a state and its n_lo, or SUM_ROWS of the sums of gradients
 
+cdef double AWAKE = 0.002       # seconds after a call for which its threads still spin
+cdef double PATIENCE = 16       # times what a call has lost
+
+ctypedef struct Pace:           # of all calls of the process, in seconds; what threads race for costs at most a call
+    double ended                # when the last call on several threads ended
+    double alone_until
+
+cdef Pace pace
+
 ctypedef int (*Body)(const Job *job, Py_ssize_t task) noexcept nogil
 
 
@@ -45,14 +54,36 @@ cdef bint cached(const Job *job) noexcept nogil:
 
 
 cdef int perform(const Job *job, Body body, Py_ssize_t n_tasks, bint backwards) noexcept nogil:
+    """Do all tasks of a job, on one thread while other programs keep the cores busy.
+
+    Threads that wait for one without a core lose more than they gain: a call of 0.2 ms took 12 ms. A call has lost what it
+    took beyond the caller's own share times the number of threads, which is the time of one thread. For PATIENCE times as
+    long, one thread does all calls. A call that had to wake the threads is not judged.
+    """
     cdef Py_ssize_t task
-    cdef int failed = 0
-    if job.n_threads == 1 or n_tasks == 1:
+    cdef int failed = 0, n = min(job.n_threads, n_tasks)
+    cdef double begin, end, lost
+    cdef double own[2]          # when the caller began its share, and ended it
+    cdef double *share = own
+    if n > 1:
+        begin = now()
+        n = 1 if begin < pace.alone_until else n
+    if n <= 1:
         for task in range(n_tasks):
             failed |= body(job, n_tasks - 1 - task if backwards else task)
-    else:
-        for task in prange(n_tasks, num_threads=min(job.n_threads, n_tasks), schedule='static'):
-            failed |= body(job, n_tasks - 1 - task if backwards else task)
+        return failed
+    own[0] = own[1] = 0
+    for task in prange(n_tasks, num_threads=n, schedule='static'):
+        if threadid() == 0 and share[0] == 0:
+            share[0] = now()
+        failed |= body(job, n_tasks - 1 - task if backwards else task)
+        if threadid() == 0:
+            share[1] = now()
+    end = now()
+    lost = end - begin - n * (own[1] - own[0])
+    if lost > 0 and begin - pace.ended < AWAKE:
+        pace.alone_until = end + PATIENCE * lost
+    pace.ended = end
     return failed
 
 

@@ -1,9 +1,12 @@
-/* What Cython cannot express: restrict, prefetch, and the bits of half-precision numbers. */
+/* What Cython cannot express: restrict, prefetch, the clock, and the bits of half-precision numbers. */
 #ifndef BNSTREAM_KERNELS_H
 #define BNSTREAM_KERNELS_H
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
 
 #if defined(_MSC_VER)
 #include <intrin.h>
@@ -23,6 +26,15 @@
 /* Prefetch the cache lines of n bytes. */
 static inline void bn_prefetch(const void *p, ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; i += 64) BN_PREFETCH((const char *)p + i);
+}
+
+/* Seconds since some time in the past, where there are threads. */
+static inline double bn_now(void) {
+#if defined(_OPENMP)
+    return omp_get_wtime();
+#else
+    return 0;
+#endif
 }
 
 /* Elements of an array, at any address. */

@@ -12,7 +12,7 @@
 #   jobs               the functions of `Kernels`
 
 from cpython.pycapsule cimport PyCapsule_New
-from cython.parallel cimport prange
+from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY, NAN, fabs, fma, rint, sqrt
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
@@ -30,6 +30,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef uint32_t *u32_out "bn_u32_out"
     ctypedef f32 *y32 "bn_y32"
     ctypedef f64 *y64 "bn_y64"
+    double now "bn_now"()
     void prefetch "bn_prefetch"(const void *, Py_ssize_t)
     double half "bn_half"(uint16_t)
     double bfloat "bn_bfloat"(uint16_t)
