@@ -75,5 +75,5 @@ cdef inline void byte_run(const byte *x, Py_ssize_t n, Py_ssize_t ahead, double 
     memset(lane_q, 0, sizeof(lane_q))
     byte_columns(x, BYTE_LANES, rows, BYTE_LANES, ahead, room, lane_s, lane_q)
     byte_columns(x + rows * BYTE_LANES, 0, n > rows * BYTE_LANES, n - rows * BYTE_LANES, 0, room, lane_s, lane_q)
-    s[0] += sum_of(lane_s, BYTE_LANES)
-    q[0] += sum_of(lane_q, BYTE_LANES)
+    s[0] += sum_of_array(lane_s, BYTE_LANES)
+    q[0] += sum_of_array(lane_q, BYTE_LANES)

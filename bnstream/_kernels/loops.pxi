@@ -125,147 +125,179 @@ cdef inline Sums plus(Sums a, Sums b) noexcept nogil:
     return a
 
 
-cdef inline Sums two_terms(Op op, Count count, bint one, const native *x, const native *dy, const Table *t, vec mean,
-                           const char *weights, Py_ssize_t at, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t step = LANES if one else 1
+cdef inline Sums two_terms(Op op, Count count, bint one, const native *x, const native *dy, Py_ssize_t x_pitch,
+                           Py_ssize_t dy_pitch, vec mean, const char *weights, Py_ssize_t at, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t below = at + (LANES if one else 1)
     cdef Sums a = term(op, count, x, dy, mean, weights_at(weights, at, one, count), n)
-    cdef Sums b = term(op, count, x + t.x.pitch, dy + t.dy.pitch, mean, weights_at(weights, at + step, one, count), n)
+    cdef Sums b = term(op, count, x + x_pitch, dy + dy_pitch, mean, weights_at(weights, below, one, count), n)
     return plus(a, b)
 
 
-cdef inline Sums eight_terms(Op op, Count count, bint one, const native *x, const native *dy, const Table *t, vec mean,
-                             const char *weights, Py_ssize_t at, Py_ssize_t n) noexcept nogil:
+cdef inline Sums eight_terms(Op op, Count count, bint one, const native *x, const native *dy, Py_ssize_t x_pitch,
+                             Py_ssize_t dy_pitch, vec mean, const char *weights, Py_ssize_t at, Py_ssize_t n) noexcept nogil:
     """What eight rows add. Sums in twos keep the elements in registers, and round equal terms to either side."""
-    cdef Py_ssize_t step = 2 * (LANES if one else 1), x_step = 2 * t.x.pitch, dy_step = 2 * t.dy.pitch
-    cdef Sums a = two_terms(op, count, one, x, dy, t, mean, weights, at, n)
-    cdef Sums b = two_terms(op, count, one, x + x_step, dy + dy_step, t, mean, weights, at + step, n)
+    cdef Py_ssize_t step = 2 * (LANES if one else 1), i = 2 * x_pitch, k = 2 * dy_pitch
+    cdef Sums a = two_terms(op, count, one, x, dy, x_pitch, dy_pitch, mean, weights, at, n)
+    cdef Sums b = two_terms(op, count, one, x + i, dy + k, x_pitch, dy_pitch, mean, weights, at + step, n)
     cdef Sums c
     a = plus(a, b)
-    b = two_terms(op, count, one, x + 2 * x_step, dy + 2 * dy_step, t, mean, weights, at + 2 * step, n)
-    c = two_terms(op, count, one, x + 3 * x_step, dy + 3 * dy_step, t, mean, weights, at + 3 * step, n)
+    b = two_terms(op, count, one, x + 2 * i, dy + 2 * k, x_pitch, dy_pitch, mean, weights, at + 2 * step, n)
+    c = two_terms(op, count, one, x + 3 * i, dy + 3 * k, x_pitch, dy_pitch, mean, weights, at + 3 * step, n)
     return plus(a, plus(b, c))
 
 
-cdef inline mask cell(Op op, Count count, bint one, bint eight, const native *x, const native *dy, result y, const Table *t,
+cdef inline mask map_row(Op op, Count count, const native *x, const native *dy, result y, vec mean, vec scale, vec beta,
+                         vec slope, vec weight, Py_ssize_t n) noexcept nogil:
+    """Map n elements. Return which x are inf, for LOOK."""
+    cdef vec value = values_of(x, n), d = value - mean          # x is read before y is written, which may replace it.
+    if op == SLOPE:
+        d = (values_of(dy, n) - beta) * scale - d * slope
+    else:
+        d = d * scale + beta
+    if count != ALL:
+        d = keep(d, good(count, value, weight, n))
+    write(y, d, n)
+    return infinite(value) if op == LOOK else first(0)
+
+
+cdef inline mask cell(Op op, Count count, bint one, bint many, const native *x, const native *dy, result y, const Table *t,
                       const Columns *w, const char *weights, Py_ssize_t j, Py_ssize_t n) noexcept nogil:
-    """Do n columns from column j on, of `eight` rows or of one. Return which x are inf, for LOOK."""
+    """Do n columns from column j on, of `many` rows or of a single one; for maps, of `one` channel or each of its own."""
     cdef vec mean = all_of(w.mean[0]) if one else get(w.mean + j)
-    cdef vec value, d, scale, weight
+    cdef vec scale, beta, slope = mean
     cdef Sums sums
+    cdef mask found
+    x += j
+    dy += j
+    y += j
     if op <= GRADIENTS:
-        if eight:
-            sums = eight_terms(op, count, one, x + j, dy + j, t, mean, weights, j if one else 0, n)
+        if many:
+            sums = eight_terms(op, count, False, x, dy, t.x.pitch, t.dy.pitch, mean, weights, 0, n)
         else:
-            sums = term(op, count, x + j, dy + j, mean, weights_at(weights, j if one else 0, one, count), n)
+            sums = term(op, count, x, dy, mean, weights_at(weights, 0, False, count), n)
         if op == MOMENTS and count & FINITE:
             put(w.n + j, get(w.n + j) + sums.n)
         put(w.s + j, get(w.s + j) + sums.s)
         put(w.q + j, get(w.q + j) + sums.q)
         return first(0)
-    value = values_of(x + j, n)          # x is read before y is written, which may replace it.
-    d = value - mean
     scale = all_of(w.scale[0]) if one else get(w.scale + j)
+    beta = all_of(w.beta[0]) if one else get(w.beta + j)
     if op == SLOPE:
-        d = ((values_of(dy + j, n) - (all_of(w.beta[0]) if one else get(w.beta + j))) * scale
-             - d * (all_of(w.slope[0]) if one else get(w.slope + j)))
-    else:
-        d = d * scale + (all_of(w.beta[0]) if one else get(w.beta + j))
-    if count != ALL:
-        weight = weights_at(weights, j if one else 0, one, count)
-        d = keep(d, good(count, value, weight, n))
-    write(y + j, d, n)
-    return infinite(value) if op == LOOK else first(0)
+        slope = all_of(w.slope[0]) if one else get(w.slope + j)
+    found = map_row(op, count, x, dy, y, mean, scale, beta, slope, weights_at(weights, j if one else 0, one, count), n)
+    if many:
+        found = found | map_row(op, count, x + t.x.pitch, dy + t.dy.pitch, y + t.y.pitch, mean, scale, beta, slope,
+                                weights_at(weights, 1, False, count), n)
+    return found
 
 
-cdef inline mask rows(Op op, Count count, bint one, bint eight, const native *x, const native *dy, result y, const Table *t,
+cdef inline mask rows(Op op, Count count, bint one, bint many, const native *x, const native *dy, result y, const Table *t,
                       Py_ssize_t width, const Columns *w, const char *weights) noexcept nogil:
-    """Do `width` columns of `eight` rows or of one, strip by strip, with a prefetch of each operand."""
+    """Do `width` columns of `many` rows or of a single one, strip by strip, with a prefetch of each operand."""
     cdef Py_ssize_t i, j, k
     cdef mask found = first(0)
     for j in range(0, width - STRIP + 1, 32):       # 32 is STRIP: Cython needs a literal step.
-        for i in range(8 if eight else 1):
+        for i in range(rows_of(op) if many else 1):
             prefetch(x + i * t.x.pitch + j + t.x.ahead, STRIP * sizeof(native))
             if op in (GRADIENTS, SLOPE):
                 prefetch(dy + i * t.dy.pitch + j + t.dy.ahead, STRIP * sizeof(native))
-        if op > GRADIENTS:
-            prefetch(y + j + t.y.ahead, STRIP * sizeof(y[0]))
+            if op > GRADIENTS:
+                prefetch(y + i * t.y.pitch + j + t.y.ahead, STRIP * sizeof(y[0]))
         for k in range(STRIP // VECTOR):
-            found = found | cell(op, count, one, eight, x, dy, y, t, w, weights, j + k * VECTOR, VECTOR)
+            found = found | cell(op, count, one, many, x, dy, y, t, w, weights, j + k * VECTOR, VECTOR)
     j = width // STRIP * STRIP
     while j < width - VECTOR + 1:
-        found = found | cell(op, count, one, eight, x, dy, y, t, w, weights, j, VECTOR)
+        found = found | cell(op, count, one, many, x, dy, y, t, w, weights, j, VECTOR)
         j += VECTOR
     if j < width:
-        found = found | cell(op, count, one, eight, x, dy, y, t, w, weights, j, width - j)
+        found = found | cell(op, count, one, many, x, dy, y, t, w, weights, j, width - j)
     return found
+
+
+cdef inline Py_ssize_t rows_of(Op op) noexcept nogil:
+    """How many rows are done together: sums share accumulators, and maps coefficients."""
+    return 8 if op <= GRADIENTS else 2
 
 
 cdef inline mask table(Op op, Count count, bint one, const native *x, const native *dy, result y, const Table *t,
                        const Columns *w, const char *weights) noexcept nogil:
-    cdef Py_ssize_t r, group = 8 if op <= GRADIENTS else 1
-    cdef Py_ssize_t step = bytes_of(LANES if one else 1, count)         # A map by runs has a single row.
+    cdef Py_ssize_t r, many = rows_of(op)
     cdef mask found = first(0)
-    for r in range(t.n_rows // group):
-        found = found | rows(op, count, one, op <= GRADIENTS, x, dy, y, t, t.width, w, weights)
-        x += group * t.x.pitch
-        dy += group * t.dy.pitch
-        y += group * t.y.pitch
-        weights += group * step
-    for r in range(t.n_rows % group + (t.tail > 0)):
-        found = found | rows(op, count, one, False, x, dy, y, t, t.width if r < t.n_rows % group else t.tail, w, weights)
+    for r in range(0 if one else t.n_rows // many):         # By runs, a table of a map has one row.
+        found = found | rows(op, count, one, True, x, dy, y, t, t.width, w, weights)
+        x += many * t.x.pitch
+        dy += many * t.dy.pitch
+        y += many * t.y.pitch
+        weights += bytes_of(many, count)
+    for r in range(t.n_rows % many + (t.tail > 0)):
+        found = found | rows(op, count, one, False, x, dy, y, t, t.width if r < t.n_rows % many else t.tail, w, weights)
         x += t.x.pitch
         dy += t.dy.pitch
         y += t.y.pitch
-        weights += step
+        weights += bytes_of(1, count)
     return found
 
 
-cdef inline double sum_of(double *x, Py_ssize_t n) noexcept nogil:
-    """The sum of x, taken in halves because equal terms added in turn all round to the same side. x is overwritten."""
-    cdef Py_ssize_t i, half
+cdef inline Sums sum_of_lanes(Sums *lanes) noexcept nogil:
+    """Halve the lanes until they fill one vector."""
+    cdef Py_ssize_t k, n = LANES // VECTOR
     while n > 1:
-        half = (n + 1) // 2
-        for i in range(n // 2):
-            x[i] += x[half + i]
-        n = half
-    return x[0]
+        n //= 2
+        for k in range(n):
+            lanes[k] = plus(lanes[k], lanes[n + k])
+    return lanes[0]
 
 
-cdef inline double sum_of_lanes(double *x) noexcept nogil:
-    """As `sum_of`, of LANES numbers."""
-    cdef Py_ssize_t i, half = LANES // 2
-    while half >= VECTOR:
-        for i in range(half // VECTOR):
-            put(x + i * VECTOR, get(x + i * VECTOR) + get(x + half + i * VECTOR))
-        half //= 2
-    return sum_of(x, 2 * half)
-
-
-cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, result y, Table *t, Py_ssize_t n,
-                         const Columns *w, const char *weights) noexcept nogil:
+cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, Py_ssize_t x_ahead, Py_ssize_t dy_ahead,
+                         Py_ssize_t n, const Columns *w, const char *weights) noexcept nogil:
     """Add a run of n elements of one channel: part by part, because equal terms all round to the same side. A part is a
-    table of lanes."""
-    cdef double lanes[3 * LANES]
-    cdef Columns of_lanes = w[0]
-    cdef Py_ssize_t part
-    of_lanes.n = lanes
-    of_lanes.s = lanes + LANES
-    of_lanes.q = lanes + 2 * LANES
+    table of lanes, whose sums stay in registers."""
+    cdef Sums lanes[LANES]      # LANES // VECTOR of them are used.
+    cdef Sums total
+    cdef vec mean = all_of(w.mean[0])
+    cdef Py_ssize_t i, j, k, part
     while n > 0:
         part = min(n, PART)
-        t.n_rows = part // LANES
-        t.width = LANES
-        t.tail = part % LANES
-        memset(lanes, 0, sizeof(lanes))
-        table(op, count, True, x, dy, y, t, &of_lanes, weights)
-        if op == MOMENTS and count & FINITE:
-            w.n[0] += sum_of_lanes(of_lanes.n)
-        w.s[0] += sum_of_lanes(of_lanes.s)
-        w.q[0] += sum_of_lanes(of_lanes.q)
+        n -= part
+        for k in range(LANES // VECTOR):
+            lanes[k].n = lanes[k].s = lanes[k].q = all_of(0)
+        for i in range(part // (8 * LANES)):
+            prefetch(x + x_ahead, 8 * LANES * sizeof(native))
+            if op == GRADIENTS:
+                prefetch(dy + dy_ahead, 8 * LANES * sizeof(native))
+            for k in range(LANES // VECTOR):
+                j = k * VECTOR
+                total = eight_terms(op, count, True, x + j, dy + j, LANES, LANES, mean, weights, j, VECTOR)
+                lanes[k] = plus(lanes[k], total)
+            x += 8 * LANES
+            dy += 8 * LANES
+            weights += bytes_of(8 * LANES, count)
+        part %= 8 * LANES
+        prefetch(x + x_ahead, part * sizeof(native))
+        if op == GRADIENTS:
+            prefetch(dy + dy_ahead, part * sizeof(native))
+        for i in range(part // LANES):
+            for k in range(LANES // VECTOR):
+                j = k * VECTOR
+                total = term(op, count, x + j, dy + j, mean, weights_at(weights, j, True, count), VECTOR)
+                lanes[k] = plus(lanes[k], total)
+            x += LANES
+            dy += LANES
+            weights += bytes_of(LANES, count)
+        part %= LANES
+        for k in range(LANES // VECTOR):
+            j = k * VECTOR
+            if j < part:
+                total = term(op, count, x + j, dy + j, mean, weights_at(weights, j, True, count), min(part - j, VECTOR))
+                lanes[k] = plus(lanes[k], total)
         x += part
         dy += part
         weights += bytes_of(part, count)
-        n -= part
+        total = sum_of_lanes(lanes)
+        if op == MOMENTS and count & FINITE:
+            w.n[0] += sum_of(total.n)
+        w.s[0] += sum_of(total.s)
+        w.q[0] += sum_of(total.q)
 
 
 cdef inline mask do_table(Op op, Count count, const native *x, const native *dy, result y, const Table *t, const Columns *w,
@@ -279,15 +311,15 @@ cdef inline mask do_table(Op op, Count count, const native *x, const native *dy,
     return table(op, count, False, x, dy, y, t, w, weights)
 
 
-cdef inline mask do_run(Op op, Count count, const native *x, const native *dy, result y, Table *t, Py_ssize_t n,
-                        const Columns *w, const char *weights) noexcept nogil:
+cdef inline mask do_run(Op op, Count count, const native *x, const native *dy, result y, const Table *t,
+                        Py_ssize_t n, const Columns *w, const char *weights) noexcept nogil:
     """Do a run of n elements of one channel."""
     if native is uint8_t or native is int8_t:
         if op == MOMENTS:
             byte_run(x, n, t.x.ahead, w.s, w.q)
             return first(0)
     if op <= GRADIENTS:
-        sum_run(op, count, x, dy, y, t, n, w, weights)
+        sum_run(op, count, x, dy, t.x.ahead, t.dy.ahead, n, w, weights)
         return first(0)
     return table(op, count, True, x, dy, y, t, w, weights)
 
@@ -319,8 +351,6 @@ cdef inline bint walk(Op op, Count count, const native *x, const native *dy, res
     t.n_rows = b.n_rows
     t.width = b.width
     t.tail = b.tail
-    if b.by_runs and op <= GRADIENTS:
-        t.x.pitch = t.dy.pitch = LANES
     for i in range(b.n_tables):
         if b.by_runs:
             for c in range(b.n_channels):

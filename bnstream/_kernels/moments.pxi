@@ -80,6 +80,17 @@ cdef void count_selected(const Block *b, const Work *w) noexcept nogil:
         add_up(columns.s, b.fold, b.n_channels, b.inner)
 
 
+cdef inline double sum_of_array(double *x, Py_ssize_t n) noexcept nogil:
+    """The sum of x, taken in halves because equal terms added in turn all round to the same side. x is overwritten."""
+    cdef Py_ssize_t i, half
+    while n > 1:
+        half = (n + 1) // 2
+        for i in range(n // 2):
+            x[i] += x[half + i]
+        n = half
+    return x[0]
+
+
 cdef void add_up(double *sums, Py_ssize_t fold, Py_ssize_t channels, Py_ssize_t inner) noexcept nogil:
     """Add up the columns (fold, channels, inner) of each channel, in a fixed order."""
     cdef Py_ssize_t c, n = fold * channels * inner
@@ -89,7 +100,7 @@ cdef void add_up(double *sums, Py_ssize_t fold, Py_ssize_t channels, Py_ssize_t 
             sums[c] += sums[n + c]
     if inner > 1:
         for c in range(channels):
-            sums[c] = sum_of(sums + c * inner, inner)
+            sums[c] = sum_of_array(sums + c * inner, inner)
 
 
 cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *state, Py_ssize_t pitch,

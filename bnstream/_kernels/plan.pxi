@@ -39,7 +39,7 @@
 # column    One position in every row. It belongs to one channel. A row has at most NARROW or WIDTH columns.
 # strip     Neighbouring columns of eight rows or of one, read between two prefetches: STRIP columns, or LINE of bytes.
 # run       Neighbouring elements of one channel: the whole last batch dim. If tiled, the positions of a block.
-# piece     The elements of a run in one block: at most PIECE elements, or PART with weights.
+# piece     The elements of a run in one block: at most PIECE elements, or MOST_WEIGHTS with weights.
 # part      Elements of a piece that are summed by themselves first: at most PART, but the whole piece of a run of bytes.
 # lane      A column of a part: LANES or BYTE_LANES of them.
 # tile      A copy of a block as doubles, for operands that cannot be read or written in place: at most TILE elements.
@@ -50,7 +50,7 @@
 cdef enum:
     LINE = 64               # bytes of a cache line
     STRIP = 32              # columns of a strip
-    LANES = 32              # lanes of a part; 16 and 64 were slower
+    LANES = 8               # lanes of a part
     BYTE_LANES = 128        # lanes of a run of bytes
     AHEAD = 16384           # bytes from a load to its prefetch, by columns
     RUN_AHEAD = 4096        # bytes from a load to its prefetch, where runs are read in the order of memory
@@ -61,7 +61,8 @@ cdef enum:
     BLOCK_ROWS = 256        # most rows of a block by columns
     BLOCK_BYTES = 2097152   # most bytes of a block by columns, unless eight rows have more
     PIECE = 65536           # most elements of a piece, without weights
-    PART = 8192             # most elements of a part
+    PART = 2048             # most elements of a part
+    MOST_WEIGHTS = 8192     # most weights of a block, which stay in the L1 cache
     UNITS = 16              # most runs of each channel in a block
     FEW = 2048              # elements of each channel that a block by runs should have at least
     TILE = 32768            # most elements of a tile
@@ -189,11 +190,13 @@ cdef Py_ssize_t fold_of(Py_ssize_t width, Py_ssize_t n_units) noexcept nogil:
 cdef Py_ssize_t longest_columns(Py_ssize_t n_runs, Py_ssize_t itemsize, Purpose purpose) noexcept nogil:
     """The longest runs that are read as columns, where the runs of all channels are contiguous.
 
-    With few runs in each channel, columns pay only for short runs, where sums of one channel at a time cost even more.
+    Columns cost more the fewer runs share them, some 3 ns for each column; a run costs 5 ns, or 20 if it is of bytes.
     """
-    if purpose != MAP:
-        return 256 if n_runs >= 8 else (64 if n_runs > 1 or itemsize == 1 else 32)
-    return 64 if n_runs >= 32 else (12 if n_runs >= 4 else 8)
+    if purpose == MAP:
+        return min(<Py_ssize_t> 64, 4 * n_runs)
+    if itemsize == 1:
+        return 256 if n_runs >= 8 else 64
+    return min(<Py_ssize_t> 64, div(3 * n_runs - 1, 2))
 
 
 cdef Py_ssize_t row_pitch(Py_ssize_t n) noexcept nogil:
@@ -244,7 +247,7 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
     integers = view.operand[0].element not in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16)
     p.whole = integers and not view.weighted
     p.tiled = not view.in_place or view.weighted and integers and purpose != MAP        # selective: not in place
-    p.piece = PART if view.weighted else PIECE      # The weights of a part stay in the cache.
+    p.piece = MOST_WEIGHTS if view.weighted else PIECE
     p.by_runs = False
     p.fold = p.inner = p.run = p.run_pieces = 1
     p.unit = fastest
@@ -271,7 +274,7 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
     if p.by_runs and p.tiled:                       # Any batch positions are gathered into one run.
         p.unit.n = view.n_rows
         p.run = 1
-        p.block_units = min(div(TILE, p.chunk), <Py_ssize_t> PART)
+        p.block_units = min(div(TILE, p.chunk), <Py_ssize_t> MOST_WEIGHTS)
         p.pitch = p.chunk
     elif p.by_runs:
         p.run_pieces = ceil_div(p.run, p.piece)

@@ -50,6 +50,7 @@ cdef extern from "vectors.h" nogil:
     vec get "bn_get"(const double *)
     void put "bn_put"(double *, vec)
     vec all_of "bn_all"(double)
+    double sum_of "bn_sum"(vec)
     mask first "bn_first"(Py_ssize_t)
     mask finite_of "bn_finite"(vec)
     mask infinite "bn_infinite"(vec)

@@ -44,6 +44,23 @@ static inline void bn_put(double *p, bn_vec v) { memcpy(p, &v, sizeof v); }
 
 static inline bn_vec bn_all(double x) { return x - (bn_vec){0}; }      /* x - 0 is x, for any x; x + 0 is not, for -0. */
 
+/* The sum, taken in halves: equal terms added in turn would all round to the same side. */
+static inline double bn_sum(bn_vec v) {
+#if BN_WIDTH == 8
+    __m256d four = _mm256_add_pd(_mm512_castpd512_pd256((__m512d)v), _mm512_extractf64x4_pd((__m512d)v, 1));
+#elif BN_WIDTH == 4
+    __m256d four = (__m256d)v;
+#endif
+#if BN_WIDTH >= 4
+    __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+    return two[0] + two[1];
+#elif BN_WIDTH == 2
+    return v[0] + v[1];
+#else
+    return v;
+#endif
+}
+
 /* Conversions from and to 32 bits. */
 #if BN_WIDTH == 8
 static inline bn_vec bn_widen(bn_floats v) { return (bn_vec)_mm512_cvtps_pd((__m256)v); }

@@ -33,8 +33,8 @@ cdef inline bint counts(const char *weights, Py_ssize_t i, Count count) noexcept
 
 
 cdef inline Py_ssize_t weights_room(Count count) noexcept nogil:
-    """The doubles that the weights of a block take: at most PART, and a vector that is loaded from the last one on."""
-    return bytes_of(PART + GRANULE, count) // <Py_ssize_t> sizeof(double)
+    """The doubles that the weights of a block take: at most MOST_WEIGHTS, and a vector loaded from the last one on."""
+    return bytes_of(MOST_WEIGHTS + GRANULE, count) // <Py_ssize_t> sizeof(double)
 
 
 cdef inline void load_flags(const char *source, Py_ssize_t stride, Py_ssize_t n, flag *out) noexcept nogil:
@@ -76,16 +76,16 @@ cdef void load_weights(const View *view, Py_ssize_t first, Py_ssize_t n, char *o
 cdef double sum_of_weights(const char *weights, Py_ssize_t n, Count count) noexcept nogil:
     cdef const flag *mask = <const flag *> weights
     cdef const double *each = <const double *> weights
-    cdef double lanes[LANES]
+    cdef double lanes[32]
     cdef Py_ssize_t i, j, n_true = 0
     if count == MASKED:
         for i in range(n):
             n_true += mask[i]
         return n_true
     memset(lanes, 0, sizeof(lanes))
-    for i in range(0, n - LANES + 1, 32):       # 32 is LANES: Cython needs a literal step.
-        for j in range(LANES):
+    for i in range(0, n - 31, 32):
+        for j in range(32):
             lanes[j] += each[i + j]
-    for i in range(n & -LANES, n):
-        lanes[i % LANES] += each[i]
-    return sum_of(lanes, LANES)
+    for i in range(n & -32, n):
+        lanes[i % 32] += each[i]
+    return sum_of_array(lanes, 32)
