@@ -39,6 +39,10 @@ cdef class Forward:
     cdef ndarray apply_and_look(self, object out, object n_threads, bint *has_inf)
     cpdef ndarray train(self, object out, object nan_policy, object n_threads)
     cdef int blend(self, double *mean, double *var, double momentum, double ddof, bint of_sd) except -1
+    cdef int gradients(self, const View *view, const Norm *norm, double *grads, int threads) noexcept nogil
+    cdef int scale_gradient(self, ndarray dy, ndarray dx, int threads) except -1
+    cdef int renormalize_gradient(self, double *grads) except -1
+    cdef object gradient(self, const double *grads, bint of_gamma, dtype)
     cdef int weigh(self, double *spread, double momentum) except -1
 
 cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps)

@@ -24,8 +24,13 @@ class Forward:
     def accumulate(self, nan_policy: str, n_threads: SupportsIndex | None) -> int: ...
     def apply(self, out: NDArray[Any] | None, n_threads: SupportsIndex | None) -> NDArray[Any]: ...
     def backward(
-        self, dy: ArrayLike, out: NDArray[Any] | None, n_threads: SupportsIndex | None, keep_x: bool = False
-    ) -> tuple[NDArray[Any], NDArray[np.float64]]: ...
+        self,
+        dy: ArrayLike,
+        out: NDArray[Any] | None,
+        dtypes: tuple[np.dtype[Any] | None, np.dtype[Any] | None],
+        n_threads: SupportsIndex | None,
+        keep_x: bool = False,
+    ) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]: ...
 
 def forward_of(
     x: ArrayLike,

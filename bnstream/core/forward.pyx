@@ -8,12 +8,13 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.math cimport INFINITY, fabs, sqrt
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport (
-    BETA, FLOAT64, GAMMA, GRAD_ROWS, M2, M2_LO, MEAN, MEAN_LO, N, NORM_ROWS, SMALL, Kernels, Norm, Sink, View, padded,
+    BETA, FLOAT64, GAMMA, GRAD_BETA, GRAD_GAMMA, GRAD_ROWS, M2, M2_LO, MEAN, MEAN_LO, N, NORM_ROWS, SMALL, Kernels, Norm,
+    Sink, View, padded,
 )
 from bnstream.core.large cimport look_again, restored
 from bnstream.core.result cimport overlap, result_like, same_shape
@@ -388,13 +389,14 @@ cdef class Forward:
         cnp.set_array_base(rows, self)
         return rows[:, :self.n_channels]
 
-    def backward(self, dy, out, n_threads, bint keep_x=False):
-        """The gradient of x, and those of beta and gamma as two rows. With `keep_x` it may not replace x."""
+    def backward(self, dy, out, tuple dtypes, n_threads, bint keep_x=False):
+        """The gradients of x, gamma and beta; those of the parameters in two dtypes, or None. With `keep_x`, that of x may
+        not replace x."""
         cdef ndarray a = real_array(dy, "dy"), dx, x = self.x
         cdef Norm fields = self.norm()
-        cdef ndarray grads = np.zeros((GRAD_ROWS, self.pitch)), slope
-        cdef double *rows = <double *> cnp.PyArray_DATA(grads)
-        cdef int failed, threads, i
+        cdef double small[GRAD_ROWS * 64]
+        cdef double *grads = small
+        cdef int failed, threads
         cdef bint replaced
         cdef View view
         if x is None:
@@ -408,23 +410,76 @@ cdef class Forward:
         overlap(a, dx, "dy")
         threads = self.threads(n_threads)
         self.view_of(&view, x, a, dx)
-        if view.n_rows and view.n_channels:
-            with nogil:
-                if self.training:
-                    failed = kernels.backward(&view, &fields, rows, self.omit, threads)
+        if self.pitch > 64:
+            grads = <double *> malloc(GRAD_ROWS * self.pitch * sizeof(double))
+        try:
+            if grads == NULL:
+                raise MemoryError("no memory for the gradients of the parameters")
+            memset(grads, 0, GRAD_ROWS * self.pitch * sizeof(double))
+            if view.n_rows and view.n_channels:
+                if self.small():
+                    failed = self.gradients(&view, &fields, grads, threads)
                 else:
-                    failed = kernels.gradients(&view, &fields, rows, self.omit, threads)
-            check(failed)
-            if not self.training:           # dx = dy * scale is an affine map without mean and beta.
-                slope = np.zeros((NORM_ROWS, self.pitch))
-                fields.rows = <double *> cnp.PyArray_DATA(slope)
-                for i in (N, M2, GAMMA):
-                    memcpy(fields.rows + i * self.pitch, self.row(i), self.pitch * sizeof(double))
-                self.view_of(&view, a, dx)
-                with nogil:
-                    failed = kernels.affine(&view, &fields, False, threads)
+                    with nogil:
+                        failed = self.gradients(&view, &fields, grads, threads)
                 check(failed)
-        return dx, grads[:, :self.n_channels]
+                if not self.training:
+                    self.scale_gradient(a, dx, threads)
+                if self.ratio is not None:
+                    self.renormalize_gradient(grads)
+            return dx, self.gradient(grads, True, dtypes[0]), self.gradient(grads, False, dtypes[1])
+        finally:
+            if grads != small:
+                free(grads)
+
+    cdef int gradients(self, const View *view, const Norm *norm, double *grads, int threads) noexcept nogil:
+        if self.training:
+            return kernels.backward(view, norm, grads, self.omit, threads)
+        return kernels.gradients(view, norm, grads, self.omit, threads)
+
+    cdef int scale_gradient(self, ndarray dy, ndarray dx, int threads) except -1:
+        """In inference, dx = dy * scale: an affine map without mean and beta."""
+        cdef ndarray rows = np.zeros((NORM_ROWS, self.pitch))
+        cdef Norm fields = self.norm()
+        cdef int i, failed
+        cdef View view
+        fields.rows = <double *> cnp.PyArray_DATA(rows)
+        for i in (N, M2, GAMMA):
+            memcpy(fields.rows + i * self.pitch, self.row(i), self.pitch * sizeof(double))
+        self.view_of(&view, dy, dx)
+        with nogil:
+            failed = kernels.affine(&view, &fields, False, threads)
+        return check(failed)
+
+    cdef int renormalize_gradient(self, double *grads) except -1:
+        """Turn the gradient of gamma into that of Batch Renormalization, whose xhat is r * xhat + d."""
+        cdef ndarray r = self.ratio[0], d = self.ratio[1]
+        cdef double *of_gamma = grads + GRAD_GAMMA * self.pitch
+        cdef Py_ssize_t c
+        for c in range(self.n_channels):
+            of_gamma[c] = (<double *> cnp.PyArray_DATA(r))[c] * of_gamma[c] + (
+                (<double *> cnp.PyArray_DATA(d))[c] * grads[GRAD_BETA * self.pitch + c])
+        return 0
+
+    cdef object gradient(self, const double *grads, bint of_gamma, dtype):
+        """The gradient of a parameter in a dtype, or None. Too large for the dtype is inf, as in the kernels."""
+        cdef const double *row = grads + (GRAD_GAMMA if of_gamma else GRAD_BETA) * self.pitch
+        cdef cnp.npy_intp n = self.n_channels
+        cdef Py_ssize_t c
+        cdef ndarray out
+        if dtype is None:
+            return None
+        if (<cnp.dtype> dtype).type_num == cnp.NPY_FLOAT:
+            out = cnp.PyArray_SimpleNew(1, &n, cnp.NPY_FLOAT)
+            for c in range(n):
+                (<float *> cnp.PyArray_DATA(out))[c] = <float> row[c]
+            return out
+        out = cnp.PyArray_SimpleNew(1, &n, cnp.NPY_DOUBLE)
+        memcpy(cnp.PyArray_DATA(out), row, n * sizeof(double))
+        if (<cnp.dtype> dtype).type_num == cnp.NPY_DOUBLE:
+            return out
+        with np.errstate(all="ignore"):
+            return (<object> out).astype(dtype)
 
 
 def normalize_and_look(x, mean, gamma, beta):

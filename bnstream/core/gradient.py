@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.forward import Forward
@@ -89,24 +88,7 @@ class Backward:
         """
         if accumulate and self._add is None:
             raise ValueError("accumulate=True needs a layer; add up the gradients that are returned")
-        dx, grad_gamma, grad_beta = gradients(self._forward, dy, out, self._dtypes, n_threads, keep_x=True)
+        dx, grad_gamma, grad_beta = self._forward.backward(dy, out, self._dtypes, n_threads, keep_x=True)
         if accumulate and self._add is not None:
             self._add(grad_gamma, grad_beta)
         return dx, grad_gamma, grad_beta
-
-
-def gradients(
-    forward: Forward, dy: ArrayLike, out: NDArray[Any] | None, dtypes: tuple[Any, Any], n_threads: int | None,
-    keep_x: bool = False,
-) -> Gradients:
-    """The gradients of x, gamma and beta, those of the parameters in their dtypes, or None."""
-    dx, (grad_beta, grad_gamma) = forward.backward(dy, out, n_threads, keep_x)
-    if forward.ratio is not None:
-        r, d = forward.ratio
-        grad_gamma = r * grad_gamma + d * grad_beta
-    with np.errstate(all="ignore"):         # Too large for the dtype is inf, here as in the kernels.
-        of_gamma, of_beta = (
-            None if dtype is None else gradient.astype(dtype)
-            for gradient, dtype in zip((grad_gamma, grad_beta), dtypes, strict=True)
-        )
-    return dx, of_gamma, of_beta

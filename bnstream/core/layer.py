@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from bnstream.core.checks import eps_of, integer, real_values
 from bnstream.core.dtypes import floating, stored_floating
 from bnstream.core.forward import Forward
-from bnstream.core.gradient import Backward, gradients
+from bnstream.core.gradient import Backward
 from bnstream.core.labels import counted
 from bnstream.core.moments import Moments
 
@@ -235,8 +235,7 @@ class NormLayer:
             calls = "no call" if pending is None else "several calls, which are forgotten now,"
             raise RuntimeError(f"backward() belongs to one call in training, got {calls} since the last backward(); "
                                "with y, backward = bn.vjp(x), every call has a backward of its own")
-        dx, *of_parameters = gradients(pending, dy, out, self._grad_dtypes(), n_threads)
-        self.grad_gamma, self.grad_beta = of_parameters
+        dx, self.grad_gamma, self.grad_beta = pending.backward(dy, out, self._grad_dtypes(), n_threads)
         if self._pending is pending:                # unless another thread has called since
             self._pending = None
         return dx
@@ -256,8 +255,7 @@ class NormLayer:
         self.grad_gamma = self.grad_beta = None
 
     def _grad_dtypes(self) -> tuple[Any, Any]:
-        of_gamma, of_beta = (None if values is None else self.dtype for values in (self._gamma, self._beta))
-        return of_gamma, of_beta
+        return None if self._gamma is None else self._dtype, None if self._beta is None else self._dtype
 
     def _add_gradients(self, of_gamma: Any, of_beta: Any) -> None:
         with LOCK, np.errstate(all="ignore"):       # of a sum, an update by another thread would be lost
