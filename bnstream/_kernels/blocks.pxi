@@ -6,7 +6,7 @@ ctypedef struct Layout:         # where the elements of a block are in one opera
     Py_ssize_t pitch            # from one row of a table to the next
     Py_ssize_t table_pitch      # from one table to the next
     Py_ssize_t channel_pitch    # from one channel of a table to the next
-    Py_ssize_t ahead            # from a load to its prefetch
+    Py_ssize_t ahead            # from a load to its prefetch, by runs
 
 ctypedef struct Block:
     Element element             # of x, or of its tile
@@ -169,11 +169,11 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
             layout.channel_pitch = elements(last_kept(view).stride[k], layout.itemsize)
             layout.ahead = layout.table_pitch
             if p.unit.n == 1 or t.channels * p.run * layout.itemsize > <Py_ssize_t> JUMP:
-                layout.ahead = div(RUN_AHEAD, layout.itemsize)
+                layout.ahead = div(AHEAD, layout.itemsize)
             continue
         if p.fold == 1:
             layout.pitch = layout.table_pitch
-        layout.ahead = max(8, div(AHEAD, b.width * layout.itemsize) & -8) * layout.pitch
+        layout.ahead = 0
     if not p.by_runs and p.fold == 1:
         b.sample_pitch = b.layout[0].pitch
     return b

@@ -36,28 +36,24 @@ cdef inline void eight_byte_rows(const byte *x, Py_ssize_t pitch, Py_ssize_t wid
         q[j] += (<uint32_t> ab + cd) + (<uint32_t> ef + gh)
 
 
-cdef void byte_columns(const byte *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, Py_ssize_t ahead,
-                       uint32_t *room, f64_out s, f64_out q) noexcept nogil:
-    """As `columns`, for bytes about their bias, with room for two numbers of each column.
+cdef void byte_columns(const byte *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ssize_t width, uint32_t *room, f64_out s,
+                       f64_out q) noexcept nogil:
+    """Add n_rows rows of bytes about their bias, with room for two numbers of each column.
 
-    Sums of 262,143 rows fit in 32 bits, and no block has as many.
+    Eight rows are one of each eighth. Sums of 262,143 rows fit in 32 bits, and no block has as many.
     """
     cdef i32_out s32 = <int32_t *> room
     cdef u32_out q32 = room + width
-    cdef Py_ssize_t r, i, j
-    cdef const byte *row
+    cdef Py_ssize_t r, j, eighth = n_rows // 8
     for j in range(width):
         s32[j] = 0
         q32[j] = 0
-    for r in range(0, n_rows - 7, 8):
-        row = x + r * pitch
+    for r in range(eighth):
         for j in range(width // LINE):
-            for i in range(8):
-                prefetch(row + j * LINE + ahead + i * pitch, LINE)
-            eight_byte_rows(row + j * LINE, pitch, LINE, s32 + j * LINE, q32 + j * LINE)
+            eight_byte_rows(x + r * pitch + j * LINE, eighth * pitch, LINE, s32 + j * LINE, q32 + j * LINE)
         j = width & -LINE
-        eight_byte_rows(row + j, pitch, width - j, s32 + j, q32 + j)
-    for r in range(n_rows & -8, n_rows):
+        eight_byte_rows(x + r * pitch + j, eighth * pitch, width - j, s32 + j, q32 + j)
+    for r in range(8 * eighth, n_rows):
         for j in range(width):
             s32[j] += x[r * pitch + j] - bias(x)
             q32[j] += square(x[r * pitch + j] - bias(x))
@@ -66,14 +62,14 @@ cdef void byte_columns(const byte *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ss
         q[j] += q32[j]
 
 
-cdef inline void byte_run(const byte *x, Py_ssize_t n, Py_ssize_t ahead, double *s, double *q) noexcept nogil:
+cdef inline void byte_run(const byte *x, Py_ssize_t n, double *s, double *q) noexcept nogil:
     cdef double lane_s[BYTE_LANES]
     cdef double lane_q[BYTE_LANES]
     cdef uint32_t room[2 * BYTE_LANES]
     cdef Py_ssize_t rows = n // BYTE_LANES
     memset(lane_s, 0, sizeof(lane_s))
     memset(lane_q, 0, sizeof(lane_q))
-    byte_columns(x, BYTE_LANES, rows, BYTE_LANES, ahead, room, lane_s, lane_q)
-    byte_columns(x + rows * BYTE_LANES, 0, n > rows * BYTE_LANES, n - rows * BYTE_LANES, 0, room, lane_s, lane_q)
+    byte_columns(x, BYTE_LANES, rows, BYTE_LANES, room, lane_s, lane_q)
+    byte_columns(x + rows * BYTE_LANES, 0, n > rows * BYTE_LANES, n - rows * BYTE_LANES, room, lane_s, lane_q)
     s[0] += sum_of_array(lane_s, BYTE_LANES)
     q[0] += sum_of_array(lane_q, BYTE_LANES)

@@ -13,14 +13,14 @@
 #
 #   A block by columns: one table               A block by runs: one table for each unit
 #
-#              strip   strip                             run of channel 0   run of channel 1
-#            +-------+-------+---                 unit 0 +----------------+ +----------------+ ...
-#   8 rows   | row   |       |                           | piece          | |                |
-#            | row   |       |                    unit 1 +----------------+ +----------------+ ...
-#            +-------+-------+---
-#   8 rows   | row   |       |                    A piece is divided into parts, and a part into rows of lanes:
-#            | row   |       |                    +------+------+------+------+
-#            +-------+-------+---                 | lane | lane | lane | lane | ...
+#            +---------------+                           run of channel 0   run of channel 1
+#   eighth   | row           |                    unit 0 +----------------+ +----------------+ ...
+#            | row           |                           | piece          | |                |
+#            +---------------+                    unit 1 +----------------+ +----------------+ ...
+#   eighth   | row           |
+#            | row           |                    A piece is divided into parts, and a part into rows of lanes:
+#            +---------------+                    +------+------+------+------+
+#            : |             :                    | lane | lane | lane | lane | ...
 #              |                                  +------+------+------+------+
 #              column: one position in every row
 #
@@ -35,9 +35,9 @@
 # unit      What blocks are made of. By columns: the elements of a chunk at one batch position, or at `inner` neighbouring
 #           ones. By runs: one run of each channel, such as an image of (N, C, H, W); if tiled, one batch position.
 # table     Rows of columns, as the loops walk them: all rows of a block by columns, or, by runs, the runs of one unit.
+# eighth    The rows of a table among which there is one of eight that are summed together; the gradients sum neighbours.
 # row       `fold` units of a block by columns, read as one where channels are few; or LANES elements of a part.
 # column    One position in every row. It belongs to one channel. A row has at most NARROW or WIDTH columns.
-# strip     Neighbouring columns of eight rows or of one, read between two prefetches: STRIP columns, or LINE of bytes.
 # run       Neighbouring elements of one channel: the whole last batch dim. If tiled, the positions of a block.
 # piece     The elements of a run in one block: at most PIECE elements, or MOST_WEIGHTS with weights.
 # part      Elements of a piece that are summed by themselves first: at most PART, but the whole piece of a run of bytes.
@@ -49,11 +49,9 @@
 # Constants of the loops.
 cdef enum:
     LINE = 64               # bytes of a cache line
-    STRIP = 32              # columns of a strip
     LANES = 8               # lanes of a part
     BYTE_LANES = 128        # lanes of a run of bytes
-    AHEAD = 16384           # bytes from a load to its prefetch, by columns
-    RUN_AHEAD = 4096        # bytes from a load to its prefetch, where runs are read in the order of memory
+    AHEAD = 4096            # bytes from a load to its prefetch, where runs are read in the order of memory
 
 # Sizes of blocks. In a block by columns, and in a part, 32 sums of eight elements are added to each accumulator. More would
 # cost accuracy: equal terms all round to the same side, and the mean may err by 8 eps.
