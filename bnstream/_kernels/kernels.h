@@ -47,15 +47,13 @@ typedef float bn_f32 BN_ANYWHERE;
 typedef double bn_f64 BN_ANYWHERE;
 typedef int16_t bn_i16 BN_ANYWHERE;
 typedef uint16_t bn_u16 BN_ANYWHERE;
+typedef struct { bn_u16 bits; } bn_f16;     /* IEEE binary16 */
+typedef struct { bn_u16 bits; } bn_bf16;    /* bfloat16 */
 
 /* Numbers that are written and, meanwhile, accessed through no other pointer. */
 typedef double *BN_RESTRICT bn_f64_out;
 typedef int32_t *BN_RESTRICT bn_i32_out;
 typedef uint32_t *BN_RESTRICT bn_u32_out;
-/* The result of an element-wise loop. It may be the loop's source, which the letter of the standard forbids for restrict.
-   But each element is computed from the one that it replaces, so no order of loads and stores changes the result. */
-typedef bn_f32 *BN_RESTRICT bn_y32;
-typedef bn_f64 *BN_RESTRICT bn_y64;
 
 static inline float bn_as_float(uint32_t bits) {
     float f;

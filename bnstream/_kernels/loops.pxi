@@ -38,14 +38,12 @@ ctypedef struct Sums:           # what some elements add to n, s and q
 ctypedef fused native:
     f32
     f64
+    f16
+    bf16
     i16
     u16
     uint8_t
     int8_t
-
-ctypedef fused result:          # types written in place
-    y32
-    y64
 
 
 cdef inline bint finite(double x) noexcept nogil:
@@ -58,6 +56,10 @@ cdef inline vec values_of(const native *x, Py_ssize_t n) noexcept nogil:
         return load_f32(x) if n == VECTOR else load_some_f32(x, n)
     elif native is f64:
         return load_f64(x) if n == VECTOR else load_some_f64(x, n)
+    elif native is f16:
+        return load_f16(x) if n == VECTOR else load_some_f16(x, n)
+    elif native is bf16:
+        return load_bf16(x) if n == VECTOR else load_some_bf16(x, n)
     elif native is i16:
         return load_i16(x) if n == VECTOR else load_some_i16(x, n)
     elif native is u16:
@@ -68,16 +70,45 @@ cdef inline vec values_of(const native *x, Py_ssize_t n) noexcept nogil:
         return load_i8(x) if n == VECTOR else load_some_i8(x, n)
 
 
-cdef inline void write(result y, vec v, Py_ssize_t n) noexcept nogil:
-    if result is y32:
-        if n == VECTOR:
-            store_f32(y, v)
-        else:
-            store_some_f32(y, v, n)
-    elif n == VECTOR:
-        store_f64(y, v)
+cdef inline double value_of(const native *x) noexcept nogil:
+    if native is f16:
+        return half(x[0].bits)
+    elif native is bf16:
+        return bfloat(x[0].bits)
     else:
-        store_some_f64(y, v, n)
+        return x[0]
+
+
+cdef inline Py_ssize_t result_size(const native *x) noexcept nogil:
+    """The bytes of an element of the result for x, which has the type of x if that is floating, else float32."""
+    if native is f64 or native is f16 or native is bf16:
+        return sizeof(native)
+    else:
+        return sizeof(f32)
+
+
+cdef inline void write(const native *x, char *y, vec v, Py_ssize_t n) noexcept nogil:
+    """Store the first n elements of a result for x."""
+    if native is f64:
+        if n == VECTOR:
+            store_f64(<f64 *> y, v)
+        else:
+            store_some_f64(<f64 *> y, v, n)
+    elif native is f16:
+        if n == VECTOR:
+            store_f16(<f16 *> y, v)
+        else:
+            store_some_f16(<f16 *> y, v, n)
+    elif native is bf16:
+        if n == VECTOR:
+            store_bf16(<bf16 *> y, v)
+        else:
+            store_some_bf16(<bf16 *> y, v, n)
+    else:
+        if n == VECTOR:
+            store_f32(<f32 *> y, v)
+        else:
+            store_some_f32(<f32 *> y, v, n)
 
 
 cdef inline vec weights_at(const char *weights, Py_ssize_t at, bint one, Count count) noexcept nogil:
@@ -147,21 +178,7 @@ cdef inline Sums eight_terms(Op op, Count count, bint one, const native *x, cons
     return plus(a, plus(b, c))
 
 
-cdef inline mask map_row(Op op, Count count, const native *x, const native *dy, result y, vec mean, vec scale, vec beta,
-                         vec slope, vec weight, Py_ssize_t n) noexcept nogil:
-    """Map n elements. Return which x are inf, for LOOK."""
-    cdef vec value = values_of(x, n), d = value - mean          # x is read before y is written, which may replace it.
-    if op == SLOPE:
-        d = (values_of(dy, n) - beta) * scale - d * slope
-    else:
-        d = d * scale + beta
-    if count != ALL:
-        d = keep(d, good(count, value, weight, n))
-    write(y, d, n)
-    return infinite(value) if op == LOOK else first(0)
-
-
-cdef inline mask cell(Op op, Count count, bint one, bint eight, const native *x, const native *dy, result y, const Table *t,
+cdef inline mask cell(Op op, Count count, bint one, bint eight, const native *x, const native *dy, char *y, const Table *t,
                       const Columns *w, const char *weights, Py_ssize_t j, Py_ssize_t n) noexcept nogil:
     """Do n columns from column j on: sums of `eight` rows or of one; maps of one row, by the coefficients of `one` channel
     or each column's own. Return which x are inf, for LOOK."""
@@ -193,11 +210,11 @@ cdef inline mask cell(Op op, Count count, bint one, bint eight, const native *x,
         d = d * scale + beta
     if count != ALL:
         d = keep(d, good(count, value, weights_at(weights, j if one else 0, one, count), n))
-    write(y + j, d, n)
+    write(x, y + j * result_size(x), d, n)
     return infinite(value) if op == LOOK else first(0)
 
 
-cdef inline mask row(Op op, Count count, bint one, bint eight, const native *x, const native *dy, result y, const Table *t,
+cdef inline mask row(Op op, Count count, bint one, bint eight, const native *x, const native *dy, char *y, const Table *t,
                      Py_ssize_t width, const Columns *w, const char *weights) noexcept nogil:
     """Do `width` columns of a row, or of `eight`."""
     cdef Py_ssize_t j = 0
@@ -219,7 +236,7 @@ cdef inline Py_ssize_t rows_apart(Op op, const Table *t) noexcept nogil:
     return t.n_rows // 8 if op == MOMENTS else 1
 
 
-cdef inline mask table(Op op, Count count, bint one, const native *x, const native *dy, result y, const Table *t,
+cdef inline mask table(Op op, Count count, bint one, const native *x, const native *dy, char *y, const Table *t,
                        const Columns *w, const char *weights) noexcept nogil:
     cdef Py_ssize_t r, rest = t.n_rows, step
     cdef mask found = first(0)
@@ -237,7 +254,7 @@ cdef inline mask table(Op op, Count count, bint one, const native *x, const nati
         found = found | row(op, count, one, False, x, dy, y, t, t.width if r < rest else t.tail, w, weights)
         x += t.x.pitch
         dy += t.dy.pitch
-        y += t.y.pitch
+        y += t.y.pitch * result_size(x)
         weights += bytes_of(1, count)
     return found
 
@@ -304,7 +321,7 @@ cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, 
         w.q[0] += sum_of(total.q)
 
 
-cdef inline mask do_table(Op op, Count count, const native *x, const native *dy, result y, const Table *t, const Columns *w,
+cdef inline mask do_table(Op op, Count count, const native *x, const native *dy, char *y, const Table *t, const Columns *w,
                           const char *weights, uint32_t *whole) noexcept nogil:
     """Do a table of columns."""
     if native is uint8_t or native is int8_t:
@@ -315,7 +332,7 @@ cdef inline mask do_table(Op op, Count count, const native *x, const native *dy,
     return table(op, count, False, x, dy, y, t, w, weights)
 
 
-cdef inline mask do_run(Op op, Count count, const native *x, const native *dy, result y, const Table *t,
+cdef inline mask do_run(Op op, Count count, const native *x, const native *dy, char *y, const Table *t,
                         Py_ssize_t n, const Columns *w, const char *weights) noexcept nogil:
     """Do a run of n elements of one channel."""
     if native is uint8_t or native is int8_t:
@@ -341,7 +358,7 @@ cdef inline Columns of_channel(const Columns *w, Py_ssize_t c) noexcept nogil:
     return of
 
 
-cdef inline bint walk(Op op, Count count, const native *x, const native *dy, result y, const Block *b, const Columns *w,
+cdef inline bint walk(Op op, Count count, const native *x, const native *dy, char *y, const Block *b, const Columns *w,
                       uint32_t *whole) noexcept nogil:
     """Do the tables of a block one after the other: by runs, this is the order of memory."""
     cdef Table t
@@ -362,17 +379,17 @@ cdef inline bint walk(Op op, Count count, const native *x, const native *dy, res
                     continue
                 of = of_channel(w, c)
                 found = found | do_run(op, count, x + c * t.x.channel_pitch, dy + c * t.dy.channel_pitch,
-                                       y + c * t.y.channel_pitch, &t, b.width, &of, weights)
+                                       y + c * t.y.channel_pitch * result_size(x), &t, b.width, &of, weights)
             weights += bytes_of(b.width, count)
         else:
             found = found | do_table(op, count, x, dy, y, &t, w, weights, whole)
         x += t.x.table_pitch
         dy += t.dy.table_pitch
-        y += t.y.table_pitch
+        y += t.y.table_pitch * result_size(x)
     return any_of(found)
 
 
-cdef inline bint by_count(Op op, const native *x, const native *dy, result y, const Block *b, bint omit, const Columns *w,
+cdef inline bint by_count(Op op, const native *x, const native *dy, char *y, const Block *b, bint omit, const Columns *w,
                           uint32_t *whole) noexcept nogil:
     """A literal count gives each case a loop of its own."""
     cdef int count = b.count | FINITE if omit else b.count
@@ -391,14 +408,14 @@ cdef inline bint by_count(Op op, const native *x, const native *dy, result y, co
     return False
 
 
-cdef inline bint of_floats(Op op, const native *x, result y, const Block *b, bint omit, const Columns *w) noexcept nogil:
+cdef inline bint of_floats(Op op, const native *x, char *y, const Block *b, bint omit, const Columns *w) noexcept nogil:
     if op == GUESS:
         guess(x, b, w.mean)
         return False
     return by_count(op, x, <const native *> b.layout[1].data, y, b, omit, w, NULL)
 
 
-cdef inline bint of_integers(Op op, const native *x, result y, const Block *b, const Columns *w,
+cdef inline bint of_integers(Op op, const native *x, char *y, const Block *b, const Columns *w,
                              uint32_t *whole) noexcept nogil:
     """Integers are all finite, and have weights only where a tile makes them doubles."""
     if op == GUESS:
@@ -415,13 +432,17 @@ cdef inline bint sweep(Op op, const Block *b, bint omit, const Columns *w, uint3
     cdef const char *x = b.layout[0].data
     cdef char *y = b.layout[2 if op == SLOPE else 1].data
     if b.element == FLOAT32:
-        return of_floats(op, <const f32 *> x, <y32> y, b, omit, w)
+        return of_floats(op, <const f32 *> x, y, b, omit, w)
     if b.element == FLOAT64:
-        return of_floats(op, <const f64 *> x, <y64> y, b, omit, w)
+        return of_floats(op, <const f64 *> x, y, b, omit, w)
+    if b.element == FLOAT16:
+        return of_floats(op, <const f16 *> x, y, b, omit, w)
+    if b.element == BFLOAT16:
+        return of_floats(op, <const bf16 *> x, y, b, omit, w)
     if b.element == UINT8:
-        return of_integers(op, <const uint8_t *> x, <y32> y, b, w, whole)
+        return of_integers(op, <const uint8_t *> x, y, b, w, whole)
     if b.element == INT8:
-        return of_integers(op, <const int8_t *> x, <y32> y, b, w, whole)
+        return of_integers(op, <const int8_t *> x, y, b, w, whole)
     if b.element == UINT16:
-        return of_integers(op, <const u16 *> x, <y32> y, b, w, whole)
-    return of_integers(op, <const i16 *> x, <y32> y, b, w, whole)
+        return of_integers(op, <const u16 *> x, y, b, w, whole)
+    return of_integers(op, <const i16 *> x, y, b, w, whole)

@@ -7,8 +7,8 @@ cdef inline double tree(double a, double b, double c, double d, double e, double
     return ((a + b) + (c + d)) + ((e + f) + (g + h))
 
 
-cdef inline double eighth(double x) noexcept nogil:
-    return 0.125 * x
+cdef inline double eighth(const native *x) noexcept nogil:
+    return 0.125 * value_of(x)
 
 
 cdef inline void eight_means(const native *x, const Py_ssize_t *at, Py_ssize_t channel_pitch, Py_ssize_t channels,
@@ -16,8 +16,8 @@ cdef inline void eight_means(const native *x, const Py_ssize_t *at, Py_ssize_t c
     cdef Py_ssize_t c, i
     for c in range(channels):
         i = c * channel_pitch
-        shift[c] = tree(eighth(x[at[0] + i]), eighth(x[at[1] + i]), eighth(x[at[2] + i]), eighth(x[at[3] + i]),
-                        eighth(x[at[4] + i]), eighth(x[at[5] + i]), eighth(x[at[6] + i]), eighth(x[at[7] + i]))
+        shift[c] = tree(eighth(x + at[0] + i), eighth(x + at[1] + i), eighth(x + at[2] + i), eighth(x + at[3] + i),
+                        eighth(x + at[4] + i), eighth(x + at[5] + i), eighth(x + at[6] + i), eighth(x + at[7] + i))
 
 
 cdef inline Py_ssize_t weighty(const Block *b, Py_ssize_t first) noexcept nogil:
@@ -57,7 +57,7 @@ cdef inline void guess(const native *x, const Block *b, f64_out shift) noexcept 
             for c in range(b.n_channels):
                 for r in range(8):                  # The mean is NaN or inf: take a finite element instead.
                     if not finite(shift[c]):
-                        shift[c] = x[at[r] + c * channel_pitch]
+                        shift[c] = value_of(x + at[r] + c * channel_pitch)
 
 
 cdef void guess_shift(const Block *b, bint whole, const Work *w) noexcept nogil:

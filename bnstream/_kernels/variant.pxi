@@ -25,11 +25,13 @@ cdef extern from "kernels.h" nogil:
     ctypedef double f64 "bn_f64"
     ctypedef int16_t i16 "bn_i16"
     ctypedef uint16_t u16 "bn_u16"
+    ctypedef struct f16 "bn_f16":
+        uint16_t bits
+    ctypedef struct bf16 "bn_bf16":
+        uint16_t bits
     ctypedef double *f64_out "bn_f64_out"
     ctypedef int32_t *i32_out "bn_i32_out"
     ctypedef uint32_t *u32_out "bn_u32_out"
-    ctypedef f32 *y32 "bn_y32"
-    ctypedef f64 *y64 "bn_y64"
     double now "bn_now"()
     void prefetch "bn_prefetch"(const void *, Py_ssize_t)
     double half "bn_half"(uint16_t)
@@ -63,16 +65,24 @@ cdef extern from "vectors.h" nogil:
     vec load_u16 "bn_load_u16"(const u16 *)
     vec load_i8 "bn_load_i8"(const int8_t *)
     vec load_u8 "bn_load_u8"(const uint8_t *)
+    vec load_f16 "bn_load_f16"(const f16 *)
+    vec load_bf16 "bn_load_bf16"(const bf16 *)
     vec load_some_f32 "bn_load_some_f32"(const f32 *, Py_ssize_t)
     vec load_some_f64 "bn_load_some_f64"(const f64 *, Py_ssize_t)
     vec load_some_i16 "bn_load_some_i16"(const i16 *, Py_ssize_t)
     vec load_some_u16 "bn_load_some_u16"(const u16 *, Py_ssize_t)
     vec load_some_i8 "bn_load_some_i8"(const int8_t *, Py_ssize_t)
     vec load_some_u8 "bn_load_some_u8"(const uint8_t *, Py_ssize_t)
+    vec load_some_f16 "bn_load_some_f16"(const f16 *, Py_ssize_t)
+    vec load_some_bf16 "bn_load_some_bf16"(const bf16 *, Py_ssize_t)
     void store_f32 "bn_store_f32"(f32 *, vec)
     void store_f64 "bn_store_f64"(f64 *, vec)
+    void store_f16 "bn_store_f16"(f16 *, vec)
+    void store_bf16 "bn_store_bf16"(bf16 *, vec)
     void store_some_f32 "bn_store_some_f32"(f32 *, vec, Py_ssize_t)
     void store_some_f64 "bn_store_some_f64"(f64 *, vec, Py_ssize_t)
+    void store_some_bf16 "bn_store_some_bf16"(bf16 *, vec, Py_ssize_t)
+    void store_some_f16 "bn_store_some_f16"(f16 *, vec, Py_ssize_t)
 
 include "pairs.pxi"
 include "plan.pxi"

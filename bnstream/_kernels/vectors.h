@@ -155,6 +155,78 @@ BN_LOAD_INTEGERS(u8, uint8_t, BN_EXTEND(u8))
 BN_LOAD_INTEGERS(i16, bn_i16, BN_EXTEND(i16))
 BN_LOAD_INTEGERS(u16, bn_u16, BN_EXTEND(u16))
 
+/* Half precision. A double is first rounded to odd in 24 bits: towards zero, with the last bit set if anything was lost. The
+   second rounding then gives the same as one. */
+#if BN_WIDTH >= 4
+typedef BN_VECTOR(uint32_t) bn_uints;
+
+static inline bn_vec bn_odd(bn_vec v) {
+    const int64_t rest = 0x1fffffff;
+    bn_longs bits = (bn_longs)v;
+    return (bn_vec)((bits | ((bits & rest) + rest)) & ~rest);
+}
+
+static inline bn_vec bn_load_f16(const bn_f16 *p) {
+    __m128i some = _mm_setzero_si128();
+    memcpy(&some, p, BN_WIDTH * sizeof *p);
+#if BN_WIDTH == 8
+    return bn_widen((bn_floats)_mm256_cvtph_ps(some));
+#else
+    return bn_widen((bn_floats)_mm_cvtph_ps(some));
+#endif
+}
+
+static inline bn_vec bn_load_bf16(const bn_bf16 *p) {
+    __m128i some = _mm_setzero_si128();
+    memcpy(&some, p, BN_WIDTH * sizeof *p);
+    return bn_widen((bn_floats)((bn_uints)BN_EXTEND(u16)(some) << 16));
+}
+
+static inline void bn_store_f16(bn_f16 *p, bn_vec v) {
+#if BN_WIDTH == 8
+    __m128i some = _mm256_cvtps_ph((__m256)bn_narrow(bn_odd(v)), _MM_FROUND_TO_NEAREST_INT);
+#else
+    __m128i some = _mm_cvtps_ph((__m128)bn_narrow(bn_odd(v)), _MM_FROUND_TO_NEAREST_INT);
+#endif
+    memcpy(p, &some, BN_WIDTH * sizeof *p);
+}
+
+/* Adding 1.5 * 2^45 times the power of two in v rounds v to 8 bits, and below 2^-126 to multiples of bfloat16's smallest
+   number. Numbers beyond 2^200 become inf later. The sign of 0 is put back. */
+static inline void bn_store_bf16(bn_bf16 *p, bn_vec v) {
+    bn_longs bits = (bn_longs)v;
+    bn_vec power = (bn_vec)(bits & (int64_t)0x7ff0000000000000);
+#if BN_WIDTH == 8
+    power = (bn_vec)_mm512_max_pd(_mm512_min_pd((__m512d)power, _mm512_set1_pd(0x1p200)), _mm512_set1_pd(0x1p-126));
+#else
+    power = (bn_vec)_mm256_max_pd(_mm256_min_pd((__m256d)power, _mm256_set1_pd(0x1p200)), _mm256_set1_pd(0x1p-126));
+#endif
+    power *= 0x1.8p45;
+    bits = (bn_longs)((v + power) - power) | (bits & INT64_MIN);
+    bn_uints upper = (bn_uints)bn_narrow((bn_vec)bits) >> 16;
+#if BN_WIDTH == 8
+    __m128i some = _mm256_cvtepi32_epi16((__m256i)upper);
+#else
+    __m128i some = _mm_packus_epi32((__m128i)upper, (__m128i)upper);
+#endif
+    memcpy(p, &some, BN_WIDTH * sizeof *p);
+}
+#else
+#define BN_HALVES(name, type, from, to)                                                                                   \
+    static inline bn_vec bn_load_##name(const type *p) {                                                                  \
+        double some[BN_WIDTH];                                                                                            \
+        for (int i = 0; i < BN_WIDTH; i++) some[i] = from(p[i].bits);                                                     \
+        return bn_get(some);                                                                                              \
+    }                                                                                                                     \
+    static inline void bn_store_##name(type *p, bn_vec v) {                                                               \
+        double some[BN_WIDTH];                                                                                            \
+        bn_put(some, v);                                                                                                  \
+        for (int i = 0; i < BN_WIDTH; i++) p[i].bits = to(some[i]);                                                       \
+    }
+BN_HALVES(f16, bn_f16, bn_half, bn_to_half)
+BN_HALVES(bf16, bn_bf16, bn_bfloat, bn_to_bfloat)
+#endif
+
 /* The first n < BN_WIDTH elements; a load makes the others 0. */
 #define BN_LOAD_SOME(name, type)                                                                                          \
     static inline bn_vec bn_load_some_##name(const type *p, ptrdiff_t n) {                                                \
@@ -172,6 +244,10 @@ BN_LOAD_SOME(i8, int8_t)
 BN_LOAD_SOME(u8, uint8_t)
 BN_LOAD_SOME(i16, bn_i16)
 BN_LOAD_SOME(u16, bn_u16)
+BN_LOAD_SOME(f16, bn_f16)
+BN_LOAD_SOME(bf16, bn_bf16)
+BN_STORE_SOME(f16, bn_f16)
+BN_STORE_SOME(bf16, bn_bf16)
 #if BN_WIDTH == 8
 static inline bn_vec bn_load_some_f32(const bn_f32 *p, ptrdiff_t n) {
     return bn_widen((bn_floats)_mm256_maskz_loadu_ps(bn_first(n), (const float *)p));

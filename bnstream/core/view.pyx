@@ -291,7 +291,7 @@ cdef int add_operand(View *view, ndarray a) except -1:
     operand.data = <char *> cnp.PyArray_DATA(a)
     operand.itemsize = cnp.PyArray_ITEMSIZE(a)
     operand.swapped = not cnp.PyArray_ISNOTSWAPPED(a)
-    view.in_place = view.in_place and operand.element <= INT16 and not operand.swapped
+    view.in_place = view.in_place and operand.element <= BFLOAT16 and not operand.swapped
     view.n_operands += 1
     return 0
 
@@ -325,7 +325,8 @@ cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=Non
         strides[2] = <const Py_ssize_t *> cnp.PyArray_STRIDES(dx)
         view.in_place = view.in_place and view.operand[0].element == view.operand[1].element == view.operand[2].element
     if y is not None:       # Only these combinations have loops that read and write in place.
-        result = FLOAT64 if view.operand[0].element == FLOAT64 else FLOAT32
+        result = view.operand[0].element
+        result = result if result in (FLOAT64, FLOAT16, BFLOAT16) else FLOAT32
         view.in_place = view.in_place and view.operand[view.n_operands - 1].element == result
     if weights is not None:
         set_values(view, WEIGHTS, weights)

@@ -404,3 +404,27 @@ def test_constant_channels_are_centred_and_not_divided():
     np.testing.assert_allclose(x @ weight.T + bias, bn.copy().eval()(x), atol=1e-14)
     assert (bn(x)[:, 1] == 0).all()
     assert np.isfinite(bn.backward(np.ones((8, 3)))).all()
+
+
+def rounded_to_bfloat16(x):
+    """The bits of float64 rounded once: first to odd in float32, which loses no information about ties."""
+    with np.errstate(all="ignore"):
+        single = x.astype(np.float32)
+    bits = single.view(np.int32).astype(np.int64)
+    bits -= np.abs(single.astype(np.float64)) > np.abs(x)
+    bits |= single.astype(np.float64) != x
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+@pytest.mark.parametrize("beta", [0.0, 1e-3, 1.5 * 2.0**-130, -1.0])
+@pytest.mark.parametrize("gamma", [1.0, 1 + 2.0**-9, 1 / 3, -1e-30, 3e-39, 1e30, 2.0**-20, -(1 + 2.0**-8) * 2.0**-126])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_every_number_of_half_precision_is_rounded_once(dtype, gamma, beta):
+    numbers = np.arange(65536, dtype=np.uint16).view(np.float16 if dtype == "float16" else ml_dtypes.bfloat16)
+    with np.errstate(invalid="ignore"):     # signalling NaN
+        numbers = numbers[np.isfinite(numbers.astype(np.float64))]
+    y = normalize(np.stack([numbers, numbers]), 0, 1, gamma=gamma, beta=beta, eps=0)[1]
+    exact = numbers.astype(np.float64) * gamma + beta
+    with np.errstate(all="ignore"):
+        expected = exact.astype(np.float16).view(np.uint16) if dtype == "float16" else rounded_to_bfloat16(exact)
+    np.testing.assert_array_equal(y.view(np.uint16), expected)
