@@ -2,8 +2,7 @@
 #
 # The arithmetic is in double, and the result is rounded once to the type of y. The error is half an ulp, whereas
 # x * alpha + beta' in single precision loses as many digits as mean / sd has. Each element costs a conversion, three
-# operations and a conversion back. Past the cache, two cores read and write 18 GB/s, which is as much as with half as many
-# operations in single precision (19), or as a copy (17 to 20). Stores that bypass the cache ran at 12 to 15.
+# operations and a conversion back. Past the cache, that is hidden behind reading and writing.
 
 cdef enum:
     COEFFICIENT_ROWS = 8
@@ -42,7 +41,7 @@ cdef bint make_coefficients(const Job *job, const Task *t, Py_ssize_t n_more, do
     cdef pair mean
     if not make_scratch(job.view, p, (COEFFICIENT_ROWS + n_more) * pitch, stack, &w.scratch):
         return False
-    columns.mean = w.scratch.rows
+    columns.mean = columns.s = columns.q = w.scratch.rows
     columns.scale = columns.mean + pitch
     columns.beta = columns.mean + 2 * pitch
     columns.slope = columns.mean + 3 * pitch

@@ -9,9 +9,10 @@ cdef enum:
     PARTIAL_ROWS = N_LO + 1     # rows of a partial: a state and its n_lo, or SUM_ROWS of the sums of gradients
 
 cdef double AWAKE = 0.002       # seconds after a call for which its threads still spin
-cdef double PATIENCE = 16       # times what a call has lost
+cdef double PATIENCE = 16       # how many times the loss of a call lasts the time in which calls use one thread
 
-ctypedef struct Pace:           # of all calls of the process, in seconds; what threads race for costs at most a call
+# What calls have learnt from each other, in seconds. Threads read and write it without a lock: a lost update costs one call.
+ctypedef struct Pace:
     double ended                # when the last call on several threads ended
     double alone_until
 

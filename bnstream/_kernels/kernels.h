@@ -102,7 +102,7 @@ static inline uint16_t bn_to_half(double d) {
     uint32_t usual = (rest - 0x38000000 + 0xfff + (rest >> 13 & 1)) >> 13;
     uint32_t half = rest < 0x38800000 ? small : usual;
     half = rest >= 0x47800000 ? 0x7c00 : half;
-    return (uint16_t)(sign | (rest > 0x7f800000 ? 0x7e00 : half));
+    return (uint16_t)(sign | (rest > 0x7f800000 ? 0x7e00 | (rest >> 13 & 0x3ff) : half));
 }
 
 /* Round to bfloat16, to nearest, ties to even. */

@@ -1,6 +1,6 @@
-# Elements that cannot be read in place: unaligned, byte-swapped, strided, half precision, and integers of 32 and 64 bits.
-# They are converted to doubles in a tile. From 64-bit integers the anchor is first subtracted in integer arithmetic, so that
-# no digit of a deviation is lost.
+# Elements that are not read in place: in another byte order, at strides that do not suit the loops, integers of 32 and 64
+# bits, bool, and any in a view with flags or with operands of mixed types. They are converted to doubles in a tile. From
+# 64-bit integers the anchor is first subtracted in integer arithmetic, so that no digit of a deviation is lost.
 
 cdef inline int64_t high(uint64_t bits, Element element) noexcept nogil:
     """The upper half of a 64-bit integer, whose value is high * 2**32 + low."""

@@ -9,7 +9,7 @@ ctypedef enum Op:               # with d = x - mean
     MOMENTS                     # s = sum of d, q = sum of d * d; the mean is a shift
     GRADIENTS                   # s = sum of dy, q = sum of dy * d
     AFFINE                      # y = d * scale + beta
-    LOOK                        # the same, and tell whether any x is inf
+    LOOK                        # as AFFINE, and report whether any x is inf
     SLOPE                       # y = (dy - beta) * scale - d * slope
     GUESS                       # mean = a shift near the data
 
@@ -113,32 +113,36 @@ cdef inline void write(const native *x, char *y, vec v, Py_ssize_t n) noexcept n
 
 cdef inline vec weights_at(const char *weights, Py_ssize_t at, bint one, Count count) noexcept nogil:
     """The weights of a vector: those of `one` channel's elements from `at` on, or that of row `at`."""
-    if count & MASKED:
-        return load_u8(<const flag *> weights + at) if one else all_of((<const flag *> weights)[at])
-    if count & WEIGHTED:
-        return get(<const double *> weights + at) if one else all_of((<const double *> weights)[at])
-    return all_of(1)
+    if not count & WEIGHTED:
+        return all_of(1)
+    return get(<const double *> weights + at) if one else all_of((<const double *> weights)[at])
 
 
-cdef inline mask good(Count count, vec x, vec weight, Py_ssize_t n) noexcept nogil:
+cdef inline mask counted(Count count, vec x, vec weight, const char *flags, Py_ssize_t at, bint one,
+                         Py_ssize_t n) noexcept nogil:
     """Which of the first n elements count."""
     cdef mask m = first(n)
     if count & FINITE:
         m = m & finite_of(x)
-    if count & (MASKED | WEIGHTED):
+    if count & MASKED:
+        m = m & (flags_of(<const flag *> flags + at) if one else flag_of((<const flag *> flags)[at]))
+    if count & WEIGHTED:
         m = m & nonzero(weight)
     return m
 
 
-cdef inline Sums term(Op op, Count count, const native *x, const native *dy, vec mean, vec weight,
-                      Py_ssize_t n) noexcept nogil:
-    """What n elements add, each to its own column."""
+cdef inline Sums term(Op op, Count count, bint one, const native *x, const native *dy, vec mean, const char *weights,
+                      Py_ssize_t at, Py_ssize_t n) noexcept nogil:
+    """What n elements add, each to its own column. The weights of these elements begin at place `at`."""
     cdef Sums sums
     cdef vec value = values_of(x, n), d = value - mean, g
     cdef bint some = count != ALL or n != VECTOR
-    cdef mask m = good(count, value, weight, n)
-    d = keep(d, m) if some else d
-    sums.n = keep(weight, m) if some else weight
+    cdef mask m
+    sums.n = weights_at(weights, at, one, count)
+    if some:
+        m = counted(count, value, sums.n, weights, at, one, n)
+        d = keep(d, m)
+        sums.n = keep(sums.n, m)
     if op == MOMENTS:
         sums.s = sums.n * d if count & WEIGHTED else d
         sums.q = sums.s * d
@@ -159,8 +163,8 @@ cdef inline Sums plus(Sums a, Sums b) noexcept nogil:
 cdef inline Sums two_terms(Op op, Count count, bint one, const native *x, const native *dy, Py_ssize_t x_pitch,
                            Py_ssize_t dy_pitch, vec mean, const char *weights, Py_ssize_t at, Py_ssize_t step,
                            Py_ssize_t n) noexcept nogil:
-    cdef Sums a = term(op, count, x, dy, mean, weights_at(weights, at, one, count), n)
-    cdef Sums b = term(op, count, x + x_pitch, dy + dy_pitch, mean, weights_at(weights, at + step, one, count), n)
+    cdef Sums a = term(op, count, one, x, dy, mean, weights, at, n)
+    cdef Sums b = term(op, count, one, x + x_pitch, dy + dy_pitch, mean, weights, at + step, n)
     return plus(a, b)
 
 
@@ -178,13 +182,13 @@ cdef inline Sums eight_terms(Op op, Count count, bint one, const native *x, cons
     return plus(a, plus(b, c))
 
 
-cdef inline mask cell(Op op, Count count, bint one, bint eight, const native *x, const native *dy, char *y, const Table *t,
-                      const Columns *w, const char *weights, Py_ssize_t j, Py_ssize_t n) noexcept nogil:
-    """Do n columns from column j on: sums of `eight` rows or of one; maps of one row, by the coefficients of `one` channel
-    or each column's own. Return which x are inf, for LOOK."""
+cdef inline mask update(Op op, Count count, bint one, bint eight, const native *x, const native *dy, char *y, const Table *t,
+                        const Columns *w, const char *weights, Py_ssize_t j, Py_ssize_t n) noexcept nogil:
+    """Update n columns from column j on. Sums take one row, or `eight`. Maps take one row, and the coefficients of each
+    column or of `one` channel. Return which x are inf, for LOOK."""
     cdef vec mean = all_of(w.mean[0]) if one else get(w.mean + j)
     cdef vec value, d, scale, beta, slope
-    cdef Py_ssize_t step
+    cdef Py_ssize_t step, at
     cdef Sums sums
     x += j
     dy += j
@@ -193,7 +197,7 @@ cdef inline mask cell(Op op, Count count, bint one, bint eight, const native *x,
             step = rows_apart(op, t)
             sums = eight_terms(op, count, False, x, dy, step * t.x.pitch, step * t.dy.pitch, mean, weights, 0, step, n)
         else:
-            sums = term(op, count, x, dy, mean, weights_at(weights, 0, False, count), n)
+            sums = term(op, count, False, x, dy, mean, weights, 0, n)
         if op == MOMENTS and count & FINITE:
             put(w.n + j, get(w.n + j) + sums.n)
         put(w.s + j, get(w.s + j) + sums.s)
@@ -209,21 +213,22 @@ cdef inline mask cell(Op op, Count count, bint one, bint eight, const native *x,
     else:
         d = d * scale + beta
     if count != ALL:
-        d = keep(d, good(count, value, weights_at(weights, j if one else 0, one, count), n))
+        at = j if one else 0
+        d = keep(d, counted(count, value, weights_at(weights, at, one, count), weights, at, one, n))
     write(x, y + j * result_size(x), d, n)
     return infinite(value) if op == LOOK else first(0)
 
 
-cdef inline mask row(Op op, Count count, bint one, bint eight, const native *x, const native *dy, char *y, const Table *t,
-                     Py_ssize_t width, const Columns *w, const char *weights) noexcept nogil:
-    """Do `width` columns of a row, or of `eight`."""
+cdef inline mask walk_columns(Op op, Count count, bint one, bint eight, const native *x, const native *dy, char *y,
+                              const Table *t, Py_ssize_t width, const Columns *w, const char *weights) noexcept nogil:
+    """Update `width` columns by a row, or by `eight`."""
     cdef Py_ssize_t j = 0
     cdef mask found = first(0)
     while j < width - VECTOR + 1:
-        found = found | cell(op, count, one, eight, x, dy, y, t, w, weights, j, VECTOR)
+        found = found | update(op, count, one, eight, x, dy, y, t, w, weights, j, VECTOR)
         j += VECTOR
     if j < width:
-        found = found | cell(op, count, one, eight, x, dy, y, t, w, weights, j, width - j)
+        found = found | update(op, count, one, eight, x, dy, y, t, w, weights, j, width - j)
     return found
 
 
@@ -236,22 +241,22 @@ cdef inline Py_ssize_t rows_apart(Op op, const Table *t) noexcept nogil:
     return t.n_rows // 8 if op == MOMENTS else 1
 
 
-cdef inline mask table(Op op, Count count, bint one, const native *x, const native *dy, char *y, const Table *t,
-                       const Columns *w, const char *weights) noexcept nogil:
+cdef inline mask walk_rows(Op op, Count count, bint one, const native *x, const native *dy, char *y, const Table *t,
+                           const Columns *w, const char *weights) noexcept nogil:
     cdef Py_ssize_t r, rest = t.n_rows, step
     cdef mask found = first(0)
     if op <= GRADIENTS:
         rest = t.n_rows % 8
         step = 1 if op == MOMENTS else 8        # from one eight to the next
         for r in range(t.n_rows // 8):
-            row(op, count, one, True, x + r * step * t.x.pitch, dy + r * step * t.dy.pitch, y, t, t.width, w,
-                weights + bytes_of(r * step, count))
+            walk_columns(op, count, one, True, x + r * step * t.x.pitch, dy + r * step * t.dy.pitch, y, t, t.width, w,
+                         weights + bytes_of(r * step, count))
         r = t.n_rows - rest
         x += r * t.x.pitch
         dy += r * t.dy.pitch
         weights += bytes_of(r, count)
     for r in range(rest + (t.tail > 0)):
-        found = found | row(op, count, one, False, x, dy, y, t, t.width if r < rest else t.tail, w, weights)
+        found = found | walk_columns(op, count, one, False, x, dy, y, t, t.width if r < rest else t.tail, w, weights)
         x += t.x.pitch
         dy += t.dy.pitch
         y += t.y.pitch * result_size(x)
@@ -300,7 +305,7 @@ cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, 
         for i in range(part // LANES):
             for k in range(LANES // VECTOR):
                 j = k * VECTOR
-                total = term(op, count, x + j, dy + j, mean, weights_at(weights, j, True, count), VECTOR)
+                total = term(op, count, True, x + j, dy + j, mean, weights, j, VECTOR)
                 lanes[k] = plus(lanes[k], total)
             x += LANES
             dy += LANES
@@ -309,7 +314,7 @@ cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, 
         for k in range(LANES // VECTOR):
             j = k * VECTOR
             if j < part:
-                total = term(op, count, x + j, dy + j, mean, weights_at(weights, j, True, count), min(part - j, VECTOR))
+                total = term(op, count, True, x + j, dy + j, mean, weights, j, min(part - j, VECTOR))
                 lanes[k] = plus(lanes[k], total)
         x += part
         dy += part
@@ -321,20 +326,20 @@ cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, 
         w.q[0] += sum_of(total.q)
 
 
-cdef inline mask do_table(Op op, Count count, const native *x, const native *dy, char *y, const Table *t, const Columns *w,
-                          const char *weights, uint32_t *whole) noexcept nogil:
-    """Do a table of columns."""
+cdef inline mask walk_table(Op op, Count count, const native *x, const native *dy, char *y, const Table *t, const Columns *w,
+                            const char *weights, uint32_t *whole) noexcept nogil:
+    """Apply the operation to a table of columns."""
     if native is uint8_t or native is int8_t:
         if op == MOMENTS:
             byte_columns(x, t.x.pitch, t.n_rows, t.width, whole, w.s, w.q)
             byte_columns(x + t.n_rows * t.x.pitch, 0, t.tail > 0, t.tail, whole, w.s, w.q)
             return first(0)
-    return table(op, count, False, x, dy, y, t, w, weights)
+    return walk_rows(op, count, False, x, dy, y, t, w, weights)
 
 
-cdef inline mask do_run(Op op, Count count, const native *x, const native *dy, char *y, const Table *t,
-                        Py_ssize_t n, const Columns *w, const char *weights) noexcept nogil:
-    """Do a run of n elements of one channel."""
+cdef inline mask walk_run(Op op, Count count, const native *x, const native *dy, char *y, const Table *t, Py_ssize_t n,
+                          const Columns *w, const char *weights) noexcept nogil:
+    """Apply the operation to a run of n elements of one channel."""
     if native is uint8_t or native is int8_t:
         if op == MOMENTS:
             byte_run(x, n, w.s, w.q)
@@ -342,7 +347,7 @@ cdef inline mask do_run(Op op, Count count, const native *x, const native *dy, c
     if op <= GRADIENTS:
         sum_run(op, count, x, dy, t.x.ahead, t.dy.ahead, n, w, weights)
         return first(0)
-    return table(op, count, True, x, dy, y, t, w, weights)
+    return walk_rows(op, count, True, x, dy, y, t, w, weights)
 
 
 cdef inline Columns of_channel(const Columns *w, Py_ssize_t c) noexcept nogil:
@@ -360,7 +365,7 @@ cdef inline Columns of_channel(const Columns *w, Py_ssize_t c) noexcept nogil:
 
 cdef inline bint walk(Op op, Count count, const native *x, const native *dy, char *y, const Block *b, const Columns *w,
                       uint32_t *whole) noexcept nogil:
-    """Do the tables of a block one after the other: by runs, this is the order of memory."""
+    """Apply the operation to the tables of a block one after the other: by runs, this is the order of memory."""
     cdef Table t
     cdef Columns of
     cdef const char *weights = b.weights
@@ -378,11 +383,11 @@ cdef inline bint walk(Op op, Count count, const native *x, const native *dy, cha
                 if op == MOMENTS and w.moved[c] == 0:
                     continue
                 of = of_channel(w, c)
-                found = found | do_run(op, count, x + c * t.x.channel_pitch, dy + c * t.dy.channel_pitch,
-                                       y + c * t.y.channel_pitch * result_size(x), &t, b.width, &of, weights)
+                found = found | walk_run(op, count, x + c * t.x.channel_pitch, dy + c * t.dy.channel_pitch,
+                                         y + c * t.y.channel_pitch * result_size(x), &t, b.width, &of, weights)
             weights += bytes_of(b.width, count)
         else:
-            found = found | do_table(op, count, x, dy, y, &t, w, weights, whole)
+            found = found | walk_table(op, count, x, dy, y, &t, w, weights, whole)
         x += t.x.table_pitch
         dy += t.dy.table_pitch
         y += t.y.table_pitch * result_size(x)
@@ -412,7 +417,7 @@ cdef inline bint of_floats(Op op, const native *x, char *y, const Block *b, bint
     if op == GUESS:
         guess(x, b, w.mean)
         return False
-    return by_count(op, x, <const native *> b.layout[1].data, y, b, omit, w, NULL)
+    return by_count(op, x, <const native *> b.layout[1 if op in (GRADIENTS, SLOPE) else 0].data, y, b, omit, w, NULL)
 
 
 cdef inline bint of_integers(Op op, const native *x, char *y, const Block *b, const Columns *w,
@@ -420,17 +425,19 @@ cdef inline bint of_integers(Op op, const native *x, char *y, const Block *b, co
     """Integers are all finite, and have weights only where a tile makes them doubles."""
     if op == GUESS:
         guess(x, b, w.mean)
-    elif op == AFFINE and b.count == MASKED:
-        walk(op, MASKED, x, x, y, b, w, whole)
-    elif op in (AFFINE, MOMENTS):
-        walk(op, ALL, x, x, y, b, w, whole)
+    elif op in (AFFINE, LOOK) and b.count == MASKED:
+        walk(AFFINE, MASKED, x, x, y, b, w, whole)
+    elif op in (AFFINE, LOOK):
+        walk(AFFINE, ALL, x, x, y, b, w, whole)
+    elif op == MOMENTS:
+        walk(MOMENTS, ALL, x, x, y, b, w, whole)
     return False
 
 
 cdef inline bint sweep(Op op, const Block *b, bint omit, const Columns *w, uint32_t *whole) noexcept nogil:
-    """Do one thing with all elements of a block. Return whether any x is inf, for LOOK. `omit` leaves out NaN and inf."""
+    """Apply an operation to a block; `omit` leaves out NaN and inf. Return whether any x is inf, for LOOK."""
     cdef const char *x = b.layout[0].data
-    cdef char *y = b.layout[2 if op == SLOPE else 1].data
+    cdef char *y = b.layout[2 if op == SLOPE else (1 if op in (AFFINE, LOOK) else 0)].data
     if b.element == FLOAT32:
         return of_floats(op, <const f32 *> x, y, b, omit, w)
     if b.element == FLOAT64:

@@ -30,10 +30,10 @@ cdef bint make_work(const View *view, const Plan *p, double *stack, Work *w) noe
     """Allocate the scratch of a task. Return whether there was memory."""
     cdef Py_ssize_t n_exact = EXACT_ROWS * NARROW if p.whole and p.tiled else 0, pitch = p.pitch
     cdef double *rows
-    if not make_scratch(view, p, 6 * pitch + (4 + 2 * STATE_ROWS) * p.state_pitch + n_exact, stack, &w.scratch):
+    if not make_scratch(view, p, 5 * pitch + (4 + 2 * STATE_ROWS) * p.state_pitch + n_exact, stack, &w.scratch):
         return False
     rows = w.scratch.rows
-    w.columns.mean = rows
+    w.columns.mean = w.columns.scale = w.columns.beta = w.columns.slope = rows
     w.columns.n = rows + pitch
     w.columns.s = rows + 2 * pitch
     w.columns.q = rows + 3 * pitch

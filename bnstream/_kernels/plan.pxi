@@ -35,11 +35,13 @@
 # unit      What blocks are made of. By columns: the elements of a chunk at one batch position, or at `inner` neighbouring
 #           ones. By runs: one run of each channel, such as an image of (N, C, H, W); if tiled, one batch position.
 # table     Rows of columns, as the loops walk them: all rows of a block by columns, or, by runs, the runs of one unit.
-# eighth    The rows of a table among which there is one of eight that are summed together; the gradients sum neighbours.
-# row       `fold` units of a block by columns, read as one where channels are few; or LANES elements of a part.
+# eighth    An eighth of the rows of a table. The moments sum eight rows together, one from each eighth. The gradients sum
+#           eight neighbouring rows.
+# row       `fold` units of a block by columns, read as one where channels are few; by runs one run, or LANES elements of a
+#           part.
 # column    One position in every row. It belongs to one channel. A row has at most NARROW or WIDTH columns.
 # run       Neighbouring elements of one channel: the whole last batch dim. If tiled, the positions of a block.
-# piece     The elements of a run in one block: at most PIECE elements, or MOST_WEIGHTS with weights.
+# piece     The elements of a run in one block: at most PIECE elements.
 # part      Elements of a piece that are summed by themselves first: at most PART, but the whole piece of a run of bytes.
 # lane      A column of a part: LANES or BYTE_LANES of them.
 # tile      A copy of a block as doubles, for operands that cannot be read or written in place: at most TILE elements.
@@ -58,9 +60,8 @@ cdef enum:
 cdef enum:
     BLOCK_ROWS = 256        # most rows of a block by columns
     BLOCK_BYTES = 2097152   # most bytes of a block by columns, unless eight rows have more
-    PIECE = 65536           # most elements of a piece, without weights
+    PIECE = 16384           # most elements of a piece, four times as many if they are bytes without flags
     PART = 2048             # most elements of a part
-    MOST_WEIGHTS = 8192     # most weights of a block, which stay in the L1 cache
     UNITS = 16              # most runs of each channel in a block
     FEW = 2048              # elements of each channel that a block by runs should have at least
     TILE = 32768            # most elements of a tile
@@ -245,7 +246,7 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
     integers = view.operand[0].element not in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16)
     p.whole = integers and not view.weighted
     p.tiled = not view.in_place or view.weighted and integers and purpose != MAP        # selective: not in place
-    p.piece = MOST_WEIGHTS if view.weighted else PIECE
+    p.piece = 4 * PIECE if itemsize == 1 and not view.weighted else PIECE
     p.by_runs = False
     p.fold = p.inner = p.run = p.run_pieces = 1
     p.unit = fastest
@@ -272,7 +273,7 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
     if p.by_runs and p.tiled:                       # Any batch positions are gathered into one run.
         p.unit.n = view.n_rows
         p.run = 1
-        p.block_units = min(div(TILE, p.chunk), <Py_ssize_t> MOST_WEIGHTS)
+        p.block_units = min(div(TILE, p.chunk), <Py_ssize_t> PIECE)
         p.pitch = p.chunk
     elif p.by_runs:
         p.run_pieces = ceil_div(p.run, p.piece)

@@ -57,6 +57,8 @@ cdef extern from "vectors.h" nogil:
     mask finite_of "bn_finite"(vec)
     mask infinite "bn_infinite"(vec)
     mask nonzero "bn_nonzero"(vec)
+    mask flags_of "bn_flags"(const uint8_t *)
+    mask flag_of "bn_flag"(uint8_t)
     vec keep "bn_keep"(vec, mask)
     bint any_of "bn_any"(mask)
     vec load_f32 "bn_load_f32"(const f32 *)

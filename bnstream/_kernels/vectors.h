@@ -1,23 +1,23 @@
 /* Vectors of BN_WIDTH doubles, which fill a register of the level: what the innermost loops compute with.
 
-   Arithmetic is that of GCC's and Clang's vector extensions. Conversions, comparisons and partial loads are intrinsics where
-   the level has them, because GCC 12 converts four numbers in three instructions instead of one. A compiler without the
+   The arithmetic uses the vector extensions of GCC and Clang. Conversions, comparisons and partial loads use intrinsics where
+   the level has them: GCC 12 converts four numbers in three instructions instead of one. A compiler without the
    extensions gets "vectors" of one double. The width changes no bit. */
 #ifndef BNSTREAM_VECTORS_H
 #define BNSTREAM_VECTORS_H
 #include "kernels.h"
-#if defined(__AVX__)
-#include <immintrin.h>
-#endif
 
-#if defined(__AVX512F__)
+#if defined(__GNUC__) && defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 #define BN_WIDTH 8
-#elif defined(__AVX__)
+#elif defined(__GNUC__) && defined(__AVX2__) && defined(__F16C__)
 #define BN_WIDTH 4
 #elif defined(__GNUC__)
 #define BN_WIDTH 2
 #else
 #define BN_WIDTH 1
+#endif
+#if BN_WIDTH >= 4
+#include <immintrin.h>
 #endif
 
 #if BN_WIDTH > 1
@@ -33,7 +33,7 @@ typedef int32_t bn_ints;
 typedef int64_t bn_longs;
 #endif
 
-/* One number per element of a vector, in memory. */
+/* Load and store a vector of doubles, at any address. */
 static inline bn_vec bn_get(const double *p) {
     bn_vec v;
     memcpy(&v, p, sizeof v);
@@ -90,10 +90,10 @@ static inline bn_vec bn_keep(bn_vec v, bn_mask m) { return (bn_vec)_mm512_maskz_
 static inline int bn_any(bn_mask m) { return m != 0; }
 #elif BN_WIDTH > 1
 typedef bn_longs bn_mask;
-static const int64_t bn_lanes[2 * BN_WIDTH] = {[0 ... BN_WIDTH - 1] = -1};
+static const int64_t bn_mask_of_first[2 * BN_WIDTH] = {[0 ... BN_WIDTH - 1] = -1};
 static inline bn_mask bn_first(ptrdiff_t n) {
     bn_mask m;
-    memcpy(&m, bn_lanes + BN_WIDTH - n, sizeof m);
+    memcpy(&m, bn_mask_of_first + BN_WIDTH - n, sizeof m);
     return m;
 }
 static inline bn_mask bn_nonzero(bn_vec v) { return v != 0; }
@@ -112,6 +112,31 @@ static inline bn_mask bn_number(bn_vec v) { return -(v == v); }
 static inline bn_vec bn_keep(bn_vec v, bn_mask m) { return m ? v : 0; }
 static inline int bn_any(bn_mask m) { return m != 0; }
 #endif
+
+/* Flags, which are 0 or 1: one for each element, and one for all. */
+static inline bn_mask bn_flags(const uint8_t *p) {
+#if BN_WIDTH == 8
+    __m128i flags = _mm_loadl_epi64((const __m128i *)p);
+    return (bn_mask)_mm_test_epi8_mask(flags, flags);
+#elif BN_WIDTH == 4
+    int32_t flags;
+    memcpy(&flags, p, sizeof flags);
+    return (bn_mask)_mm256_cvtepi8_epi64(_mm_cvtsi32_si128(flags)) > 0;
+#elif BN_WIDTH == 2
+    return (bn_mask){-(int64_t)(p[0] != 0), -(int64_t)(p[1] != 0)};
+#else
+    return -(bn_mask)(p[0] != 0);
+#endif
+}
+
+static inline bn_mask bn_flag(uint8_t flag) {
+#if BN_WIDTH == 8
+    return flag ? 0xff : 0;
+#else
+    return -(int64_t)(flag != 0) - (bn_mask){0};
+#endif
+}
+
 static inline bn_mask bn_finite(bn_vec v) { return bn_number(v - v); }
 static inline bn_mask bn_infinite(bn_vec v) { return bn_number(v) & ~bn_finite(v); }
 
@@ -130,7 +155,7 @@ static inline void bn_store_f32(bn_f32 *p, bn_vec v) {
     memcpy(p, &some, sizeof some);
 }
 
-#if defined(__AVX__)
+#if BN_WIDTH >= 4
 #define BN_LOAD_INTEGERS(name, type, extended)                                                                            \
     static inline bn_vec bn_load_##name(const type *p) {                                                                  \
         __m128i some = _mm_setzero_si128();                                                                               \

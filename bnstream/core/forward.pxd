@@ -42,7 +42,7 @@ cdef class Forward:
     cdef int gradients(self, const View *view, const Norm *norm, double *grads, int threads) noexcept nogil
     cdef int scale_gradient(self, ndarray dy, ndarray dx, int threads) except -1
     cdef int renormalize_gradient(self, double *grads) except -1
-    cdef object gradient(self, const double *grads, bint of_gamma, dtype)
+    cdef object gradient(self, const double *row, dtype)
     cdef int weigh(self, double *spread, double momentum) except -1
 
 cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps)

@@ -31,6 +31,7 @@ cnp.import_array()
 cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
 cdef double FAR = 4e291     # smaller means are below half an ulp of the largest float
 cdef enum:
+    FEW = 64            # channels whose gradients are on the stack
     RUNNING_MEAN = 0, RUNNING_VAR, SPREAD, INITIAL_WEIGHT, BATCH_MEAN, BATCH_VAR    # those of `RunningEstimates`
 
 
@@ -390,11 +391,11 @@ cdef class Forward:
         return rows[:, :self.n_channels]
 
     def backward(self, dy, out, tuple dtypes, n_threads, bint keep_x=False):
-        """The gradients of x, gamma and beta; those of the parameters in two dtypes, or None. With `keep_x`, that of x may
-        not replace x."""
+        """Return the gradients of x, gamma and beta. `dtypes` holds the dtypes of the last two, or None for a parameter that
+        does not exist. With `keep_x`, `out` must not be x."""
         cdef ndarray a = real_array(dy, "dy"), dx, x = self.x
         cdef Norm fields = self.norm()
-        cdef double small[GRAD_ROWS * 64]
+        cdef double small[GRAD_ROWS * FEW]
         cdef double *grads = small
         cdef int failed, threads
         cdef bint replaced
@@ -410,7 +411,7 @@ cdef class Forward:
         overlap(a, dx, "dy")
         threads = self.threads(n_threads)
         self.view_of(&view, x, a, dx)
-        if self.pitch > 64:
+        if self.pitch > FEW:
             grads = <double *> malloc(GRAD_ROWS * self.pitch * sizeof(double))
         try:
             if grads == NULL:
@@ -427,7 +428,8 @@ cdef class Forward:
                     self.scale_gradient(a, dx, threads)
                 if self.ratio is not None:
                     self.renormalize_gradient(grads)
-            return dx, self.gradient(grads, True, dtypes[0]), self.gradient(grads, False, dtypes[1])
+            of_gamma = self.gradient(grads + GRAD_GAMMA * self.pitch, dtypes[0])
+            return dx, of_gamma, self.gradient(grads + GRAD_BETA * self.pitch, dtypes[1])
         finally:
             if grads != small:
                 free(grads)
@@ -447,13 +449,16 @@ cdef class Forward:
         for i in (N, M2, GAMMA):
             memcpy(fields.rows + i * self.pitch, self.row(i), self.pitch * sizeof(double))
         self.view_of(&view, dy, dx)
-        with nogil:
+        if self.small():
             failed = kernels.affine(&view, &fields, False, threads)
+        else:
+            with nogil:
+                failed = kernels.affine(&view, &fields, False, threads)
         return check(failed)
 
     cdef int renormalize_gradient(self, double *grads) except -1:
         """Turn the gradient of gamma into that of Batch Renormalization, whose xhat is r * xhat + d."""
-        cdef ndarray r = self.ratio[0], d = self.ratio[1]
+        cdef ndarray r = np.ascontiguousarray(self.ratio[0], np.float64), d = np.ascontiguousarray(self.ratio[1], np.float64)
         cdef double *of_gamma = grads + GRAD_GAMMA * self.pitch
         cdef Py_ssize_t c
         for c in range(self.n_channels):
@@ -461,9 +466,8 @@ cdef class Forward:
                 (<double *> cnp.PyArray_DATA(d))[c] * grads[GRAD_BETA * self.pitch + c])
         return 0
 
-    cdef object gradient(self, const double *grads, bint of_gamma, dtype):
+    cdef object gradient(self, const double *row, dtype):
         """The gradient of a parameter in a dtype, or None. Too large for the dtype is inf, as in the kernels."""
-        cdef const double *row = grads + (GRAD_GAMMA if of_gamma else GRAD_BETA) * self.pitch
         cdef cnp.npy_intp n = self.n_channels
         cdef Py_ssize_t c
         cdef ndarray out

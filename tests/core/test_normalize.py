@@ -329,12 +329,12 @@ def test_64_bit_integers_about_their_mean():
 
 
 @pytest.mark.parametrize(("layout", "dtype", "shape"), pairwise(
-    LAYOUTS, ["f2", "f4", "f8", BFLOAT16, "i4"], [(300, 17), (9, 1300), (700, 1), (5000, 3), (1, 1)],
+    LAYOUTS, ["f2", "f4", "f8", BFLOAT16, "i4", "u1", "i2"], [(300, 17), (9, 1300), (700, 1), (5000, 3), (1, 1)],
 ), ids=str)
 def test_a_look_for_inf_on_the_way(layout, dtype, shape):
     """inf is found anywhere in x, NaN does not count, and the result is that of normalize."""
     x = LAYOUTS[layout](of_dtype(dtype, shape))
-    places = [0, x.size - 1, *rng(4).integers(x.size, size=6)] if x.dtype.kind != "i" else []
+    places = [0, x.size - 1, *rng(4).integers(x.size, size=6)] if x.dtype.kind not in "iu" else []
     y, has_inf = normalize_and_look(x, 3.0, None, None)
     assert not has_inf
     np.testing.assert_array_equal(y, normalize(x, 3.0, 1.0))
