@@ -42,6 +42,7 @@ cdef bint make_coefficients(const Job *job, const Task *t, Py_ssize_t n_more, do
     if not make_scratch(job.view, p, (COEFFICIENT_ROWS + n_more) * pitch, stack, &w.scratch):
         return False
     columns.mean = columns.s = columns.q = w.scratch.rows
+    columns.whole = NULL
     columns.scale = columns.mean + pitch
     columns.beta = columns.mean + 2 * pitch
     columns.slope = columns.mean + 3 * pitch
@@ -93,7 +94,7 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     to_columns(p, &t, w.columns.beta, w.invstd)
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, w.anchor, w.scratch.tile)
-        found |= sweep(LOOK, &b, False, &w.columns, NULL) if job.look else sweep(AFFINE, &b, False, &w.columns, NULL)
+        found |= sweep(LOOK, &b, False, &w.columns) if job.look else sweep(AFFINE, &b, False, &w.columns)
         write_block(job.view, p, &t, i, &b)
     give_back(&w.scratch)
     return found

@@ -2,7 +2,6 @@
 
 ctypedef struct Layout:         # where the elements of a block are in one operand or tile; lengths are in elements
     char *data
-    Py_ssize_t itemsize
     Py_ssize_t pitch            # from one row of a table to the next
     Py_ssize_t table_pitch      # from one table to the next
     Py_ssize_t channel_pitch    # from one channel of a table to the next
@@ -115,7 +114,7 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
     cdef Block b
     cdef Layout *layout
     cdef Py_ssize_t at = div(index, p.run_pieces), first = at * p.block_units, n = min(p.block_units, p.unit.n - first)
-    cdef Py_ssize_t skip = (index - at * p.run_pieces) * p.piece, run = n if p.tiled else min(p.piece, p.run - skip)
+    cdef Py_ssize_t size, skip = (index - at * p.run_pieces) * p.piece, run = n if p.tiled else min(p.piece, p.run - skip)
     cdef int k
     b.element = FLOAT64 if p.tiled else view.operand[0].element
     b.by_runs = p.by_runs
@@ -153,7 +152,6 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
         layout.channel_pitch = p.inner
         if p.tiled:
             layout.data = <char *> (tile + (k * TILE if k < view.n_read else 0))
-            layout.itemsize = sizeof(double)
             layout.table_pitch = layout.ahead = 0
             if p.by_runs:
                 layout.channel_pitch = n
@@ -162,14 +160,14 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
                 if k == 0 and view.scale != 1:
                     multiply_tile(tile, n * t.channels * p.inner, view.scale)
             continue
-        layout.itemsize = view.operand[k].itemsize
-        layout.data = slab_data(view, k, t.slab, t.first) + first * p.unit.stride[k] + skip * layout.itemsize
-        layout.table_pitch = elements(p.unit.stride[k], layout.itemsize)
+        size = view.operand[k].itemsize
+        layout.data = slab_data(view, k, t.slab, t.first) + first * p.unit.stride[k] + skip * size
+        layout.table_pitch = elements(p.unit.stride[k], size)
         if p.by_runs:           # Prefetch from the next unit, or from further on in this one.
-            layout.channel_pitch = elements(last_kept(view).stride[k], layout.itemsize)
+            layout.channel_pitch = elements(last_kept(view).stride[k], size)
             layout.ahead = layout.table_pitch
-            if p.unit.n == 1 or t.channels * p.run * layout.itemsize > <Py_ssize_t> JUMP:
-                layout.ahead = div(AHEAD, layout.itemsize)
+            if p.unit.n == 1 or t.channels * p.run * size > <Py_ssize_t> JUMP:
+                layout.ahead = div(AHEAD, size)
             continue
         if p.fold == 1:
             layout.pitch = layout.table_pitch

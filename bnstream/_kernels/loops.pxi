@@ -21,6 +21,7 @@ ctypedef struct Columns:        # rows with a number for each column, or by runs
     double *n
     double *s
     double *q
+    uint32_t *whole             # MOMENTS of bytes: room for two sums of each column
     const double *moved         # MOMENTS by runs: 0 for channels to pass over
 
 ctypedef struct Table:
@@ -33,82 +34,6 @@ ctypedef struct Sums:           # what some elements add to n, s and q
     vec n
     vec s
     vec q
-
-# Types that are read in place.
-ctypedef fused native:
-    f32
-    f64
-    f16
-    bf16
-    i16
-    u16
-    uint8_t
-    int8_t
-
-
-cdef inline bint finite(double x) noexcept nogil:
-    return x - x == 0
-
-
-cdef inline vec values_of(const native *x, Py_ssize_t n) noexcept nogil:
-    """The first n elements as doubles; the others, up to VECTOR, are 0."""
-    if native is f32:
-        return load_f32(x) if n == VECTOR else load_some_f32(x, n)
-    elif native is f64:
-        return load_f64(x) if n == VECTOR else load_some_f64(x, n)
-    elif native is f16:
-        return load_f16(x) if n == VECTOR else load_some_f16(x, n)
-    elif native is bf16:
-        return load_bf16(x) if n == VECTOR else load_some_bf16(x, n)
-    elif native is i16:
-        return load_i16(x) if n == VECTOR else load_some_i16(x, n)
-    elif native is u16:
-        return load_u16(x) if n == VECTOR else load_some_u16(x, n)
-    elif native is uint8_t:
-        return load_u8(x) if n == VECTOR else load_some_u8(x, n)
-    else:
-        return load_i8(x) if n == VECTOR else load_some_i8(x, n)
-
-
-cdef inline double value_of(const native *x) noexcept nogil:
-    if native is f16:
-        return half(x[0].bits)
-    elif native is bf16:
-        return bfloat(x[0].bits)
-    else:
-        return x[0]
-
-
-cdef inline Py_ssize_t result_size(const native *x) noexcept nogil:
-    """The bytes of an element of the result for x, which has the type of x if that is floating, else float32."""
-    if native is f64 or native is f16 or native is bf16:
-        return sizeof(native)
-    else:
-        return sizeof(f32)
-
-
-cdef inline void write(const native *x, char *y, vec v, Py_ssize_t n) noexcept nogil:
-    """Store the first n elements of a result for x."""
-    if native is f64:
-        if n == VECTOR:
-            store_f64(<f64 *> y, v)
-        else:
-            store_some_f64(<f64 *> y, v, n)
-    elif native is f16:
-        if n == VECTOR:
-            store_f16(<f16 *> y, v)
-        else:
-            store_some_f16(<f16 *> y, v, n)
-    elif native is bf16:
-        if n == VECTOR:
-            store_bf16(<bf16 *> y, v)
-        else:
-            store_some_bf16(<bf16 *> y, v, n)
-    else:
-        if n == VECTOR:
-            store_f32(<f32 *> y, v)
-        else:
-            store_some_f32(<f32 *> y, v, n)
 
 
 cdef inline vec weights_at(const char *weights, Py_ssize_t at, bint one, Count count) noexcept nogil:
@@ -264,75 +189,13 @@ cdef inline mask walk_rows(Op op, Count count, bint one, const native *x, const 
     return found
 
 
-cdef inline Sums sum_of_lanes(Sums *lanes) noexcept nogil:
-    """Halve the lanes until they fill one vector."""
-    cdef Py_ssize_t k, n = LANES // VECTOR
-    while n > 1:
-        n //= 2
-        for k in range(n):
-            lanes[k] = plus(lanes[k], lanes[n + k])
-    return lanes[0]
-
-
-cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, Py_ssize_t x_ahead, Py_ssize_t dy_ahead,
-                         Py_ssize_t n, const Columns *w, const char *weights) noexcept nogil:
-    """Add a run of n elements of one channel: part by part, because equal terms all round to the same side. A part is a
-    table of lanes, whose sums stay in registers."""
-    cdef Sums lanes[LANES]      # LANES // VECTOR of them are used.
-    cdef Sums total
-    cdef vec mean = all_of(w.mean[0])
-    cdef Py_ssize_t i, j, k, part
-    while n > 0:
-        part = min(n, PART)
-        n -= part
-        for k in range(LANES // VECTOR):
-            lanes[k].n = lanes[k].s = lanes[k].q = all_of(0)
-        for i in range(part // (8 * LANES)):
-            prefetch(x + x_ahead, 8 * LANES * sizeof(native))
-            if op == GRADIENTS:
-                prefetch(dy + dy_ahead, 8 * LANES * sizeof(native))
-            for k in range(LANES // VECTOR):
-                j = k * VECTOR
-                total = eight_terms(op, count, True, x + j, dy + j, LANES, LANES, mean, weights, j, LANES, VECTOR)
-                lanes[k] = plus(lanes[k], total)
-            x += 8 * LANES
-            dy += 8 * LANES
-            weights += bytes_of(8 * LANES, count)
-        part %= 8 * LANES
-        prefetch(x + x_ahead, part * sizeof(native))
-        if op == GRADIENTS:
-            prefetch(dy + dy_ahead, part * sizeof(native))
-        for i in range(part // LANES):
-            for k in range(LANES // VECTOR):
-                j = k * VECTOR
-                total = term(op, count, True, x + j, dy + j, mean, weights, j, VECTOR)
-                lanes[k] = plus(lanes[k], total)
-            x += LANES
-            dy += LANES
-            weights += bytes_of(LANES, count)
-        part %= LANES
-        for k in range(LANES // VECTOR):
-            j = k * VECTOR
-            if j < part:
-                total = term(op, count, True, x + j, dy + j, mean, weights, j, min(part - j, VECTOR))
-                lanes[k] = plus(lanes[k], total)
-        x += part
-        dy += part
-        weights += bytes_of(part, count)
-        total = sum_of_lanes(lanes)
-        if op == MOMENTS and count & FINITE:
-            w.n[0] += sum_of(total.n)
-        w.s[0] += sum_of(total.s)
-        w.q[0] += sum_of(total.q)
-
-
 cdef inline mask walk_table(Op op, Count count, const native *x, const native *dy, char *y, const Table *t, const Columns *w,
-                            const char *weights, uint32_t *whole) noexcept nogil:
+                            const char *weights) noexcept nogil:
     """Apply the operation to a table of columns."""
     if native is uint8_t or native is int8_t:
         if op == MOMENTS:
-            byte_columns(x, t.x.pitch, t.n_rows, t.width, whole, w.s, w.q)
-            byte_columns(x + t.n_rows * t.x.pitch, 0, t.tail > 0, t.tail, whole, w.s, w.q)
+            byte_columns(x, t.x.pitch, t.n_rows, t.width, w.whole, w.s, w.q)
+            byte_columns(x + t.n_rows * t.x.pitch, 0, t.tail > 0, t.tail, w.whole, w.s, w.q)
             return first(0)
     return walk_rows(op, count, False, x, dy, y, t, w, weights)
 
@@ -359,12 +222,13 @@ cdef inline Columns of_channel(const Columns *w, Py_ssize_t c) noexcept nogil:
     of.n = w.n + c
     of.s = w.s + c
     of.q = w.q + c
+    of.whole = NULL             # A run of bytes has its own.
     of.moved = NULL
     return of
 
 
-cdef inline bint walk(Op op, Count count, const native *x, const native *dy, char *y, const Block *b, const Columns *w,
-                      uint32_t *whole) noexcept nogil:
+cdef inline bint walk(Op op, Count count, const native *x, const native *dy, char *y, const Block *b,
+                      const Columns *w) noexcept nogil:
     """Apply the operation to the tables of a block one after the other: by runs, this is the order of memory."""
     cdef Table t
     cdef Columns of
@@ -387,29 +251,29 @@ cdef inline bint walk(Op op, Count count, const native *x, const native *dy, cha
                                          y + c * t.y.channel_pitch * result_size(x), &t, b.width, &of, weights)
             weights += bytes_of(b.width, count)
         else:
-            found = found | walk_table(op, count, x, dy, y, &t, w, weights, whole)
+            found = found | walk_table(op, count, x, dy, y, &t, w, weights)
         x += t.x.table_pitch
         dy += t.dy.table_pitch
         y += t.y.table_pitch * result_size(x)
     return any_of(found)
 
 
-cdef inline bint by_count(Op op, const native *x, const native *dy, char *y, const Block *b, bint omit, const Columns *w,
-                          uint32_t *whole) noexcept nogil:
+cdef inline bint by_count(Op op, const native *x, const native *dy, char *y, const Block *b, bint omit,
+                          const Columns *w) noexcept nogil:
     """A literal count gives each case a loop of its own."""
     cdef int count = b.count | FINITE if omit else b.count
     if count == ALL:
-        return walk(op, ALL, x, dy, y, b, w, whole)
+        return walk(op, ALL, x, dy, y, b, w)
     if count == MASKED:
-        return walk(op, MASKED, x, dy, y, b, w, whole)
+        return walk(op, MASKED, x, dy, y, b, w)
     if op not in (AFFINE, LOOK) and count == FINITE:
-        return walk(op, FINITE, x, dy, y, b, w, whole)
+        return walk(op, FINITE, x, dy, y, b, w)
     if op not in (AFFINE, LOOK) and count == FINITE_MASKED:
-        return walk(op, FINITE_MASKED, x, dy, y, b, w, whole)
+        return walk(op, FINITE_MASKED, x, dy, y, b, w)
     if op == MOMENTS and count == WEIGHTED:
-        return walk(op, WEIGHTED, x, dy, y, b, w, whole)
+        return walk(op, WEIGHTED, x, dy, y, b, w)
     if op == MOMENTS and count == FINITE_WEIGHTED:
-        return walk(op, FINITE_WEIGHTED, x, dy, y, b, w, whole)
+        return walk(op, FINITE_WEIGHTED, x, dy, y, b, w)
     return False
 
 
@@ -417,24 +281,23 @@ cdef inline bint of_floats(Op op, const native *x, char *y, const Block *b, bint
     if op == GUESS:
         guess(x, b, w.mean)
         return False
-    return by_count(op, x, <const native *> b.layout[1 if op in (GRADIENTS, SLOPE) else 0].data, y, b, omit, w, NULL)
+    return by_count(op, x, <const native *> b.layout[1 if op in (GRADIENTS, SLOPE) else 0].data, y, b, omit, w)
 
 
-cdef inline bint of_integers(Op op, const native *x, char *y, const Block *b, const Columns *w,
-                             uint32_t *whole) noexcept nogil:
+cdef inline bint of_integers(Op op, const native *x, char *y, const Block *b, const Columns *w) noexcept nogil:
     """Integers are all finite, and have weights only where a tile makes them doubles."""
     if op == GUESS:
         guess(x, b, w.mean)
     elif op in (AFFINE, LOOK) and b.count == MASKED:
-        walk(AFFINE, MASKED, x, x, y, b, w, whole)
+        walk(AFFINE, MASKED, x, x, y, b, w)
     elif op in (AFFINE, LOOK):
-        walk(AFFINE, ALL, x, x, y, b, w, whole)
+        walk(AFFINE, ALL, x, x, y, b, w)
     elif op == MOMENTS:
-        walk(MOMENTS, ALL, x, x, y, b, w, whole)
+        walk(MOMENTS, ALL, x, x, y, b, w)
     return False
 
 
-cdef inline bint sweep(Op op, const Block *b, bint omit, const Columns *w, uint32_t *whole) noexcept nogil:
+cdef inline bint sweep(Op op, const Block *b, bint omit, const Columns *w) noexcept nogil:
     """Apply an operation to a block; `omit` leaves out NaN and inf. Return whether any x is inf, for LOOK."""
     cdef const char *x = b.layout[0].data
     cdef char *y = b.layout[2 if op == SLOPE else (1 if op in (AFFINE, LOOK) else 0)].data
@@ -447,9 +310,9 @@ cdef inline bint sweep(Op op, const Block *b, bint omit, const Columns *w, uint3
     if b.element == BFLOAT16:
         return of_floats(op, <const bf16 *> x, y, b, omit, w)
     if b.element == UINT8:
-        return of_integers(op, <const uint8_t *> x, y, b, w, whole)
+        return of_integers(op, <const uint8_t *> x, y, b, w)
     if b.element == INT8:
-        return of_integers(op, <const int8_t *> x, y, b, w, whole)
+        return of_integers(op, <const int8_t *> x, y, b, w)
     if b.element == UINT16:
-        return of_integers(op, <const u16 *> x, y, b, w, whole)
-    return of_integers(op, <const i16 *> x, y, b, w, whole)
+        return of_integers(op, <const u16 *> x, y, b, w)
+    return of_integers(op, <const i16 *> x, y, b, w)

@@ -18,7 +18,6 @@ ctypedef struct Work:           # of a moments task
     Columns columns             # mean is the shift; n, s and q are of each column, then of each channel
     double *shift               # of each channel
     double *moved               # 1 if the shift has moved and the channel is to be summed, else 0
-    uint32_t *whole             # sums of bytes: two of each column
     uint64_t *anchor
     double *exact               # sums of `exact_columns`: EXACT_ROWS rows of NARROW columns, if integers are tiled
     double *n_lo                # row N_LO of the task's states
@@ -37,7 +36,7 @@ cdef bint make_work(const View *view, const Plan *p, double *stack, Work *w) noe
     w.columns.n = rows + pitch
     w.columns.s = rows + 2 * pitch
     w.columns.q = rows + 3 * pitch
-    w.whole = <uint32_t *> (rows + 4 * pitch)
+    w.columns.whole = <uint32_t *> (rows + 4 * pitch)
     rows += 5 * pitch
     w.shift = rows
     w.moved = rows + p.state_pitch
@@ -75,7 +74,7 @@ cdef void count_selected(const Block *b, const Work *w) noexcept nogil:
     memset(columns.mean, 0, n * sizeof(double))
     memset(columns.s, 0, n * sizeof(double))
     memset(columns.q, 0, n * sizeof(double))
-    sweep(MOMENTS, &flags, False, &columns, NULL)
+    sweep(MOMENTS, &flags, False, &columns)
     if not b.by_runs:
         add_up(columns.s, b.fold, b.n_channels, b.inner)
 
@@ -121,7 +120,7 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
             if not b.by_runs or w.moved[c] != 0:
                 sums.s[c] = sums.q[c] = 0
                 sums.n[c] = 0 if omit else sums.n[c]
-        sweep(MOMENTS, b, omit, sums, w.whole)
+        sweep(MOMENTS, b, omit, sums)
         if not b.by_runs:
             add_up(sums.s, b.fold, b.n_channels, b.inner)
             add_up(sums.q, b.fold, b.n_channels, b.inner)

@@ -68,7 +68,7 @@ cdef void guess_shift(const Block *b, bint whole, const Work *w) noexcept nogil:
             columns.mean[c] = NAN
         set_unselected(b, 0, columns.mean)
     columns.mean = w.shift
-    sweep(GUESS, b, False, &columns, NULL)
+    sweep(GUESS, b, False, &columns)
     prepare_shift(w.shift, b.n_channels, whole)
 
 

@@ -5,7 +5,8 @@
 #   plan, blocks       how a view is divided, and where the elements of a block are
 #   load, store        elements that cannot be accessed in place, from and to doubles
 #   weights            which elements count, and how much
-#   bytes, loops       the innermost loops
+#   elements           those that are read and written in place
+#   loops, runs, bytes the innermost loops
 #   states, moments    states from sums, and their merging
 #   shift, exact       what the sums are taken about, and what is done if they are not exact
 #   affine, backward   normalization, and its gradients
@@ -13,7 +14,7 @@
 
 from cpython.pycapsule cimport PyCapsule_New
 from cython.parallel cimport prange, threadid
-from libc.math cimport INFINITY, NAN, fabs, fma, rint, sqrt
+from libc.math cimport INFINITY, NAN, fma, rint, sqrt
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -92,8 +93,10 @@ include "load.pxi"
 include "store.pxi"
 include "weights.pxi"
 include "blocks.pxi"
+include "elements.pxi"
 include "bytes.pxi"
 include "loops.pxi"
+include "runs.pxi"
 include "states.pxi"
 include "moments.pxi"
 include "shift.pxi"

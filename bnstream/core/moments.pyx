@@ -31,7 +31,7 @@ from bnstream._kernels import capsule
 from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.labels import counted
 from bnstream.core.late import late
-from bnstream.core.rows import require_possible
+from bnstream.core.rows import effective_n, has_weights, require_possible
 
 cnp.import_array()
 
@@ -472,9 +472,7 @@ cdef class Moments:
 
     @property
     def effective_n(self):
-        rows = self.snapshot()
-        squares = np.where(rows[SQUARES] > 0, rows[SQUARES], 1)
-        return (rows[N] / squares * rows[N])[()]
+        return effective_n(self.snapshot())[()]
 
     @property
     def mean(self):
@@ -663,7 +661,7 @@ def moments_from(rows, axis=0, nan_policy="raise", names=None):
         m.shape = rows.shape[1:]
         m.size = math.prod(m.shape)
         m.scaled = len(rows) == SCALED_ROWS and rows[EXPONENT].any()
-        m.weighted = len(rows) == WEIGHTED_ROWS or len(rows) == SCALED_ROWS and rows[SQUARES].any()
+        m.weighted = has_weights(rows)
         m.state = np.zeros((SCALED_ROWS, padded(m.size)))
         m.state[:len(rows), :m.size] = rows.reshape(len(rows), m.size)
         m.large = m.scaled or not moderate(<const double *> cnp.PyArray_DATA(m.state), m.state.shape[1], m.size)

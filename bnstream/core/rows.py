@@ -33,6 +33,18 @@ def of_one_height(states: Sequence[Floats]) -> list[Floats]:
     return result
 
 
+def has_weights(rows: Floats) -> bool:
+    """Whether n is a sum of weights, not a count."""
+    return len(rows) == len(WEIGHTED_ROWS) or (len(rows) == len(SCALED_ROWS) and bool(rows[SQUARES].any()))
+
+
+def effective_n(rows: Floats) -> Any:
+    """n**2 / sum_of_squared_weights, which is n without weights."""
+    if not has_weights(rows):
+        return rows[N]
+    return rows[N] / np.where(rows[SQUARES] > 0, rows[SQUARES], 1) * rows[N]
+
+
 def with_variance(rows: Floats, var: Any) -> Floats:
     """The rows of a state with m2 set to ``var * n``, and with exponents where that exceeds the largest float."""
     with np.errstate(over="ignore"):
@@ -78,7 +90,7 @@ def require_possible(rows: Floats, nan_policy: str, prefix: str = "", weighted: 
         raise ValueError(f"{prefix}n must be finite and not negative, got {n.min():.16g} to {n.max():.16g}")
     if (m2 < 0).any():
         raise ValueError(f"{prefix}m2, a sum of squares, must not be negative, got {m2.min()}")
-    if weighted or len(rows) == len(WEIGHTED_ROWS) or (len(rows) > EXPONENT and rows[SQUARES].any()):
+    if weighted or has_weights(rows):
         require_weights(rows, prefix)
     elif ((n == 1) & (m2 > 0)).any():
         raise ValueError(f"{prefix}m2 must be 0 where {prefix}n is 1, got {m2[n == 1].max()}")

@@ -12,7 +12,17 @@ from bnstream.core import running
 from bnstream.core.batchnorm import BatchNorm, running_of, settings_of
 from bnstream.core.dtypes import FLOATING, NamedArrays
 from bnstream.core.moments import Moments, moments_from, rows_of
-from bnstream.core.rows import EXPONENT, ROWS, SCALED_ROWS, SQUARES, WEIGHTED_ROWS, N, require_possible
+from bnstream.core.rows import (
+    EXPONENT,
+    ROWS,
+    SCALED_ROWS,
+    SQUARES,
+    WEIGHTED_ROWS,
+    N,
+    effective_n,
+    has_weights,
+    require_possible,
+)
 
 MEANINGS_OF_MOMENTS = {
     "n": "count of values; if there is sum_of_squared_weights, n + n_lo is the sum of weights",
@@ -102,7 +112,7 @@ def describe_moments(m: Moments, prefix: str = "") -> tuple[dict[str, Any], Name
         return description, {}
     require_counts(rows, prefix)
     arrays: NamedArrays = {prefix + name: row for name, row in zip(SCALED_ROWS, rows, strict=False)}
-    if len(rows) == len(SCALED_ROWS) and not rows[SQUARES].any():
+    if len(rows) == len(SCALED_ROWS) and not has_weights(rows):
         for name in WEIGHTED_ROWS[len(ROWS):]:
             del arrays[prefix + name]
     arrays[prefix + ROWS[N]] = m.n
@@ -130,9 +140,7 @@ def restore_moments(fields: Fields, arrays: NamedArrays, prefix: str = "") -> Mo
 
 def require_counts(state: NDArray[np.float64], prefix: str = "") -> None:
     """Raise ValueError if more values have been counted than a float64 can count."""
-    weighted = len(state) > SQUARES and bool(state[SQUARES].any())
-    squares = np.where(state[SQUARES] > 0, state[SQUARES], 1) if weighted else 1
-    most = (state[N] / squares * state[N] if weighted else state[N]).max(initial=0)
+    weighted, most = has_weights(state), effective_n(state).max(initial=0)
     if most > LARGEST_COUNT * (1 + 1e-12 * weighted):
         raise ValueError(f"{prefix}{'n**2 / sum_of_squared_weights' if weighted else 'n'} must be at most 2**53, up to "
                          f"which counts are exact, got {most:.17g}")

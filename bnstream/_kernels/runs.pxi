@@ -1,0 +1,64 @@
+# The sums of a run of one channel, in the order of memory.
+
+cdef inline void prefetch_run(Op op, const native *x, const native *dy, Py_ssize_t n) noexcept nogil:
+    prefetch(x, n * sizeof(native))
+    if op == GRADIENTS:
+        prefetch(dy, n * sizeof(native))
+
+
+cdef inline Sums sum_of_lanes(Sums *lanes) noexcept nogil:
+    """Halve the lanes until they fill one vector."""
+    cdef Py_ssize_t k, n = LANES // VECTOR
+    while n > 1:
+        n //= 2
+        for k in range(n):
+            lanes[k] = plus(lanes[k], lanes[n + k])
+    return lanes[0]
+
+
+cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, Py_ssize_t x_ahead, Py_ssize_t dy_ahead,
+                         Py_ssize_t n, const Columns *w, const char *weights) noexcept nogil:
+    """Add a run of n elements of one channel: part by part, because equal terms all round to the same side. A part is a
+    table of lanes, whose sums stay in registers."""
+    cdef Sums lanes[LANES]      # LANES // VECTOR of them are used.
+    cdef Sums total
+    cdef vec mean = all_of(w.mean[0])
+    cdef Py_ssize_t i, j, k, part
+    while n > 0:
+        part = min(n, PART)
+        n -= part
+        for k in range(LANES // VECTOR):
+            lanes[k].n = lanes[k].s = lanes[k].q = all_of(0)
+        for i in range(part // (8 * LANES)):
+            prefetch_run(op, x + x_ahead, dy + dy_ahead, 8 * LANES)
+            for k in range(LANES // VECTOR):
+                j = k * VECTOR
+                total = eight_terms(op, count, True, x + j, dy + j, LANES, LANES, mean, weights, j, LANES, VECTOR)
+                lanes[k] = plus(lanes[k], total)
+            x += 8 * LANES
+            dy += 8 * LANES
+            weights += bytes_of(8 * LANES, count)
+        part %= 8 * LANES
+        prefetch_run(op, x + x_ahead, dy + dy_ahead, part)
+        for i in range(part // LANES):
+            for k in range(LANES // VECTOR):
+                j = k * VECTOR
+                total = term(op, count, True, x + j, dy + j, mean, weights, j, VECTOR)
+                lanes[k] = plus(lanes[k], total)
+            x += LANES
+            dy += LANES
+            weights += bytes_of(LANES, count)
+        part %= LANES
+        for k in range(LANES // VECTOR):
+            j = k * VECTOR
+            if j < part:
+                total = term(op, count, True, x + j, dy + j, mean, weights, j, min(part - j, VECTOR))
+                lanes[k] = plus(lanes[k], total)
+        x += part
+        dy += part
+        weights += bytes_of(part, count)
+        total = sum_of_lanes(lanes)
+        if op == MOMENTS and count & FINITE:
+            w.n[0] += sum_of(total.n)
+        w.s[0] += sum_of(total.s)
+        w.q[0] += sum_of(total.q)
