@@ -42,9 +42,9 @@ cdef inline Py_ssize_t padded(Py_ssize_t n_channels) noexcept nogil:
     return (n_channels + GRANULE - 1) & -GRANULE
 
 
-cdef enum Element:              # type of the elements of an array; the kernels read the first eight types in place
-    FLOAT32, FLOAT64, UINT8, INT8, UINT16, INT16, FLOAT16, BFLOAT16
-    INT32, UINT32, INT64, UINT64, BOOL
+cdef enum Element:              # type of the elements of an array; the kernels read all but BOOL in place
+    FLOAT32, FLOAT64, UINT8, INT8, UINT16, INT16, FLOAT16, BFLOAT16, INT32, UINT32, INT64, UINT64
+    BOOL
 
 ctypedef struct Operand:        # one of the arrays that a kernel walks together
     char *data

@@ -5,14 +5,13 @@
 # operations and a conversion back. Past the cache, that is hidden behind reading and writing.
 
 cdef enum:
-    COEFFICIENT_ROWS = 8
+    COEFFICIENT_ROWS = 9
 
 ctypedef struct Coefficients:   # of a task's channels
     Scratch scratch
     Columns columns             # mean, scale, beta and slope, which are spread over the columns; n stays
     double *mean_lo
     double *invstd
-    uint64_t *anchor
 
 
 cdef inline void fetch(const double *row, const Task *t, f64_out values) noexcept nogil:
@@ -41,7 +40,7 @@ cdef bint make_coefficients(const Job *job, const Task *t, Py_ssize_t n_more, do
     cdef pair mean
     if not make_scratch(job.view, p, (COEFFICIENT_ROWS + n_more) * pitch, stack, &w.scratch):
         return False
-    columns.mean = columns.s = columns.q = w.scratch.rows
+    columns.mean = columns.s = columns.q = columns.s_lo = columns.q_lo = w.scratch.rows
     columns.whole = NULL
     columns.scale = columns.mean + pitch
     columns.beta = columns.mean + 2 * pitch
@@ -49,7 +48,8 @@ cdef bint make_coefficients(const Job *job, const Task *t, Py_ssize_t n_more, do
     columns.n = columns.mean + 4 * pitch
     w.mean_lo = columns.mean + 5 * pitch
     w.invstd = columns.mean + 6 * pitch
-    w.anchor = <uint64_t *> (columns.mean + 7 * pitch)
+    columns.anchors.high = columns.mean + 7 * pitch
+    columns.anchors.low = columns.mean + 8 * pitch
     fetch(norm.rows + MEAN * norm.pitch, t, columns.mean)
     fetch(norm.rows + MEAN_LO * norm.pitch, t, w.mean_lo)
     fetch(norm.rows + N * norm.pitch, t, columns.n)
@@ -60,11 +60,11 @@ cdef bint make_coefficients(const Job *job, const Task *t, Py_ssize_t n_more, do
         w.invstd[c] = invstd_of(columns.n[c], w.invstd[c], norm.eps)
         columns.scale[c] *= w.invstd[c]
     if p.anchored:
-        set_anchors(job.view, p, t, w.anchor)
+        set_anchors(job.view, p, t, &columns.anchors)
         for c in range(t.channels):
             mean.hi = columns.mean[c]
             mean.lo = w.mean_lo[c]
-            mean = add(mean, negative(anchor_value(w.anchor[c], job.view.operand[0].element)))
+            mean = add(mean, negative(anchor_value(&columns.anchors, c, job.view.operand[0].element)))
             columns.mean[c] = mean.hi
             w.mean_lo[c] = mean.lo
     return True
@@ -75,6 +75,13 @@ cdef void to_columns(const Plan *p, const Task *t, double *values, double *room)
     if not p.by_runs and (p.fold > 1 or p.inner > 1):
         memcpy(room, values, t.channels * sizeof(double))
         spread(room, p.fold, t.channels, p.inner, values)
+
+
+cdef void anchors_to_columns(const Plan *p, const Task *t, const Anchors *anchors, double *room) noexcept nogil:
+    """The same for anchors. Those of a tile, which has subtracted them, stay as they are."""
+    if p.anchored and not p.tiled:
+        to_columns(p, t, anchors.high, room)
+        to_columns(p, t, anchors.low, room)
 
 
 cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
@@ -92,8 +99,9 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     to_columns(p, &t, w.columns.mean, w.invstd)
     to_columns(p, &t, w.columns.scale, w.invstd)
     to_columns(p, &t, w.columns.beta, w.invstd)
+    anchors_to_columns(p, &t, &w.columns.anchors, w.invstd)
     for i in range(t.start, t.stop):
-        b = make_block(job.view, p, &t, i, w.anchor, w.scratch.tile)
+        b = make_block(job.view, p, &t, i, &w.columns.anchors, w.scratch.tile)
         found |= sweep(LOOK, &b, False, &w.columns) if job.look else sweep(AFFINE, &b, False, &w.columns)
         write_block(job.view, p, &t, i, &b)
     give_back(&w.scratch)

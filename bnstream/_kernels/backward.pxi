@@ -48,7 +48,7 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
     to_columns(p, &t, w.columns.mean, w.invstd)
     memset(sums, 0, SUM_ROWS * p.state_pitch * sizeof(double))
     for i in range(t.start, t.stop):
-        b = make_block(job.view, p, &t, i, w.anchor, w.scratch.tile)
+        b = make_block(job.view, p, &t, i, &w.columns.anchors, w.scratch.tile)
         if job.view.selective:          # x may hold anything there, and 0 times NaN is NaN.
             set_unselected(&b, 0, NULL)
             set_unselected(&b, 1, NULL)
@@ -124,7 +124,7 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     to_columns(p, &t, beta, w.invstd)
     to_columns(p, &t, slope, w.invstd)
     for i in range(t.start, t.stop):
-        b = make_block(job.view, p, &t, i, w.anchor, w.scratch.tile)
+        b = make_block(job.view, p, &t, i, &w.columns.anchors, w.scratch.tile)
         sweep(SLOPE, &b, job.omit, &w.columns)
         write_block(job.view, p, &t, i, &b)
     give_back(&w.scratch)

@@ -65,12 +65,14 @@ cdef bint make_scratch(const View *view, const Plan *p, Py_ssize_t n, double *st
     return True
 
 
-cdef void set_anchors(const View *view, const Plan *p, const Task *t, uint64_t *anchor) noexcept nogil:
+cdef void set_anchors(const View *view, const Plan *p, const Task *t, const Anchors *anchors) noexcept nogil:
     """Set the anchor of each channel to its first element, or its first element that counts.
 
     Where elements have flags, this is the first one of the task, so that all tasks together look at each flag once.
     """
     cdef Py_ssize_t c, position = 0, stop = view.n_rows, offset = 0
+    cdef Element element = view.operand[0].element
+    cdef uint64_t bits
     for c in range(t.channels):
         if view.selective:
             position = t.start * p.block_units
@@ -79,7 +81,10 @@ cdef void set_anchors(const View *view, const Plan *p, const Task *t, uint64_t *
             while position < stop - 1 and not element_counts(view, t, c, position):
                 position += 1
             offset = offset_of(view, position, 0)
-        anchor[c] = anchor_of(slab_data(view, 0, t.slab, t.first + c) + offset, view.operand[0].swapped)
+        memcpy(&bits, slab_data(view, 0, t.slab, t.first + c) + offset, sizeof(bits))
+        bits = swap64(bits) if view.operand[0].swapped else bits
+        anchors.high[c] = high_half(bits, element)
+        anchors.low[c] = low_half(bits)
 
 
 cdef bint element_counts(const View *view, const Task *t, Py_ssize_t channel, Py_ssize_t position) noexcept nogil:
@@ -104,7 +109,7 @@ cdef Py_ssize_t offset_of(const View *view, Py_ssize_t position, int operand) no
     return offset
 
 
-cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t index, const uint64_t *anchor,
+cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t index, const Anchors *anchors,
                       double *tile) noexcept nogil:
     """Block number `index` of a task's chunk; if tiled, this reads it into its tiles.
 
@@ -145,7 +150,7 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
     b.flags = NULL
     if view.selective:
         b.flags = tile + view.n_read * TILE
-        move_tile(view, p, FLAGS, t, first, n, anchor, b.flags, False)
+        move_tile(view, p, FLAGS, t, first, n, anchors, b.flags, False)
     for k in range(view.n_operands):
         layout = &b.layout[k]
         layout.pitch = b.width
@@ -156,7 +161,7 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
             if p.by_runs:
                 layout.channel_pitch = n
             if k < view.n_read:
-                move_tile(view, p, k, t, first, n, anchor, tile + k * TILE, False)
+                move_tile(view, p, k, t, first, n, anchors, tile + k * TILE, False)
                 if k == 0 and view.scale != 1:
                     multiply_tile(tile, n * t.channels * p.inner, view.scale)
             continue
@@ -233,7 +238,7 @@ cdef char *slab_data(const View *view, int operand, Py_ssize_t slab, Py_ssize_t 
 
 
 cdef void move_tile(const View *view, const Plan *p, int operand, const Task *t, Py_ssize_t first, Py_ssize_t n,
-                    const uint64_t *anchor, double *tile, bint back) noexcept nogil:
+                    const Anchors *anchors, double *tile, bint back) noexcept nogil:
     """Copy units first to first + n of a task's channels to a tile, minus their anchors; or `back` from the tile.
 
     The tile is an array (channels, n) by runs, else (n, channels, inner).
@@ -246,14 +251,15 @@ cdef void move_tile(const View *view, const Plan *p, int operand, const Task *t,
     cdef Py_ssize_t column_stride = channel_stride if p.by_runs or p.inner == 1 else o.itemsize
     cdef int i, last = view.n_batch - (1 if p.by_runs or p.inner == 1 else 2)
     cdef bint anchored = operand == 0 and p.anchored
-    cdef uint64_t nothing = 0
+    cdef double high = high_half(0, o.element), low = low_half(0)
+    cdef Anchors own
+    own.high = &high            # of 0, unless there are others
+    own.low = &low
     for i in range(last, -1, -1):
         index[i] = at % view.batch[i].n
         at //= view.batch[i].n
     if last >= 0:
         stride = view.batch[last].stride[operand]
-    if not anchored:
-        anchor = &nothing
     while done < n:
         at = 0
         for i in range(last + 1):
@@ -261,13 +267,16 @@ cdef void move_tile(const View *view, const Plan *p, int operand, const Task *t,
         left = min(view.batch[last].n - index[last], n - done) if last >= 0 else 1
         if p.by_runs:
             for c in range(t.channels):
-                move(o, data + at + c * channel_stride, stride, left, anchor + (c if anchored else 0), 0,
-                     tile + c * n + done, back)
+                if anchored:
+                    own.high = anchors.high + c
+                    own.low = anchors.low + c
+                move(o, data + at + c * channel_stride, stride, left, &own, 0, tile + c * n + done, back)
         elif stride == width * column_stride and not anchored:      # The rows are contiguous.
-            move(o, data + at, column_stride, left * width, anchor, 0, tile + done * width, back)
+            move(o, data + at, column_stride, left * width, &own, 0, tile + done * width, back)
         else:
             for c in range(left):
-                move(o, data + at + c * stride, column_stride, width, anchor, anchored, tile + (done + c) * width, back)
+                move(o, data + at + c * stride, column_stride, width, anchors if anchored else &own, anchored,
+                     tile + (done + c) * width, back)
         done += left
         if last >= 0:
             index[last] += left

@@ -8,16 +8,25 @@ ctypedef fused native:
     bf16
     i16
     u16
+    i32
+    u32
+    i64
+    u64
     uint8_t
     int8_t
+
+ctypedef struct Center:         # what is subtracted from elements
+    vec mean
+    vec high                    # halves of the anchors of 64-bit integers, which are subtracted first
+    vec low
 
 
 cdef inline bint finite(double x) noexcept nogil:
     return x - x == 0
 
 
-cdef inline vec values_of(const native *x, Py_ssize_t n) noexcept nogil:
-    """The first n elements as doubles; the others, up to VECTOR, are 0."""
+cdef inline vec values_of(const native *x, Py_ssize_t n, Center center) noexcept nogil:
+    """The first n elements as doubles, 64-bit integers less their anchors. Up to VECTOR, any finite numbers follow."""
     if native is f32:
         return load_f32(x) if n == VECTOR else load_some_f32(x, n)
     elif native is f64:
@@ -30,14 +39,25 @@ cdef inline vec values_of(const native *x, Py_ssize_t n) noexcept nogil:
         return load_i16(x) if n == VECTOR else load_some_i16(x, n)
     elif native is u16:
         return load_u16(x) if n == VECTOR else load_some_u16(x, n)
+    elif native is i32:
+        return load_i32(x) if n == VECTOR else load_some_i32(x, n)
+    elif native is u32:
+        return load_u32(x) if n == VECTOR else load_some_u32(x, n)
+    elif native is i64:
+        return load_i64(x, center.high, center.low) if n == VECTOR else load_some_i64(x, n, center.high, center.low)
+    elif native is u64:
+        return load_u64(x, center.high, center.low) if n == VECTOR else load_some_u64(x, n, center.high, center.low)
     elif native is uint8_t:
         return load_u8(x) if n == VECTOR else load_some_u8(x, n)
     else:
         return load_i8(x) if n == VECTOR else load_some_i8(x, n)
 
 
-cdef inline double value_of(const native *x) noexcept nogil:
-    if native is f16:
+cdef inline double value_of(const native *x, const Anchors *anchors, Py_ssize_t i) noexcept nogil:
+    """An element as a double, a 64-bit integer less anchor i."""
+    if native is i64 or native is u64:
+        return number64(x[0], anchors, i, INT64 if native is i64 else UINT64)
+    elif native is f16:
         return half(x[0].bits)
     elif native is bf16:
         return bfloat(x[0].bits)

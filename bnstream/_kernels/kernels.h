@@ -47,6 +47,10 @@ typedef float bn_f32 BN_ANYWHERE;
 typedef double bn_f64 BN_ANYWHERE;
 typedef int16_t bn_i16 BN_ANYWHERE;
 typedef uint16_t bn_u16 BN_ANYWHERE;
+typedef int32_t bn_i32 BN_ANYWHERE;
+typedef uint32_t bn_u32 BN_ANYWHERE;
+typedef int64_t bn_i64 BN_ANYWHERE;
+typedef uint64_t bn_u64 BN_ANYWHERE;
 typedef struct { bn_u16 bits; } bn_f16;     /* IEEE binary16 */
 typedef struct { bn_u16 bits; } bn_bf16;    /* bfloat16 */
 

@@ -1,21 +1,30 @@
-# Elements that are not read in place: in another byte order, at strides that do not suit the loops, integers of 32 and 64
-# bits, bool, and any in a view with flags or with operands of mixed types. They are converted to doubles in a tile. From
-# 64-bit integers the anchor is first subtracted in integer arithmetic, so that no digit of a deviation is lost.
+# Elements that are not read in place: in another byte order, at strides that do not suit the loops, bool, and any in a view
+# with flags or with operands of mixed types. They are converted to doubles in a tile.
+#
+# From 64-bit integers the anchor of their channel is subtracted before they are rounded, so that no digit of a deviation is
+# lost. Each half of an integer, as the last digits of a power of two, is a double, and so is each half of the anchor. The
+# difference of two halves is exact.
 
-cdef inline int64_t high(uint64_t bits, Element element) noexcept nogil:
-    """The upper half of a 64-bit integer, whose value is high * 2**32 + low."""
-    return <int64_t> bits >> 32 if element == INT64 else <int64_t> (bits >> 32)
+ctypedef struct Anchors:        # of each channel, or column, of 64-bit integers
+    double *high
+    double *low
 
 
-cdef inline int64_t low(uint64_t bits) noexcept nogil:
-    return <uint32_t> bits
+cdef inline double high_half(uint64_t bits, Element element) noexcept nogil:
+    """2**84 + the upper half * 2**32. With the sign bit turned, signed integers are unsigned ones."""
+    return as_double((bits ^ (<uint64_t> 1 << 63) if element == INT64 else bits) >> 32 | <uint64_t> 0x4530000000000000)
 
 
-cdef inline double number64(uint64_t a, uint64_t b, Element element) noexcept nogil:
-    """a - b of integers, rounded once: the difference of each half has 33 bits. For float64, a itself."""
+cdef inline double low_half(uint64_t bits) noexcept nogil:
+    """2**52 + the lower half."""
+    return as_double(<uint32_t> bits | <uint64_t> 0x4330000000000000)
+
+
+cdef inline double number64(uint64_t bits, const Anchors *anchors, Py_ssize_t i, Element element) noexcept nogil:
+    """An integer less an anchor, rounded once, or a float64 itself."""
     if element == FLOAT64:
-        return as_double(a)
-    return <double> (high(a, element) - high(b, element)) * 4294967296.0 + <double> (low(a) - low(b))
+        return as_double(bits)
+    return (high_half(bits, element) - anchors.high[i]) + (low_half(bits) - anchors.low[i])
 
 
 cdef inline double number32(uint32_t a, Element element) noexcept nogil:
@@ -37,17 +46,17 @@ cdef inline double number16(uint16_t a, Element element) noexcept nogil:
 
 
 cdef inline void load64(const char *source, Py_ssize_t stride, Py_ssize_t n, bint swapped, Element element,
-                        const uint64_t *anchor, Py_ssize_t anchor_step, double *out) noexcept nogil:
+                        const Anchors *anchors, Py_ssize_t anchor_step, double *out) noexcept nogil:
     cdef uint64_t bits
     cdef Py_ssize_t i
     if stride == 8 and not swapped:
         for i in range(n):
             memcpy(&bits, source + i * 8, 8)
-            out[i] = number64(bits, anchor[i * anchor_step], element)
+            out[i] = number64(bits, anchors, i * anchor_step, element)
         return
     for i in range(n):
         memcpy(&bits, source + i * stride, 8)
-        out[i] = number64(swap64(bits) if swapped else bits, anchor[i * anchor_step], element)
+        out[i] = number64(swap64(bits) if swapped else bits, anchors, i * anchor_step, element)
 
 
 cdef inline void load32(const char *source, Py_ssize_t stride, Py_ssize_t n, bint swapped, Element element,
@@ -79,7 +88,7 @@ cdef inline void load16(const char *source, Py_ssize_t stride, Py_ssize_t n, bin
 
 
 cdef void load(const char *source, Py_ssize_t stride, Py_ssize_t n, Element element, bint swapped,
-               const uint64_t *anchor, Py_ssize_t anchor_step, double *out) noexcept nogil:
+               const Anchors *anchors, Py_ssize_t anchor_step, double *out) noexcept nogil:
     """Convert n elements, `stride` bytes apart, to doubles. A literal element gives each type a loop of its own."""
     cdef Py_ssize_t i
     if element == BOOL and stride == 1:
@@ -109,18 +118,13 @@ cdef void load(const char *source, Py_ssize_t stride, Py_ssize_t n, Element elem
     elif element == UINT32:
         load32(source, stride, n, swapped, UINT32, out)
     elif element == FLOAT64:
-        load64(source, stride, n, swapped, FLOAT64, anchor, anchor_step, out)
+        load64(source, stride, n, swapped, FLOAT64, anchors, anchor_step, out)
     elif element == INT64:
-        load64(source, stride, n, swapped, INT64, anchor, anchor_step, out)
+        load64(source, stride, n, swapped, INT64, anchors, anchor_step, out)
     else:
-        load64(source, stride, n, swapped, UINT64, anchor, anchor_step, out)
+        load64(source, stride, n, swapped, UINT64, anchors, anchor_step, out)
 
 
-cdef uint64_t anchor_of(const char *source, bint swapped) noexcept nogil:
-    cdef uint64_t bits
-    memcpy(&bits, source, 8)
-    return swap64(bits) if swapped else bits
-
-
-cdef pair anchor_value(uint64_t bits, Element element) noexcept nogil:
-    return two_sum(<double> high(bits, element) * 4294967296.0, <double> low(bits))
+cdef pair anchor_value(const Anchors *anchors, Py_ssize_t c, Element element) noexcept nogil:
+    """An anchor itself."""
+    return two_sum(anchors.high[c] - high_half(0, element), anchors.low[c] - low_half(0))

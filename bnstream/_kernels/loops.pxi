@@ -8,6 +8,7 @@
 ctypedef enum Op:               # with d = x - mean
     MOMENTS                     # s = sum of d, q = sum of d * d; the mean is a shift
     GRADIENTS                   # s = sum of dy, q = sum of dy * d
+    EXACT                       # the sums of MOMENTS, exactly
     AFFINE                      # y = d * scale + beta
     LOOK                        # as AFFINE, and report whether any x is inf
     SLOPE                       # y = (dy - beta) * scale - d * slope
@@ -15,12 +16,15 @@ ctypedef enum Op:               # with d = x - mean
 
 ctypedef struct Columns:        # rows with a number for each column, or by runs for each channel
     double *mean
+    Anchors anchors
     double *scale
     double *beta
     double *slope
     double *n
     double *s
     double *q
+    double *s_lo                # EXACT: what rounding left of s and q
+    double *q_lo
     uint32_t *whole             # MOMENTS of bytes: room for two sums of each column
     const double *moved         # MOMENTS by runs: 0 for channels to pass over
 
@@ -56,11 +60,21 @@ cdef inline mask counted(Count count, vec x, vec weight, const char *flags, Py_s
     return m
 
 
-cdef inline Sums term(Op op, Count count, bint one, const native *x, const native *dy, vec mean, const char *weights,
+cdef inline Center center_of(const native *x, const Columns *w, Py_ssize_t j, bint one) noexcept nogil:
+    """What is subtracted in the columns from j on, or in those of `one` channel."""
+    cdef Center center
+    center.mean = all_of(w.mean[0]) if one else get(w.mean + j)
+    if native is i64 or native is u64:
+        center.high = all_of(w.anchors.high[0]) if one else get(w.anchors.high + j)
+        center.low = all_of(w.anchors.low[0]) if one else get(w.anchors.low + j)
+    return center
+
+
+cdef inline Sums term(Op op, Count count, bint one, const native *x, const native *dy, Center center, const char *weights,
                       Py_ssize_t at, Py_ssize_t n) noexcept nogil:
     """What n elements add, each to its own column. The weights of these elements begin at place `at`."""
     cdef Sums sums
-    cdef vec value = values_of(x, n), d = value - mean, g
+    cdef vec value = values_of(x, n, center), d = value - center.mean, g
     cdef bint some = count != ALL or n != VECTOR
     cdef mask m
     sums.n = weights_at(weights, at, one, count)
@@ -72,7 +86,7 @@ cdef inline Sums term(Op op, Count count, bint one, const native *x, const nativ
         sums.s = sums.n * d if count & WEIGHTED else d
         sums.q = sums.s * d
     else:
-        g = values_of(dy, n)
+        g = values_of(dy, n, center)
         sums.s = keep(g, m) if some else g
         sums.q = sums.s * d
     return sums
@@ -86,24 +100,24 @@ cdef inline Sums plus(Sums a, Sums b) noexcept nogil:
 
 
 cdef inline Sums two_terms(Op op, Count count, bint one, const native *x, const native *dy, Py_ssize_t x_pitch,
-                           Py_ssize_t dy_pitch, vec mean, const char *weights, Py_ssize_t at, Py_ssize_t step,
+                           Py_ssize_t dy_pitch, Center center, const char *weights, Py_ssize_t at, Py_ssize_t step,
                            Py_ssize_t n) noexcept nogil:
-    cdef Sums a = term(op, count, one, x, dy, mean, weights, at, n)
-    cdef Sums b = term(op, count, one, x + x_pitch, dy + dy_pitch, mean, weights, at + step, n)
+    cdef Sums a = term(op, count, one, x, dy, center, weights, at, n)
+    cdef Sums b = term(op, count, one, x + x_pitch, dy + dy_pitch, center, weights, at + step, n)
     return plus(a, b)
 
 
 cdef inline Sums eight_terms(Op op, Count count, bint one, const native *x, const native *dy, Py_ssize_t x_pitch,
-                             Py_ssize_t dy_pitch, vec mean, const char *weights, Py_ssize_t at, Py_ssize_t step,
+                             Py_ssize_t dy_pitch, Center center, const char *weights, Py_ssize_t at, Py_ssize_t step,
                              Py_ssize_t n) noexcept nogil:
     """What eight rows add. Sums in twos keep the elements in registers, and round equal terms to either side."""
     cdef Py_ssize_t i = 2 * x_pitch, k = 2 * dy_pitch
-    cdef Sums a = two_terms(op, count, one, x, dy, x_pitch, dy_pitch, mean, weights, at, step, n)
-    cdef Sums b = two_terms(op, count, one, x + i, dy + k, x_pitch, dy_pitch, mean, weights, at + 2 * step, step, n)
+    cdef Sums a = two_terms(op, count, one, x, dy, x_pitch, dy_pitch, center, weights, at, step, n)
+    cdef Sums b = two_terms(op, count, one, x + i, dy + k, x_pitch, dy_pitch, center, weights, at + 2 * step, step, n)
     cdef Sums c
     a = plus(a, b)
-    b = two_terms(op, count, one, x + 2 * i, dy + 2 * k, x_pitch, dy_pitch, mean, weights, at + 4 * step, step, n)
-    c = two_terms(op, count, one, x + 3 * i, dy + 3 * k, x_pitch, dy_pitch, mean, weights, at + 6 * step, step, n)
+    b = two_terms(op, count, one, x + 2 * i, dy + 2 * k, x_pitch, dy_pitch, center, weights, at + 4 * step, step, n)
+    c = two_terms(op, count, one, x + 3 * i, dy + 3 * k, x_pitch, dy_pitch, center, weights, at + 6 * step, step, n)
     return plus(a, plus(b, c))
 
 
@@ -111,7 +125,7 @@ cdef inline mask update(Op op, Count count, bint one, bint eight, const native *
                         const Columns *w, const char *weights, Py_ssize_t j, Py_ssize_t n) noexcept nogil:
     """Update n columns from column j on. Sums take one row, or `eight`. Maps take one row, and the coefficients of each
     column or of `one` channel. Return which x are inf, for LOOK."""
-    cdef vec mean = all_of(w.mean[0]) if one else get(w.mean + j)
+    cdef Center center = center_of(x, w, j, one)
     cdef vec value, d, scale, beta, slope
     cdef Py_ssize_t step, at
     cdef Sums sums
@@ -120,21 +134,24 @@ cdef inline mask update(Op op, Count count, bint one, bint eight, const native *
     if op <= GRADIENTS:
         if eight:
             step = rows_apart(op, t)
-            sums = eight_terms(op, count, False, x, dy, step * t.x.pitch, step * t.dy.pitch, mean, weights, 0, step, n)
+            sums = eight_terms(op, count, False, x, dy, step * t.x.pitch, step * t.dy.pitch, center, weights, 0, step, n)
         else:
-            sums = term(op, count, False, x, dy, mean, weights, 0, n)
+            sums = term(op, count, False, x, dy, center, weights, 0, n)
         if op == MOMENTS and count & FINITE:
             put(w.n + j, get(w.n + j) + sums.n)
         put(w.s + j, get(w.s + j) + sums.s)
         put(w.q + j, get(w.q + j) + sums.q)
         return first(0)
+    if op == EXACT:
+        put_pairs(w, j, add_exactly(get_pairs(w, j), values_of(x, n, center) - center.mean, n))
+        return first(0)
     scale = all_of(w.scale[0]) if one else get(w.scale + j)
     beta = all_of(w.beta[0]) if one else get(w.beta + j)
-    value = values_of(x, n)         # x is read before y is written, which may replace it.
-    d = value - mean
+    value = values_of(x, n, center)     # x is read before y is written, which may replace it.
+    d = value - center.mean
     if op == SLOPE:
         slope = all_of(w.slope[0]) if one else get(w.slope + j)
-        d = (values_of(dy, n) - beta) * scale - d * slope
+        d = (values_of(dy, n, center) - beta) * scale - d * slope
     else:
         d = d * scale + beta
     if count != ALL:
@@ -207,6 +224,9 @@ cdef inline mask walk_run(Op op, Count count, const native *x, const native *dy,
         if op == MOMENTS:
             byte_run(x, n, w.s, w.q)
             return first(0)
+    if op == EXACT:
+        exact_run(x, n, w)
+        return first(0)
     if op <= GRADIENTS:
         sum_run(op, count, x, dy, t.x.ahead, t.dy.ahead, n, w, weights)
         return first(0)
@@ -216,12 +236,16 @@ cdef inline mask walk_run(Op op, Count count, const native *x, const native *dy,
 cdef inline Columns of_channel(const Columns *w, Py_ssize_t c) noexcept nogil:
     cdef Columns of
     of.mean = w.mean + c
+    of.anchors.high = w.anchors.high + c
+    of.anchors.low = w.anchors.low + c
     of.scale = w.scale + c
     of.beta = w.beta + c
     of.slope = w.slope + c
     of.n = w.n + c
     of.s = w.s + c
     of.q = w.q + c
+    of.s_lo = w.s_lo + c
+    of.q_lo = w.q_lo + c
     of.whole = NULL             # A run of bytes has its own.
     of.moved = NULL
     return of
@@ -279,15 +303,21 @@ cdef inline bint by_count(Op op, const native *x, const native *dy, char *y, con
 
 cdef inline bint of_floats(Op op, const native *x, char *y, const Block *b, bint omit, const Columns *w) noexcept nogil:
     if op == GUESS:
-        guess(x, b, w.mean)
-        return False
-    return by_count(op, x, <const native *> b.layout[1 if op in (GRADIENTS, SLOPE) else 0].data, y, b, omit, w)
+        guess(x, b, w)
+    elif op == EXACT:
+        walk(EXACT, ALL, x, x, y, b, w)     # of a tile of integers
+    else:
+        return by_count(op, x, <const native *> b.layout[1 if op in (GRADIENTS, SLOPE) else 0].data, y, b, omit, w)
+    return False
 
 
 cdef inline bint of_integers(Op op, const native *x, char *y, const Block *b, const Columns *w) noexcept nogil:
     """Integers are all finite, and have weights only where a tile makes them doubles."""
     if op == GUESS:
-        guess(x, b, w.mean)
+        guess(x, b, w)
+    elif op == EXACT:           # Sums of smaller integers are always exact.
+        if native is i32 or native is u32 or native is i64 or native is u64:
+            walk(EXACT, ALL, x, x, y, b, w)
     elif op in (AFFINE, LOOK) and b.count == MASKED:
         walk(AFFINE, MASKED, x, x, y, b, w)
     elif op in (AFFINE, LOOK):
@@ -315,4 +345,12 @@ cdef inline bint sweep(Op op, const Block *b, bint omit, const Columns *w) noexc
         return of_integers(op, <const int8_t *> x, y, b, w)
     if b.element == UINT16:
         return of_integers(op, <const u16 *> x, y, b, w)
+    if b.element == INT32:
+        return of_integers(op, <const i32 *> x, y, b, w)
+    if b.element == UINT32:
+        return of_integers(op, <const u32 *> x, y, b, w)
+    if b.element == INT64:
+        return of_integers(op, <const i64 *> x, y, b, w)
+    if b.element == UINT64:
+        return of_integers(op, <const u64 *> x, y, b, w)
     return of_integers(op, <const i16 *> x, y, b, w)

@@ -10,16 +10,12 @@
 # In a selective view, an element whose flag is 0 is set to the shift of its channel, so that it adds nothing to the sums.
 # n is the sum of the flags. Under `omit`, the flags of NaN and inf are set to 0.
 
-cdef enum:
-    EXACT_ROWS = 5              # a shift and the halves of two sums
-
 ctypedef struct Work:           # of a moments task
     Scratch scratch
     Columns columns             # mean is the shift; n, s and q are of each column, then of each channel
     double *shift               # of each channel
     double *moved               # 1 if the shift has moved and the channel is to be summed, else 0
-    uint64_t *anchor
-    double *exact               # sums of `exact_columns`: EXACT_ROWS rows of NARROW columns, if integers are tiled
+    bint large                  # integers so large that their sums are to be exact from now on
     double *n_lo                # row N_LO of the task's states
     double *block               # states of the block
     double *state               # states of the task; a partial or the sink may replace them
@@ -27,25 +23,28 @@ ctypedef struct Work:           # of a moments task
 
 cdef bint make_work(const View *view, const Plan *p, double *stack, Work *w) noexcept nogil:
     """Allocate the scratch of a task. Return whether there was memory."""
-    cdef Py_ssize_t n_exact = EXACT_ROWS * NARROW if p.whole and p.tiled else 0, pitch = p.pitch
+    cdef Py_ssize_t pitch = p.pitch, more = pitch if p.whole or p.anchored else 0    # rows of integers
     cdef double *rows
-    if not make_scratch(view, p, 5 * pitch + (4 + 2 * STATE_ROWS) * p.state_pitch + n_exact, stack, &w.scratch):
+    if not make_scratch(view, p, 4 * pitch + 4 * more + (3 + 2 * STATE_ROWS) * p.state_pitch, stack, &w.scratch):
         return False
     rows = w.scratch.rows
     w.columns.mean = w.columns.scale = w.columns.beta = w.columns.slope = rows
     w.columns.n = rows + pitch
     w.columns.s = rows + 2 * pitch
     w.columns.q = rows + 3 * pitch
-    w.columns.whole = <uint32_t *> (rows + 4 * pitch)
-    rows += 5 * pitch
+    w.columns.s_lo = rows + 4 * more
+    w.columns.whole = <uint32_t *> w.columns.s_lo
+    w.columns.q_lo = rows + 5 * more
+    w.columns.anchors.high = rows + 6 * more
+    w.columns.anchors.low = rows + 7 * more
+    rows += 4 * pitch + 4 * more
     w.shift = rows
     w.moved = rows + p.state_pitch
-    w.anchor = <uint64_t *> (rows + 2 * p.state_pitch)
-    w.n_lo = rows + 3 * p.state_pitch
-    w.block = rows + 4 * p.state_pitch
+    w.n_lo = rows + 2 * p.state_pitch
+    w.block = rows + 3 * p.state_pitch
     w.state = w.block + STATE_ROWS * p.state_pitch
-    w.exact = w.state + STATE_ROWS * p.state_pitch
     w.columns.moved = w.moved
+    w.large = False
     return True
 
 
@@ -120,7 +119,8 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
             if not b.by_runs or w.moved[c] != 0:
                 sums.s[c] = sums.q[c] = 0
                 sums.n[c] = 0 if omit else sums.n[c]
-        sweep(MOMENTS, b, omit, sums)
+        if not w.large:
+            sweep(MOMENTS, b, omit, sums)
         if not b.by_runs:
             add_up(sums.s, b.fold, b.n_channels, b.inner)
             add_up(sums.q, b.fold, b.n_channels, b.inner)
@@ -136,9 +136,9 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
     finish(sums.n, w.shift, sums.s, sums.q, state, pitch, n_states)
     if whole:
         for c in range(b.n_channels):
-            if sums.q[c] >= 9007199254740992.0:     # Up to 2**53, sums of squares are exact.
-                exact_states(b, w, state, pitch)
-                break
+            w.large = w.large or sums.q[c] >= 9007199254740992.0    # Up to 2**53, sums of squares are exact.
+        if w.large:
+            exact_states(b, w, state, pitch)
 
 
 cdef void task_state(const View *view, const Plan *p, const Task *t, bint omit, Work *w,
@@ -152,9 +152,10 @@ cdef void task_state(const View *view, const Plan *p, const Task *t, bint omit, 
     omit = omit and not p.whole and not view.selective
     memset(w.n_lo, 0, p.state_pitch * sizeof(double))
     if p.anchored:
-        set_anchors(view, p, t, w.anchor)
+        set_anchors(view, p, t, &w.columns.anchors)
+        anchors_to_columns(p, t, &w.columns.anchors, w.columns.mean)
     for i in range(t.start, t.stop):
-        b = make_block(view, p, t, i, w.anchor, w.scratch.tile)
+        b = make_block(view, p, t, i, &w.columns.anchors, w.scratch.tile)
         if unselect:
             unselect_nonfinite(&b)
         if i == t.start:
@@ -173,6 +174,6 @@ cdef void task_state(const View *view, const Plan *p, const Task *t, bint omit, 
                 continue
             mean.hi = state[MEAN * pitch + c]
             mean.lo = state[MEAN_LO * pitch + c]
-            mean = add(mean, anchor_value(w.anchor[c], view.operand[0].element))
+            mean = add(mean, anchor_value(&w.columns.anchors, c * p.inner, view.operand[0].element))
             state[MEAN * pitch + c] = mean.hi
             state[MEAN_LO * pitch + c] = mean.lo

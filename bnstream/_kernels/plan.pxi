@@ -90,7 +90,7 @@ ctypedef enum Purpose:          # what the plan is for
 ctypedef struct Plan:
     bint by_runs                # by runs, else by columns
     bint tiled                  # blocks are copied to tiles
-    bint anchored               # 64-bit integers: the tile holds x minus an anchor of its channel
+    bint anchored               # 64-bit integers: an anchor of its channel is subtracted from x first
     bint whole                  # integers without weights: their sums are exact
     Py_ssize_t n_slabs
     Py_ssize_t chunk            # channels of a chunk; the last one of a slab may have fewer
@@ -257,7 +257,7 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
     elif 1 <= view.n_batch <= 2 and apart(view, &fastest, 1):
         p.unit = view.batch[0] if view.n_batch == 2 else no_dim(view)
         if (apart(view, &channel, fastest.n) and fastest.n <= longest_columns(p.unit.n, itemsize, purpose)
-                and not p.anchored and not view.weighted and not view.selective):
+                and not (p.anchored and p.tiled) and not view.weighted and not view.selective):
             p.inner = fastest.n                     # short runs, contiguous: columns
         else:
             p.by_runs = True

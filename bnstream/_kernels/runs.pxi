@@ -22,7 +22,7 @@ cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, 
     table of lanes, whose sums stay in registers."""
     cdef Sums lanes[LANES]      # LANES // VECTOR of them are used.
     cdef Sums total
-    cdef vec mean = all_of(w.mean[0])
+    cdef Center center = center_of(x, w, 0, True)
     cdef Py_ssize_t i, j, k, part
     while n > 0:
         part = min(n, PART)
@@ -33,7 +33,7 @@ cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, 
             prefetch_run(op, x + x_ahead, dy + dy_ahead, 8 * LANES)
             for k in range(LANES // VECTOR):
                 j = k * VECTOR
-                total = eight_terms(op, count, True, x + j, dy + j, LANES, LANES, mean, weights, j, LANES, VECTOR)
+                total = eight_terms(op, count, True, x + j, dy + j, LANES, LANES, center, weights, j, LANES, VECTOR)
                 lanes[k] = plus(lanes[k], total)
             x += 8 * LANES
             dy += 8 * LANES
@@ -43,7 +43,7 @@ cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, 
         for i in range(part // LANES):
             for k in range(LANES // VECTOR):
                 j = k * VECTOR
-                total = term(op, count, True, x + j, dy + j, mean, weights, j, VECTOR)
+                total = term(op, count, True, x + j, dy + j, center, weights, j, VECTOR)
                 lanes[k] = plus(lanes[k], total)
             x += LANES
             dy += LANES
@@ -52,7 +52,7 @@ cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, 
         for k in range(LANES // VECTOR):
             j = k * VECTOR
             if j < part:
-                total = term(op, count, True, x + j, dy + j, mean, weights, j, min(part - j, VECTOR))
+                total = term(op, count, True, x + j, dy + j, center, weights, j, min(part - j, VECTOR))
                 lanes[k] = plus(lanes[k], total)
         x += part
         dy += part

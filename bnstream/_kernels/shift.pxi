@@ -7,17 +7,20 @@ cdef inline double tree(double a, double b, double c, double d, double e, double
     return ((a + b) + (c + d)) + ((e + f) + (g + h))
 
 
-cdef inline double eighth(const native *x) noexcept nogil:
-    return 0.125 * value_of(x)
+cdef inline double eighth(const native *x, const Anchors *anchors, Py_ssize_t i) noexcept nogil:
+    return 0.125 * value_of(x, anchors, i)
 
 
 cdef inline void eight_means(const native *x, const Py_ssize_t *at, Py_ssize_t channel_pitch, Py_ssize_t channels,
-                             double *shift) noexcept nogil:
+                             const Anchors *anchors, Py_ssize_t pitch, double *shift) noexcept nogil:
+    """Anchors are `pitch` apart."""
     cdef Py_ssize_t c, i
     for c in range(channels):
-        i = c * channel_pitch
-        shift[c] = tree(eighth(x + at[0] + i), eighth(x + at[1] + i), eighth(x + at[2] + i), eighth(x + at[3] + i),
-                        eighth(x + at[4] + i), eighth(x + at[5] + i), eighth(x + at[6] + i), eighth(x + at[7] + i))
+        i = c * pitch
+        shift[c] = tree(eighth(x + at[0], anchors, i), eighth(x + at[1], anchors, i), eighth(x + at[2], anchors, i),
+                        eighth(x + at[3], anchors, i), eighth(x + at[4], anchors, i), eighth(x + at[5], anchors, i),
+                        eighth(x + at[6], anchors, i), eighth(x + at[7], anchors, i))
+        x += channel_pitch
 
 
 cdef inline Py_ssize_t weighty(const Block *b, Py_ssize_t first) noexcept nogil:
@@ -30,12 +33,13 @@ cdef inline Py_ssize_t weighty(const Block *b, Py_ssize_t first) noexcept nogil:
     return i // b.width * b.layout[0].table_pitch + i % b.width if b.by_runs else i * b.layout[0].pitch
 
 
-cdef inline void guess(const native *x, const Block *b, f64_out shift) noexcept nogil:
+cdef inline void guess(const native *x, const Block *b, const Columns *w) noexcept nogil:
     """A first shift near the data of each channel: the mean of eight of its elements, or the bias of bytes.
 
     The division by eight is exact, so that the mean of equal numbers is that number and their variance is 0. If there are
     fewer elements, the last one is taken several times.
     """
+    cdef f64_out shift = w.mean
     cdef Py_ssize_t at[8]
     cdef Py_ssize_t r, c, n_bad = 0, channel_pitch = b.layout[0].channel_pitch
     if native is uint8_t or native is int8_t:
@@ -48,16 +52,16 @@ cdef inline void guess(const native *x, const Block *b, f64_out shift) noexcept 
             else:
                 at[r] = min(r, b.n_samples - 1) * b.sample_pitch + (0 if b.by_runs else r * b.inner // 8)
         if channel_pitch == 1:
-            eight_means(x, at, 1, b.n_channels, shift)
+            eight_means(x, at, 1, b.n_channels, &w.anchors, b.inner, shift)
         else:
-            eight_means(x, at, channel_pitch, b.n_channels, shift)
+            eight_means(x, at, channel_pitch, b.n_channels, &w.anchors, b.inner, shift)
         for c in range(b.n_channels):
             n_bad += not finite(shift[c])
         if n_bad > 0:
             for c in range(b.n_channels):
                 for r in range(8):                  # The mean is NaN or inf: take a finite element instead.
                     if not finite(shift[c]):
-                        shift[c] = value_of(x + at[r] + c * channel_pitch)
+                        shift[c] = value_of(x + at[r] + c * channel_pitch, &w.anchors, c * b.inner)
 
 
 cdef void guess_shift(const Block *b, bint whole, const Work *w) noexcept nogil:

@@ -55,10 +55,10 @@ cdef void store(const double *source, Py_ssize_t stride, Py_ssize_t n, const Ope
         store_elements(source, stride, n, o.element, o.swapped, out)
 
 
-cdef void move(const Operand *o, char *at, Py_ssize_t stride, Py_ssize_t n, const uint64_t *anchor, Py_ssize_t anchor_step,
+cdef void move(const Operand *o, char *at, Py_ssize_t stride, Py_ssize_t n, const Anchors *anchors, Py_ssize_t anchor_step,
                double *tile, bint back) noexcept nogil:
     """Load n elements to a tile, or store them `back` from it."""
     if back:
         store(tile, stride, n, o, at)
     else:
-        load(at, stride, n, o.element, o.swapped, anchor, anchor_step, tile)
+        load(at, stride, n, o.element, o.swapped, anchors, anchor_step, tile)

@@ -26,6 +26,10 @@ cdef extern from "kernels.h" nogil:
     ctypedef double f64 "bn_f64"
     ctypedef int16_t i16 "bn_i16"
     ctypedef uint16_t u16 "bn_u16"
+    ctypedef int32_t i32 "bn_i32"
+    ctypedef uint32_t u32 "bn_u32"
+    ctypedef int64_t i64 "bn_i64"
+    ctypedef uint64_t u64 "bn_u64"
     ctypedef struct f16 "bn_f16":
         uint16_t bits
     ctypedef struct bf16 "bn_bf16":
@@ -53,6 +57,7 @@ cdef extern from "vectors.h" nogil:
     vec get "bn_get"(const double *)
     void put "bn_put"(double *, vec)
     vec all_of "bn_all"(double)
+    vec fma_of "bn_fma"(vec, vec, vec)
     double sum_of "bn_sum"(vec)
     mask first "bn_first"(Py_ssize_t)
     mask finite_of "bn_finite"(vec)
@@ -66,6 +71,10 @@ cdef extern from "vectors.h" nogil:
     vec load_f64 "bn_load_f64"(const f64 *)
     vec load_i16 "bn_load_i16"(const i16 *)
     vec load_u16 "bn_load_u16"(const u16 *)
+    vec load_i32 "bn_load_i32"(const i32 *)
+    vec load_u32 "bn_load_u32"(const u32 *)
+    vec load_i64 "bn_load_i64"(const i64 *, vec, vec)
+    vec load_u64 "bn_load_u64"(const u64 *, vec, vec)
     vec load_i8 "bn_load_i8"(const int8_t *)
     vec load_u8 "bn_load_u8"(const uint8_t *)
     vec load_f16 "bn_load_f16"(const f16 *)
@@ -74,6 +83,10 @@ cdef extern from "vectors.h" nogil:
     vec load_some_f64 "bn_load_some_f64"(const f64 *, Py_ssize_t)
     vec load_some_i16 "bn_load_some_i16"(const i16 *, Py_ssize_t)
     vec load_some_u16 "bn_load_some_u16"(const u16 *, Py_ssize_t)
+    vec load_some_i32 "bn_load_some_i32"(const i32 *, Py_ssize_t)
+    vec load_some_u32 "bn_load_some_u32"(const u32 *, Py_ssize_t)
+    vec load_some_i64 "bn_load_some_i64"(const i64 *, Py_ssize_t, vec, vec)
+    vec load_some_u64 "bn_load_some_u64"(const u64 *, Py_ssize_t, vec, vec)
     vec load_some_i8 "bn_load_some_i8"(const int8_t *, Py_ssize_t)
     vec load_some_u8 "bn_load_some_u8"(const uint8_t *, Py_ssize_t)
     vec load_some_f16 "bn_load_some_f16"(const f16 *, Py_ssize_t)

@@ -6,10 +6,11 @@
 #ifndef BNSTREAM_VECTORS_H
 #define BNSTREAM_VECTORS_H
 #include "kernels.h"
+#include <math.h>
 
 #if defined(__GNUC__) && defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 #define BN_WIDTH 8
-#elif defined(__GNUC__) && defined(__AVX2__) && defined(__F16C__)
+#elif defined(__GNUC__) && defined(__AVX2__) && defined(__F16C__) && defined(__FMA__)
 #define BN_WIDTH 4
 #elif defined(__GNUC__)
 #define BN_WIDTH 2
@@ -26,11 +27,13 @@ typedef BN_VECTOR(double) bn_vec;
 typedef BN_VECTOR(float) bn_floats;
 typedef BN_VECTOR(int32_t) bn_ints;
 typedef BN_VECTOR(int64_t) bn_longs;
+typedef BN_VECTOR(uint64_t) bn_ulongs;
 #else
 typedef double bn_vec;
 typedef float bn_floats;
 typedef int32_t bn_ints;
 typedef int64_t bn_longs;
+typedef uint64_t bn_ulongs;
 #endif
 
 /* Load and store a vector of doubles, at any address. */
@@ -43,6 +46,19 @@ static inline bn_vec bn_get(const double *p) {
 static inline void bn_put(double *p, bn_vec v) { memcpy(p, &v, sizeof v); }
 
 static inline bn_vec bn_all(double x) { return x - (bn_vec){0}; }      /* x - 0 is x, for any x; x + 0 is not, for -0. */
+
+/* a * b + c, rounded once. */
+static inline bn_vec bn_fma(bn_vec a, bn_vec b, bn_vec c) {
+#if BN_WIDTH == 8
+    return (bn_vec)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif BN_WIDTH == 4
+    return (bn_vec)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#elif BN_WIDTH == 2
+    return (bn_vec){fma(a[0], b[0], c[0]), fma(a[1], b[1], c[1])};
+#else
+    return fma(a, b, c);
+#endif
+}
 
 /* The sum, taken in halves: equal terms added in turn would all round to the same side. */
 static inline double bn_sum(bn_vec v) {
@@ -180,6 +196,41 @@ BN_LOAD_INTEGERS(u8, uint8_t, BN_EXTEND(u8))
 BN_LOAD_INTEGERS(i16, bn_i16, BN_EXTEND(i16))
 BN_LOAD_INTEGERS(u16, bn_u16, BN_EXTEND(u16))
 
+static inline bn_vec bn_load_i32(const bn_i32 *p) {
+    bn_ints v;
+    memcpy(&v, p, sizeof v);
+    return bn_widen_ints(v);
+}
+
+static inline bn_vec bn_load_u32(const bn_u32 *p) {
+    bn_ints v;
+    memcpy(&v, p, sizeof v);
+    return bn_widen_ints(v ^ INT32_MIN) + 0x1p31;
+}
+
+/* 64-bit integers, less others, rounded once. Each half, made the last digits of a power of two, is a double. So is that of
+   the other number, and the difference of both is exact. With the sign bit turned, signed numbers are unsigned ones. */
+static inline bn_vec bn_less(bn_ulongs v, bn_vec high, bn_vec low) {
+    bn_ulongs upper = v >> 32 | (uint64_t)0x4530000000000000;                   /* 2^84 + upper half * 2^32 */
+    bn_ulongs lower = (v & (uint64_t)0xffffffff) | (uint64_t)0x4330000000000000;    /* 2^52 + lower half */
+    bn_vec a, b;
+    memcpy(&a, &upper, sizeof a);
+    memcpy(&b, &lower, sizeof b);
+    return (a - high) + (b - low);
+}
+
+static inline bn_vec bn_load_u64(const bn_u64 *p, bn_vec high, bn_vec low) {
+    bn_ulongs v;
+    memcpy(&v, p, sizeof v);
+    return bn_less(v, high, low);
+}
+
+static inline bn_vec bn_load_i64(const bn_i64 *p, bn_vec high, bn_vec low) {
+    bn_ulongs v;
+    memcpy(&v, p, sizeof v);
+    return bn_less(v ^ (uint64_t)1 << 63, high, low);
+}
+
 /* Half precision. A double is first rounded to odd in 24 bits: towards zero, with the last bit set if anything was lost. The
    second rounding then gives the same as one. */
 #if BN_WIDTH >= 4
@@ -259,6 +310,12 @@ BN_HALVES(bf16, bn_bf16, bn_bfloat, bn_to_bfloat)
         for (ptrdiff_t i = 0; i < n; i++) some[i] = p[i];                                                                 \
         return bn_load_##name(some);                                                                                      \
     }
+#define BN_LOAD_SOME_LESS(name, type)                                                                                     \
+    static inline bn_vec bn_load_some_##name(const type *p, ptrdiff_t n, bn_vec high, bn_vec low) {                       \
+        type some[BN_WIDTH] = {0};                                                                                        \
+        for (ptrdiff_t i = 0; i < n; i++) some[i] = p[i];                                                                 \
+        return bn_load_##name(some, high, low);                                                                           \
+    }
 #define BN_STORE_SOME(name, type)                                                                                         \
     static inline void bn_store_some_##name(type *p, bn_vec v, ptrdiff_t n) {                                             \
         type some[BN_WIDTH];                                                                                              \
@@ -269,8 +326,12 @@ BN_LOAD_SOME(i8, int8_t)
 BN_LOAD_SOME(u8, uint8_t)
 BN_LOAD_SOME(i16, bn_i16)
 BN_LOAD_SOME(u16, bn_u16)
+BN_LOAD_SOME(i32, bn_i32)
+BN_LOAD_SOME(u32, bn_u32)
 BN_LOAD_SOME(f16, bn_f16)
 BN_LOAD_SOME(bf16, bn_bf16)
+BN_LOAD_SOME_LESS(i64, bn_i64)
+BN_LOAD_SOME_LESS(u64, bn_u64)
 BN_STORE_SOME(f16, bn_f16)
 BN_STORE_SOME(bf16, bn_bf16)
 #if BN_WIDTH == 8

@@ -53,7 +53,6 @@ cdef void load_weights(const View *view, Py_ssize_t first, Py_ssize_t n, char *o
     cdef const Operand *o = &view.operand[WEIGHTS]
     cdef const char *data
     cdef Py_ssize_t at, stride = 0, left = n
-    cdef uint64_t nothing = 0
     cdef int i
     while n > 0:
         data = o.data
@@ -67,7 +66,7 @@ cdef void load_weights(const View *view, Py_ssize_t first, Py_ssize_t n, char *o
         if count == MASKED:
             load_flags(data, stride, left, <flag *> out)
         else:
-            load(data, stride, left, o.element, False, &nothing, 0, <double *> out)
+            load(data, stride, left, o.element, False, NULL, 0, <double *> out)
         out += bytes_of(left, count)
         first += left
         n -= left

@@ -291,7 +291,7 @@ cdef int add_operand(View *view, ndarray a) except -1:
     operand.data = <char *> cnp.PyArray_DATA(a)
     operand.itemsize = cnp.PyArray_ITEMSIZE(a)
     operand.swapped = not cnp.PyArray_ISNOTSWAPPED(a)
-    view.in_place = view.in_place and operand.element <= BFLOAT16 and not operand.swapped
+    view.in_place = view.in_place and operand.element != BOOL and not operand.swapped
     view.n_operands += 1
     return 0
 

@@ -35,10 +35,9 @@ SHAPES = [("columns", (2500, 96), 0), ("wide", (300, 1300), 0), ("fold", (20000,
           ("one column", (70000, 1), 0), ("rows", (5, 30011), 1), ("images", (4, 6, 50, 60), (0, 2, 3)),
           ("short runs", (90, 33, 7, 7), (0, 2, 3)), ("runs of 2", (500, 70, 2), (0, 2)), ("few", (7, 5), 0),
           ("planes", (50, 4, 300), (0, 2)), ("all", (331, 217), None)]
-IN_PLACE = ["float64", "float32", "Fortran", "uint8", "int8", "uint16", "int16", "float16",
-            "bfloat16"]
-THROUGH_SCRATCH = ["sliced", "swapped", "unaligned", "int32", "uint32", "int64", "uint64",
-                   "bool"]
+IN_PLACE = ["float64", "float32", "Fortran", "uint8", "int8", "uint16", "int16", "float16", "bfloat16", "int32",
+            "uint32", "int64", "uint64"]
+THROUGH_SCRATCH = ["sliced", "swapped", "unaligned", "bool"]
 
 
 @functools.cache

@@ -1,0 +1,79 @@
+"""Integers of 32 and 64 bits, read in place or from a tile: exact sums over the whole range, and normalization."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from support.arrays import every_other, rng, swapped
+from support.oracle import exact
+
+from bnstream import BatchNorm, Moments, mean_var, normalize
+from bnstream.core.moments import rows_of
+from bnstream.core.rows import M2, M2_LO
+
+SHAPES = {"columns": ((700, 70), 0), "wide": ((300, 1300), 0), "fold": ((5000, 3), 0), "one column": ((9001, 1), 0),
+          "runs": ((3, 20011), 1), "images": ((4, 5, 13, 17), (0, 2, 3)), "short runs": ((90, 33, 7), (0, 2)),
+          "few": ((3, 2), 0)}
+LAYOUTS = {"in place": lambda x: x, "Fortran": np.asfortranarray, "swapped": swapped,
+           "sliced": lambda x: every_other(x, x.ndim - 1)}
+
+
+def integers(dtype, shape, axis, span):
+    """Return integers within `span` bits: at the lower end of the dtype, and in every other channel at its upper."""
+    info = np.iinfo(dtype)
+    span = min(span, info.bits)
+    x = rng().integers(0, 2**span, shape, np.uint64)
+    x[np.s_[::2] if axis == 1 else np.s_[:, ::2]] += np.uint64(info.max - info.min - (2**span - 1))
+    return (x + np.uint64(info.min % 2**64)).astype(dtype)      # modulo 2**64
+
+
+def assert_exact(m, x, axis):
+    """The mean is correctly rounded. m2, a pair of doubles, has 57 digits, less what means of 2**63 as pairs cost."""
+    m2, m2_lo = rows_of(m)[[M2, M2_LO]]
+    for c in range(0, m.n.size, 7):
+        wanted = exact(x[c] if axis == 1 else x[:, c])
+        assert m.mean[c] == float(wanted.mean), (x.shape, c)
+        error = abs(Fraction(m2[c]) + Fraction(m2_lo[c]) - wanted.m2)
+        assert error <= wanted.m2 / 2**57 + Fraction(wanted.n, 2**36), (x.shape, c)
+
+
+@pytest.mark.parametrize("dtype", ["i4", "u4", "i8", "u8"])
+@pytest.mark.parametrize("span", [8, 24, 32, 50])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_exact_over_the_whole_range(dtype, span, layout):
+    for shape, axis in SHAPES.values():
+        x = LAYOUTS[layout](integers(dtype, shape, axis, span))
+        assert_exact(Moments(axis).update(x), x, axis)
+
+
+@pytest.mark.parametrize("dtype", ["i4", "u4", "i8", "u8"])
+@pytest.mark.parametrize("span", [8, 40, 63])
+def test_in_place_as_from_a_tile(dtype, span):
+    """The sums differ in their order, not beyond rounding; each element is normalized alike."""
+    for shape, axis in SHAPES.values():
+        x = integers(dtype, shape, axis, span)
+        for ours, theirs in zip(mean_var(x, axis), mean_var(swapped(x), axis), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-15)
+        mean, var = mean_var(x, axis, keepdims=True)
+        assert np.array_equal(normalize(x, mean, var), normalize(swapped(x), mean, var))
+        where = rng(1).random(shape) < 0.7
+        for ours, theirs in zip(mean_var(x, axis, where=where), mean_var(swapped(x), axis, where=where), strict=True):
+            assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", ["i4", "u4", "i8", "u8"])
+def test_layer(dtype):
+    for shape, axis in SHAPES.values():
+        if axis != 1:
+            x = integers(dtype, shape, axis, 12)
+            lowest = x.min(axis, keepdims=True)
+            y, of_small = BatchNorm(shape[1])(x), BatchNorm(shape[1])((x - lowest).astype("f8"))
+            assert y.dtype == np.float32
+            np.testing.assert_allclose(y, of_small, rtol=1e-6, atol=1e-7)
+
+
+def test_blocks_after_the_first_that_is_large():
+    """Squares fit at first, later they do not, and then they do again."""
+    x = rng(0).integers(-9, 9, (3000, 40))
+    x[1000:1100] *= 10**9
+    assert_exact(Moments().update(x), x, 0)
