@@ -10,6 +10,8 @@ cdef enum:
     MAX_OPERANDS = 5
     WEIGHTS = 3                 # index of the operand that holds the weights of a weighted view
     FLAGS = 4                   # index of the operand that holds the flags of a selective view
+    RESULT = 5                  # index of the stride in a result with one number per channel
+    STRIDES = 6
     GRANULE = 8                 # doubles in the longest vector
     SMALL = 65536               # bytes of input below which releasing the GIL costs more than it gains
 
@@ -54,8 +56,7 @@ ctypedef struct Operand:        # one of the arrays that a kernel walks together
 
 ctypedef struct Dim:
     Py_ssize_t n
-    Py_ssize_t place            # channel dims: places between neighbouring entries in a result with one number per channel
-    Py_ssize_t stride[MAX_OPERANDS]     # bytes between neighbouring entries
+    Py_ssize_t stride[STRIDES]  # bytes between neighbouring entries; channel dims have one in places of a result as well
 
 ctypedef struct View:           # arrays as batch dims and channel dims; neighbouring dims are merged where strides allow
     Operand operand[MAX_OPERANDS]       # x; or x, y; or x, dy, dx; and at their own indices weights and flags

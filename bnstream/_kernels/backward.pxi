@@ -89,11 +89,11 @@ cdef void merge_gradients(const Job *job) noexcept nogil:
     cdef double *sums
     cdef double *partial
     cdef Task t
-    for chunk in range(n_chunks(job)):
-        t = make_task(job.view, p, chunk * p.chunk_tasks)
-        sums = job.partials + chunk * p.chunk_tasks * PARTIAL_ROWS * pitch
+    for chunk in range(p.n_chunks):
+        t = make_task(job.view, p, chunk)
+        sums = job.partials + chunk * PARTIAL_ROWS * pitch
         for k in range(1, p.chunk_tasks):
-            partial = sums + k * PARTIAL_ROWS * pitch
+            partial = sums + k * p.n_chunks * PARTIAL_ROWS * pitch
             for i in range(0, SUM_ROWS, 2):
                 add_sums(partial + i * pitch, t.channels, sums + i * pitch, pitch)
                 add_sums(partial + (i + 1) * pitch, t.channels, sums + i * pitch, pitch)

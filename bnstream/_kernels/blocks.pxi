@@ -65,6 +65,11 @@ cdef bint make_scratch(const View *view, const Plan *p, Py_ssize_t n, double *st
     return True
 
 
+cdef inline char *channel_data(const View *view, int operand, const Task *t, Py_ssize_t channel) noexcept nogil:
+    """The first element of a channel of a task."""
+    return view.operand[operand].data + channel_offset(view, operand, t.slab, t.first + channel)
+
+
 cdef void set_anchors(const View *view, const Plan *p, const Task *t, const Anchors *anchors) noexcept nogil:
     """Set the anchor of each channel to its first element, or its first element that counts.
 
@@ -80,8 +85,8 @@ cdef void set_anchors(const View *view, const Plan *p, const Task *t, const Anch
         if c == 0 or view.selective:
             while position < stop - 1 and not element_counts(view, t, c, position):
                 position += 1
-            offset = offset_of(view, position, 0)
-        memcpy(&bits, slab_data(view, 0, t.slab, t.first + c) + offset, sizeof(bits))
+            offset = offset_of(view.batch, view.n_batch, position, 0)
+        memcpy(&bits, channel_data(view, 0, t, c) + offset, sizeof(bits))
         bits = swap64(bits) if view.operand[0].swapped else bits
         anchors.high[c] = high_half(bits, element)
         anchors.low[c] = low_half(bits)
@@ -91,22 +96,12 @@ cdef bint element_counts(const View *view, const Task *t, Py_ssize_t channel, Py
     """Whether an element's flag and weight are other than 0."""
     cdef Count count = count_of(view)
     cdef double weight
-    if view.selective and slab_data(view, FLAGS, t.slab, t.first + channel)[offset_of(view, position, FLAGS)] == 0:
+    if view.selective and channel_data(view, FLAGS, t, channel)[offset_of(view.batch, view.n_batch, position, FLAGS)] == 0:
         return False
     if count == ALL:
         return True
     load_weights(view, position, 1, <char *> &weight)
     return counts(<char *> &weight, 0, count)
-
-
-cdef Py_ssize_t offset_of(const View *view, Py_ssize_t position, int operand) noexcept nogil:
-    """The bytes from the first batch position to another one."""
-    cdef Py_ssize_t offset = 0
-    cdef int i
-    for i in range(view.n_batch - 1, -1, -1):
-        offset += position % view.batch[i].n * view.batch[i].stride[operand]
-        position //= view.batch[i].n
-    return offset
 
 
 cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t index, const Anchors *anchors,
@@ -166,7 +161,7 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
                     multiply_tile(tile, n * t.channels * p.inner, view.scale)
             continue
         size = view.operand[k].itemsize
-        layout.data = slab_data(view, k, t.slab, t.first) + first * p.unit.stride[k] + skip * size
+        layout.data = channel_data(view, k, t, 0) + first * p.unit.stride[k] + skip * size
         layout.table_pitch = elements(p.unit.stride[k], size)
         if p.by_runs:           # Prefetch from the next unit, or from further on in this one.
             layout.channel_pitch = elements(last_kept(view).stride[k], size)
@@ -226,17 +221,6 @@ cdef void unselect_nonfinite(const Block *b) noexcept nogil:
         flags[i] *= finite(x[i])
 
 
-cdef char *slab_data(const View *view, int operand, Py_ssize_t slab, Py_ssize_t first_channel) noexcept nogil:
-    cdef char *data = view.operand[operand].data
-    cdef int i
-    if view.n_kept == 0:
-        return data
-    for i in range(view.n_kept - 2, -1, -1):
-        data += slab % view.kept[i].n * view.kept[i].stride[operand]
-        slab //= view.kept[i].n
-    return data + first_channel * view.kept[view.n_kept - 1].stride[operand]
-
-
 cdef void move_tile(const View *view, const Plan *p, int operand, const Task *t, Py_ssize_t first, Py_ssize_t n,
                     const Anchors *anchors, double *tile, bint back) noexcept nogil:
     """Copy units first to first + n of a task's channels to a tile, minus their anchors; or `back` from the tile.
@@ -244,27 +228,23 @@ cdef void move_tile(const View *view, const Plan *p, int operand, const Task *t,
     The tile is an array (channels, n) by runs, else (n, channels, inner).
     """
     cdef const Operand *o = &view.operand[operand]
-    cdef char *data = slab_data(view, operand, t.slab, t.first)
-    cdef Py_ssize_t index[MAX_DIMS]
-    cdef Py_ssize_t at = first, left, c, stride = 0, done = 0, width = t.channels * p.inner
+    cdef char *data = channel_data(view, operand, t, 0)
+    cdef Py_ssize_t at, position, left = 1, c, stride = 0, done = 0, width = t.channels * p.inner
     cdef Py_ssize_t channel_stride = last_kept(view).stride[operand]
     cdef Py_ssize_t column_stride = channel_stride if p.by_runs or p.inner == 1 else o.itemsize
-    cdef int i, last = view.n_batch - (1 if p.by_runs or p.inner == 1 else 2)
+    cdef int n_dims = view.n_batch - (0 if p.by_runs or p.inner == 1 else 1)
     cdef bint anchored = operand == 0 and p.anchored
     cdef double high = high_half(0, o.element), low = low_half(0)
+    cdef Dim fastest
     cdef Anchors own
     own.high = &high            # of 0, unless there are others
     own.low = &low
-    for i in range(last, -1, -1):
-        index[i] = at % view.batch[i].n
-        at //= view.batch[i].n
-    if last >= 0:
-        stride = view.batch[last].stride[operand]
+    fastest = view.batch[n_dims - 1] if n_dims > 0 else no_dim(view)
+    stride = fastest.stride[operand]
     while done < n:
-        at = 0
-        for i in range(last + 1):
-            at += index[i] * view.batch[i].stride[operand]
-        left = min(view.batch[last].n - index[last], n - done) if last >= 0 else 1
+        position = first + done
+        at = offset_of(view.batch, n_dims, position, operand)
+        left = min(n - done, fastest.n - position % fastest.n)
         if p.by_runs:
             for c in range(t.channels):
                 if anchored:
@@ -278,9 +258,3 @@ cdef void move_tile(const View *view, const Plan *p, int operand, const Task *t,
                 move(o, data + at + c * stride, column_stride, width, anchors if anchored else &own, anchored,
                      tile + (done + c) * width, back)
         done += left
-        if last >= 0:
-            index[last] += left
-        for i in range(last, 0, -1):
-            if index[i] == view.batch[i].n:
-                index[i] = 0
-                index[i - 1] += 1

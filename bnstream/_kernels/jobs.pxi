@@ -31,60 +31,66 @@ cdef Job make_job(const View *view, const Sink *sink, const Norm *norm, bint omi
     job.omit = omit
     job.look = False
     job.n_threads = n_threads
-    job.plan = make_plan(view, purpose)
+    job.plan = make_plan(view, purpose, n_threads)
     return job
 
 
-cdef inline Py_ssize_t n_chunks(const Job *job) noexcept nogil:
-    return job.plan.n_slabs * job.plan.slab_chunks
+cdef inline Py_ssize_t n_tasks(const Job *job) noexcept nogil:
+    return job.plan.n_chunks * job.plan.chunk_tasks
 
 
 cdef bint make_partials(Job *job) noexcept nogil:
-    cdef Py_ssize_t n = n_chunks(job) * job.plan.chunk_tasks * PARTIAL_ROWS * job.plan.state_pitch
+    cdef Py_ssize_t n = n_tasks(job) * PARTIAL_ROWS * job.plan.state_pitch
     job.partials = <double *> malloc(n * sizeof(double))
     return job.partials != NULL
 
 
 cdef bint cached(const Job *job) noexcept nogil:
     """Whether the data that a task has read is still in the cache for its second pass."""
-    cdef Py_ssize_t n_bytes = 0
-    cdef int k
-    for k in range(job.view.n_read):
-        n_bytes += job.view.operand[k].itemsize
-    return job.plan.chunk_tasks == 1 and job.view.n_rows * job.plan.chunk * n_bytes <= <Py_ssize_t> CACHED
+    return job.plan.chunk_tasks == 1 and job.plan.chunk <= cached_channels(job.view)
 
 
-cdef int perform(const Job *job, Body body, Py_ssize_t n_tasks, bint backwards) noexcept nogil:
+cdef int do_tasks(const Job *job, Body body, Py_ssize_t start, Py_ssize_t stop, bint backwards) noexcept nogil:
+    cdef Py_ssize_t task
+    cdef int failed = 0
+    for task in range(stop - start):
+        failed |= body(job, stop - 1 - task if backwards else start + task)
+    return failed
+
+
+cdef int perform(const Job *job, Body body, bint backwards) noexcept nogil:
     """Do all tasks of a job, on one thread while other programs keep the cores busy.
+
+    Each thread takes its share of neighbouring tasks, the same ones for a second pass, `backwards`.
 
     Threads that wait for one without a core lose more than they gain: a call of 0.2 ms took 12 ms. A call has lost what it
     took beyond the caller's own share times the number of threads, which is the time of one thread. For PATIENCE times as
     long, one thread does all calls. A call that had to wake the threads is not judged.
     """
-    cdef Py_ssize_t task
-    cdef int failed = 0, n = min(job.n_threads, n_tasks)
+    cdef Py_ssize_t k, n_all = n_tasks(job)
+    cdef int failed = 0, n = min(<Py_ssize_t> job.n_threads, n_all)
     cdef double begin, end, lost
+    cdef bint judged
     cdef double own[2]          # when the caller began its share, and ended it
     cdef double *share = own
     if n > 1:
         begin = now()
         n = 1 if begin < pace.alone_until else n
     if n <= 1:
-        for task in range(n_tasks):
-            failed |= body(job, n_tasks - 1 - task if backwards else task)
-        return failed
+        return do_tasks(job, body, 0, n_all, backwards)
     own[0] = own[1] = 0
-    for task in prange(n_tasks, num_threads=n, schedule='static'):
-        if threadid() == 0 and share[0] == 0:
+    for k in prange(n, num_threads=n, schedule='static'):
+        if k == 0:
             share[0] = now()
-        failed |= body(job, n_tasks - 1 - task if backwards else task)
-        if threadid() == 0:
+        failed |= do_tasks(job, body, div(n_all * k, n), div(n_all * (k + 1), n), backwards)
+        if k == 0:
             share[1] = now()
     end = now()
     lost = end - begin - n * (own[1] - own[0])
-    if lost > 0 and begin - pace.ended < AWAKE:
+    pace.ended, judged = end, begin - pace.ended < AWAKE
+    if lost > 0 and judged:
         pace.alone_until = end + PATIENCE * lost
-    pace.ended = end
+        pace.ended = 0          # The next call will find its data in the cache of one core.
     return failed
 
 
@@ -111,18 +117,18 @@ cdef int moments_task(const Job *job, Py_ssize_t task) noexcept nogil:
 
 cdef void emit_states(const Job *job) noexcept nogil:
     """Merge the partials of each chunk in order, and write the states to the sink."""
-    cdef Py_ssize_t chunk, k, n = job.plan.chunk_tasks, pitch = job.plan.state_pitch
+    cdef Py_ssize_t chunk, k, n = job.plan.n_chunks, pitch = job.plan.state_pitch, rows = PARTIAL_ROWS * pitch
     cdef double *partial
     cdef double *n_lo = NULL
     cdef Task t
-    for chunk in range(n_chunks(job)):
-        partial = job.partials + chunk * n * PARTIAL_ROWS * pitch
+    for chunk in range(n):
+        partial = job.partials + chunk * rows
         if has_weights(job.view):
             n_lo = partial + N_LO * pitch
             memset(n_lo, 0, pitch * sizeof(double))
-        t = make_task(job.view, &job.plan, chunk * n)
-        for k in range(1, n):
-            merge(partial, pitch, n_lo, partial + k * PARTIAL_ROWS * pitch, pitch, round_up(t.channels, job.plan.granule))
+        t = make_task(job.view, &job.plan, chunk)
+        for k in range(1, job.plan.chunk_tasks):
+            merge(partial, pitch, n_lo, partial + k * n * rows, pitch, round_up(t.channels, job.plan.granule))
         emit(partial, pitch, t.channels, job.sink, t.place, t.step)
 
 
@@ -130,27 +136,23 @@ cdef int perform_moments(Job *job) noexcept nogil:
     cdef int failed
     if job.plan.chunk_tasks > 1 and not make_partials(job):
         return -1
-    failed = perform(job, moments_task, n_chunks(job) * job.plan.chunk_tasks, False)
+    failed = perform(job, moments_task, False)
     if job.partials != NULL and not failed:
         emit_states(job)
     free(job.partials)
     return failed
 
 
-cdef int perform_affine(const Job *job) noexcept nogil:
-    return perform(job, affine_task, n_chunks(job) * job.plan.chunk_tasks, True)
-
-
 cdef int accumulate(const View *view, const Sink *sink, bint omit, int n_threads) noexcept nogil:
     # A view with y gets the plan of training, so that its moments have the same bits.
-    cdef Job job = make_job(view, sink, NULL, omit, n_threads, TWICE if view.n_operands > 1 else ONCE)
+    cdef Job job = make_job(view, sink, NULL, omit, n_threads, TRAIN if view.n_operands > 1 else SUM)
     return perform_moments(&job)
 
 
 cdef int affine(const View *view, const Norm *norm, bint look, int n_threads) noexcept nogil:
     cdef Job job = make_job(view, NULL, norm, False, n_threads, MAP)
     job.look = look
-    return perform_affine(&job)
+    return perform(&job, affine_task, False)
 
 
 cdef int standardize_task(const Job *job, Py_ssize_t task) noexcept nogil:
@@ -163,12 +165,13 @@ cdef int standardize(const View *view, const Norm *norm, bint omit, int n_thread
     cdef Sink sink
     sink.state = norm.rows
     sink.pitch = norm.pitch
-    cdef Job job = make_job(view, &sink, norm, omit, n_threads, TWICE)
+    cdef Job job = make_job(view, &sink, norm, omit, n_threads, TRAIN)
     if cached(&job):
-        return perform(&job, standardize_task, n_chunks(&job), False)
+        return perform(&job, standardize_task, False)
     if perform_moments(&job):
         return -1
-    return perform_affine(&job)
+    job.plan = make_plan(view, MAP, n_threads)
+    return perform(&job, affine_task, True)
 
 
 cdef int backward_task(const Job *job, Py_ssize_t task) noexcept nogil:
@@ -179,20 +182,20 @@ cdef int backward_task(const Job *job, Py_ssize_t task) noexcept nogil:
 
 cdef int perform_backward(const View *view, const Norm *norm, double *grads, bint omit, int n_threads,
                           bint slope) noexcept nogil:
-    cdef Job job = make_job(view, NULL, norm, omit, n_threads, TWICE if slope else ONCE)
-    cdef Py_ssize_t n_tasks = n_chunks(&job) * job.plan.chunk_tasks
+    cdef Job job = make_job(view, NULL, norm, omit, n_threads, BACKWARD)
     cdef int failed
     job.grads = grads
     if slope and cached(&job):
-        return perform(&job, backward_task, n_tasks, False)
+        return perform(&job, backward_task, False)
     if job.plan.chunk_tasks > 1 and not make_partials(&job):
         return -1
-    failed = perform(&job, gradient_task, n_tasks, False)
+    failed = perform(&job, gradient_task, False)
     if job.partials != NULL and not failed:
         merge_gradients(&job)
     free(job.partials)
     if slope and not failed:
-        failed = perform(&job, slope_task, n_tasks, True)
+        job.plan = make_plan(view, MAP, n_threads)
+        failed = perform(&job, slope_task, True)
     return failed
 
 

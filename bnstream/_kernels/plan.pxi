@@ -1,13 +1,14 @@
-# How a view is divided. The plan depends on the view alone, so it is the same for any number of threads.
+# How a view is divided. The plan depends on the view alone, so it is the same for any number of threads. Only a map, whose
+# bits no division changes, divides each chunk into as many tasks as there are threads.
 #
 #               channels of a slab ->
 #               chunk 0    chunk 1    chunk 2
 #             +----------+----------+--------+
-#   batch     | task 0:  | task 2   | task 4 |    A view is one or more slabs.
+#   batch     | task 0:  | task 1   | task 2 |    A view is one or more slabs.
 #   positions |  block 0 |          |        |    A slab is divided into chunks, side by side.
 #      |      |  block 1 |          |        |    A chunk is divided into tasks, one below the other.
 #      v      +----------+----------+--------+    A task is done by one thread, block after block.
-#             | task 1:  | task 3   | task 5 |
+#             | task 3:  | task 4   | task 5 |
 #             |  block 2 |          |        |
 #             +----------+----------+--------+
 #
@@ -62,6 +63,7 @@ cdef enum:
     BLOCK_BYTES = 2097152   # most bytes of a block by columns, unless eight rows have more
     PIECE = 16384           # most elements of a piece, four times as many if they are bytes without flags
     PART = 2048             # most elements of a part
+    FOLDED = 256            # most columns of a row of several units
     UNITS = 16              # most runs of each channel in a block
     FEW = 2048              # elements of each channel that a block by runs should have at least
     TILE = 32768            # most elements of a tile
@@ -75,26 +77,29 @@ cdef enum:
     FEWEST_COLUMNS = 16     # Weighted rows of fewer channels than this are gathered into runs.
     JUMP = 32768            # bytes of a unit that are worth the jump to the next unit
     TASKS = 32              # tasks of a view, if there is enough to do
-    TASK_BYTES = 262144     # least bytes of a task, where tasks share a chunk
-    LEAST = 16384           # least bytes of a task, where tasks divide the channels
+    TASK_BYTES = 262144     # least bytes of a task, where tasks share a chunk; half as many for backward
+    LEAST = 16384           # least bytes of a task of a map, and where tasks divide the channels
     PARTIALS = 16384        # most channels of all partials: 786 KB
     CACHED = 917504         # bytes that stay in an L2 cache of 1 MiB, common since 2017; 512 KB cost backward a third
 
 ctypedef uint8_t flag           # of a mask: 0 or 1
 
 ctypedef enum Purpose:          # what the plan is for
-    ONCE                        # one pass of reading: moments, or the gradients of the parameters
-    TWICE                       # two passes, the second one from the cache where it fits: training, backward
+    SUM                         # moments: one pass of reading, and states to merge
+    TRAIN                       # moments, then one result for each element, from the cache where the data fits
+    BACKWARD                    # sums, which merge at little cost, then the same
     MAP                         # one result for each element
 
 ctypedef struct Plan:
+    bint integers               # of x
+    bint whole                  # integers without weights: their sums are exact
+    bint anchored               # 64-bit integers: an anchor of its channel is subtracted from x first
     bint by_runs                # by runs, else by columns
     bint tiled                  # blocks are copied to tiles
-    bint anchored               # 64-bit integers: an anchor of its channel is subtracted from x first
-    bint whole                  # integers without weights: their sums are exact
     Py_ssize_t n_slabs
     Py_ssize_t chunk            # channels of a chunk; the last one of a slab may have fewer
     Py_ssize_t slab_chunks      # chunks of a slab
+    Py_ssize_t n_chunks         # of all slabs
     Py_ssize_t fold             # units of a row, by columns
     Py_ssize_t inner            # neighbouring elements of each channel in a unit, by columns
     Py_ssize_t run              # elements of a run, by runs
@@ -148,10 +153,10 @@ cdef inline Dim no_dim(const View *view) noexcept nogil:
     """A dim of one entry, with the stride of contiguous elements."""
     cdef Dim one
     cdef int k
-    one.n = one.place = 1
-    for k in range(view.n_operands):
-        one.stride[k] = view.operand[k].itemsize
-    one.stride[FLAGS] = sizeof(flag)
+    one.n = 1
+    for k in range(MAX_OPERANDS):
+        one.stride[k] = view.operand[k].itemsize if k < view.n_operands else 1
+    one.stride[RESULT] = 1
     return one
 
 
@@ -178,77 +183,44 @@ cdef bint faster(const View *view, const Dim *a, const Dim *b) noexcept nogil:
     return True
 
 
-cdef Py_ssize_t fold_of(Py_ssize_t width, Py_ssize_t n_units) noexcept nogil:
-    """How many units to read as one row, a power of two: rows of few channels make short vectors."""
-    cdef Py_ssize_t fold = 1
-    while 2 * fold * width <= NARROW and 16 * fold <= n_units:
-        fold *= 2
-    return fold
+cdef inline Py_ssize_t offset_of(const Dim *dims, int n_dims, Py_ssize_t index, int operand) noexcept nogil:
+    """The offset of an entry of some dims, the last of which varies fastest."""
+    cdef Py_ssize_t offset = 0, rest
+    cdef int i
+    for i in range(n_dims - 1, -1, -1):
+        rest = div(index, dims[i].n)
+        offset += (index - rest * dims[i].n) * dims[i].stride[operand]
+        index = rest
+    return offset
 
 
-cdef Py_ssize_t longest_columns(Py_ssize_t n_runs, Py_ssize_t itemsize, Purpose purpose) noexcept nogil:
-    """The longest runs that are read as columns, where the runs of all channels are contiguous.
+cdef inline Py_ssize_t channel_offset(const View *view, int operand, Py_ssize_t slab, Py_ssize_t channel) noexcept nogil:
+    """The offset of a channel of a slab."""
+    return offset_of(view.kept, view.n_kept - 1, slab, operand) + channel * last_kept(view).stride[operand]
+
+
+cdef inline bint columns_fit(const View *view, const Plan *p, Py_ssize_t run, Purpose purpose) noexcept nogil:
+    """Whether runs are so short that they are read as columns, where the runs of all channels are contiguous.
 
     Columns cost more the fewer runs share them, some 3 ns for each column; a run costs 5 ns, or 20 if it is of bytes.
     """
-    if purpose == MAP:
-        return min(<Py_ssize_t> 64, 4 * n_runs)
-    if itemsize == 1:
-        return 256 if n_runs >= 8 else 64
-    return min(<Py_ssize_t> 64, div(3 * n_runs - 1, 2))
-
-
-cdef Py_ssize_t row_pitch(Py_ssize_t n) noexcept nogil:
-    """A pitch for rows of n doubles. It is no multiple of a page, as all rows would then share the same cache sets."""
-    n = round_up(n, GRANULE)
-    return n if n % 512 else n + GRANULE
-
-
-cdef Py_ssize_t widest_chunk(const View *view, const Plan *p, Purpose purpose) noexcept nogil:
-    """The most channels that a chunk may have."""
-    cdef Py_ssize_t widest, tasks, fitting, each = 0, itemsize = view.operand[0].itemsize
-    cdef Py_ssize_t n_bytes = view.n_rows * view.n_channels * itemsize
     cdef Dim channel = last_kept(view)
-    cdef int k
-    if p.by_runs and p.tiled:
-        if view.weighted and apart(view, &channel, 1):
-            return FEWEST_COLUMNS
-        return max(1, min(<Py_ssize_t> NARROW, div(TILE, view.n_rows)))
-    widest = WIDTH if n_bytes >= <Py_ssize_t> PAST and not p.tiled else NARROW
-    if not p.by_runs:
-        widest = div(widest, p.inner)
-    elif n_bytes < <Py_ssize_t> PAST or p.unit.n * ceil_div(p.run, p.piece) < TASKS:
-        # There are too few blocks for TASKS tasks, so that the channels are divided further.
-        tasks = max(1, min(<Py_ssize_t> TASKS, n_bytes // <Py_ssize_t> LEAST))
-        widest = min(widest, ceil_div(view.n_channels, tasks))
-        if p.unit.n > 1:
-            widest = max(widest, min(div(JUMP, p.run * itemsize), ceil_div(view.n_channels, TASKS // 4)))
-    if purpose == TWICE:
-        for k in range(view.n_read):
-            each += view.operand[k].itemsize
-        fitting = div(<Py_ssize_t> CACHED, max(1, view.n_rows * each))
-        if fitting >= (1 if p.by_runs or p.inner > 1 else NARROW):
-            widest = min(widest, fitting)
-    return widest
+    cdef Py_ssize_t longest = min(<Py_ssize_t> 64, div(3 * p.unit.n - 1, 2))
+    if not apart(view, &channel, run) or view.weighted or view.selective or p.anchored and p.tiled:
+        return False
+    if purpose == MAP:
+        longest = min(<Py_ssize_t> 64, 4 * p.unit.n)
+    elif view.operand[0].itemsize == 1:
+        longest = 256 if p.unit.n >= 8 else 64
+    return run <= longest
 
 
-cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
-    cdef Plan p
-    cdef int last = view.n_batch - 1
-    cdef Dim channel, fastest
-    cdef Py_ssize_t n_chunks, widest, itemsize = view.operand[0].itemsize
-    cdef bint integers
-    channel = last_kept(view)
-    fastest = view.batch[last] if view.n_batch > 0 else no_dim(view)
-
-    p.n_slabs = div(view.n_channels, channel.n)
-    p.anchored = view.operand[0].element in (INT64, UINT64)
-    integers = view.operand[0].element not in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16)
-    p.whole = integers and not view.weighted
-    p.tiled = not view.in_place or view.weighted and integers and purpose != MAP        # selective: not in place
-    p.piece = 4 * PIECE if itemsize == 1 and not view.weighted else PIECE
+cdef inline void choose_walk(const View *view, Purpose purpose, Plan *p) noexcept nogil:
+    """Set `by_runs`, `tiled`, and the unit with its `inner` elements or its run."""
+    cdef Dim channel = last_kept(view), fastest = view.batch[view.n_batch - 1] if view.n_batch > 0 else no_dim(view)
+    p.tiled = not view.in_place or view.weighted and p.integers and purpose != MAP      # selective: not in place
     p.by_runs = False
-    p.fold = p.inner = p.run = p.run_pieces = 1
+    p.inner = p.run = 1
     p.unit = fastest
     if view.n_batch <= 1 and apart(view, &channel, 1) and (view.n_kept > 0 or view.n_batch == 0):
         # Channels last: rows of columns, or, with weights on few channels, gathered into runs.
@@ -256,76 +228,130 @@ cdef Plan make_plan(const View *view, Purpose purpose) noexcept nogil:
             p.tiled = p.by_runs = True
     elif 1 <= view.n_batch <= 2 and apart(view, &fastest, 1):
         p.unit = view.batch[0] if view.n_batch == 2 else no_dim(view)
-        if (apart(view, &channel, fastest.n) and fastest.n <= longest_columns(p.unit.n, itemsize, purpose)
-                and not (p.anchored and p.tiled) and not view.weighted and not view.selective):
-            p.inner = fastest.n                     # short runs, contiguous: columns
-        else:
-            p.by_runs = True
-            p.run = fastest.n
+        p.by_runs = not columns_fit(view, p, fastest.n, purpose)
+        p.run = fastest.n if p.by_runs else 1
+        p.inner = 1 if p.by_runs else fastest.n
     else:
         p.tiled = True
         p.unit.n = view.n_rows
         p.by_runs = view.n_kept == 0 or view.n_batch > 0 and faster(view, &fastest, &channel)
-
-    widest = widest_chunk(view, &p, purpose)
-    p.chunk = ceil_div(channel.n, ceil_div(channel.n, widest))
-    p.slab_chunks = ceil_div(channel.n, p.chunk)
-    if p.by_runs and p.tiled:                       # Any batch positions are gathered into one run.
+    if p.by_runs and p.tiled:           # Any batch positions are gathered into one run.
         p.unit.n = view.n_rows
         p.run = 1
+
+
+cdef inline Py_ssize_t divided(const View *view, const Plan *p) noexcept nogil:
+    """The most channels of a chunk that leave enough tasks."""
+    cdef Py_ssize_t itemsize = view.operand[0].itemsize, n_bytes = view.n_rows * view.n_channels * itemsize, tasks, widest
+    tasks = max(1, min(<Py_ssize_t> TASKS, n_bytes // <Py_ssize_t> LEAST))
+    widest = ceil_div(view.n_channels, tasks)
+    if p.unit.n > 1:
+        widest = max(widest, min(div(JUMP, p.run * itemsize), ceil_div(view.n_channels, TASKS // 4)))
+    return widest
+
+
+cdef inline Py_ssize_t cached_channels(const View *view) noexcept nogil:
+    """How many channels stay in the cache for a second pass."""
+    cdef Py_ssize_t n_bytes = 0
+    cdef int k
+    for k in range(view.n_read):
+        n_bytes += view.operand[k].itemsize
+    return div(<Py_ssize_t> CACHED, max(1, view.n_rows * n_bytes))
+
+
+cdef inline void choose_chunk(const View *view, Purpose purpose, Plan *p) noexcept nogil:
+    """Set `chunk` and `slab_chunks`: as many channels as the loops like, fewer for more tasks or for a second pass."""
+    cdef Dim channel = last_kept(view)
+    cdef Py_ssize_t n = channel.n, widest, fitting
+    cdef bint past = view.n_rows * view.n_channels * view.operand[0].itemsize >= <Py_ssize_t> PAST
+    if p.by_runs and p.tiled:
+        widest = max(1, min(<Py_ssize_t> NARROW, div(TILE, view.n_rows)))
+        if view.weighted and apart(view, &channel, 1):
+            widest = FEWEST_COLUMNS
+    else:
+        widest = WIDTH if past and not p.tiled else NARROW
+        if not p.by_runs:
+            widest = div(widest, p.inner)
+        elif not past or p.unit.n * ceil_div(p.run, p.piece) < TASKS:
+            widest = min(widest, divided(view, p))
+        if purpose in (TRAIN, BACKWARD):
+            fitting = cached_channels(view)
+            if fitting >= (1 if p.by_runs or p.inner > 1 else NARROW):
+                widest = min(widest, fitting)
+    p.chunk = ceil_div(n, ceil_div(n, widest))
+    if not p.by_runs and p.inner == 1 and p.chunk < n:
+        p.chunk = min(widest, round_up(p.chunk, 16))
+    p.slab_chunks = ceil_div(n, p.chunk)
+
+
+cdef inline void choose_block(const View *view, Purpose purpose, Plan *p) noexcept nogil:
+    """Set `fold`, `block_units` and the pieces."""
+    cdef Py_ssize_t width = p.chunk * p.inner
+    p.fold = p.run_pieces = 1
+    if p.by_runs and p.tiled:
         p.block_units = min(div(TILE, p.chunk), <Py_ssize_t> PIECE)
-        p.pitch = p.chunk
-    elif p.by_runs:
+        return
+    if p.by_runs:
         p.run_pieces = ceil_div(p.run, p.piece)
         p.block_units = max(div(p.unit.n, TASKS), div(FEW, p.run))
         p.block_units = max(1, min(p.block_units, min(div(p.piece, p.run), UNITS)))
-        p.pitch = p.chunk
+        return
+    if p.chunk == last_kept(view).n and (p.tiled or apart(view, &p.unit, width)) and not view.weighted:
+        while 2 * p.fold * width <= FOLDED and 16 * p.fold <= p.unit.n:    # Rows of few channels make short vectors.
+            p.fold *= 2
+    width *= p.fold
+    p.block_units = BLOCK_ROWS
+    if purpose in (MAP, BACKWARD):      # Fewer rows cost little, and make more tasks of a small array.
+        p.block_units = min(p.block_units, max(64, round_up(div(p.unit.n, 4 * p.fold), 8)))
+    if p.tiled:
+        p.block_units = min(p.block_units, max(1, div(TILE, width)))
     else:
-        if p.inner == 1 and p.chunk < channel.n:
-            p.chunk = min(widest, round_up(p.chunk, 16))
-            p.slab_chunks = ceil_div(channel.n, p.chunk)
-        if p.chunk == channel.n and (p.tiled or apart(view, &p.unit, channel.n * p.inner)) and not view.weighted:
-            p.fold = fold_of(p.chunk * p.inner, p.unit.n)
-        p.pitch = p.fold * p.chunk * p.inner
-        if p.tiled:
-            p.block_units = min(BLOCK_ROWS, max(1, div(TILE, p.pitch))) * p.fold
-        else:
-            p.block_units = min(BLOCK_ROWS, max(8, div(BLOCK_BYTES, p.pitch * itemsize) // 8 * 8)) * p.fold
-    p.pitch = row_pitch(p.pitch)
-    p.state_pitch = row_pitch(p.chunk)
-    p.chunk_blocks = ceil_div(p.unit.n, p.block_units) * p.run_pieces
+        p.block_units = min(p.block_units, max(8, div(BLOCK_BYTES, width * view.operand[0].itemsize) // 8 * 8))
+    p.block_units *= p.fold
 
-    n_chunks = p.n_slabs * p.slab_chunks
-    p.chunk_tasks = min(p.chunk_blocks, view.n_rows * p.chunk * itemsize // <Py_ssize_t> TASK_BYTES)
-    p.chunk_tasks = max(1, min(p.chunk_tasks, div(TASKS, n_chunks), div(PARTIALS, n_chunks * p.chunk)))
-    p.granule = GRANULE if n_chunks == 1 else 1
+
+cdef inline Py_ssize_t row_pitch(Py_ssize_t n) noexcept nogil:
+    """A pitch for rows of n doubles. It is no multiple of a page, as all rows would then share the same cache sets."""
+    n = round_up(n, GRANULE)
+    return n if n % 512 else n + GRANULE
+
+
+cdef Plan make_plan(const View *view, Purpose purpose, int n_threads) noexcept nogil:
+    cdef Plan p
+    cdef Py_ssize_t least = TASK_BYTES // 2 if purpose == BACKWARD else TASK_BYTES, most = TASKS
+    p.anchored = view.operand[0].element in (INT64, UINT64)
+    p.integers = view.operand[0].element not in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16)
+    p.whole = p.integers and not view.weighted
+    p.piece = 4 * PIECE if view.operand[0].itemsize == 1 and not view.weighted else PIECE
+    p.n_slabs = div(view.n_channels, last_kept(view).n)
+    choose_walk(view, purpose, &p)
+    choose_chunk(view, purpose, &p)
+    choose_block(view, purpose, &p)
+    p.n_chunks = p.n_slabs * p.slab_chunks
+    p.chunk_blocks = ceil_div(p.unit.n, p.block_units) * p.run_pieces
+    if purpose == MAP and not (p.anchored and view.selective):      # Then the anchors depend on the tasks.
+        least = LEAST
+        most = n_threads * p.n_chunks if p.n_chunks < TASKS else 1
+    p.chunk_tasks = min(p.chunk_blocks, view.n_rows * p.chunk * view.operand[0].itemsize // least)
+    p.chunk_tasks = max(1, min(p.chunk_tasks, div(most, p.n_chunks), div(PARTIALS, p.n_chunks * p.chunk)))
+    p.granule = GRANULE if p.n_chunks == 1 else 1
+    p.pitch = row_pitch(p.chunk if p.by_runs else p.fold * p.chunk * p.inner)
+    p.state_pitch = row_pitch(p.chunk)
     return p
 
 
 cdef Task make_task(const View *view, const Plan *p, Py_ssize_t task) noexcept nogil:
-    """Task number `task`, counted over the chunks of all slabs."""
+    """Task number `task`, counted across the chunks of all slabs, so that the rows of neighbouring tasks are neighbours."""
     cdef Task t
     cdef Dim channel = last_kept(view)
     cdef Py_ssize_t index
-    t.chunk = div(task, p.chunk_tasks)
-    index = task - t.chunk * p.chunk_tasks
+    index = div(task, p.n_chunks)
+    t.chunk = task - index * p.n_chunks
     t.slab = div(t.chunk, p.slab_chunks)
     t.first = (t.chunk - t.slab * p.slab_chunks) * p.chunk
     t.channels = min(p.chunk, channel.n - t.first)          # The last chunk of a slab may be narrower.
     t.start = div(p.chunk_blocks * index, p.chunk_tasks)
     t.stop = div(p.chunk_blocks * (index + 1), p.chunk_tasks)
-    t.place = slab_place(view, t.slab, t.first)
-    t.step = channel.place
+    t.place = channel_offset(view, RESULT, t.slab, t.first)
+    t.step = channel.stride[RESULT]
     return t
-
-
-cdef Py_ssize_t slab_place(const View *view, Py_ssize_t slab, Py_ssize_t first_channel) noexcept nogil:
-    """The place of a channel of a slab in a result with one number per channel."""
-    cdef Py_ssize_t place = 0
-    cdef int i
-    if view.n_kept == 0:
-        return 0
-    for i in range(view.n_kept - 2, -1, -1):
-        place += slab % view.kept[i].n * view.kept[i].place
-        slab //= view.kept[i].n
-    return place + first_channel * view.kept[view.n_kept - 1].place

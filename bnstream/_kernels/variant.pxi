@@ -13,7 +13,7 @@
 #   jobs               the functions of `Kernels`
 
 from cpython.pycapsule cimport PyCapsule_New
-from cython.parallel cimport prange, threadid
+from cython.parallel cimport prange
 from libc.math cimport INFINITY, NAN, fma, rint, sqrt
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc

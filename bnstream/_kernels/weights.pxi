@@ -52,17 +52,11 @@ cdef void load_weights(const View *view, Py_ssize_t first, Py_ssize_t n, char *o
     cdef Count count = count_of(view)
     cdef const Operand *o = &view.operand[WEIGHTS]
     cdef const char *data
-    cdef Py_ssize_t at, stride = 0, left = n
-    cdef int i
+    cdef Dim fastest = view.batch[view.n_batch - 1] if view.n_batch > 0 else no_dim(view)
+    cdef Py_ssize_t stride = fastest.stride[WEIGHTS], left
     while n > 0:
-        data = o.data
-        at = first
-        for i in range(view.n_batch - 1, -1, -1):
-            data += at % view.batch[i].n * view.batch[i].stride[WEIGHTS]
-            at //= view.batch[i].n
-        if view.n_batch > 0:
-            stride = view.batch[view.n_batch - 1].stride[WEIGHTS]
-            left = min(n, view.batch[view.n_batch - 1].n - first % view.batch[view.n_batch - 1].n)
+        data = o.data + offset_of(view.batch, view.n_batch, first, WEIGHTS)
+        left = min(n, fastest.n - first % fastest.n)
         if count == MASKED:
             load_flags(data, stride, left, <flag *> out)
         else:

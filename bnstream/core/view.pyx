@@ -14,8 +14,8 @@ from cpython.pyport cimport PY_SSIZE_T_MAX
 from numpy cimport ndarray
 
 from bnstream._kernels._table cimport (
-    BFLOAT16, BOOL, FLAGS, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, MAX_OPERANDS, UINT8, UINT16, UINT32, UINT64,
-    WEIGHTS, Dim, Element, Operand, View,
+    BFLOAT16, BOOL, FLAGS, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, MAX_OPERANDS, RESULT, UINT8, UINT16, UINT32,
+    UINT64, WEIGHTS, Dim, Element, Operand, View,
 )
 
 from bnstream.core.dlpack import as_numpy, is_masked
@@ -155,7 +155,7 @@ cdef inline bint joins(const View *view, const Dim *outer, const Dim *inner) noe
         return False
     if view.selective and outer.stride[FLAGS] != inner.stride[FLAGS] * inner.n:
         return False
-    return outer.place == inner.place * inner.n
+    return outer.stride[RESULT] == inner.stride[RESULT] * inner.n
 
 
 cdef inline Py_ssize_t magnitude(Py_ssize_t stride) noexcept nogil:
@@ -338,7 +338,7 @@ cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=Non
     view.n_rows = view.n_channels = 1
     for i in range(cnp.PyArray_NDIM(x) - 1, -1, -1):
         dim.n = cnp.PyArray_DIM(x, i)
-        dim.place = 0
+        dim.stride[RESULT] = 0
         for k in range(view.n_operands):
             dim.stride[k] = strides[k][i]
             view.in_place = view.in_place and not dim.stride[k] & (view.operand[k].itemsize - 1)
@@ -362,7 +362,7 @@ cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=Non
                     dim.stride[FLAGS] = -dim.stride[FLAGS]
             view.n_batch = insert(view.batch, view.n_batch, &dim)
         else:
-            dim.place = place
+            dim.stride[RESULT] = place
             place *= dim.n
             view.n_channels *= dim.n
             if dim.n > 1:
