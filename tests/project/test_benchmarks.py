@@ -8,7 +8,7 @@ from support.processes import HERE, python
 FOLDER = HERE.parent / "asv_bench"
 NAMES = [path.stem for path in sorted((FOLDER / "benchmarks").glob("[!_]*.py"))]
 NEED_MORE = {"dask_streams", "rl", "sklearn_scaler"}        # All that they measure needs another package.
-PARTS = {"base", "data", "files", "floor", "layers", "reductions", "timing"}        # without a benchmark
+PARTS = {"base", "data", "files", "floor", "layers", "levels", "reductions", "timing"}        # without a benchmark
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -22,7 +22,7 @@ def test_benchmarks_run_or_are_skipped_with_numpy_alone(name):
 
 def test_the_runner_hides_other_packages_and_reports_errors(tmp_path):
     (tmp_path / "benchmarks").mkdir()
-    for name in ("__init__", "base", "data", "bandwidth", "streams", "outofcore"):
+    for name in ("__init__", "base", "data", "bandwidth", "cache", "streams", "outofcore"):
         text = "array = CALLS = ROUNDS = SHAPE = None"
         (tmp_path / "benchmarks" / f"{name}.py").write_text(text, encoding="utf-8")
     code = """

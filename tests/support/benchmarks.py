@@ -17,8 +17,8 @@ import numpy as np
 
 KINDS = ("time_", "timeraw_", "track_", "peakmem_")
 HERE = {"numpy", "bnstream", "benchmarks"}
-SHORT = {"base": {"CALLS": 1}, "bandwidth": {"ROUNDS": 1}, "streams": {"SHAPE": (8192, 16)},
-         "outofcore": {"SHAPE": (8192, 16)}}
+SHORT = {"base": {"CALLS": 1}, "bandwidth": {"ROUNDS": 1}, "cache": {"ROUNDS": 1},
+         "streams": {"SHAPE": (8192, 16)}, "outofcore": {"SHAPE": (8192, 16)}}
 
 
 class NumPyAlone(MetaPathFinder):
