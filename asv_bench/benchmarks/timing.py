@@ -48,7 +48,7 @@ def set_pages(kind):
     "reused" ones. By default glibc reuses pages below 32 MiB depending on what was freed before. Call this once, at the
     start of a process. It has no effect with other C libraries."""
     m_trim_threshold, m_mmap_threshold, m_mmap_max = -1, -3, -4
-    options = {"new": {m_mmap_threshold: 1 << 20}, "reused": {m_mmap_max: 0, m_trim_threshold: (1 << 31) - 1}}
+    options = {"new": {m_mmap_threshold: 1 << 20}, "reused": {m_mmap_max: 0, m_trim_threshold: -1}}
     with contextlib.suppress(AttributeError, OSError, TypeError):
         for option, value in options.get(kind, {}).items():
             ctypes.CDLL(None).mallopt(option, value)
