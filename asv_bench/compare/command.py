@@ -14,11 +14,10 @@ import sys
 import warnings
 from pathlib import Path
 
+from benchmarks import levels
 from benchmarks.timing import set_pages
 
-import bnstream
-
-from . import batch_norm, errors, mean_var, provenance, streams, summary, sweep, writing
+from . import batch_norm, cache, errors, mean_var, provenance, streams, summary, sweep, writing
 from .measure import Run
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +29,7 @@ TABLES = {      # by the name of their block
     "sizes": mean_var.sizes,
     "batch_norm": batch_norm.throughput,
     "images": batch_norm.of_images,
+    "cache": cache.throughput,
     "small_batches": batch_norm.small_batches,
     "streams": streams.throughput,
     "variance_errors": errors.variances,
@@ -86,9 +86,10 @@ def compare(arguments):
     pages = {README: PAGES[README]} if arguments.summary else PAGES
     if arguments.write:
         check(pages)
-    config = bnstream.show_config(mode="dicts")     # It fails where bnstream is not installed, so it is called first.
+    level = levels.level()      # It fails where bnstream is not installed, so it is called first.
     tables = measured(run, summary.needed() if arguments.summary else dict.fromkeys(TABLES, run.only))
-    line = provenance.line(config, run, " --summary" * arguments.summary + " --write" * arguments.write)
+    command = f"--rounds {run.rounds} --threads {run.threads}{' --summary' * arguments.summary}"
+    line = provenance.line(command + " --write" * arguments.write, [level], run.counts)
     blocks = {**tables, "summary": f"{summary.text(tables)}\n\n{line}"}
     print(f"\n{blocks['summary']}")
     if arguments.write:

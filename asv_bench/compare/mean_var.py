@@ -6,7 +6,7 @@ from benchmarks.data import array
 import bnstream
 
 from . import peers
-from .measure import RATIO, mean_var, medians, share_columns, threads
+from .measure import RATIO, mean_var, medians, share_columns, size_name, threads
 from .table import Table
 
 PLANES = (0, 2, 3)
@@ -44,7 +44,6 @@ ROWS = dict([
 ])
 OMIT = dict([of((100000, 256)), of((400000, 64)), of((8533333, 3)), of((128, 64, 56, 56), axis=PLANES)])
 SIZES = [2**k for k in range(10, 31, 2)]
-UNITS = {2**30: "GB", 2**20: "MB", 2**10: "KB"}
 
 
 def with_nan(x):
@@ -85,11 +84,6 @@ def updates(run):
         for name, value in seconds.items():
             table.row(name, {"us": value * 1e6, "of Moments.update": value / seconds["Moments.update"]})
     return table
-
-
-def size_name(n_bytes):
-    unit = next(unit for unit in UNITS if n_bytes >= unit)
-    return f"{n_bytes // unit} {UNITS[unit]}"
 
 
 def sizes(run):

@@ -14,6 +14,7 @@ LEAST = 5e-3        # s; a faster call is repeated for this long within one meas
 MOST = 0.04         # s a round, on average; slower calls skip later rounds
 UNSTEADY = 1.5      # A median this many times as long as the fastest round is reported.
 RATIO = "{:.1f}x"
+UNITS = {2**30: "GB", 2**20: "MB", 2**10: "KB"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Run:
 
 def threads(n):
     return f"{n} thread{'s' * (n > 1)}"
+
+
+def size_name(n_bytes):
+    unit = next(unit for unit in UNITS if n_bytes >= unit)
+    return f"{n_bytes / unit:.4g} {UNITS[unit]}"
 
 
 def share_columns(run, style="{:.0%}"):

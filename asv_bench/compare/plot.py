@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 
 from . import peers, provenance
 from .errors import IN_DOUBLE
-from .mean_var import SIZES, size_name
-from .measure import threads
+from .mean_var import SIZES
+from .measure import size_name, threads
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = {

@@ -2,15 +2,17 @@
 
 import datetime
 import os
+import platform
 import subprocess
 from pathlib import Path
 
 import bnstream
 
 from . import peers
-from .measure import threads
+from .measure import size_name, threads
 
 PACKAGE = Path(bnstream.__file__).parent
+CPU, CACHES = Path("/proc/cpuinfo"), Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def git(*arguments):
@@ -29,24 +31,44 @@ def version():
     return f"bnstream {bnstream.__version__}" + (f" at commit {commit}{changed}" if commit else "")
 
 
+def cpu():
+    """The model of the CPU, as far as the system tells."""
+    try:
+        lines = CPU.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(models), "") or platform.processor() or platform.machine()
+
+
 def caches():
-    """The bytes of a core's second-level cache and of the third level, where the system tells."""
+    """The bytes of the caches of the first core by name, L1d to L3, where the system tells."""
     found = {}
-    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        level, size = (Path(folder, name).read_text(encoding="ascii").strip() for name in ("level", "size"))
-        if level in "23":
-            found[f"L{level}"] = int(size.removesuffix("K")) * 1024
+    for folder in sorted(CACHES.glob("index*")):
+        level, kind, size = (Path(folder, name).read_text(encoding="ascii").strip()
+                             for name in ("level", "type", "size"))
+        if kind != "Instruction":
+            found["L1d" if level == "1" else f"L{level}"] = int(size.removesuffix("K")) * 1024
     return found
 
 
-def line(config, run, options):
-    """The date, the command with these options, the versions and the machine. config: from bnstream.show_config."""
+def machine():
+    """The CPU, its level, its cores and its caches."""
+    highest = bnstream.show_config(mode="dicts")["cpu_levels"].partition(", ")[0]
+    sizes = [f"{name} of {size_name(size)}" for name, size in caches().items()]
+    return ", ".join([f"{cpu()} of level {highest}", f"{os.cpu_count()} cores", *sizes])
+
+
+def line(command, levels, counts):
+    """When, by which command and on what the tables were measured, as a paragraph.
+
+    levels: of the kernels that were measured. counts: the numbers of threads.
+    """
     versions = ", ".join(f"{name} {number}" for name, number in peers.versions().items())
-    machine = ", ".join([f"{os.cpu_count()} cores", *(f"{n} of {size / 2**20:.3g} MB" for n, size in caches().items())])
     today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
-    return (
-        f"Measured on {today} by `python asv_bench/compare --rounds {run.rounds} --threads {run.threads}{options}`: "
-        f"{version()}, {config['compiler']}, kernels of level {config['level']}; {versions}. {machine}.")
+    compiler = bnstream.show_config(mode="dicts")["compiler"]
+    return (f"Measured on {today} by `python asv_bench/compare {command}`, on {' and '.join(map(threads, counts))}: "
+            f"{version()}, {compiler}, kernels of level {' and '.join(levels)}; {versions}. {machine()}.")
 
 
 def bandwidth(run, sizes):

@@ -1,5 +1,6 @@
 """The command that compares bnstream with its peers, and the blocks of Markdown that it writes."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -147,6 +148,41 @@ def test_the_summary_takes_its_rows_from_the_tables(compare, capsys):
         *["2.00 ms | 3.0x | 0.8x |  |"] * 2,
         "0.78 us |  |  | gymnasium 39.2x |",
         "2.5e-08 | 9e+09x | 1.0x |  |"]
+
+
+def test_the_table_of_the_cache_holds_ratios(compare):
+    seconds = {("bnstream", "training"): 6e-6, ("floor", "training"): 4e-6 * compare.cache.cache.TIMES,
+               ("PyTorch", "training"): 9e-6, ("bnstream", "moments"): 1, ("floor", "moments"): 1}
+    assert compare.cache.values(seconds, "training", 1000) == {
+        "ns": pytest.approx(6), "floors": pytest.approx(1.5), "PyTorch": pytest.approx(1.5)}
+    assert compare.cache.values(seconds, "moments", 1000).keys() == {"ns", "floors"}
+    names = compare.cache.columns(["x86-64-v3", "x86-64-v4"])
+    assert {"ns, v3", "floors, v3", "ns, v4", "floors, v4"} <= names.keys()
+
+
+def test_the_run_line_names_the_machine(compare, tmp_path, monkeypatch):
+    provenance = compare.provenance
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Some CPU\nprocessor\t: 1\n", encoding="ascii")
+    for name, texts in {"index0": "1 Data 32K", "index1": "1 Instruction 64K", "index2": "2 Unified 1280K",
+                        "index3": "3 Unified 32768K"}.items():
+        (tmp_path / name).mkdir()
+        for file, text in zip(("level", "type", "size"), texts.split(), strict=True):
+            (tmp_path / name / file).write_text(f"{text}\n", encoding="ascii")
+    monkeypatch.setattr(provenance, "CPU", tmp_path / "cpuinfo")
+    monkeypatch.setattr(provenance, "CACHES", tmp_path)
+    line = provenance.line("--rounds 3", ["x86-64-v3", "x86-64-v4"], [1, 2])
+    assert "by `python asv_bench/compare --rounds 3`, on 1 thread and 2 threads: bnstream " in line
+    assert ", kernels of level x86-64-v3 and x86-64-v4; Python " in line
+    assert re.search(r"\. Some CPU of level [\w-]+, \d+ cores, L1d of 32 KB, L2 of 1.25 MB, L3 of 32 MB\.$", line)
+
+
+def test_a_system_that_tells_little_of_the_machine(compare, tmp_path, monkeypatch):
+    provenance = compare.provenance
+    monkeypatch.setattr(provenance, "CPU", tmp_path / "cpuinfo")
+    monkeypatch.setattr(provenance, "CACHES", tmp_path)
+    monkeypatch.setattr(provenance.platform, "processor", lambda: "")
+    monkeypatch.setattr(provenance.platform, "machine", lambda: "arm64")
+    assert re.fullmatch(r"arm64 of level [\w-]+, \d+ cores", provenance.machine())
 
 
 def command(folder, *arguments):
