@@ -70,11 +70,12 @@ def of_torch(x, channel_axis=1, n_threads=1, dy=None):
     }
 
 
-def of_numpy(x, channel_axis=1):
+def of_numpy(x, channel_axis=1, dy=None):
     """The same by the formulas, in float32 and to new arrays."""
     axes = tuple(axis for axis in range(x.ndim) if axis != channel_axis)
     mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
-    gamma, beta, dy = np.ones_like(mean), np.zeros_like(mean), array(x.shape, "float32", 1)
+    gamma, beta = np.ones_like(mean), np.zeros_like(mean)
+    dy = array(x.shape, "float32", 1) if dy is None else dy
 
     def backward():
         invstd = 1 / np.sqrt(var + EPS)

@@ -52,3 +52,9 @@ def set_pages(kind):
     with contextlib.suppress(AttributeError, OSError, TypeError):
         for option, value in options.get(kind, {}).items():
             ctypes.CDLL(None).mallopt(option, value)
+
+
+def trim():
+    """Return the free memory of this process to the system, where the C library can."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,11 +1,11 @@
 """Measure bnstream, its floors and its installed peers in one run, in turns; print medians and ratios as Markdown.
 
     python asv_bench/compare [--rounds 11] [--threads 2] [--only TEXT | --summary] [--write]
-    python asv_bench/compare sweep [--worst 10] [--max-mib 64] [--threads 1 2] [--only TEXT] [--csv FILE]
+    python asv_bench/compare sweep [--rounds 5] [--threads 1 2] [--levels ...] [--sizes ...] [--only TEXT] [--write]
 
 A peer that is not installed is left out. --write takes all tables, or the summary alone, and needs a machine that does
-nothing else; medians that were not steady are named on stderr. `sweep` searches many shapes for those where NumPy or
-PyTorch is the fastest.
+nothing else; medians that were not steady are named on stderr. `sweep` takes every operation on every layout and size,
+and shows where a peer is faster; it writes its own table.
 """
 
 import argparse
@@ -35,7 +35,7 @@ TABLES = {      # by the name of their block
     "variance_errors": errors.variances,
     "batch_norm_errors": errors.layer,
 }
-PAGES = {README: ("summary",), DOCS: ("run", *TABLES)}
+PAGES = {README: ("summary",), DOCS: ("run", *TABLES, "sweep")}
 
 
 def parser():
@@ -54,7 +54,7 @@ def parser():
                              "runs")
     sweep.add_arguments(result.add_subparsers(dest="command", metavar="sweep").add_parser(
         "sweep", description=sweep.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        help="the shapes where NumPy or PyTorch comes closest, or is faster"))
+        help="where a peer comes closest, or is faster"))
     return result
 
 
@@ -70,11 +70,23 @@ def main():
                   if getattr(arguments, attribute) != asked.get_default(attribute)]
         if before:
             asked.error(f"sweep does not use {', '.join(before)} before it; its own options follow it")
+        if arguments.publish and arguments.only:
+            asked.error("argument --write: not allowed with argument --only")
     warnings.simplefilter("ignore")
     if arguments.command == "sweep":
-        sweep.main(arguments)
+        search(arguments)
     else:
         compare(arguments)
+
+
+def search(arguments):
+    """Measure and print the sweep, and write it where this is asked for."""
+    names = PAGES[DOCS]
+    if arguments.publish:
+        check({DOCS: names})
+    text = sweep.main(arguments)
+    if arguments.publish:
+        writing.write(DOCS, names, {"sweep": text})
 
 
 def compare(arguments):
@@ -85,7 +97,7 @@ def compare(arguments):
         return
     pages = {README: PAGES[README]} if arguments.summary else PAGES
     if arguments.write:
-        check(pages)
+        check(pages, DOCS in pages)
     level = levels.level()      # It fails where bnstream is not installed, so it is called first.
     tables = measured(run, summary.needed() if arguments.summary else dict.fromkeys(TABLES, run.only))
     command = f"--rounds {run.rounds} --threads {run.threads}{' --summary' * arguments.summary}"
@@ -99,13 +111,13 @@ def compare(arguments):
 
             plot.save(PLOT, run, tables)
         for page, names in pages.items():
-            writing.write(page, {name: blocks[name] for name in names})
+            writing.write(page, names, blocks)
 
 
-def check(pages):
+def check(pages, with_plot=False):
     """Exit unless the pages have their markers and the plot can be drawn, before anything is measured."""
     try:
-        if DOCS in pages:
+        if with_plot:
             import matplotlib  # noqa: F401
         for page, names in pages.items():
             writing.check(page, names)

@@ -1,161 +1,193 @@
-"""Search many shapes for those where NumPy or PyTorch comes closest, or is faster; print the worst ratios as Markdown.
+"""Where is a peer faster? Measure every operation on every layout and size of array, at each level of the CPU and on
+each number of threads, and print the least ratio of a peer's time to that of bnstream, as Markdown.
 
-The shapes have rows in powers of ten, channels and inner sizes from one up, channels first and last; each comes in four
-dtypes and is measured by number of threads. All sides make new results. A peer that takes at least LEAD times as long
-as bnstream in its first measurement is not measured again.
+A cell has the least of all levels and numbers of threads. Each call that a peer makes faster has a row below the table.
+The arrays are float32. bnstream and ONNX Runtime write to `out`. NumPy and PyTorch make new results, on pages that
+the process has used before.
 """
 
+import argparse
 import csv
-import itertools
-import statistics
-import time
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-from benchmarks import reductions
-from benchmarks.data import array
-from benchmarks.layers import EPS, repeatable
-from benchmarks.timing import optional, set_pages, wake
+from benchmarks import levels
 
-import bnstream
+from . import grid, provenance, table
+from .mean_var import SIZES
+from .measure import size_name, threads
 
-from . import peers
-from .measure import threads
-
-ROWS = [10**e for e in range(8)]
-CHANNELS = [1, 2, 3, 7, 16, 17, 64, 100, 1000, 4097]
-INNER = [1, 9, 49, 3136]
-DTYPES = ["float32", "float64", "float16", "uint8"]
-LEAD = 2
+CACHED = 2**20          # bytes; what is far behind at this size or a greater one is left out of the next.
+FAR = 3                 # A peer that takes this many times as long as the fastest one is far behind,
+HOPELESS = 10           # and one that takes this many times as long as bnstream.
+CALLS = ["call", "array", "level", "threads", "us", "fastest peer", "takes"]
+LEGEND = ("The peer that comes closest, **N**umPy, **P**yTorch or **O**NNX Runtime, and how many times as long as "
+          "bnstream it takes. Bold: it is faster.")
 
 
-def shapes(max_bytes):
-    """Yield (shape, channel axis, order, dtype) of every array in the sweep."""
-    for rows, channels, inner, last, dtype in itertools.product(ROWS, CHANNELS, INNER, (False, True), DTYPES):
-        if rows * channels * inner * np.dtype(dtype).itemsize > max_bytes:
+class Found(NamedTuple):
+    """A call: the seconds of bnstream, and the ratios of the peers' times to them."""
+
+    operation: str
+    layout: str
+    size: int
+    level: str
+    n_threads: int
+    seconds: float
+    ratios: dict
+
+    @property
+    def ratio(self):
+        return min(self.ratios.values())
+
+    @property
+    def peer(self):
+        return min(self.ratios, key=self.ratios.get)
+
+
+def available():
+    """The bytes of memory that are free for new processes, or infinity where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return float("inf")
+
+
+def fitting(sizes):
+    """The sizes whose calls fit the memory, the least first."""
+    most = available() / grid.COPIES
+    for size in sorted(sizes):
+        if size > most:
+            print(f"{size_name(size)} is left out: there is too little memory", file=sys.stderr)
+    return sorted({size for size in sizes if size <= most})
+
+
+def raced(racing, found):
+    """The peers that the next size is measured with, by operation and number of threads; the fastest is one of them."""
+    return {key: [who for who in names if key not in found or stays(found[key], who)] for key, names in racing.items()}
+
+
+def stays(found, who):
+    """Whether a peer is measured again, after what was found of a call."""
+    behind = found.ratios.get(who, 0)
+    return who == found.peer or behind < min(FAR * found.ratio, HOPELESS)
+
+
+def of_layout(processes, layout, operations, asked):
+    """Yield what was found of one layout, size by size, and level by level."""
+    racing = {level: {(operation, n): grid.PEERS for operation in operations for n in asked.counts}
+              for level in processes}
+    for size in asked.sizes:
+        if grid.shape_of(layout, size) is None:
             continue
-        if inner == 1:
-            yield (rows, channels), 1, "C" if last else "F", dtype
-        elif last:
-            yield (rows, inner, channels), 2, "C", dtype
-        else:
-            yield (rows, channels, inner), 1, "C", dtype
+        for level, process in processes.items():
+            found = {}
+            medians = process.submit(grid.measured, layout, size, racing[level], asked.times).result()
+            for (operation, n), seconds in medians.items():
+                ours = seconds.pop("bnstream")
+                ratios = {who: value / ours for who, value in seconds.items()}
+                found[operation, n] = Found(operation, layout, size, level, n, ours, ratios)
+            yield from found.values()
+            if size >= CACHED:
+                racing[level] = raced(racing[level], found)
 
 
-def mean_var_calls(x, channel_axis, n_threads):
-    """The calls of mean and variance, by kind and who."""
-    axis = tuple(a for a in range(x.ndim) if a != channel_axis)
-    ways = {"NumPy": peers.by_numpy} | ({"PyTorch": reductions.by_torch} if x.dtype.kind == "f" else {})
-    return {"mean_var": {"bnstream": reductions.by_bnstream(x, axis, n_threads)}
-            | peers.calls_of(ways, x, axis, n_threads)}
+def ratio(found):
+    """The text of a cell."""
+    style = "{:.2f} {}" if found.ratio < 10 else "{:.0f} {}"
+    text = style.format(found.ratio, found.peer[0])
+    return f"**{text}**" if found.ratio < 1 else text
 
 
-def batch_norm_calls(x, channel_axis, torch):
-    """The calls in training, inference and backward, by kind and who."""
-    n, dtype = x.shape[channel_axis], "float64" if x.dtype == np.float64 else "float32"
-    dy = x.copy("K")
-    make = {"channel_axis": channel_axis, "dtype": dtype}
-    trained, frozen = bnstream.BatchNorm(n, **make), bnstream.BatchNorm(n, **make).eval()
-    shape = [n if a == channel_axis else 1 for a in range(x.ndim)]
-    mean, var, gamma, beta = (np.full(shape, value, dtype) for value in (0, 1, 1, 0))
-    training = {"bnstream": lambda: trained(x)}
-    inference = {"bnstream": lambda: frozen(x), "NumPy": lambda: (x - mean) / np.sqrt(var + EPS) * gamma + beta}
-    backward = {}
-    calls = {"inference": inference}
-    if x.size > n:
-        calls |= {"training": training, "backward": backward}
-        called = bnstream.BatchNorm(n, **make)
-        called(x)
-        backward["bnstream"] = repeatable(called, dy)
-    if torch:
-        tensor, slope = (torch.from_numpy(a).movedim(channel_axis, 1) for a in (x, dy))
-        state = [torch.from_numpy(a.ravel()) for a in (mean, var, gamma, beta)]
-        weights, function = state[2:], torch.nn.functional.batch_norm
-        inference["PyTorch"] = lambda: function(tensor, *state, False, 0.1, EPS)
-        if x.size > n:
-            moving = [s.clone() for s in state[:2]]
-            _, *saved = torch.native_batch_norm(tensor, *weights, *moving, True, 0.1, EPS)
-            native = torch.ops.aten.native_batch_norm_backward
-            training["PyTorch"] = lambda: function(tensor, *moving, *weights, True, 0.1, EPS)
-            backward["PyTorch"] = lambda: native(slope, tensor, weights[0], *moving, *saved, True, EPS, [True] * 3)
-    return calls
+def row_name(operation, layout):
+    return f"{operation}, {layout}"
 
 
-def seconds(call, pause, at_least=2e-4):
-    """One measurement, of enough calls for the clock; pause: let other threads fall asleep first, and wake its own."""
-    if pause:
-        wake(call)
-    else:
-        call()
-    start = time.perf_counter()
-    call()
-    once = time.perf_counter() - start
-    if once > 2e-3:
-        return once
-    number = int(at_least / once) + 1
-    start = time.perf_counter()
-    for _ in range(number):
-        call()
-    return (time.perf_counter() - start) / number
+def cells(found):
+    """The cells of a row, by the name of the size: of each size the call with the least ratio."""
+    least = {}
+    for one in sorted(found, key=lambda one: one.ratio, reverse=True):
+        least[size_name(one.size)] = ratio(one)
+    return least
 
 
-def medians(calls, pause, rounds=7):
-    """Median seconds by name; peers that are far behind are measured once."""
-    ours = [seconds(calls["bnstream"], pause)]
-    theirs = {name: [seconds(call, pause)] for name, call in calls.items() if name != "bnstream"}
-    close = [name for name, times in theirs.items() if times[0] < LEAD * ours[0]]
-    for _ in range(rounds if close else 0):
-        ours.append(seconds(calls["bnstream"], pause))
-        for name in close:
-            theirs[name].append(seconds(calls[name], pause))
-    return {name: statistics.median(times) for name, times in {"bnstream": ours, **theirs}.items()}
+def faster(found, most):
+    """A table of the calls that a peer makes faster, the worst first, and a sentence that counts them."""
+    behind = sorted((one for one in found if one.ratio < 1), key=lambda one: one.ratio)
+    lines = [f"A peer is faster in {len(behind)} of {len(found)} calls."]
+    if behind:
+        lines += [f"The worst {most}:" if len(behind) > most else "These:", "", table.header(CALLS)]
+        lines += [table.line([one.operation, f"{one.layout}, {size_name(one.size)}", one.level, str(one.n_threads),
+                              f"{one.seconds * 1e6:.1f}", one.peer, f"{one.ratio:.2f}x"]) for one in behind[:most]]
+    return "\n".join(lines)
 
 
-def sweep(max_bytes, counts, only):
-    """Yield (ratio of the fastest peer, its name, seconds of bnstream, what) for every call."""
-    torch = optional("torch")
-    for shape, channel_axis, order, dtype in shapes(max_bytes):
-        last = channel_axis == len(shape) - 1
-        layout = "Fortran order" if order == "F" else f"channels {'last' if last else 'first'}"
-        name = f"{shape} {dtype}, {layout}"
-        if only not in name:
-            continue
-        x = array(shape, dtype).copy(order)
-        for n in counts:
-            bnstream.set_num_threads(n)
-            if torch:
-                torch.set_num_threads(n)
-            kinds = mean_var_calls(x, channel_axis, n)
-            if dtype in ("float32", "float64"):
-                kinds |= batch_norm_calls(x, channel_axis, torch)
-            for kind, calls in kinds.items():
-                if len(calls) == 1:         # No installed peer has this call.
-                    continue
-                found = medians(calls, n > 1 and torch is not None and x.nbytes > 60_000)
-                ours = found.pop("bnstream")
-                peer = min(found, key=found.get)
-                yield found[peer] / ours, peer, ours, f"{kind} {name}, {threads(n)}"
+def save(path, found):
+    """All ratios, as CSV."""
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["operation", "layout", "bytes", "level", "threads", "bnstream seconds", *grid.PEERS])
+        rows.writerows([*one[:-1], *(one.ratios.get(who, "") for who in grid.PEERS)] for one in found)
+
+
+def option(size):
+    """The name of a size on the command line."""
+    return size_name(size).replace(" ", "")
+
+
+def named(text):
+    """The size of this name."""
+    for size in SIZES:
+        if option(size) == text:
+            return size
+    raise argparse.ArgumentTypeError(f"got {text}, expected one of {', '.join(map(option, SIZES))}")
 
 
 def add_arguments(parser):
-    parser.add_argument("--worst", type=int, default=10, help="how many rows to print")
-    parser.add_argument("--max-mib", type=int, default=64, help="size of the largest array")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--only", default="", help="only shapes whose name contains this text")
-    parser.add_argument("--pages", choices=["new", "reused"],
-                        help="where large results go: to pages new to the process, or to used ones; by default the C "
-                             "library decides")
+    names = levels.levels()
+    parser.add_argument("--rounds", type=int, default=5, dest="times",
+                        help="how often a call is timed, unless all peers are far behind")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], dest="counts", metavar="THREADS")
+    parser.add_argument("--levels", nargs="+", default=names, choices=names)
+    parser.add_argument("--sizes", nargs="+", type=named, default=SIZES, metavar="SIZE",
+                        help=f"some of {', '.join(map(option, SIZES))}")
+    parser.add_argument("--only", metavar="TEXT", default="", help="only rows whose name contains this text")
+    parser.add_argument("--worst", type=int, default=20, help="how many of the calls to list that a peer makes faster")
     parser.add_argument("--csv", help="a file for all ratios")
+    parser.add_argument("--write", action="store_true", dest="publish",
+                        help="write the table to the page of benchmarks; not with --only")
 
 
-def main(arguments):
-    set_pages(arguments.pages)
-    with np.errstate(all="ignore"):
-        rows = sorted(sweep(arguments.max_mib << 20, arguments.threads, arguments.only))
-    if arguments.csv:
-        with Path(arguments.csv).open("w", newline="") as file:
-            csv.writer(file).writerows([("ratio", "peer", "bnstream seconds", "call"), *rows])
-    print(f"{len(rows)} calls, {sum(ratio < 1 for ratio, *_ in rows)} slower than a peer; the worst:\n")
-    print("| call | us | fastest peer | takes |\n|---|---|---|---|")
-    for ratio, peer, ours, what in rows[:arguments.worst]:
-        print(f"| {what} | {ours * 1e6:.1f} | {peer} | {ratio:.2f}x |")
+def command(asked):
+    """The command that measures this table."""
+    chosen = {"rounds": [asked.times], "threads": asked.counts}
+    if asked.levels != levels.levels():
+        chosen["levels"] = asked.levels
+    if asked.sizes != SIZES:
+        chosen["sizes"] = map(option, asked.sizes)
+    options = [f"--{name} {' '.join(map(str, values))}" for name, values in chosen.items()]
+    return " ".join(["sweep", *options, "--write"])
+
+
+def main(asked):
+    """Measure and print; return what is published."""
+    asked.sizes = fitting(asked.sizes)
+    result = table.Table([asked.only], f"float32, {' or '.join(map(threads, asked.counts))}",
+                         {size_name(size): "{}" for size in asked.sizes})
+    wanted = {layout: [operation for operation in grid.OPERATIONS if asked.only in row_name(operation, layout)]
+              for layout in grid.LAYOUTS}
+    everything = []
+    with levels.processes(asked.levels) as processes:
+        for layout, operations in wanted.items():
+            found = list(of_layout(processes, layout, operations, asked)) if operations else []
+            everything += found
+            for operation in operations:
+                if of_row := [one for one in found if one.operation == operation]:
+                    result.row(row_name(operation, layout), cells(of_row))
+    if asked.csv:
+        save(asked.csv, everything)
+    rest = f"{LEGEND}\n\n{faster(everything, asked.worst)}"
+    print(f"\n{rest}")
+    return f"{provenance.line(command(asked), asked.levels, asked.counts)}\n\n{result}\n\n{rest}"

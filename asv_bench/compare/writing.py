@@ -26,12 +26,14 @@ def checked(page, text, names):
     return text
 
 
-def replaced(page, text, blocks):
-    """The text of a page, with the content of each of its blocks replaced."""
-    checked(page, text, blocks)
-    return BLOCK.sub(lambda match: f"{match[1]}\n{blocks[match[2]]}\n\n{match[3]}", text)
+def replaced(page, text, names, blocks):
+    """The text of a page that has blocks of these names, with the content of some of them replaced."""
+    def content(match):
+        return f"{match[1]}\n{blocks[match[2]]}\n\n{match[3]}" if match[2] in blocks else match[0]
+
+    return BLOCK.sub(content, checked(page, text, names))
 
 
-def write(page, blocks):
-    """Replace the blocks of a page, which may have been edited while the tables were measured."""
-    page.write_text(replaced(page.name, page.read_text(encoding="utf-8"), blocks), encoding="utf-8")
+def write(page, names, blocks):
+    """Replace some blocks of a page, which may have been edited while the tables were measured."""
+    page.write_text(replaced(page.name, page.read_text(encoding="utf-8"), names, blocks), encoding="utf-8")

@@ -1,8 +1,6 @@
 """The command that compares bnstream with its peers, and the blocks of Markdown that it writes."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,16 +17,6 @@ More words.
 <!-- compare: end -->
 """
 BLOCKS = {"one": r"| 1 \g<1> |", "two": "| 2 |"}
-
-
-@pytest.fixture
-def compare(monkeypatch):
-    """The package with all of its modules but the plot."""
-    monkeypatch.syspath_prepend(ROOT / "asv_bench")
-    import compare
-    import compare.command
-
-    return compare
 
 
 def called(compare, monkeypatch, *arguments):
@@ -49,11 +37,17 @@ def pages(compare, tmp_path, monkeypatch):
 
 
 def test_blocks_are_replaced(compare):
-    written = compare.writing.replaced("page.md", TEXT, BLOCKS)
+    written = compare.writing.replaced("page.md", TEXT, BLOCKS, BLOCKS)
     assert written == (
         "Words.\n\n<!-- compare: one -->\n\n| 1 \\g<1> |\n\n<!-- compare: end -->\nMore words.\n"
         "<!-- compare: two -->\n\n| 2 |\n\n<!-- compare: end -->\n")
-    assert compare.writing.replaced("page.md", written, BLOCKS) == written
+    assert compare.writing.replaced("page.md", written, BLOCKS, BLOCKS) == written
+
+
+def test_a_block_without_a_new_table_stays(compare):
+    written = compare.writing.replaced("page.md", TEXT, BLOCKS, {"two": "| 2 |"})
+    assert "-->\nold\n\n<!--" in written
+    assert written == TEXT.replace("<!-- compare: two -->\n", "<!-- compare: two -->\n\n| 2 |\n\n")
 
 
 WRONG = {
@@ -70,7 +64,7 @@ WRONG = {
 @pytest.mark.parametrize(("text", "message"), WRONG.values(), ids=WRONG)
 def test_wrong_blocks(compare, text, message):
     with pytest.raises(ValueError, match=message) as caught:
-        compare.writing.replaced("page.md", text, BLOCKS)
+        compare.writing.replaced("page.md", text, BLOCKS, BLOCKS)
     assert str(caught.value).startswith("page.md")
 
 
@@ -102,6 +96,17 @@ def test_a_part_is_not_written(compare, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         called(compare, monkeypatch, "--write", "--only", "x")
     assert "--write: not allowed with argument --only" in capsys.readouterr().err
+
+
+def test_the_sweep_writes_its_own_block(compare, pages, monkeypatch):
+    page = pages[1]
+    page.write_text(TEXT.replace("compare: one", "compare: sweep"), encoding="utf-8")
+    monkeypatch.setitem(compare.command.PAGES, page, ("two", "sweep"))
+    monkeypatch.setattr(compare.sweep, "main", lambda arguments: f"{arguments.times} rounds")
+    called(compare, monkeypatch, "sweep", "--rounds", "3", "--write")
+    written = page.read_text(encoding="utf-8")
+    assert "<!-- compare: sweep -->\n\n3 rounds\n\n<!-- compare: end -->" in written
+    assert "<!-- compare: two -->\n<!-- compare: end -->" in written
 
 
 def test_a_table_is_what_was_printed(compare, capsys):
@@ -185,15 +190,7 @@ def test_a_system_that_tells_little_of_the_machine(compare, tmp_path, monkeypatc
     assert re.fullmatch(r"arm64 of level [\w-]+, \d+ cores", provenance.machine())
 
 
-def command(folder, *arguments):
-    """What the command prints when it is called in a folder outside the repository."""
-    process = subprocess.run([sys.executable, ROOT / "asv_bench/compare", *arguments], cwd=folder, capture_output=True,
-                             encoding="utf-8", timeout=120, check=False)
-    assert process.returncode == 0, process.stderr
-    return process.stdout
-
-
-def test_the_command(tmp_path):
+def test_the_command(tmp_path, command):
     printed = command(tmp_path, "--rounds", "1", "--threads", "1", "--only", "1,000, float64")
     assert "\n| 1,000, float64 | " in printed
     assert not list(tmp_path.iterdir())
@@ -206,12 +203,3 @@ def test_options_before_sweep_are_refused(compare, options, monkeypatch, capsys)
     with pytest.raises(SystemExit):
         called(compare, monkeypatch, *options, "sweep")
     assert f"error: sweep does not use {options[0]} before it; its own options follow it" in capsys.readouterr().err
-
-
-def test_the_sweep(tmp_path):
-    printed = command(tmp_path, "sweep", "--only", "(1, 3, 9) float64", "--threads", "1", "--csv", "sweep.csv")
-    calls = [f"{kind} (1, 3, 9) float64, channels first, 1 thread" for kind in ("mean_var", "inference")]
-    assert all(f"\n| {call} | " in printed for call in calls)
-    rows = (tmp_path / "sweep.csv").read_text(encoding="utf-8").splitlines()
-    assert rows[0] == "ratio,peer,bnstream seconds,call"
-    assert all(any(call in row for row in rows) for call in calls)
