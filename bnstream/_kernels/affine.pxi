@@ -7,7 +7,7 @@
 cdef enum:
     COEFFICIENT_ROWS = 9
 
-ctypedef struct Coefficients:   # of a task's channels
+ctypedef struct Scaling:        # of a task's channels
     Scratch scratch
     Columns columns             # mean, scale, beta and slope, which are spread over the columns; n stays
     double *mean_lo
@@ -30,8 +30,8 @@ cdef inline double invstd_of(double n, double m2, double eps) noexcept nogil:
     return 1 / sqrt(square) if square != 0 else 1
 
 
-cdef bint make_coefficients(const Job *job, const Task *t, Py_ssize_t n_more, double *stack,
-                            Coefficients *w) noexcept nogil:
+cdef bint make_scaling(const Job *job, const Task *t, Py_ssize_t n_more, double *stack,
+                       Scaling *w) noexcept nogil:
     """Set the coefficients of a task's channels, all but slope. Return whether there was memory, for n_more rows as well."""
     cdef const Plan *p = &job.plan
     cdef const Norm *norm = job.norm
@@ -90,9 +90,9 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef double stack[ROOM]
     cdef Py_ssize_t i, c
     cdef bint found = False
-    cdef Coefficients w
+    cdef Scaling w
     cdef Block b
-    if not make_coefficients(job, &t, 0, stack, &w):
+    if not make_scaling(job, &t, 0, stack, &w):
         return -1
     for c in range(t.channels):         # If scale is inf, the product would be inf or NaN.
         w.columns.beta[c] -= w.mean_lo[c] * w.columns.scale[c] if finite(w.columns.scale[c]) else 0.0
@@ -104,5 +104,7 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
         b = make_block(job.view, p, &t, i, &w.columns.anchors, w.scratch.tile)
         found |= sweep(LOOK, &b, False, &w.columns) if job.look else sweep(AFFINE, &b, False, &w.columns)
         write_block(job.view, p, &t, i, &b)
+    if p.stream:
+        wait_for_streams()
     give_back(&w.scratch)
     return found

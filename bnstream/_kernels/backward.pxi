@@ -38,9 +38,9 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef double *s
     cdef double *q
     cdef double *sums
-    cdef Coefficients w
+    cdef Scaling w
     cdef Block b
-    if not make_coefficients(job, &t, 2 + SUM_ROWS, stack, &w):
+    if not make_scaling(job, &t, 2 + SUM_ROWS, stack, &w):
         return -1
     s = w.columns.s = w.scratch.rows + COEFFICIENT_ROWS * p.pitch
     q = w.columns.q = s + p.pitch
@@ -107,9 +107,9 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef double *beta
     cdef double *slope
     cdef Py_ssize_t c, i
-    cdef Coefficients w
+    cdef Scaling w
     cdef Block b
-    if not make_coefficients(job, &t, 0, stack, &w):
+    if not make_scaling(job, &t, 0, stack, &w):
         return -1
     beta = w.columns.beta
     slope = w.columns.slope
@@ -127,5 +127,7 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
         b = make_block(job.view, p, &t, i, &w.columns.anchors, w.scratch.tile)
         sweep(SLOPE, &b, job.omit, &w.columns)
         write_block(job.view, p, &t, i, &b)
+    if p.stream:
+        wait_for_streams()
     give_back(&w.scratch)
     return 0

@@ -23,6 +23,7 @@ ctypedef struct Block:
     Py_ssize_t n_rows           # rows of a table
     Py_ssize_t tail             # columns of one more, shorter row
     Py_ssize_t n_tables
+    bint stream                 # Results go around the caches.
 
 
 ctypedef struct Job:            # a view with its plan, and what to do
@@ -174,7 +175,14 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
         layout.ahead = 0
     if not p.by_runs and p.fold == 1:
         b.sample_pitch = b.layout[0].pitch
+    b.stream = p.stream and rows_aligned(&b.layout[view.n_read], p.by_runs, view.operand[view.n_read].itemsize)
     return b
+
+
+cdef inline bint rows_aligned(const Layout *y, bint by_runs, Py_ssize_t size) noexcept nogil:
+    """Whether each row or run begins at a place that results can be streamed to."""
+    cdef Py_ssize_t places = y.table_pitch | y.channel_pitch if by_runs else y.pitch
+    return (<uintptr_t> y.data | <uintptr_t> (places * size)) & (STREAMED - 1) == 0
 
 
 cdef inline void multiply_tile(f64_out tile, Py_ssize_t n, double by) noexcept nogil:

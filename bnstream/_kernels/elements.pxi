@@ -73,10 +73,12 @@ cdef inline Py_ssize_t result_size(const native *x) noexcept nogil:
         return sizeof(f32)
 
 
-cdef inline void write(const native *x, char *y, vec v, Py_ssize_t n) noexcept nogil:
-    """Store the first n elements of a result for x."""
+cdef inline void write(const native *x, char *y, vec v, Py_ssize_t n, bint stream) noexcept nogil:
+    """Store the first n elements of a result for x, or `stream` them to memory."""
     if native is f64:
-        if n == VECTOR:
+        if n == VECTOR and stream:
+            stream_f64(<f64 *> y, v)
+        elif n == VECTOR:
             store_f64(<f64 *> y, v)
         else:
             store_some_f64(<f64 *> y, v, n)
@@ -91,7 +93,9 @@ cdef inline void write(const native *x, char *y, vec v, Py_ssize_t n) noexcept n
         else:
             store_some_bf16(<bf16 *> y, v, n)
     else:
-        if n == VECTOR:
+        if n == VECTOR and stream:
+            stream_f32(<f32 *> y, v)
+        elif n == VECTOR:
             store_f32(<f32 *> y, v)
         else:
             store_some_f32(<f32 *> y, v, n)

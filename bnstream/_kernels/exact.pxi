@@ -30,12 +30,12 @@ cdef inline Pairs add_exactly(Pairs a, vec d, Py_ssize_t n) noexcept nogil:
         d = keep(d, first(n))
     square = d * d
     sum = a.s + d
-    part = sum - a.s
-    a.s_lo = a.s_lo + ((a.s - (sum - part)) + (d - part))
+    part = minus(sum, a.s)
+    a.s_lo = a.s_lo + plus(minus(a.s, minus(sum, part)), d - part)
     a.s = sum
     sum = a.q + square
-    part = sum - a.q
-    a.q_lo = a.q_lo + (((a.q - (sum - part)) + (square - part)) + fma_of(d, d, -square))
+    part = minus(sum, a.q)
+    a.q_lo = a.q_lo + ((minus(a.q, minus(sum, part)) + (square - part)) + fma_of(d, d, -square))
     a.q = sum
     return a
 
@@ -76,13 +76,13 @@ cdef void exact_run(const native *x, Py_ssize_t n, const Columns *w) noexcept no
         lanes[k].s = lanes[k].s_lo = lanes[k].q = lanes[k].q_lo = all_of(0)
     for i in range(n // LANES):
         for k in range(LANES // VECTOR):
-            lanes[k] = add_exactly(lanes[k], values_of(x + k * VECTOR, VECTOR, center) - center.mean, VECTOR)
+            lanes[k] = add_exactly(lanes[k], minus(values_of(x + k * VECTOR, VECTOR, center), center.mean), VECTOR)
         x += LANES
     n %= LANES
     for k in range(LANES // VECTOR):
         if k * VECTOR < n:
             i = min(n - k * VECTOR, VECTOR)
-            lanes[k] = add_exactly(lanes[k], values_of(x + k * VECTOR, i, center) - center.mean, i)
+            lanes[k] = add_exactly(lanes[k], minus(values_of(x + k * VECTOR, i, center), center.mean), i)
         add_lanes(&lanes[k], w)
 
 

@@ -52,6 +52,7 @@
 # Constants of the loops.
 cdef enum:
     LINE = 64               # bytes of a cache line
+    STREAMED = 16           # bytes that are streamed at once
     LANES = 8               # lanes of a part
     BYTE_LANES = 128        # lanes of a run of bytes
     AHEAD = 4096            # bytes from a load to its prefetch, where runs are read in the order of memory
@@ -96,6 +97,7 @@ ctypedef struct Plan:
     bint anchored               # 64-bit integers: an anchor of its channel is subtracted from x first
     bint by_runs                # by runs, else by columns
     bint tiled                  # blocks are copied to tiles
+    bint stream                 # The result is so large that it goes around the caches, not being x or dy itself.
     Py_ssize_t n_slabs
     Py_ssize_t chunk            # channels of a chunk; the last one of a slab may have fewer
     Py_ssize_t slab_chunks      # chunks of a slab
@@ -316,9 +318,20 @@ cdef inline Py_ssize_t row_pitch(Py_ssize_t n) noexcept nogil:
     return n if n % 512 else n + GRANULE
 
 
+cdef inline bint streams_result(const View *view) noexcept nogil:
+    """Whether no cache holds x and the result, which takes the place of no operand: that would be in the cache already."""
+    cdef int k, last = view.n_operands - 1
+    if not view.in_place or view.n_rows * view.n_channels * view.operand[last].itemsize < 2 * <Py_ssize_t> PAST:
+        return False
+    for k in range(last):
+        if view.operand[k].data == view.operand[last].data:
+            return False
+    return True
+
+
 cdef Plan make_plan(const View *view, Purpose purpose, int n_threads) noexcept nogil:
     cdef Plan p
-    cdef Py_ssize_t least = TASK_BYTES // 2 if purpose == BACKWARD else TASK_BYTES, most = TASKS
+    cdef Py_ssize_t least = TASK_BYTES // 2 if purpose == BACKWARD else TASK_BYTES, most = TASKS, width
     p.anchored = view.operand[0].element in (INT64, UINT64)
     p.integers = view.operand[0].element not in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16)
     p.whole = p.integers and not view.weighted
@@ -335,8 +348,10 @@ cdef Plan make_plan(const View *view, Purpose purpose, int n_threads) noexcept n
     p.chunk_tasks = min(p.chunk_blocks, view.n_rows * p.chunk * view.operand[0].itemsize // least)
     p.chunk_tasks = max(1, min(p.chunk_tasks, div(most, p.n_chunks), div(PARTIALS, p.n_chunks * p.chunk)))
     p.granule = GRANULE if p.n_chunks == 1 else 1
-    p.pitch = row_pitch(p.chunk if p.by_runs else p.fold * p.chunk * p.inner)
+    width = p.chunk if p.by_runs else p.fold * p.chunk * p.inner
+    p.pitch = row_pitch(width)
     p.state_pitch = row_pitch(p.chunk)
+    p.stream = purpose == MAP and (p.by_runs or width <= NARROW) and streams_result(view)
     return p
 
 

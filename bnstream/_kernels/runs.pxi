@@ -12,7 +12,7 @@ cdef inline Sums sum_of_lanes(Sums *lanes) noexcept nogil:
     while n > 1:
         n //= 2
         for k in range(n):
-            lanes[k] = plus(lanes[k], lanes[n + k])
+            lanes[k] = both(lanes[k], lanes[n + k])
     return lanes[0]
 
 
@@ -34,7 +34,7 @@ cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, 
             for k in range(LANES // VECTOR):
                 j = k * VECTOR
                 total = eight_terms(op, count, True, x + j, dy + j, LANES, LANES, center, weights, j, LANES, VECTOR)
-                lanes[k] = plus(lanes[k], total)
+                lanes[k] = both(lanes[k], total)
             x += 8 * LANES
             dy += 8 * LANES
             weights += bytes_of(8 * LANES, count)
@@ -44,7 +44,7 @@ cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, 
             for k in range(LANES // VECTOR):
                 j = k * VECTOR
                 total = term(op, count, True, x + j, dy + j, center, weights, j, VECTOR)
-                lanes[k] = plus(lanes[k], total)
+                lanes[k] = both(lanes[k], total)
             x += LANES
             dy += LANES
             weights += bytes_of(LANES, count)
@@ -53,7 +53,7 @@ cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, 
             j = k * VECTOR
             if j < part:
                 total = term(op, count, True, x + j, dy + j, center, weights, j, min(part - j, VECTOR))
-                lanes[k] = plus(lanes[k], total)
+                lanes[k] = both(lanes[k], total)
         x += part
         dy += part
         weights += bytes_of(part, count)

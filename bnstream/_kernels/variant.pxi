@@ -6,7 +6,8 @@
 #   load, store        elements that cannot be accessed in place, from and to doubles
 #   weights            which elements count, and how much
 #   elements           those that are read and written in place
-#   loops, runs, bytes the innermost loops
+#   loops, runs, bytes the innermost loops: sums
+#   maps               and results for each element
 #   states, moments    states from sums, and their merging
 #   shift, exact       what the sums are taken about, and what is done if they are not exact
 #   affine, backward   normalization, and its gradients
@@ -58,6 +59,8 @@ cdef extern from "vectors.h" nogil:
     void put "bn_put"(double *, vec)
     vec all_of "bn_all"(double)
     vec fma_of "bn_fma"(vec, vec, vec)
+    vec plus "bn_plus"(vec, vec)
+    vec minus "bn_minus"(vec, vec)
     double sum_of "bn_sum"(vec)
     mask first "bn_first"(Py_ssize_t)
     mask finite_of "bn_finite"(vec)
@@ -93,6 +96,9 @@ cdef extern from "vectors.h" nogil:
     vec load_some_bf16 "bn_load_some_bf16"(const bf16 *, Py_ssize_t)
     void store_f32 "bn_store_f32"(f32 *, vec)
     void store_f64 "bn_store_f64"(f64 *, vec)
+    void stream_f32 "bn_stream_f32"(f32 *, vec)
+    void stream_f64 "bn_stream_f64"(f64 *, vec)
+    void wait_for_streams "bn_wait"()
     void store_f16 "bn_store_f16"(f16 *, vec)
     void store_bf16 "bn_store_bf16"(bf16 *, vec)
     void store_some_f32 "bn_store_some_f32"(f32 *, vec, Py_ssize_t)
@@ -110,6 +116,7 @@ include "elements.pxi"
 include "bytes.pxi"
 include "loops.pxi"
 include "runs.pxi"
+include "maps.pxi"
 include "states.pxi"
 include "moments.pxi"
 include "shift.pxi"

@@ -60,6 +60,27 @@ static inline bn_vec bn_fma(bn_vec a, bn_vec b, bn_vec c) {
 #endif
 }
 
+/* a + b and a - b, by the units that multiply: AMD's others add and convert, and would be alone busy. A product with 1 is
+   exact, so that no bit changes. */
+#if BN_WIDTH == 8
+static inline bn_vec bn_plus(bn_vec a, bn_vec b) {
+    return (bn_vec)_mm512_fmadd_pd((__m512d)a, _mm512_set1_pd(1), (__m512d)b);
+}
+static inline bn_vec bn_minus(bn_vec a, bn_vec b) {
+    return (bn_vec)_mm512_fmsub_pd((__m512d)a, _mm512_set1_pd(1), (__m512d)b);
+}
+#elif BN_WIDTH == 4
+static inline bn_vec bn_plus(bn_vec a, bn_vec b) {
+    return (bn_vec)_mm256_fmadd_pd((__m256d)a, _mm256_set1_pd(1), (__m256d)b);
+}
+static inline bn_vec bn_minus(bn_vec a, bn_vec b) {
+    return (bn_vec)_mm256_fmsub_pd((__m256d)a, _mm256_set1_pd(1), (__m256d)b);
+}
+#else
+static inline bn_vec bn_plus(bn_vec a, bn_vec b) { return a + b; }
+static inline bn_vec bn_minus(bn_vec a, bn_vec b) { return a - b; }
+#endif
+
 /* The sum, taken in halves: equal terms added in turn would all round to the same side. */
 static inline double bn_sum(bn_vec v) {
 #if BN_WIDTH == 8
@@ -170,6 +191,25 @@ static inline void bn_store_f32(bn_f32 *p, bn_vec v) {
     bn_floats some = bn_narrow(v);
     memcpy(p, &some, sizeof some);
 }
+
+/* Stores that go around the caches, in pieces of 16 bytes, to an address that is a multiple of 16, as NumPy's arrays have.
+   Before another thread reads, they must be waited for. */
+#if BN_WIDTH >= 4
+static inline void bn_stream(void *p, const void *v, size_t size) {
+    for (size_t i = 0; i < size; i += 16)
+        _mm_stream_si128((__m128i *)((char *)p + i), _mm_loadu_si128((const __m128i *)((const char *)v + i)));
+}
+static inline void bn_stream_f64(bn_f64 *p, bn_vec v) { bn_stream(p, &v, sizeof v); }
+static inline void bn_stream_f32(bn_f32 *p, bn_vec v) {
+    bn_floats some = bn_narrow(v);
+    bn_stream(p, &some, sizeof some);
+}
+static inline void bn_wait(void) { _mm_sfence(); }
+#else
+static inline void bn_stream_f64(bn_f64 *p, bn_vec v) { bn_store_f64(p, v); }
+static inline void bn_stream_f32(bn_f32 *p, bn_vec v) { bn_store_f32(p, v); }
+static inline void bn_wait(void) {}
+#endif
 
 #if BN_WIDTH >= 4
 #define BN_LOAD_INTEGERS(name, type, extended)                                                                            \
