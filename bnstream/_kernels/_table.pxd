@@ -56,7 +56,7 @@ ctypedef struct Operand:        # one of the arrays that a kernel walks together
 
 ctypedef struct Dim:
     Py_ssize_t n
-    Py_ssize_t stride[STRIDES]  # bytes between neighbouring entries; channel dims have one in places of a result as well
+    Py_ssize_t stride[STRIDES]  # bytes between neighbouring entries; at RESULT, places between those of a channel dim
 
 ctypedef struct View:           # arrays as batch dims and channel dims; neighbouring dims are merged where strides allow
     Operand operand[MAX_OPERANDS]       # x; or x, y; or x, dy, dx; and at their own indices weights and flags

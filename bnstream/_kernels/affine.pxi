@@ -37,6 +37,8 @@ cdef bint make_scaling(const Job *job, const Task *t, Py_ssize_t n_more, double 
     cdef const Norm *norm = job.norm
     cdef Columns *columns = &w.columns
     cdef Py_ssize_t c, pitch = p.pitch
+    cdef Element element = job.view.operand[0].element
+    cdef uint64_t bits
     cdef pair mean
     if not make_scratch(job.view, p, (COEFFICIENT_ROWS + n_more) * pitch, stack, &w.scratch):
         return False
@@ -60,11 +62,14 @@ cdef bint make_scaling(const Job *job, const Task *t, Py_ssize_t n_more, double 
         w.invstd[c] = invstd_of(columns.n[c], w.invstd[c], norm.eps)
         columns.scale[c] *= w.invstd[c]
     if p.anchored:
-        set_anchors(job.view, p, t, &columns.anchors)
         for c in range(t.channels):
+            bits = nearest_integer(columns.mean[c], element)
+            columns.anchors.high[c] = high_half(bits, element)
+            columns.anchors.low[c] = low_half(bits)
             mean.hi = columns.mean[c]
             mean.lo = w.mean_lo[c]
-            mean = add(mean, negative(anchor_value(&columns.anchors, c, job.view.operand[0].element)))
+            if finite(mean.hi):
+                mean = add(mean, negative(anchor_value(&columns.anchors, c, element)))
             columns.mean[c] = mean.hi
             w.mean_lo[c] = mean.lo
     return True
@@ -78,7 +83,7 @@ cdef void to_columns(const Plan *p, const Task *t, double *values, double *room)
 
 
 cdef void anchors_to_columns(const Plan *p, const Task *t, const Anchors *anchors, double *room) noexcept nogil:
-    """The same for anchors. Those of a tile, which has subtracted them, stay as they are."""
+    """Spread the anchors over the columns, unless a tile has subtracted them."""
     if p.anchored and not p.tiled:
         to_columns(p, t, anchors.high, room)
         to_columns(p, t, anchors.low, room)
@@ -87,7 +92,7 @@ cdef void anchors_to_columns(const Plan *p, const Task *t, const Anchors *anchor
 cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef const Plan *p = &job.plan
     cdef Task t = make_task(job.view, p, task)
-    cdef double stack[ROOM]
+    cdef double stack[ROOM_DOUBLES]
     cdef Py_ssize_t i, c
     cdef bint found = False
     cdef Scaling w

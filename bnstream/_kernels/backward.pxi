@@ -34,7 +34,7 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef const Plan *p = &job.plan
     cdef Task t = make_task(job.view, p, task)
     cdef Py_ssize_t i, c, n = t.channels if p.by_runs else p.fold * t.channels * p.inner
-    cdef double stack[ROOM]
+    cdef double stack[ROOM_DOUBLES]
     cdef double *s
     cdef double *q
     cdef double *sums
@@ -103,7 +103,7 @@ cdef void merge_gradients(const Job *job) noexcept nogil:
 cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef const Plan *p = &job.plan
     cdef Task t = make_task(job.view, p, task)
-    cdef double stack[ROOM]
+    cdef double stack[ROOM_DOUBLES]
     cdef double *beta
     cdef double *slope
     cdef Py_ssize_t c, i

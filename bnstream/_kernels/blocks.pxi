@@ -10,7 +10,7 @@ ctypedef struct Layout:         # where the elements of a block are in one opera
 ctypedef struct Block:
     Element element             # of x, or of its tile
     Layout layout[MAX_OPERANDS]
-    Count count                 # without FINITE, which `count_in` adds
+    Count count                 # without FINITE, which `by_count` adds
     char *weights               # flags or doubles, one for each batch position, or NULL
     double *flags               # a tile of flags, 0 or 1 for each element, or NULL
     Py_ssize_t n                # values in each channel
@@ -38,7 +38,7 @@ ctypedef struct Job:            # a view with its plan, and what to do
     Plan plan
 
 ctypedef struct Scratch:        # of a task
-    double *stack               # ROOM doubles
+    double *stack               # ROOM_DOUBLES doubles
     double *room                # the stack, or the heap
     double *rows                # from the first cache line of the room on, so that no vector of a row lies across two
     double *tile                # the weights of a block, and a tile for each operand that is read and for flags
@@ -54,11 +54,11 @@ cdef bint make_scratch(const View *view, const Plan *p, Py_ssize_t n, double *st
     """Allocate rows of n doubles altogether, on the stack if they fit, and the tiles. Return whether there was memory."""
     cdef Py_ssize_t n_tile = weights_room(count_of(view)), n_elements = p.unit.n * p.chunk * (1 if p.by_runs else p.inner)
     if p.tiled:
-        n_tile += (view.n_read - 1 + view.selective) * TILE + min(<Py_ssize_t> TILE, n_elements)
+        n_tile += (view.n_read - 1 + view.selective) * TILE_DOUBLES + min(<Py_ssize_t> TILE_DOUBLES, n_elements)
     n += GRANULE
     s.stack = stack
-    s.room = stack if n <= ROOM else <double *> malloc(n * sizeof(double))
-    s.rows = <double *> (<uintptr_t> (<char *> s.room + LINE - 1) & -<uintptr_t> LINE)
+    s.room = stack if n <= ROOM_DOUBLES else <double *> malloc(n * sizeof(double))
+    s.rows = <double *> (<uintptr_t> (<char *> s.room + LINE_BYTES - 1) & -<uintptr_t> LINE_BYTES)
     s.tile = <double *> malloc(n_tile * sizeof(double)) if n_tile > 0 else NULL
     if s.room == NULL or (n_tile > 0 and s.tile == NULL):
         give_back(s)
@@ -109,7 +109,7 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
                       double *tile) noexcept nogil:
     """Block number `index` of a task's chunk; if tiled, this reads it into its tiles.
 
-    `tile` begins with the weights of the block. The tiles of the operands follow, TILE doubles each, and that of the flags.
+    `tile` begins with the weights of the block. The tiles of the operands follow, TILE_DOUBLES each, and that of the flags.
     The operand that is written shares the tile of x.
     """
     cdef Block b
@@ -145,19 +145,19 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
         tile += weights_room(b.count)
     b.flags = NULL
     if view.selective:
-        b.flags = tile + view.n_read * TILE
+        b.flags = tile + view.n_read * TILE_DOUBLES
         move_tile(view, p, FLAGS, t, first, n, anchors, b.flags, False)
     for k in range(view.n_operands):
         layout = &b.layout[k]
         layout.pitch = b.width
         layout.channel_pitch = p.inner
         if p.tiled:
-            layout.data = <char *> (tile + (k * TILE if k < view.n_read else 0))
+            layout.data = <char *> (tile + (k * TILE_DOUBLES if k < view.n_read else 0))
             layout.table_pitch = layout.ahead = 0
             if p.by_runs:
                 layout.channel_pitch = n
             if k < view.n_read:
-                move_tile(view, p, k, t, first, n, anchors, tile + k * TILE, False)
+                move_tile(view, p, k, t, first, n, anchors, tile + k * TILE_DOUBLES, False)
                 if k == 0 and view.scale != 1:
                     multiply_tile(tile, n * t.channels * p.inner, view.scale)
             continue
@@ -167,22 +167,31 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
         if p.by_runs:           # Prefetch from the next unit, or from further on in this one.
             layout.channel_pitch = elements(last_kept(view).stride[k], size)
             layout.ahead = layout.table_pitch
-            if p.unit.n == 1 or t.channels * p.run * size > <Py_ssize_t> JUMP:
-                layout.ahead = div(AHEAD, size)
+            if p.unit.n == 1 or t.channels * p.run * size > <Py_ssize_t> JUMP_BYTES:
+                layout.ahead = div(AHEAD_BYTES, size)
             continue
         if p.fold == 1:
             layout.pitch = layout.table_pitch
         layout.ahead = 0
     if not p.by_runs and p.fold == 1:
         b.sample_pitch = b.layout[0].pitch
-    b.stream = p.stream and rows_aligned(&b.layout[view.n_read], p.by_runs, view.operand[view.n_read].itemsize)
+    b.stream = p.stream and streams_well(view, &b)
     return b
 
 
-cdef inline bint rows_aligned(const Layout *y, bint by_runs, Py_ssize_t size) noexcept nogil:
-    """Whether each row or run begins at a place that results can be streamed to."""
-    cdef Py_ssize_t places = y.table_pitch | y.channel_pitch if by_runs else y.pitch
-    return (<uintptr_t> y.data | <uintptr_t> (places * size)) & (STREAMED - 1) == 0
+cdef inline bint streams_well(const View *view, const Block *b) noexcept nogil:
+    """Whether each row or run of the result begins at a multiple of STREAM_BYTES, and no operand is read a little behind it,
+    modulo a page: a CPU then takes what it reads for what it has just written, and waits."""
+    cdef const Layout *y = &b.layout[view.n_read]
+    cdef Py_ssize_t places = y.pitch, behind
+    cdef int k
+    if b.by_runs:
+        places = y.channel_pitch if b.n_tables == 1 else y.channel_pitch | y.table_pitch
+    for k in range(view.n_read):
+        behind = (y.data - b.layout[k].data) & (PAGE_BYTES - 1)
+        if 0 < behind < SOON_BYTES:
+            return False
+    return (<uintptr_t> y.data | <uintptr_t> (places * view.operand[view.n_read].itemsize)) & (STREAM_BYTES - 1) == 0
 
 
 cdef inline void multiply_tile(f64_out tile, Py_ssize_t n, double by) noexcept nogil:

@@ -49,9 +49,10 @@ cdef void byte_columns(const byte *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ss
         s32[j] = 0
         q32[j] = 0
     for r in range(eighth):
-        for j in range(width // LINE):
-            eight_byte_rows(x + r * pitch + j * LINE, eighth * pitch, LINE, s32 + j * LINE, q32 + j * LINE)
-        j = width & -LINE
+        j = 0
+        while j <= width - LINE_BYTES:
+            eight_byte_rows(x + r * pitch + j, eighth * pitch, LINE_BYTES, s32 + j, q32 + j)
+            j += LINE_BYTES
         eight_byte_rows(x + r * pitch + j, eighth * pitch, width - j, s32 + j, q32 + j)
     for r in range(8 * eighth, n_rows):
         for j in range(width):

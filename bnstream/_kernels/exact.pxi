@@ -90,19 +90,23 @@ cdef void exact_states(const Block *b, const Work *w, double *state, Py_ssize_t 
     """The states of integers from sums in pairs of doubles, which are exact for deviations up to 2**53."""
     cdef Columns sums = w.columns
     cdef Py_ssize_t c, i, j, n = b.n_channels if b.by_runs else b.width
-    cdef pair mean, m2, s, q
+    cdef pair mean, m2, s, q, rest
+    cdef double count
     for i in range(n):
         sums.s[i] = sums.s_lo[i] = sums.q[i] = sums.q_lo[i] = 0
     sweep(EXACT, b, False, &sums)
     for c in range(b.n_channels):
-        if state[N * pitch + c] == 0:
+        count = state[N * pitch + c]
+        if count == 0:
             continue
         s.hi = s.lo = q.hi = q.lo = 0
         for i in range(b.fold):
             for j in range((i * b.n_channels + c) * b.inner, (i * b.n_channels + c + 1) * b.inner):
                 s = add(s, fast_two_sum(sums.s[j], sums.s_lo[j]))
                 q = add(q, fast_two_sum(sums.q[j], sums.q_lo[j]))
-        mean = add_double(quotient(s.hi, state[N * pitch + c]), s.lo / state[N * pitch + c])
+        mean = add_double(quotient(s.hi, count), s.lo / count)
+        rest = add(s, negative(scale(mean, count)))         # A shift may be far away, and the squares of 2**70.
+        mean = add_double(mean, rest.hi / count)
         m2 = add(q, negative(multiply(s, mean)))
         mean = add_double(mean, w.shift[c])
         state[MEAN * pitch + c] = mean.hi

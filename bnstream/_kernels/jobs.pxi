@@ -87,7 +87,8 @@ cdef int perform(const Job *job, Body body, bint backwards) noexcept nogil:
             share[1] = now()
     end = now()
     lost = end - begin - n * (own[1] - own[0])
-    pace.ended, judged = end, begin - pace.ended < AWAKE
+    judged = begin - pace.ended < AWAKE
+    pace.ended = end
     if lost > 0 and judged:
         pace.alone_until = end + PATIENCE * lost
         pace.ended = 0          # The next call will find its data in the cache of one core.
@@ -98,7 +99,7 @@ cdef int moments_task(const Job *job, Py_ssize_t task) noexcept nogil:
     """Write a task's state to its partial, or to the sink if it is the only task of its chunk."""
     cdef Task t = make_task(job.view, &job.plan, task)
     cdef Py_ssize_t pitch = job.plan.state_pitch
-    cdef double stack[ROOM]
+    cdef double stack[ROOM_DOUBLES]
     cdef bint direct = job.partials == NULL and job.sink.state != NULL and t.step == 1
     cdef Work w
     if not make_work(job.view, &job.plan, stack, &w):

@@ -125,6 +125,15 @@ cdef void load(const char *source, Py_ssize_t stride, Py_ssize_t n, Element elem
         load64(source, stride, n, swapped, UINT64, anchors, anchor_step, out)
 
 
+cdef inline uint64_t nearest_integer(double x, Element element) noexcept nogil:
+    """The 64-bit integer nearest to x, or 0 for NaN."""
+    if x != x:
+        return 0
+    if element == INT64:
+        return <uint64_t> <int64_t> rint(min(max(x, -9223372036854775808.0), 9223372036854774784.0))
+    return <uint64_t> rint(min(max(x, 0.0), 18446744073709549568.0))
+
+
 cdef pair anchor_value(const Anchors *anchors, Py_ssize_t c, Element element) noexcept nogil:
     """An anchor itself."""
     return two_sum(anchors.high[c] - high_half(0, element), anchors.low[c] - low_half(0))

@@ -15,10 +15,10 @@
 #   A block by columns: one table               A block by runs: one table for each unit
 #
 #            +---------------+                           run of channel 0   run of channel 1
-#   eighth   | row           |                    unit 0 +----------------+ +----------------+ ...
+#   section  | row           |                    unit 0 +----------------+ +----------------+ ...
 #            | row           |                           | piece          | |                |
 #            +---------------+                    unit 1 +----------------+ +----------------+ ...
-#   eighth   | row           |
+#   section  | row           |
 #            | row           |                    A piece is divided into parts, and a part into rows of lanes:
 #            +---------------+                    +------+------+------+------+
 #            : |             :                    | lane | lane | lane | lane | ...
@@ -26,62 +26,69 @@
 #              column: one position in every row
 #
 # slab      The channels at one index of all channel dims but the last. Its size is that of the last channel dim.
-# chunk     Neighbouring channels of a slab: at most NARROW columns, or WIDTH past the cache, and by runs as many channels.
-#           A chunk is narrower if that gives more tasks, or keeps its data in the cache for a second pass (`widest_chunk`).
-# task      Consecutive blocks of a chunk. A chunk is divided only into tasks of at least TASK_BYTES, and only until the
-#           view has TASKS tasks.
-# partial   The result of one task of a chunk that has several. All partials together hold at most PARTIALS channels.
+# chunk     Neighbouring channels of a slab: at most NARROW_COLUMNS, or WIDE_COLUMNS past the cache, and by runs as many
+#           channels. It is narrower if that gives more tasks, or keeps its data in the cache for a second pass.
+# task      Consecutive blocks of a chunk. A chunk is divided only into tasks of at least TASK_BYTES, or half as many for
+#           backward, and only until the view has TASKS tasks. Chunks of a map are divided for the threads, into tasks of at
+#           least LEAST_BYTES. A thread takes neighbouring tasks, the same ones in a second pass.
+# partial   The result of one task of a chunk that has several. All partials together hold at most PARTIAL_CHANNELS channels.
 # block     Consecutive units of a task: by columns at most BLOCK_ROWS rows and about BLOCK_BYTES bytes, by runs at most
-#           UNITS runs and PIECE elements of each channel. Its sums are taken about one shift for each channel.
+#           BLOCK_RUNS runs and PIECE_ELEMENTS elements of each channel. Its sums are taken about one shift for each channel.
 # unit      What blocks are made of. By columns: the elements of a chunk at one batch position, or at `inner` neighbouring
 #           ones. By runs: one run of each channel, such as an image of (N, C, H, W); if tiled, one batch position.
 # table     Rows of columns, as the loops walk them: all rows of a block by columns, or, by runs, the runs of one unit.
-# eighth    An eighth of the rows of a table. The moments sum eight rows together, one from each eighth. The gradients sum
-#           eight neighbouring rows.
+# section   An eighth of the rows of a table, or a quarter for the gradients and for wide maps, which take one row of each
+#           together.
 # row       `fold` units of a block by columns, read as one where channels are few; by runs one run, or LANES elements of a
 #           part.
-# column    One position in every row. It belongs to one channel. A row has at most NARROW or WIDTH columns.
+# column    One position in every row. It belongs to one channel. A row has as many as a chunk has.
 # run       Neighbouring elements of one channel: the whole last batch dim. If tiled, the positions of a block.
-# piece     The elements of a run in one block: at most PIECE elements.
-# part      Elements of a piece that are summed by themselves first: at most PART, but the whole piece of a run of bytes.
+# piece     The elements of a run in one block: at most PIECE_ELEMENTS.
+# part      Elements of a piece that are summed by themselves first: at most PART_ELEMENTS, but all of a piece of bytes.
 # lane      A column of a part: LANES or BYTE_LANES of them.
-# tile      A copy of a block as doubles, for operands that cannot be read or written in place: at most TILE elements.
-#           The flags of a selective view have a tile as well.
+# tile      A copy of a block as doubles, for operands that cannot be read or written in place: at most TILE_DOUBLES. The
+#           flags of a selective view have a tile as well.
 # granule   The doubles in the longest vector, GRANULE. The states of a single chunk come in whole granules.
 
 # Constants of the loops.
 cdef enum:
-    LINE = 64               # bytes of a cache line
-    STREAMED = 16           # bytes that are streamed at once
-    LANES = 8               # lanes of a part
-    BYTE_LANES = 128        # lanes of a run of bytes
-    AHEAD = 4096            # bytes from a load to its prefetch, where runs are read in the order of memory
+    LINE_BYTES = 64             # A cache line has as many.
+    PAGE_BYTES = 4096           # A page of memory has at least as many.
+    SOON_BYTES = 512            # As many are read soon after what is before them.
+    STREAM_BYTES = 16           # Results go around the caches in pieces of as many.
+    LANES = 8                   # A part has as many lanes.
+    BYTE_LANES = 128            # A run of bytes has as many.
+    AHEAD_BYTES = 4096          # A load of a run is prefetched so far ahead, where runs are read in the order of memory.
 
-# Sizes of blocks. In a block by columns, and in a part, 32 sums of eight elements are added to each accumulator. More would
-# cost accuracy: equal terms all round to the same side, and the mean may err by 8 eps.
+# Sizes of blocks. In a block by columns, and in a part, 32 sums of eight elements are added to each accumulator, or 64 sums
+# of four for gradients by columns. More would cost accuracy: equal terms all round to the same side, and the mean may err by
+# 8 eps.
 cdef enum:
-    BLOCK_ROWS = 256        # most rows of a block by columns
-    BLOCK_BYTES = 2097152   # most bytes of a block by columns, unless eight rows have more
-    PIECE = 16384           # most elements of a piece, four times as many if they are bytes without flags
-    PART = 2048             # most elements of a part
-    FOLDED = 256            # most columns of a row of several units
-    UNITS = 16              # most runs of each channel in a block
-    FEW = 2048              # elements of each channel that a block by runs should have at least
-    TILE = 32768            # most elements of a tile
-    ROOM = 1536             # doubles of a task's scratch on the stack, which may be 64 KiB in all
+    BLOCK_ROWS = 256            # A block by columns has at most as many rows,
+    BLOCK_BYTES = 2097152       # and at most as many bytes, unless eight rows have more.
+    PIECE_ELEMENTS = 16384      # A piece has at most as many elements, or four times as many bytes without flags.
+    PART_ELEMENTS = 2048        # A part has at most as many elements.
+    FOLDED_COLUMNS = 256        # A row of several units has at most as many columns.
+    BLOCK_RUNS = 16             # A block has at most as many runs of each channel,
+    FEW_ELEMENTS = 2048         # and should have at least as many elements of each channel.
+    TILE_DOUBLES = 32768        # A tile has at most as many elements.
+    ROOM_DOUBLES = 1536         # The scratch of a task is on the stack up to this size; stacks may be 64 KiB in all.
 
-# Sizes of chunks and tasks.
+# Sizes of chunks.
 cdef enum:
-    NARROW = 512            # most columns of a chunk: their accumulators, 12 KB, stay in the L1 cache
-    WIDTH = 2048            # most columns of a chunk of an array past the cache; 512 would cost a quarter of the time there
-    PAST = 16777216         # bytes of an array from which it is past the cache
-    FEWEST_COLUMNS = 16     # Weighted rows of fewer channels than this are gathered into runs.
-    JUMP = 32768            # bytes of a unit that are worth the jump to the next unit
-    TASKS = 32              # tasks of a view, if there is enough to do
-    TASK_BYTES = 262144     # least bytes of a task, where tasks share a chunk; half as many for backward
-    LEAST = 16384           # least bytes of a task of a map, and where tasks divide the channels
-    PARTIALS = 16384        # most channels of all partials: 786 KB
-    CACHED = 917504         # bytes that stay in an L2 cache of 1 MiB, common since 2017; 512 KB cost backward a third
+    NARROW_COLUMNS = 512        # A chunk has at most as many columns: their accumulators, 12 KB, stay in the L1 cache.
+    WIDE_COLUMNS = 2048         # Past the cache it has at most as many: 512 would cost a quarter of the time.
+    PAST_BYTES = 16777216       # An array of as many bytes is past the cache.
+    CACHED_BYTES = 917504       # As many stay in an L2 cache of 1 MiB, common since 2017; 512 KB cost backward a third.
+    FEWEST_COLUMNS = 16         # Weighted rows of fewer channels are gathered into runs.
+    JUMP_BYTES = 32768          # A unit of as many bytes is worth the jump to the next one.
+
+# Numbers of tasks.
+cdef enum:
+    TASKS = 32                  # A view has about as many tasks, if there is enough to do.
+    TASK_BYTES = 262144         # A task that shares its chunk has at least as many bytes; half as many for backward.
+    LEAST_BYTES = 16384         # A task of a map, or one that has its channels alone, has at least as many.
+    PARTIAL_CHANNELS = 16384    # All partials together have at most as many channels: 786 KB.
 
 ctypedef uint8_t flag           # of a mask: 0 or 1
 
@@ -97,7 +104,7 @@ ctypedef struct Plan:
     bint anchored               # 64-bit integers: an anchor of its channel is subtracted from x first
     bint by_runs                # by runs, else by columns
     bint tiled                  # blocks are copied to tiles
-    bint stream                 # The result is so large that it goes around the caches, not being x or dy itself.
+    bint stream                 # The result is large and is not x or dy, so it is written around the caches.
     Py_ssize_t n_slabs
     Py_ssize_t chunk            # channels of a chunk; the last one of a slab may have fewer
     Py_ssize_t slab_chunks      # chunks of a slab
@@ -245,10 +252,10 @@ cdef inline void choose_walk(const View *view, Purpose purpose, Plan *p) noexcep
 cdef inline Py_ssize_t divided(const View *view, const Plan *p) noexcept nogil:
     """The most channels of a chunk that leave enough tasks."""
     cdef Py_ssize_t itemsize = view.operand[0].itemsize, n_bytes = view.n_rows * view.n_channels * itemsize, tasks, widest
-    tasks = max(1, min(<Py_ssize_t> TASKS, n_bytes // <Py_ssize_t> LEAST))
+    tasks = max(1, min(<Py_ssize_t> TASKS, n_bytes // <Py_ssize_t> LEAST_BYTES))
     widest = ceil_div(view.n_channels, tasks)
     if p.unit.n > 1:
-        widest = max(widest, min(div(JUMP, p.run * itemsize), ceil_div(view.n_channels, TASKS // 4)))
+        widest = max(widest, min(div(JUMP_BYTES, p.run * itemsize), ceil_div(view.n_channels, TASKS // 4)))
     return widest
 
 
@@ -258,27 +265,27 @@ cdef inline Py_ssize_t cached_channels(const View *view) noexcept nogil:
     cdef int k
     for k in range(view.n_read):
         n_bytes += view.operand[k].itemsize
-    return div(<Py_ssize_t> CACHED, max(1, view.n_rows * n_bytes))
+    return div(<Py_ssize_t> CACHED_BYTES, max(1, view.n_rows * n_bytes))
 
 
 cdef inline void choose_chunk(const View *view, Purpose purpose, Plan *p) noexcept nogil:
     """Set `chunk` and `slab_chunks`: as many channels as the loops like, fewer for more tasks or for a second pass."""
     cdef Dim channel = last_kept(view)
     cdef Py_ssize_t n = channel.n, widest, fitting
-    cdef bint past = view.n_rows * view.n_channels * view.operand[0].itemsize >= <Py_ssize_t> PAST
+    cdef bint past = view.n_rows * view.n_channels * view.operand[0].itemsize >= <Py_ssize_t> PAST_BYTES
     if p.by_runs and p.tiled:
-        widest = max(1, min(<Py_ssize_t> NARROW, div(TILE, view.n_rows)))
+        widest = max(1, min(<Py_ssize_t> NARROW_COLUMNS, div(TILE_DOUBLES, view.n_rows)))
         if view.weighted and apart(view, &channel, 1):
             widest = FEWEST_COLUMNS
     else:
-        widest = WIDTH if past and not p.tiled else NARROW
+        widest = WIDE_COLUMNS if past and not p.tiled else NARROW_COLUMNS
         if not p.by_runs:
             widest = div(widest, p.inner)
         elif not past or p.unit.n * ceil_div(p.run, p.piece) < TASKS:
             widest = min(widest, divided(view, p))
         if purpose in (TRAIN, BACKWARD):
             fitting = cached_channels(view)
-            if fitting >= (1 if p.by_runs or p.inner > 1 else NARROW):
+            if fitting >= (1 if p.by_runs or p.inner > 1 else NARROW_COLUMNS):
                 widest = min(widest, fitting)
     p.chunk = ceil_div(n, ceil_div(n, widest))
     if not p.by_runs and p.inner == 1 and p.chunk < n:
@@ -291,22 +298,22 @@ cdef inline void choose_block(const View *view, Purpose purpose, Plan *p) noexce
     cdef Py_ssize_t width = p.chunk * p.inner
     p.fold = p.run_pieces = 1
     if p.by_runs and p.tiled:
-        p.block_units = min(div(TILE, p.chunk), <Py_ssize_t> PIECE)
+        p.block_units = min(div(TILE_DOUBLES, p.chunk), <Py_ssize_t> PIECE_ELEMENTS)
         return
     if p.by_runs:
         p.run_pieces = ceil_div(p.run, p.piece)
-        p.block_units = max(div(p.unit.n, TASKS), div(FEW, p.run))
-        p.block_units = max(1, min(p.block_units, min(div(p.piece, p.run), UNITS)))
+        p.block_units = max(div(p.unit.n, TASKS), div(FEW_ELEMENTS, p.run))
+        p.block_units = max(1, min(p.block_units, min(div(p.piece, p.run), BLOCK_RUNS)))
         return
     if p.chunk == last_kept(view).n and (p.tiled or apart(view, &p.unit, width)) and not view.weighted:
-        while 2 * p.fold * width <= FOLDED and 16 * p.fold <= p.unit.n:    # Rows of few channels make short vectors.
+        while 2 * p.fold * width <= FOLDED_COLUMNS and 16 * p.fold <= p.unit.n:    # Rows of few channels make short vectors.
             p.fold *= 2
     width *= p.fold
     p.block_units = BLOCK_ROWS
     if purpose in (MAP, BACKWARD):      # Fewer rows cost little, and make more tasks of a small array.
         p.block_units = min(p.block_units, max(64, round_up(div(p.unit.n, 4 * p.fold), 8)))
     if p.tiled:
-        p.block_units = min(p.block_units, max(1, div(TILE, width)))
+        p.block_units = min(p.block_units, max(1, div(TILE_DOUBLES, width)))
     else:
         p.block_units = min(p.block_units, max(8, div(BLOCK_BYTES, width * view.operand[0].itemsize) // 8 * 8))
     p.block_units *= p.fold
@@ -319,9 +326,9 @@ cdef inline Py_ssize_t row_pitch(Py_ssize_t n) noexcept nogil:
 
 
 cdef inline bint streams_result(const View *view) noexcept nogil:
-    """Whether no cache holds x and the result, which takes the place of no operand: that would be in the cache already."""
+    """Whether no cache holds x and the result, which replaces no operand: what has just been read is cached."""
     cdef int k, last = view.n_operands - 1
-    if not view.in_place or view.n_rows * view.n_channels * view.operand[last].itemsize < 2 * <Py_ssize_t> PAST:
+    if view.n_rows * view.n_channels * view.operand[last].itemsize < 2 * <Py_ssize_t> PAST_BYTES:
         return False
     for k in range(last):
         if view.operand[k].data == view.operand[last].data:
@@ -335,23 +342,23 @@ cdef Plan make_plan(const View *view, Purpose purpose, int n_threads) noexcept n
     p.anchored = view.operand[0].element in (INT64, UINT64)
     p.integers = view.operand[0].element not in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16)
     p.whole = p.integers and not view.weighted
-    p.piece = 4 * PIECE if view.operand[0].itemsize == 1 and not view.weighted else PIECE
+    p.piece = 4 * PIECE_ELEMENTS if view.operand[0].itemsize == 1 and not view.weighted else PIECE_ELEMENTS
     p.n_slabs = div(view.n_channels, last_kept(view).n)
     choose_walk(view, purpose, &p)
     choose_chunk(view, purpose, &p)
     choose_block(view, purpose, &p)
     p.n_chunks = p.n_slabs * p.slab_chunks
     p.chunk_blocks = ceil_div(p.unit.n, p.block_units) * p.run_pieces
-    if purpose == MAP and not (p.anchored and view.selective):      # Then the anchors depend on the tasks.
-        least = LEAST
+    if purpose == MAP:
+        least = LEAST_BYTES
         most = n_threads * p.n_chunks if p.n_chunks < TASKS else 1
     p.chunk_tasks = min(p.chunk_blocks, view.n_rows * p.chunk * view.operand[0].itemsize // least)
-    p.chunk_tasks = max(1, min(p.chunk_tasks, div(most, p.n_chunks), div(PARTIALS, p.n_chunks * p.chunk)))
+    p.chunk_tasks = max(1, min(p.chunk_tasks, div(most, p.n_chunks), div(PARTIAL_CHANNELS, p.n_chunks * p.chunk)))
     p.granule = GRANULE if p.n_chunks == 1 else 1
     width = p.chunk if p.by_runs else p.fold * p.chunk * p.inner
     p.pitch = row_pitch(width)
     p.state_pitch = row_pitch(p.chunk)
-    p.stream = purpose == MAP and (p.by_runs or width <= NARROW) and streams_result(view)
+    p.stream = purpose == MAP and not p.tiled and (p.by_runs or width <= NARROW_COLUMNS) and streams_result(view)
     return p
 
 

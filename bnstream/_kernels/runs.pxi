@@ -25,7 +25,7 @@ cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, 
     cdef Center center = center_of(x, w, 0, True)
     cdef Py_ssize_t i, j, k, part
     while n > 0:
-        part = min(n, PART)
+        part = min(n, PART_ELEMENTS)
         n -= part
         for k in range(LANES // VECTOR):
             lanes[k].n = lanes[k].s = lanes[k].q = all_of(0)

@@ -127,16 +127,17 @@ cdef inline void emit_row(const double *values, Py_ssize_t n, double *out, Py_ss
 
 cdef void emit_moments(const double *state, Py_ssize_t pitch, Py_ssize_t n_channels, const Sink *sink, Py_ssize_t first,
                        Py_ssize_t step) noexcept nogil:
-    cdef Py_ssize_t i, k, some
+    cdef Py_ssize_t i, k, part, some
     cdef double n
-    cdef double mean[NARROW]
-    cdef double var[NARROW]
+    cdef double mean[NARROW_COLUMNS]
+    cdef double var[NARROW_COLUMNS]
     cdef Operand to
     to.element = sink.element
     to.swapped = False
     to.itemsize = 8 if to.element == FLOAT64 else (4 if to.element == FLOAT32 else 2)
-    for k in range(0, n_channels, 512):         # 512 is NARROW: Cython needs a literal step.
-        some = min(<Py_ssize_t> NARROW, n_channels - k)
+    for part in range(ceil_div(n_channels, NARROW_COLUMNS)):
+        k = part * NARROW_COLUMNS
+        some = min(<Py_ssize_t> NARROW_COLUMNS, n_channels - k)
         for i in range(some):
             n = state[N * pitch + k + i]
             mean[i] = state[MEAN * pitch + k + i] if n > 0 else NAN

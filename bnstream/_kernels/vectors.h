@@ -60,8 +60,8 @@ static inline bn_vec bn_fma(bn_vec a, bn_vec b, bn_vec c) {
 #endif
 }
 
-/* a + b and a - b, by the units that multiply: AMD's others add and convert, and would be alone busy. A product with 1 is
-   exact, so that no bit changes. */
+/* a + b and a - b, by the units that multiply: AMD's others add and convert, and would do all the work. A product with 1 is
+   exact, so that no bit changes but, where both are NaN, whose sign the result has. */
 #if BN_WIDTH == 8
 static inline bn_vec bn_plus(bn_vec a, bn_vec b) {
     return (bn_vec)_mm512_fmadd_pd((__m512d)a, _mm512_set1_pd(1), (__m512d)b);
@@ -174,7 +174,7 @@ static inline bn_mask bn_flag(uint8_t flag) {
 #endif
 }
 
-static inline bn_mask bn_finite(bn_vec v) { return bn_number(v - v); }
+static inline bn_mask bn_finite(bn_vec v) { return bn_number(bn_minus(v, v)); }
 static inline bn_mask bn_infinite(bn_vec v) { return bn_number(v) & ~bn_finite(v); }
 
 /* Loads and stores of BN_WIDTH elements; each is rounded once. */

@@ -33,8 +33,8 @@ cdef inline bint counts(const char *weights, Py_ssize_t i, Count count) noexcept
 
 
 cdef inline Py_ssize_t weights_room(Count count) noexcept nogil:
-    """The doubles that the weights of a block take: at most PIECE, and a vector loaded from the last one on."""
-    return bytes_of(PIECE + GRANULE, count) // <Py_ssize_t> sizeof(double)
+    """The doubles that the weights of a block take: at most PIECE_ELEMENTS, and a vector loaded from the last one on."""
+    return bytes_of(PIECE_ELEMENTS + GRANULE, count) // <Py_ssize_t> sizeof(double)
 
 
 cdef inline void load_flags(const char *source, Py_ssize_t stride, Py_ssize_t n, flag *out) noexcept nogil:

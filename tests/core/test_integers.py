@@ -77,3 +77,33 @@ def test_blocks_after_the_first_that_is_large():
     x = rng(0).integers(-9, 9, (3000, 40))
     x[1000:1100] *= 10**9
     assert_exact(Moments().update(x), x, 0)
+
+
+@pytest.mark.parametrize("dtype", ["i4", "u4", "i8", "u8"])
+def test_mask_that_leaves_out_the_first_elements(dtype):
+    """The shift is then far from the data, and the squares about it are of 62 bits and more."""
+    x = (rng().integers(0, 32, (250, 3)) + 2**31 - 40).astype(dtype)
+    where = rng(1).random(x.shape) < 0.6
+    where[:8] = False
+    mean, var = mean_var(x, where=where)
+    for c in range(3):
+        wanted = exact(x[where[:, c], c])
+        assert mean[c] == float(wanted.mean)
+        assert var[c] == pytest.approx(float(wanted.m2 / wanted.n), rel=1e-15, abs=0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_normalize_does_not_depend_on_the_first_element(layout):
+    """Deviations from a mean of 2**62 are exact whatever else is in the array."""
+    x = 2**62 + np.arange(64)[:, None] * [1, 2]
+    x[0] = -2**63
+    y = normalize(LAYOUTS[layout](x), [2.0**62] * 2, [100.0] * 2)
+    assert np.array_equal(y[1:], (np.arange(1, 64)[:, None] * [0.1, 0.2]).astype("f4"))
+
+
+@pytest.mark.parametrize("mean", [np.nan, np.inf, -np.inf, 1e30, -1e30, -0.5, 2.0**63, -(2.0**63), 2.0**64])
+@pytest.mark.parametrize("dtype", ["i8", "u8"])
+def test_normalize_by_any_mean(dtype, mean):
+    x = np.array([[0], [7], [np.iinfo(dtype).max], [np.iinfo(dtype).min]], dtype)
+    wanted = [float(Fraction(int(v)) - Fraction(mean)) if np.isfinite(mean) else -mean for v in x.ravel()]
+    assert np.array_equal(normalize(x, [mean], [1.0]).ravel(), np.float32(wanted), equal_nan=True)

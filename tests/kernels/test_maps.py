@@ -38,6 +38,25 @@ def test_large_as_in_small_pieces(shape, dtype):
             assert np.array_equal(out[i:i + step], normalize(x[i:i + step], mean, var, channel_axis=1)), offset
 
 
+@pytest.mark.parametrize("of", [
+    lambda: large((8, 30, 40), "float32")[..., :33],
+    lambda: large((8, 41), "float32").transpose(2, 1, 0),
+    lambda: (100 * large((64,), "float32")).astype("int32"),
+], ids=["tiles", "transposed", "integers"])
+def test_other_large_arrays(of):
+    x = of()
+    mean, var = np.arange(x.shape[1]), np.ones(x.shape[1])
+    out = normalize(x, mean, var, channel_axis=1)
+    for i in range(0, len(x), len(x) // 7):
+        part = slice(i, i + len(x) // 7)
+        assert np.array_equal(out[part], normalize(x[part], mean, var, channel_axis=1))
+
+
+def test_a_single_run():
+    x = large((1,), "float32")
+    assert np.array_equal(normalize(x, 0.5, 4.0), (x.astype("f8") - 0.5).astype("f4") / 2)
+
+
 @pytest.mark.parametrize("shape", [(64,), (1030,), (8, 30, 33)], ids=str)
 def test_backward_of_large_arrays(shape):
     """dx that replaces dy stays in the cache, and any other goes around it."""
