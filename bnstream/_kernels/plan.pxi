@@ -328,7 +328,7 @@ cdef inline Py_ssize_t row_pitch(Py_ssize_t n) noexcept nogil:
 cdef inline bint streams_result(const View *view) noexcept nogil:
     """Whether no cache holds x and the result, which replaces no operand: what has just been read is cached."""
     cdef int k, last = view.n_operands - 1
-    if view.n_rows * view.n_channels * view.operand[last].itemsize < 2 * <Py_ssize_t> PAST_BYTES:
+    if view.n_rows * view.n_channels * view.operand[last].itemsize < <Py_ssize_t> PAST_BYTES:
         return False
     for k in range(last):
         if view.operand[k].data == view.operand[last].data:

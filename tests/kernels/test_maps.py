@@ -6,7 +6,7 @@ from support.arrays import rng
 
 from bnstream import BatchNorm, normalize
 
-BYTES = 36 * 2**20      # Results of 32 MiB and more go around the caches.
+BYTES = 36 * 2**20      # Results of 16 MiB and more go around the caches.
 
 
 def empty(shape, dtype, offset):
