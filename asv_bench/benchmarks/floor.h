@@ -1,5 +1,5 @@
 /* The floors of memory: n_threads threads read n bytes, or copy them, and do nothing else. The file is compiled for the
-   machine at hand, and its vectors fill a register: wider ones are compiled to memory, and read a tenth as fast. */
+   highest level of the CPU, and its vectors fill a register: wider ones are compiled to memory, and read a tenth as fast. */
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>

@@ -9,6 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from . import levels
+
 OPERATIONS = ("moments", "inference", "training", "backward")
 COPIES = range(3)       # the kinds of copy in floor.h
 TRIALS = 5              # of each kind of copy, for a size and a number of threads
@@ -26,9 +28,14 @@ def _library(source, *options):
         return ctypes.CDLL(str(target))
 
 
+def _march(level):
+    """The option for a level; the baseline is what the compiler assumes without one."""
+    return [f"-march={level}"] * (level != "baseline")
+
+
 @functools.cache
 def _memory():
-    library = _library("floor.h", "-march=native", "-fopenmp")
+    library = _library("floor.h", *_march(levels.levels()[-1]), "-fopenmp")
     pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     library.bn_read.argtypes = [pointer, size, number, number]
     library.bn_read.restype = ctypes.c_int64
@@ -39,8 +46,8 @@ def _memory():
 
 @functools.cache
 def _arithmetic(level):
-    """The arithmetic at a level of bnstream's kernels; the baseline is what the compiler assumes without an option."""
-    library = _library("arithmetic.h", "-ffp-contract=off", *[f"-march={level}"] * (level != "baseline"))
+    """The arithmetic at a level of bnstream's kernels."""
+    library = _library("arithmetic.h", "-ffp-contract=off", *_march(level))
     pointer = ctypes.c_void_p
     library.bn_arithmetic.argtypes = [ctypes.c_int, *[pointer] * 3, ctypes.c_size_t, pointer, ctypes.c_int]
     library.bn_arithmetic.restype = None

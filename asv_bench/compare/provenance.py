@@ -6,6 +6,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+from benchmarks import levels
+
 import bnstream
 
 from . import peers
@@ -54,21 +56,20 @@ def caches():
 
 def machine():
     """The CPU, its level, its cores and its caches."""
-    highest = bnstream.show_config(mode="dicts")["cpu_levels"].partition(", ")[0]
     sizes = [f"{name} of {size_name(size)}" for name, size in caches().items()]
-    return ", ".join([f"{cpu()} of level {highest}", f"{os.cpu_count()} cores", *sizes])
+    return ", ".join([f"{cpu()} of level {levels.levels()[-1]}", f"{os.cpu_count()} cores", *sizes])
 
 
-def line(command, levels, counts):
+def line(command, kernels, counts):
     """When, by which command and on what the tables were measured, as a paragraph.
 
-    levels: of the kernels that were measured. counts: the numbers of threads.
+    kernels: the levels that were measured. counts: the numbers of threads.
     """
     versions = ", ".join(f"{name} {number}" for name, number in peers.versions().items())
     today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
     compiler = bnstream.show_config(mode="dicts")["compiler"]
     return (f"Measured on {today} by `python asv_bench/compare {command}`, on {' and '.join(map(threads, counts))}: "
-            f"{version()}, {compiler}, kernels of level {' and '.join(levels)}; {versions}. {machine()}.")
+            f"{version()}, {compiler}, kernels of level {' and '.join(kernels)}; {versions}. {machine()}.")
 
 
 def bandwidth(run, sizes):

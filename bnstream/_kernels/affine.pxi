@@ -30,15 +30,13 @@ cdef inline double invstd_of(double n, double m2, double eps) noexcept nogil:
     return 1 / sqrt(square) if square != 0 else 1
 
 
-cdef bint make_scaling(const Job *job, const Task *t, Py_ssize_t n_more, double *stack,
-                       Scaling *w) noexcept nogil:
+cdef bint make_scaling(const Job *job, const Task *t, Py_ssize_t n_more, double *stack, Scaling *w) noexcept nogil:
     """Set the coefficients of a task's channels, all but slope. Return whether there was memory, for n_more rows as well."""
     cdef const Plan *p = &job.plan
     cdef const Norm *norm = job.norm
     cdef Columns *columns = &w.columns
     cdef Py_ssize_t c, pitch = p.pitch
     cdef Element element = job.view.operand[0].element
-    cdef uint64_t bits
     cdef pair mean
     if not make_scratch(job.view, p, (COEFFICIENT_ROWS + n_more) * pitch, stack, &w.scratch):
         return False
@@ -63,9 +61,7 @@ cdef bint make_scaling(const Job *job, const Task *t, Py_ssize_t n_more, double 
         columns.scale[c] *= w.invstd[c]
     if p.anchored:
         for c in range(t.channels):
-            bits = nearest_integer(columns.mean[c], element)
-            columns.anchors.high[c] = high_half(bits, element)
-            columns.anchors.low[c] = low_half(bits)
+            set_anchor(&columns.anchors, c, nearest_integer(columns.mean[c], element), element)
             mean.hi = columns.mean[c]
             mean.lo = w.mean_lo[c]
             if finite(mean.hi):
@@ -109,7 +105,5 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
         b = make_block(job.view, p, &t, i, &w.columns.anchors, w.scratch.tile)
         found |= sweep(LOOK, &b, False, &w.columns) if job.look else sweep(AFFINE, &b, False, &w.columns)
         write_block(job.view, p, &t, i, &b)
-    if p.stream:
-        wait_for_streams()
     give_back(&w.scratch)
     return found

@@ -127,7 +127,5 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
         b = make_block(job.view, p, &t, i, &w.columns.anchors, w.scratch.tile)
         sweep(SLOPE, &b, job.omit, &w.columns)
         write_block(job.view, p, &t, i, &b)
-    if p.stream:
-        wait_for_streams()
     give_back(&w.scratch)
     return 0

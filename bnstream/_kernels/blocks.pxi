@@ -77,7 +77,6 @@ cdef void set_anchors(const View *view, const Plan *p, const Task *t, const Anch
     Where elements have flags, this is the first one of the task, so that all tasks together look at each flag once.
     """
     cdef Py_ssize_t c, position = 0, stop = view.n_rows, offset = 0
-    cdef Element element = view.operand[0].element
     cdef uint64_t bits
     for c in range(t.channels):
         if view.selective:
@@ -88,9 +87,7 @@ cdef void set_anchors(const View *view, const Plan *p, const Task *t, const Anch
                 position += 1
             offset = offset_of(view.batch, view.n_batch, position, 0)
         memcpy(&bits, channel_data(view, 0, t, c) + offset, sizeof(bits))
-        bits = swap64(bits) if view.operand[0].swapped else bits
-        anchors.high[c] = high_half(bits, element)
-        anchors.low[c] = low_half(bits)
+        set_anchor(anchors, c, swap64(bits) if view.operand[0].swapped else bits, view.operand[0].element)
 
 
 cdef bint element_counts(const View *view, const Task *t, Py_ssize_t channel, Py_ssize_t position) noexcept nogil:
@@ -246,7 +243,7 @@ cdef void move_tile(const View *view, const Plan *p, int operand, const Task *t,
     """
     cdef const Operand *o = &view.operand[operand]
     cdef char *data = channel_data(view, operand, t, 0)
-    cdef Py_ssize_t at, position, left = 1, c, stride = 0, done = 0, width = t.channels * p.inner
+    cdef Py_ssize_t at, position, left, c, stride, done = 0, width = t.channels * p.inner
     cdef Py_ssize_t channel_stride = last_kept(view).stride[operand]
     cdef Py_ssize_t column_stride = channel_stride if p.by_runs or p.inner == 1 else o.itemsize
     cdef int n_dims = view.n_batch - (0 if p.by_runs or p.inner == 1 else 1)

@@ -55,6 +55,8 @@ cdef int do_tasks(const Job *job, Body body, Py_ssize_t start, Py_ssize_t stop, 
     cdef int failed = 0
     for task in range(stop - start):
         failed |= body(job, stop - 1 - task if backwards else start + task)
+    if job.plan.stream:
+        wait_for_streams()
     return failed
 
 

@@ -134,6 +134,11 @@ cdef inline uint64_t nearest_integer(double x, Element element) noexcept nogil:
     return <uint64_t> rint(min(max(x, 0.0), 18446744073709549568.0))
 
 
+cdef inline void set_anchor(const Anchors *anchors, Py_ssize_t c, uint64_t bits, Element element) noexcept nogil:
+    anchors.high[c] = high_half(bits, element)
+    anchors.low[c] = low_half(bits)
+
+
 cdef pair anchor_value(const Anchors *anchors, Py_ssize_t c, Element element) noexcept nogil:
     """An anchor itself."""
     return two_sum(anchors.high[c] - high_half(0, element), anchors.low[c] - low_half(0))

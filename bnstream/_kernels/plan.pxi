@@ -41,7 +41,7 @@
 #           together.
 # row       `fold` units of a block by columns, read as one where channels are few; by runs one run, or LANES elements of a
 #           part.
-# column    One position in every row. It belongs to one channel. A row has as many as a chunk has.
+# column    One position in every row. It belongs to one channel. A row of one unit has as many as its chunk.
 # run       Neighbouring elements of one channel: the whole last batch dim. If tiled, the positions of a block.
 # piece     The elements of a run in one block: at most PIECE_ELEMENTS.
 # part      Elements of a piece that are summed by themselves first: at most PART_ELEMENTS, but all of a piece of bytes.
