@@ -74,7 +74,7 @@ ctypedef struct View:           # arrays as batch dims and channel dims; neighbo
     Py_ssize_t n_channels
 
 ctypedef struct Sink:           # where the result goes: either a state, or mean and var
-    double *state               # STATE_ROWS rows of n_channels, or NULL
+    double *state               # STATE_ROWS rows of n_channels, or WEIGHTED_ROWS if the view has weights; or NULL
     Py_ssize_t pitch            # doubles from one row of the state to the next, a multiple of GRANULE
     char *mean
     char *var

@@ -103,7 +103,7 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     anchors_to_columns(p, &t, &w.columns.anchors, w.invstd)
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, &w.columns.anchors, w.scratch.tile)
-        found |= sweep(LOOK, &b, False, &w.columns) if job.look else sweep(AFFINE, &b, False, &w.columns)
+        found |= sweep(LOOK, &b, b.count, &w.columns) if job.look else sweep(AFFINE, &b, b.count, &w.columns)
         write_block(job.view, p, &t, i, &b)
     give_back(&w.scratch)
     return found

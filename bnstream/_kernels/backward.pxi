@@ -33,7 +33,7 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
     """Write the sums of a task to its partial, or the gradients to their places if it is the only task of its chunk."""
     cdef const Plan *p = &job.plan
     cdef Task t = make_task(job.view, p, task)
-    cdef Py_ssize_t i, c, n = t.channels if p.by_runs else p.fold * t.channels * p.inner
+    cdef Py_ssize_t i, c, n = n_sums(p, t.channels)
     cdef double stack[ROOM_DOUBLES]
     cdef double *s
     cdef double *q
@@ -54,7 +54,7 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
             set_unselected(&b, 1, NULL)
         memset(s, 0, n * sizeof(double))
         memset(q, 0, n * sizeof(double))
-        sweep(GRADIENTS, &b, job.omit, &w.columns)
+        sweep(GRADIENTS, &b, with_finite(b.count, job.omit), &w.columns)
         if not p.by_runs:
             add_up(s, p.fold, t.channels, p.inner)
             add_up(q, p.fold, t.channels, p.inner)
@@ -125,7 +125,7 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     to_columns(p, &t, slope, w.invstd)
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, &w.columns.anchors, w.scratch.tile)
-        sweep(SLOPE, &b, job.omit, &w.columns)
+        sweep(SLOPE, &b, with_finite(b.count, job.omit), &w.columns)
         write_block(job.view, p, &t, i, &b)
     give_back(&w.scratch)
     return 0

@@ -18,6 +18,7 @@ ctypedef struct Block:
     Py_ssize_t sample_pitch     # elements from one of them to the next
     bint by_runs
     Py_ssize_t n_channels
+    Py_ssize_t n_sums           # columns of a row, or by runs the channels
     Py_ssize_t fold, inner      # The columns of a row are an array (fold, n_channels, inner).
     Py_ssize_t width            # columns of a row, or by runs the elements of a run
     Py_ssize_t n_rows           # rows of a table
@@ -41,26 +42,32 @@ ctypedef struct Scratch:        # of a task
     double *stack               # ROOM_DOUBLES doubles
     double *room                # the stack, or the heap
     double *rows                # from the first cache line of the room on, so that no vector of a row lies across two
-    double *tile                # the weights of a block, and a tile for each operand that is read and for flags
+    double *tiles               # the heap, or NULL
+    double *tile                # likewise: the weights of a block, and a tile for each operand that is read and for flags
 
 
 cdef inline void give_back(Scratch *s) noexcept nogil:
     if s.room != s.stack:
         free(s.room)
-    free(s.tile)
+    free(s.tiles)
+
+
+cdef inline double *at_line(double *room) noexcept nogil:
+    return <double *> (<uintptr_t> (<char *> room + LINE_BYTES - 1) & -<uintptr_t> LINE_BYTES)
 
 
 cdef bint make_scratch(const View *view, const Plan *p, Py_ssize_t n, double *stack, Scratch *s) noexcept nogil:
     """Allocate rows of n doubles altogether, on the stack if they fit, and the tiles. Return whether there was memory."""
-    cdef Py_ssize_t n_tile = weights_room(count_of(view)), n_elements = p.unit.n * p.chunk * (1 if p.by_runs else p.inner)
+    cdef Py_ssize_t n_tile = weights_room(count_of(view)), n_elements = p.unit.n * p.chunk * p.inner
     if p.tiled:
         n_tile += (view.n_read - 1 + view.selective) * TILE_DOUBLES + min(<Py_ssize_t> TILE_DOUBLES, n_elements)
     n += GRANULE
     s.stack = stack
     s.room = stack if n <= ROOM_DOUBLES else <double *> malloc(n * sizeof(double))
-    s.rows = <double *> (<uintptr_t> (<char *> s.room + LINE_BYTES - 1) & -<uintptr_t> LINE_BYTES)
-    s.tile = <double *> malloc(n_tile * sizeof(double)) if n_tile > 0 else NULL
-    if s.room == NULL or (n_tile > 0 and s.tile == NULL):
+    s.rows = at_line(s.room)
+    s.tiles = <double *> malloc((n_tile + GRANULE) * sizeof(double)) if n_tile > 0 else NULL
+    s.tile = at_line(s.tiles)
+    if s.room == NULL or (n_tile > 0 and s.tiles == NULL):
         give_back(s)
         return False
     return True
@@ -119,7 +126,8 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
     b.n_channels = t.channels
     b.fold = p.fold
     b.inner = p.inner
-    b.width = run if p.by_runs else p.fold * t.channels * p.inner
+    b.n_sums = n_sums(p, t.channels)
+    b.width = run if p.by_runs else b.n_sums
     if p.by_runs:
         b.n_tables = 1 if p.tiled else n
         b.n = b.n_tables * run

@@ -64,13 +64,13 @@ cdef void byte_columns(const byte *x, Py_ssize_t pitch, Py_ssize_t n_rows, Py_ss
 
 
 cdef inline void byte_run(const byte *x, Py_ssize_t n, double *s, double *q) noexcept nogil:
-    cdef double lane_s[BYTE_LANES]
-    cdef double lane_q[BYTE_LANES]
-    cdef uint32_t room[2 * BYTE_LANES]
-    cdef Py_ssize_t rows = n // BYTE_LANES
-    memset(lane_s, 0, sizeof(lane_s))
-    memset(lane_q, 0, sizeof(lane_q))
-    byte_columns(x, BYTE_LANES, rows, BYTE_LANES, room, lane_s, lane_q)
-    byte_columns(x + rows * BYTE_LANES, 0, n > rows * BYTE_LANES, n - rows * BYTE_LANES, room, lane_s, lane_q)
-    s[0] += sum_of_array(lane_s, BYTE_LANES)
-    q[0] += sum_of_array(lane_q, BYTE_LANES)
+    """Add a run of n bytes about their bias. Sums of 131,071 fit in 32 bits, and no piece has as many."""
+    cdef int32_t sum = 0, squares = 0
+    cdef int16_t d
+    cdef Py_ssize_t i
+    for i in range(n):
+        d = x[i] - bias(x)
+        sum += d
+        squares += d * d
+    s[0] += sum
+    q[0] += squares

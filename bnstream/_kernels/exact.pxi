@@ -89,12 +89,12 @@ cdef void exact_run(const native *x, Py_ssize_t n, const Columns *w) noexcept no
 cdef void exact_states(const Block *b, const Work *w, double *state, Py_ssize_t pitch) noexcept nogil:
     """The states of integers from sums in pairs of doubles, which are exact for deviations up to 2**53."""
     cdef Columns sums = w.columns
-    cdef Py_ssize_t c, i, j, n = b.n_channels if b.by_runs else b.width
+    cdef Py_ssize_t c, i, j, n = b.n_sums
     cdef pair mean, m2, s, q, rest
     cdef double count
     for i in range(n):
         sums.s[i] = sums.s_lo[i] = sums.q[i] = sums.q_lo[i] = 0
-    sweep(EXACT, b, False, &sums)
+    sweep(EXACT, b, b.count, &sums)
     for c in range(b.n_channels):
         count = state[N * pitch + c]
         if count == 0:

@@ -6,7 +6,7 @@
 # in reverse order, because the data read last is still in the L3 cache.
 
 cdef enum:
-    PARTIAL_ROWS = N_LO + 1     # rows of a partial: a state and its n_lo, or SUM_ROWS of the sums of gradients
+    PARTIAL_ROWS = WEIGHTED_ROWS        # rows of a partial: those of a state, or SUM_ROWS of the sums of gradients
 
 cdef double AWAKE = 0.002       # seconds after a call for which its threads still spin
 cdef double PATIENCE = 16       # how many times the loss of a call lasts the time in which calls use one thread
@@ -113,7 +113,7 @@ cdef int moments_task(const Job *job, Py_ssize_t task) noexcept nogil:
         pitch = job.sink.pitch
     task_state(job.view, &job.plan, &t, job.omit, &w, pitch)
     if job.partials == NULL and not direct:
-        emit(w.state, pitch, t.channels, job.sink, t.place, t.step)
+        emit(w.state, pitch, t.channels, job.sink, t.place, t.step, has_weights(job.view))
     give_back(&w.scratch)
     return 0
 
@@ -122,17 +122,14 @@ cdef void emit_states(const Job *job) noexcept nogil:
     """Merge the partials of each chunk in order, and write the states to the sink."""
     cdef Py_ssize_t chunk, k, n = job.plan.n_chunks, pitch = job.plan.state_pitch, rows = PARTIAL_ROWS * pitch
     cdef double *partial
-    cdef double *n_lo = NULL
+    cdef bint weighted = has_weights(job.view)
     cdef Task t
     for chunk in range(n):
         partial = job.partials + chunk * rows
-        if has_weights(job.view):
-            n_lo = partial + N_LO * pitch
-            memset(n_lo, 0, pitch * sizeof(double))
         t = make_task(job.view, &job.plan, chunk)
         for k in range(1, job.plan.chunk_tasks):
-            merge(partial, pitch, n_lo, partial + k * n * rows, pitch, round_up(t.channels, job.plan.granule))
-        emit(partial, pitch, t.channels, job.sink, t.place, t.step)
+            merge_states(partial, pitch, partial + k * n * rows, pitch, round_up(t.channels, job.plan.granule), weighted)
+        emit(partial, pitch, t.channels, job.sink, t.place, t.step, weighted)
 
 
 cdef int perform_moments(Job *job) noexcept nogil:

@@ -54,6 +54,11 @@ cdef inline void load64(const char *source, Py_ssize_t stride, Py_ssize_t n, bin
             memcpy(&bits, source + i * 8, 8)
             out[i] = number64(bits, anchors, i * anchor_step, element)
         return
+    if stride == 16 and not swapped:
+        for i in range(n):
+            memcpy(&bits, source + i * 16, 8)
+            out[i] = number64(bits, anchors, i * anchor_step, element)
+        return
     for i in range(n):
         memcpy(&bits, source + i * stride, 8)
         out[i] = number64(swap64(bits) if swapped else bits, anchors, i * anchor_step, element)
@@ -68,6 +73,11 @@ cdef inline void load32(const char *source, Py_ssize_t stride, Py_ssize_t n, bin
             memcpy(&bits, source + i * 4, 4)
             out[i] = number32(bits, element)
         return
+    if stride == 8 and not swapped:
+        for i in range(n):
+            memcpy(&bits, source + i * 8, 4)
+            out[i] = number32(bits, element)
+        return
     for i in range(n):
         memcpy(&bits, source + i * stride, 4)
         out[i] = number32(swap32(bits) if swapped else bits, element)
@@ -80,6 +90,11 @@ cdef inline void load16(const char *source, Py_ssize_t stride, Py_ssize_t n, bin
     if stride == 2 and not swapped:       # The usual case is vectorized.
         for i in range(n):
             memcpy(&bits, source + i * 2, 2)
+            out[i] = number16(bits, element)
+        return
+    if stride == 4 and not swapped:
+        for i in range(n):
+            memcpy(&bits, source + i * 4, 2)
             out[i] = number16(bits, element)
         return
     for i in range(n):

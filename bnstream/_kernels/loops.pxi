@@ -20,7 +20,8 @@ ctypedef struct Columns:        # rows with a number for each column, or by runs
     double *scale
     double *beta
     double *slope
-    double *n
+    double *n                   # MOMENTS of what is finite: the sum of the weights,
+    double *squares             # and that of their squares
     double *s
     double *q
     double *s_lo                # EXACT: what rounding left of s and q
@@ -35,8 +36,9 @@ ctypedef struct Table:
     Py_ssize_t tail             # columns of one more, shorter row
     bint stream                 # Results go around the caches.
 
-ctypedef struct Sums:           # what some elements add to n, s and q
+ctypedef struct Sums:           # what some elements add to n, squares, s and q
     vec n
+    vec squares
     vec s
     vec q
 
@@ -56,7 +58,7 @@ cdef inline mask counted(Count count, vec x, vec weight, const char *flags, Py_s
         m = m & finite_of(x)
     if count & MASKED:
         m = m & (flags_of(<const flag *> flags + at) if one else flag_of((<const flag *> flags)[at]))
-    if count & WEIGHTED:
+    if count & NONZERO:
         m = m & nonzero(weight)
     return m
 
@@ -76,13 +78,14 @@ cdef inline Sums term(Op op, Count count, bint one, const native *x, const nativ
     """What n elements add, each to its own column. The weights of these elements begin at place `at`."""
     cdef Sums sums
     cdef vec value = values_of(x, n, center), d = minus(value, center.mean), g
-    cdef bint some = count != ALL or n != VECTOR
+    cdef bint some = count & ~WEIGHTED != 0 or n != VECTOR
     cdef mask m
     sums.n = weights_at(weights, at, one, count)
     if some:
         m = counted(count, value, sums.n, weights, at, one, n)
         d = keep(d, m)
         sums.n = keep(sums.n, m)
+    sums.squares = sums.n * sums.n
     if op == MOMENTS:
         sums.s = sums.n * d if count & WEIGHTED else d
         sums.q = sums.s * d
@@ -95,6 +98,7 @@ cdef inline Sums term(Op op, Count count, bint one, const native *x, const nativ
 
 cdef inline Sums both(Sums a, Sums b) noexcept nogil:
     a.n = a.n + b.n
+    a.squares = a.squares + b.squares
     a.s = plus(a.s, b.s)
     a.q = a.q + b.q
     return a
@@ -155,6 +159,8 @@ cdef inline void sum_vector(Op op, Count count, bint several, const native *x, c
         sums = four_terms(op, count, False, x, dy, i, k, center, weights, 0, step, n)
     if op == MOMENTS and count & FINITE:
         put(w.n + j, get(w.n + j) + sums.n)
+        if count & WEIGHTED:
+            put(w.squares + j, get(w.squares + j) + sums.squares)
     put(w.s + j, get(w.s + j) + sums.s)
     put(w.q + j, get(w.q + j) + sums.q)
 
@@ -199,9 +205,9 @@ cdef inline mask walk_run(Op op, Count count, const native *x, const native *dy,
                           const Columns *w, const char *weights) noexcept nogil:
     """Apply the operation to a run of n elements of one channel."""
     if op > EXACT and count == ALL and t.stream:
-        return map_run(op, count, True, x, dy, y, n, w, weights)
+        return map_row(op, count, True, True, 1, x, dy, y, t, n, w, weights)
     if op > EXACT:
-        return map_run(op, count, False, x, dy, y, n, w, weights)
+        return map_row(op, count, True, False, 1, x, dy, y, t, n, w, weights)
     if op == EXACT:
         exact_run(x, n, w)
         return first(0)
@@ -222,11 +228,12 @@ cdef inline Columns of_channel(const Columns *w, Py_ssize_t c) noexcept nogil:
     of.beta = w.beta + c
     of.slope = w.slope + c
     of.n = w.n + c
+    of.squares = w.squares + c
     of.s = w.s + c
     of.q = w.q + c
     of.s_lo = w.s_lo + c
     of.q_lo = w.q_lo + c
-    of.whole = NULL             # A run of bytes has its own.
+    of.whole = NULL
     of.moved = NULL
     return of
 
@@ -263,10 +270,9 @@ cdef inline bint walk(Op op, Count count, const native *x, const native *dy, cha
     return any_of(found)
 
 
-cdef inline bint by_count(Op op, const native *x, const native *dy, char *y, const Block *b, bint omit,
+cdef inline bint by_count(Op op, const native *x, const native *dy, char *y, const Block *b, Count count,
                           const Columns *w) noexcept nogil:
     """A literal count gives each case a loop of its own."""
-    cdef int count = b.count | FINITE if omit else b.count
     if count == ALL:
         return walk(op, ALL, x, dy, y, b, w)
     if count == MASKED:
@@ -279,23 +285,25 @@ cdef inline bint by_count(Op op, const native *x, const native *dy, char *y, con
         return walk(op, WEIGHTED, x, dy, y, b, w)
     if op == MOMENTS and count == FINITE_WEIGHTED:
         return walk(op, FINITE_WEIGHTED, x, dy, y, b, w)
+    if op == MOMENTS and count == NONZERO_WEIGHTED:
+        return walk(op, NONZERO_WEIGHTED, x, dy, y, b, w)
     return False
 
 
-cdef inline bint of_floats(Op op, const native *x, char *y, const Block *b, bint omit, const Columns *w) noexcept nogil:
+cdef inline bint of_floats(Op op, const native *x, char *y, const Block *b, Count count, const Columns *w) noexcept nogil:
     if op == GUESS:
-        guess(x, b, w)
+        return guess(x, b, w)
     elif op == EXACT:
         walk(EXACT, ALL, x, x, y, b, w)     # of a tile of integers
     else:
-        return by_count(op, x, <const native *> b.layout[1 if op in (GRADIENTS, SLOPE) else 0].data, y, b, omit, w)
+        return by_count(op, x, <const native *> b.layout[1 if op in (GRADIENTS, SLOPE) else 0].data, y, b, count, w)
     return False
 
 
 cdef inline bint of_integers(Op op, const native *x, char *y, const Block *b, const Columns *w) noexcept nogil:
     """Integers are all finite, and have weights only where a tile makes them doubles."""
     if op == GUESS:
-        guess(x, b, w)
+        return guess(x, b, w)
     elif op == EXACT:           # Sums of smaller integers are always exact.
         if native is i32 or native is u32 or native is i64 or native is u64:
             walk(EXACT, ALL, x, x, y, b, w)
@@ -308,18 +316,18 @@ cdef inline bint of_integers(Op op, const native *x, char *y, const Block *b, co
     return False
 
 
-cdef inline bint sweep(Op op, const Block *b, bint omit, const Columns *w) noexcept nogil:
-    """Apply an operation to a block; `omit` leaves out NaN and inf. Return whether any x is inf, for LOOK."""
+cdef inline bint sweep(Op op, const Block *b, Count count, const Columns *w) noexcept nogil:
+    """Apply an operation to the elements of a block that count. Return whether LOOK found inf, or GUESS also NaN."""
     cdef const char *x = b.layout[0].data
     cdef char *y = b.layout[2 if op == SLOPE else (1 if op in (AFFINE, LOOK) else 0)].data
     if b.element == FLOAT32:
-        return of_floats(op, <const f32 *> x, y, b, omit, w)
+        return of_floats(op, <const f32 *> x, y, b, count, w)
     if b.element == FLOAT64:
-        return of_floats(op, <const f64 *> x, y, b, omit, w)
+        return of_floats(op, <const f64 *> x, y, b, count, w)
     if b.element == FLOAT16:
-        return of_floats(op, <const f16 *> x, y, b, omit, w)
+        return of_floats(op, <const f16 *> x, y, b, count, w)
     if b.element == BFLOAT16:
-        return of_floats(op, <const bf16 *> x, y, b, omit, w)
+        return of_floats(op, <const bf16 *> x, y, b, count, w)
     if b.element == UINT8:
         return of_integers(op, <const uint8_t *> x, y, b, w)
     if b.element == INT8:

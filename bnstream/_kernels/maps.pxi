@@ -38,29 +38,33 @@ cdef inline mask map_vector(Op op, Count count, bint one, bint stream, const nat
     return infinite(value) if op == LOOK else first(0)
 
 
-cdef inline mask map_columns(Op op, Count count, bint stream, int rows, const native *x, const native *dy, char *y,
-                             const Table *t, const Columns *w, const char *weights, Py_ssize_t j,
+cdef inline mask map_columns(Op op, Count count, bint one, bint stream, int rows, const native *x, const native *dy,
+                             char *y, Coefficients by, const Table *t, const char *weights, Py_ssize_t j,
                              Py_ssize_t n) noexcept nogil:
     """Map n columns from column j on, of one row or of one in each section."""
-    cdef Coefficients by = coefficients_of(op, x, w, j, False)
     cdef Py_ssize_t r, step = t.n_rows // MAP_ROWS
     cdef mask found = first(0)
     for r in range(rows):
-        found = found | map_vector(op, count, False, stream, x + r * step * t.x.pitch, dy + r * step * t.dy.pitch,
+        found = found | map_vector(op, count, one, stream, x + r * step * t.x.pitch, dy + r * step * t.dy.pitch,
                                    y + r * step * t.y.pitch * result_size(x), by, weights + bytes_of(r * step, count), j, n)
     return found
 
 
-cdef inline mask map_row(Op op, Count count, bint stream, int rows, const native *x, const native *dy, char *y,
+cdef inline mask map_row(Op op, Count count, bint one, bint stream, int rows, const native *x, const native *dy, char *y,
                          const Table *t, Py_ssize_t width, const Columns *w, const char *weights) noexcept nogil:
-    """Map one row of `width` columns, or one in each section."""
+    """Map one row of `width` columns, or one in each section; or a run of `one` channel."""
+    cdef Coefficients by = coefficients_of(op, x, w, 0, True)
     cdef mask found = first(0)
     cdef Py_ssize_t j = 0
     while j < width - VECTOR + 1:
-        found = found | map_columns(op, count, stream, rows, x, dy, y, t, w, weights, j, VECTOR)
+        if not one:
+            by = coefficients_of(op, x, w, j, False)
+        found = found | map_columns(op, count, one, stream, rows, x, dy, y, by, t, weights, j, VECTOR)
         j += VECTOR
     if j < width:
-        found = found | map_columns(op, count, stream, rows, x, dy, y, t, w, weights, j, width - j)
+        if not one:
+            by = coefficients_of(op, x, w, j, False)
+        found = found | map_columns(op, count, one, stream, rows, x, dy, y, by, t, weights, j, width - j)
     return found
 
 
@@ -69,24 +73,10 @@ cdef inline mask map_table(Op op, Count count, bint stream, const native *x, con
     cdef Py_ssize_t r, n = t.n_rows // MAP_ROWS if t.width > NARROW_COLUMNS and not stream else 0   # Narrow rows stream.
     cdef mask found = first(0)
     for r in range(n):
-        found = found | map_row(op, count, stream, MAP_ROWS, x + r * t.x.pitch, dy + r * t.dy.pitch,
+        found = found | map_row(op, count, False, stream, MAP_ROWS, x + r * t.x.pitch, dy + r * t.dy.pitch,
                                 y + r * t.y.pitch * result_size(x), t, t.width, w, weights + bytes_of(r, count))
     for r in range(n * MAP_ROWS, t.n_rows + (t.tail > 0)):
-        found = found | map_row(op, count, stream, 1, x + r * t.x.pitch, dy + r * t.dy.pitch,
+        found = found | map_row(op, count, False, stream, 1, x + r * t.x.pitch, dy + r * t.dy.pitch,
                                 y + r * t.y.pitch * result_size(x), t, t.width if r < t.n_rows else t.tail, w,
                                 weights + bytes_of(r, count))
-    return found
-
-
-cdef inline mask map_run(Op op, Count count, bint stream, const native *x, const native *dy, char *y, Py_ssize_t n,
-                         const Columns *w, const char *weights) noexcept nogil:
-    """Map a run of n elements of one channel."""
-    cdef Coefficients by = coefficients_of(op, x, w, 0, True)
-    cdef mask found = first(0)
-    cdef Py_ssize_t j = 0
-    while j < n - VECTOR + 1:
-        found = found | map_vector(op, count, True, stream, x, dy, y, by, weights, j, VECTOR)
-        j += VECTOR
-    if j < n:
-        found = found | map_vector(op, count, True, stream, x, dy, y, by, weights, j, n - j)
     return found

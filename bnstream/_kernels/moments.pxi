@@ -8,15 +8,17 @@
 # its levels.
 #
 # In a selective view, an element whose flag is 0 is set to the shift of its channel, so that it adds nothing to the sums.
-# n is the sum of the flags. Under `omit`, the flags of NaN and inf are set to 0.
+# n is the sum of the flags, times the weights. Under `omit`, the flags of NaN and inf are set to 0.
+#
+# NaN and inf that are to be left out are looked for only once a sum is not finite: it would take half as long again.
 
 ctypedef struct Work:           # of a moments task
     Scratch scratch
-    Columns columns             # mean is the shift; n, s and q are of each column, then of each channel
+    Columns columns             # mean is the shift; n, squares, s and q are of each column, then of each channel
     double *shift               # of each channel
     double *moved               # 1 if the shift has moved and the channel is to be summed, else 0
     bint large                  # integers so large that their sums are to be exact from now on
-    double *n_lo                # row N_LO of the task's states
+    bint careful                # NaN or inf has been seen, and is to be looked for from now on
     double *block               # states of the block
     double *state               # states of the task; a partial or the sink may replace them
 
@@ -25,26 +27,27 @@ cdef bint make_work(const View *view, const Plan *p, double *stack, Work *w) noe
     """Allocate the scratch of a task. Return whether there was memory."""
     cdef Py_ssize_t pitch = p.pitch, more = pitch if p.whole or p.anchored else 0    # rows of integers
     cdef double *rows
-    if not make_scratch(view, p, 4 * pitch + 4 * more + (3 + 2 * STATE_ROWS) * p.state_pitch, stack, &w.scratch):
+    if not make_scratch(view, p, 5 * pitch + 4 * more + (2 + 2 * WEIGHTED_ROWS) * p.state_pitch, stack, &w.scratch):
         return False
     rows = w.scratch.rows
     w.columns.mean = w.columns.scale = w.columns.beta = w.columns.slope = rows
     w.columns.n = rows + pitch
     w.columns.s = rows + 2 * pitch
     w.columns.q = rows + 3 * pitch
-    w.columns.s_lo = rows + 4 * more
+    w.columns.squares = rows + 4 * pitch
+    rows += 5 * pitch
+    w.columns.s_lo = rows
     w.columns.whole = <uint32_t *> w.columns.s_lo
-    w.columns.q_lo = rows + 5 * more
-    w.columns.anchors.high = rows + 6 * more
-    w.columns.anchors.low = rows + 7 * more
-    rows += 4 * pitch + 4 * more
+    w.columns.q_lo = rows + more
+    w.columns.anchors.high = rows + 2 * more
+    w.columns.anchors.low = rows + 3 * more
+    rows += 4 * more
     w.shift = rows
     w.moved = rows + p.state_pitch
-    w.n_lo = rows + 2 * p.state_pitch
-    w.block = rows + 3 * p.state_pitch
-    w.state = w.block + STATE_ROWS * p.state_pitch
+    w.block = rows + 2 * p.state_pitch
+    w.state = w.block + WEIGHTED_ROWS * p.state_pitch
     w.columns.moved = w.moved
-    w.large = False
+    w.large = w.careful = False
     return True
 
 
@@ -64,18 +67,27 @@ cdef inline void spread(const double *values, Py_ssize_t fold, Py_ssize_t channe
 
 
 cdef void count_selected(const Block *b, const Work *w) noexcept nogil:
-    """Set n to the sum of the weights of the elements whose flag is 1: the sum of the flags about a shift of 0."""
-    cdef Py_ssize_t n = b.n_channels if b.by_runs else b.width
+    """Multiply the flags by the weights, and set n and `squares` to their sums, and those of their squares, about 0."""
+    cdef Py_ssize_t i, j, n = b.n_sums
+    cdef const double *weights = <const double *> b.weights
+    cdef f64_out row = b.flags
     cdef Block flags = b[0]
     cdef Columns columns = w.columns
+    if b.count & WEIGHTED:
+        for i in range(b.n_channels if b.by_runs else b.n):
+            for j in range(b.n if b.by_runs else b.width):
+                row[j] *= weights[j if b.by_runs else i]
+            row += b.n if b.by_runs else b.width
     flags.layout[0].data = <char *> b.flags
     columns.s = columns.n
+    columns.q = columns.squares
     memset(columns.mean, 0, n * sizeof(double))
     memset(columns.s, 0, n * sizeof(double))
     memset(columns.q, 0, n * sizeof(double))
-    sweep(MOMENTS, &flags, False, &columns)
+    sweep(MOMENTS, &flags, ALL, &columns)
     if not b.by_runs:
         add_up(columns.s, b.fold, b.n_channels, b.inner)
+        add_up(columns.q, b.fold, b.n_channels, b.inner)
 
 
 cdef inline double sum_of_array(double *x, Py_ssize_t n) noexcept nogil:
@@ -101,12 +113,48 @@ cdef void add_up(double *sums, Py_ssize_t fold, Py_ssize_t channels, Py_ssize_t 
             sums[c] = sum_of_array(sums + c * inner, inner)
 
 
+cdef inline Count careful_count(const Block *b, bint omit) noexcept nogil:
+    """What counts, where x may hold NaN or inf that is to be left out. A selective view has none: see `set_unselected`."""
+    if b.flags != NULL:
+        return b.count
+    if omit:
+        return <Count> (b.count | FINITE)
+    return NONZERO_WEIGHTED if b.count == WEIGHTED else b.count
+
+
+cdef Count sum_up(const Block *b, bint omit, Work *w) noexcept nogil:
+    """Sum a block about the shifts. Return which elements counted."""
+    cdef Count careful = careful_count(b, omit), count = careful if w.careful else b.count
+    cdef Columns *sums = &w.columns
+    cdef Py_ssize_t c, n = b.n_sums
+    cdef double of_nonfinite = 0        # 0 or NaN
+    while True:
+        for c in range(n):      # By runs, only channels whose shift has moved are summed again.
+            if not b.by_runs or w.moved[c] != 0:
+                sums.s[c] = sums.q[c] = 0
+                if count & FINITE:
+                    sums.n[c] = sums.squares[c] = 0
+        if not w.large:
+            sweep(MOMENTS, b, count, sums)
+        if count == careful:
+            return count
+        for c in range(n):
+            of_nonfinite += (sums.s[c] - sums.s[c]) + (sums.q[c] - sums.q[c])
+        if of_nonfinite == 0:
+            return count
+        w.careful = True
+        count = careful
+
+
 cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *state, Py_ssize_t pitch,
                       Py_ssize_t n_states) noexcept nogil:
     """The states of a block. Those beyond its channels, up to n_states, are empty."""
     cdef Columns *sums = &w.columns
-    cdef Py_ssize_t c, attempt, n = b.n_channels if b.by_runs else b.width
-    cdef double total = b.n if b.count == ALL else sum_of_weights(b.weights, b.n, b.count)
+    cdef Py_ssize_t c, attempt
+    cdef double total = b.n, squares = b.n
+    cdef Count count
+    if b.count != ALL:
+        sum_weights(b.weights, b.n, b.count, &total, &squares)
     for c in range(b.n_channels):
         w.moved[c] = 1
     if b.flags != NULL:
@@ -115,25 +163,25 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
         spread(w.shift, b.fold, b.n_channels, b.inner, sums.mean)
         if b.flags != NULL:
             set_unselected(b, 0, sums.mean)
-        for c in range(n):      # By runs, only channels whose shift has moved are summed again.
-            if not b.by_runs or w.moved[c] != 0:
-                sums.s[c] = sums.q[c] = 0
-                sums.n[c] = 0 if omit else sums.n[c]
-        if not w.large:
-            sweep(MOMENTS, b, omit, sums)
+        count = sum_up(b, omit, w)
         if not b.by_runs:
             add_up(sums.s, b.fold, b.n_channels, b.inner)
             add_up(sums.q, b.fold, b.n_channels, b.inner)
-            if omit:
+            if count & FINITE:
                 add_up(sums.n, b.fold, b.n_channels, b.inner)
-        if not omit and b.flags == NULL:
+                add_up(sums.squares, b.fold, b.n_channels, b.inner)
+        if not count & FINITE and b.flags == NULL:
             for c in range(b.n_channels):
                 sums.n[c] = total
+                sums.squares[c] = squares
         if whole or attempt == 2 or not move_shift(w, b.n_channels):
             break
     for c in range(b.n_channels, n_states):
-        sums.n[c] = sums.s[c] = sums.q[c] = w.shift[c] = 0
+        sums.n[c] = sums.squares[c] = sums.s[c] = sums.q[c] = w.shift[c] = 0
     finish(sums.n, w.shift, sums.s, sums.q, state, pitch, n_states)
+    if b.count == WEIGHTED:
+        memset(state + N_LO * pitch, 0, n_states * sizeof(double))
+        memcpy(state + SQUARES * pitch, sums.squares, n_states * sizeof(double))
     if whole:
         for c in range(b.n_channels):
             w.large = w.large or sums.q[c] >= 9007199254740992.0    # Up to 2**53, sums of squares are exact.
@@ -149,8 +197,7 @@ cdef void task_state(const View *view, const Plan *p, const Task *t, bint omit, 
     cdef pair mean
     cdef Block b
     cdef bint unselect = omit and view.selective
-    omit = omit and not p.whole and not view.selective
-    memset(w.n_lo, 0, p.state_pitch * sizeof(double))
+    omit = omit and not p.whole
     if p.anchored:
         set_anchors(view, p, t, &w.columns.anchors)
         anchors_to_columns(p, t, &w.columns.anchors, w.columns.mean)
@@ -167,7 +214,7 @@ cdef void task_state(const View *view, const Plan *p, const Task *t, bint omit, 
                    t.channels * sizeof(double))
             prepare_shift(w.shift, t.channels, p.whole)
         block_state(&b, p.whole, omit, w, w.block, p.state_pitch, n_states)
-        merge(state, pitch, w.n_lo if has_weights(view) else NULL, w.block, p.state_pitch, n_states)
+        merge_states(state, pitch, w.block, p.state_pitch, n_states, has_weights(view))
     if p.anchored:
         for c in range(t.channels):
             if state[N * pitch + c] == 0:       # An empty state is all zeros.

@@ -44,8 +44,8 @@
 # column    One position in every row. It belongs to one channel. A row of one unit has as many as its chunk.
 # run       Neighbouring elements of one channel: the whole last batch dim. If tiled, the positions of a block.
 # piece     The elements of a run in one block: at most PIECE_ELEMENTS.
-# part      Elements of a piece that are summed by themselves first: at most PART_ELEMENTS, but all of a piece of bytes.
-# lane      A column of a part: LANES or BYTE_LANES of them.
+# part      Elements of a piece that are summed by themselves first: at most PART_ELEMENTS. Bytes have no parts.
+# lane      A column of a part: LANES of them.
 # tile      A copy of a block as doubles, for operands that cannot be read or written in place: at most TILE_DOUBLES. The
 #           flags of a selective view have a tile as well.
 # granule   The doubles in the longest vector, GRANULE. The states of a single chunk come in whole granules.
@@ -57,7 +57,6 @@ cdef enum:
     SOON_BYTES = 512            # As many are read soon after what is before them.
     STREAM_BYTES = 16           # Results go around the caches in pieces of as many.
     LANES = 8                   # A part has as many lanes.
-    BYTE_LANES = 128            # A run of bytes has as many.
     AHEAD_BYTES = 4096          # A load of a run is prefetched so far ahead, where runs are read in the order of memory.
 
 # Sizes of blocks. In a block by columns, and in a part, 32 sums of eight elements are added to each accumulator, or 64 sums
@@ -80,7 +79,7 @@ cdef enum:
     WIDE_COLUMNS = 2048         # Past the cache it has at most as many: 512 would cost a quarter of the time.
     PAST_BYTES = 16777216       # An array of as many bytes is past the cache.
     CACHED_BYTES = 917504       # As many stay in an L2 cache of 1 MiB, common since 2017; 512 KB cost backward a third.
-    FEWEST_COLUMNS = 16         # Weighted rows of fewer channels are gathered into runs.
+    FEWEST_COLUMNS = 16         # Weighted rows of fewer channels are gathered into runs. As many runs share their weights.
     JUMP_BYTES = 32768          # A unit of as many bytes is worth the jump to the next one.
 
 # Numbers of tasks.
@@ -90,7 +89,7 @@ cdef enum:
     LEAST_BYTES = 16384         # A task of a map, or one that has its channels alone, has at least as many.
     PARTIAL_CHANNELS = 16384    # All partials together have at most as many channels: 786 KB.
 
-ctypedef uint8_t flag           # of a mask: 0 or 1
+ctypedef uint8_t flag           # of a mask: 0, or 255, which has all bits
 
 ctypedef enum Purpose:          # what the plan is for
     SUM                         # moments: one pass of reading, and states to merge
@@ -211,7 +210,7 @@ cdef inline Py_ssize_t channel_offset(const View *view, int operand, Py_ssize_t 
 cdef inline bint columns_fit(const View *view, const Plan *p, Py_ssize_t run, Purpose purpose) noexcept nogil:
     """Whether runs are so short that they are read as columns, where the runs of all channels are contiguous.
 
-    Columns cost more the fewer runs share them, some 3 ns for each column; a run costs 5 ns, or 20 if it is of bytes.
+    Columns cost more the fewer runs share them, some 3 ns for each column; a run costs 5 ns.
     """
     cdef Dim channel = last_kept(view)
     cdef Py_ssize_t longest = min(<Py_ssize_t> 64, div(3 * p.unit.n - 1, 2))
@@ -219,8 +218,6 @@ cdef inline bint columns_fit(const View *view, const Plan *p, Py_ssize_t run, Pu
         return False
     if purpose == MAP:
         longest = min(<Py_ssize_t> 64, 4 * p.unit.n)
-    elif view.operand[0].itemsize == 1:
-        longest = 256 if p.unit.n >= 8 else 64
     return run <= longest
 
 
@@ -283,6 +280,8 @@ cdef inline void choose_chunk(const View *view, Purpose purpose, Plan *p) noexce
             widest = div(widest, p.inner)
         elif not past or p.unit.n * ceil_div(p.run, p.piece) < TASKS:
             widest = min(widest, divided(view, p))
+        if p.by_runs and view.weighted:
+            widest = max(widest, <Py_ssize_t> FEWEST_COLUMNS)
         if purpose in (TRAIN, BACKWARD):
             fitting = cached_channels(view)
             if fitting >= (1 if p.by_runs or p.inner > 1 else NARROW_COLUMNS):
@@ -317,6 +316,11 @@ cdef inline void choose_block(const View *view, Purpose purpose, Plan *p) noexce
     else:
         p.block_units = min(p.block_units, max(8, div(BLOCK_BYTES, width * view.operand[0].itemsize) // 8 * 8))
     p.block_units *= p.fold
+
+
+cdef inline Py_ssize_t n_sums(const Plan *p, Py_ssize_t channels) noexcept nogil:
+    """How many sums some channels have: one for each column of a row, or by runs, where fold and inner are 1, for each."""
+    return p.fold * channels * p.inner
 
 
 cdef inline Py_ssize_t row_pitch(Py_ssize_t n) noexcept nogil:
@@ -355,7 +359,7 @@ cdef Plan make_plan(const View *view, Purpose purpose, int n_threads) noexcept n
     p.chunk_tasks = min(p.chunk_blocks, view.n_rows * p.chunk * view.operand[0].itemsize // least)
     p.chunk_tasks = max(1, min(p.chunk_tasks, div(most, p.n_chunks), div(PARTIAL_CHANNELS, p.n_chunks * p.chunk)))
     p.granule = GRANULE if p.n_chunks == 1 else 1
-    width = p.chunk if p.by_runs else p.fold * p.chunk * p.inner
+    width = n_sums(&p, p.chunk)
     p.pitch = row_pitch(width)
     p.state_pitch = row_pitch(p.chunk)
     p.stream = purpose == MAP and not p.tiled and (p.by_runs or width <= NARROW_COLUMNS) and streams_result(view)

@@ -28,7 +28,7 @@ cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, 
         part = min(n, PART_ELEMENTS)
         n -= part
         for k in range(LANES // VECTOR):
-            lanes[k].n = lanes[k].s = lanes[k].q = all_of(0)
+            lanes[k].n = lanes[k].squares = lanes[k].s = lanes[k].q = all_of(0)
         for i in range(part // (8 * LANES)):
             prefetch_run(op, x + x_ahead, dy + dy_ahead, 8 * LANES)
             for k in range(LANES // VECTOR):
@@ -60,5 +60,7 @@ cdef inline void sum_run(Op op, Count count, const native *x, const native *dy, 
         total = sum_of_lanes(lanes)
         if op == MOMENTS and count & FINITE:
             w.n[0] += sum_of(total.n)
+            if count & WEIGHTED:
+                w.squares[0] += sum_of(total.squares)
         w.s[0] += sum_of(total.s)
         w.q[0] += sum_of(total.q)

@@ -23,6 +23,20 @@ cdef inline void eight_means(const native *x, const Py_ssize_t *at, Py_ssize_t c
         x += channel_pitch
 
 
+cdef inline double mean_of_finite(const native *x, const Py_ssize_t *at, const Anchors *anchors,
+                                  Py_ssize_t i) noexcept nogil:
+    """The mean of eight elements of one channel, with the last finite one in the place of each that is NaN or inf."""
+    cdef double terms[8]
+    cdef double last = NAN
+    cdef int r
+    for r in range(8):
+        terms[r] = eighth(x + at[r], anchors, i)
+        last = terms[r] if finite(terms[r]) else last
+    for r in range(8):
+        terms[r] = terms[r] if finite(terms[r]) else last
+    return tree(terms[0], terms[1], terms[2], terms[3], terms[4], terms[5], terms[6], terms[7])
+
+
 cdef inline Py_ssize_t weighty(const Block *b, Py_ssize_t first) noexcept nogil:
     """The offset of the nearest batch position from `first` on that counts, or else of the nearest one before it."""
     cdef Py_ssize_t i = first
@@ -33,8 +47,9 @@ cdef inline Py_ssize_t weighty(const Block *b, Py_ssize_t first) noexcept nogil:
     return i // b.width * b.layout[0].table_pitch + i % b.width if b.by_runs else i * b.layout[0].pitch
 
 
-cdef inline void guess(const native *x, const Block *b, const Columns *w) noexcept nogil:
-    """A first shift near the data of each channel: the mean of eight of its elements, or the bias of bytes.
+cdef inline bint guess(const native *x, const Block *b, const Columns *w) noexcept nogil:
+    """A first shift near the data of each channel: the mean of eight of its elements, or the bias of bytes. Return whether
+    any of these is NaN or inf.
 
     The division by eight is exact, so that the mean of equal numbers is that number and their variance is 0. If there are
     fewer elements, the last one is taken several times.
@@ -59,20 +74,20 @@ cdef inline void guess(const native *x, const Block *b, const Columns *w) noexce
             n_bad += not finite(shift[c])
         if n_bad > 0:
             for c in range(b.n_channels):
-                for r in range(8):                  # The mean is NaN or inf: take a finite element instead.
-                    if not finite(shift[c]):
-                        shift[c] = value_of(x + at[r] + c * channel_pitch, &w.anchors, c * b.inner)
+                if not finite(shift[c]):
+                    shift[c] = mean_of_finite(x + c * channel_pitch, at, &w.anchors, c * b.inner)
+    return n_bad > 0
 
 
-cdef void guess_shift(const Block *b, bint whole, const Work *w) noexcept nogil:
+cdef void guess_shift(const Block *b, bint whole, Work *w) noexcept nogil:
     cdef Columns columns = w.columns
     cdef Py_ssize_t c
     if b.flags != NULL:         # NaN is not taken for a shift.
-        for c in range(b.n_channels if b.by_runs else b.width):
+        for c in range(b.n_sums):
             columns.mean[c] = NAN
         set_unselected(b, 0, columns.mean)
     columns.mean = w.shift
-    sweep(GUESS, b, False, &columns)
+    w.careful = sweep(GUESS, b, b.count, &columns)
     prepare_shift(w.shift, b.n_channels, whole)
 
 

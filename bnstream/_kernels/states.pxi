@@ -1,5 +1,5 @@
 # The state of a channel: n, mean and m2 (sum of squared deviations), where mean and m2 are pairs of doubles. An array of
-# states has STATE_ROWS rows, `pitch` doubles apart (see _table.pxd). The loops run across channels.
+# states has STATE_ROWS rows, or WEIGHTED_ROWS, `pitch` doubles apart (see _table.pxd). The loops run across channels.
 
 cdef inline void settle(pair *mean, pair *m2, double plain_mean) noexcept nogil:
     """Turn what pair arithmetic makes of inf, NaN and overflow into what NumPy would return."""
@@ -56,6 +56,17 @@ cdef void merge(f64_out a, Py_ssize_t a_pitch, f64_out n_lo, const double *b, Py
         n_lo[c] = total.lo
 
 
+cdef inline void merge_states(double *a, Py_ssize_t a_pitch, const double *b, Py_ssize_t b_pitch, Py_ssize_t n_channels,
+                              bint weighted) noexcept nogil:
+    """The same for states that both have all rows of weighted states, if they are `weighted`."""
+    cdef Py_ssize_t c
+    if weighted:
+        for c in range(n_channels):
+            a[N_LO * a_pitch + c] += b[N_LO * b_pitch + c]
+            a[SQUARES * a_pitch + c] += b[SQUARES * b_pitch + c]
+    merge(a, a_pitch, a + N_LO * a_pitch if weighted else NULL, b, b_pitch, n_channels)
+
+
 cdef inline void merge_rows(f64_out a, Py_ssize_t a_pitch, const double *b, Py_ssize_t b_pitch, Py_ssize_t n_channels,
                             bint weighted) noexcept nogil:
     """Merge by the formula of Chan, Golub and LeVeque (1983), with w = n_b / n:
@@ -106,11 +117,11 @@ cdef inline void merge_rows(f64_out a, Py_ssize_t a_pitch, const double *b, Py_s
 
 
 cdef void emit(const double *state, Py_ssize_t pitch, Py_ssize_t n_channels, const Sink *sink, Py_ssize_t first,
-               Py_ssize_t step) noexcept nogil:
+               Py_ssize_t step, bint weighted) noexcept nogil:
     """Write the states of n_channels to places first, first + step, ... of the sink."""
     cdef Py_ssize_t i
     if sink.state != NULL:
-        for i in range(STATE_ROWS):
+        for i in range(WEIGHTED_ROWS if weighted else STATE_ROWS):
             emit_row(state + i * pitch, n_channels, sink.state + i * sink.pitch + first, step)
     else:
         emit_moments(state, pitch, n_channels, sink, first, step)

@@ -150,7 +150,7 @@ static inline bn_vec bn_keep(bn_vec v, bn_mask m) { return m ? v : 0; }
 static inline int bn_any(bn_mask m) { return m != 0; }
 #endif
 
-/* Flags, which are 0 or 1: one for each element, and one for all. */
+/* Flags, which are 0 or 255: one for each element, and one for all. */
 static inline bn_mask bn_flags(const uint8_t *p) {
 #if BN_WIDTH == 8
     __m128i flags = _mm_loadl_epi64((const __m128i *)p);
@@ -158,7 +158,7 @@ static inline bn_mask bn_flags(const uint8_t *p) {
 #elif BN_WIDTH == 4
     int32_t flags;
     memcpy(&flags, p, sizeof flags);
-    return (bn_mask)_mm256_cvtepi8_epi64(_mm_cvtsi32_si128(flags)) > 0;
+    return (bn_mask)_mm256_cvtepi8_epi64(_mm_cvtsi32_si128(flags));
 #elif BN_WIDTH == 2
     return (bn_mask){-(int64_t)(p[0] != 0), -(int64_t)(p[1] != 0)};
 #else
@@ -168,7 +168,9 @@ static inline bn_mask bn_flags(const uint8_t *p) {
 
 static inline bn_mask bn_flag(uint8_t flag) {
 #if BN_WIDTH == 8
-    return flag ? 0xff : 0;
+    return flag;
+#elif BN_WIDTH == 4
+    return (bn_mask)_mm256_set1_epi8((char)flag);
 #else
     return -(int64_t)(flag != 0) - (bn_mask){0};
 #endif

@@ -6,14 +6,21 @@ ctypedef enum Count:            # which elements count, and how much
     FINITE = 1                  # those that are neither NaN nor inf
     MASKED = 2                  # those whose flag is 1
     WEIGHTED = 4                # each as much as its weight
-    FINITE_MASKED = 3
-    FINITE_WEIGHTED = 5
+    NONZERO = 8                 # those whose weight is not 0: x may be NaN or inf elsewhere
+    FINITE_MASKED = FINITE | MASKED
+    FINITE_WEIGHTED = FINITE | WEIGHTED
+    NONZERO_WEIGHTED = NONZERO | WEIGHTED
 
 
 cdef inline Count count_of(const View *view) noexcept nogil:
     if not view.weighted:
         return ALL
     return MASKED if view.operand[WEIGHTS].element == BOOL else WEIGHTED
+
+
+cdef inline Count with_finite(Count count, bint omit) noexcept nogil:
+    """The same without NaN and inf, if they are to be left out."""
+    return <Count> (count | FINITE) if omit else count
 
 
 cdef inline bint has_weights(const View *view) noexcept nogil:
@@ -34,17 +41,17 @@ cdef inline bint counts(const char *weights, Py_ssize_t i, Count count) noexcept
 
 cdef inline Py_ssize_t weights_room(Count count) noexcept nogil:
     """The doubles that the weights of a block take: at most PIECE_ELEMENTS, and a vector loaded from the last one on."""
-    return bytes_of(PIECE_ELEMENTS + GRANULE, count) // <Py_ssize_t> sizeof(double)
+    return round_up(bytes_of(PIECE_ELEMENTS + GRANULE, count) // <Py_ssize_t> sizeof(double), GRANULE)
 
 
 cdef inline void load_flags(const char *source, Py_ssize_t stride, Py_ssize_t n, flag *out) noexcept nogil:
     cdef Py_ssize_t i
     if stride == 1:
         for i in range(n):
-            out[i] = source[i] != 0
+            out[i] = -(source[i] != 0)
     else:
         for i in range(n):
-            out[i] = source[i * stride] != 0
+            out[i] = -(source[i * stride] != 0)
 
 
 cdef void load_weights(const View *view, Py_ssize_t first, Py_ssize_t n, char *out) noexcept nogil:
@@ -66,19 +73,26 @@ cdef void load_weights(const View *view, Py_ssize_t first, Py_ssize_t n, char *o
         n -= left
 
 
-cdef double sum_of_weights(const char *weights, Py_ssize_t n, Count count) noexcept nogil:
+cdef void sum_weights(const char *weights, Py_ssize_t n, Count count, double *total, double *squares) noexcept nogil:
+    """The sum of n weights, and that of their squares."""
     cdef const flag *mask = <const flag *> weights
     cdef const double *each = <const double *> weights
-    cdef double lanes[32]
+    cdef double sums[32]
+    cdef double sums_of_squares[32]
     cdef Py_ssize_t i, j, n_true = 0
     if count == MASKED:
         for i in range(n):
-            n_true += mask[i]
-        return n_true
-    memset(lanes, 0, sizeof(lanes))
+            n_true += mask[i] != 0
+        total[0] = squares[0] = n_true
+        return
+    memset(sums, 0, sizeof(sums))
+    memset(sums_of_squares, 0, sizeof(sums_of_squares))
     for i in range(0, n - 31, 32):
         for j in range(32):
-            lanes[j] += each[i + j]
+            sums[j] += each[i + j]
+            sums_of_squares[j] += each[i + j] * each[i + j]
     for i in range(n & -32, n):
-        lanes[i % 32] += each[i]
-    return sum_of_array(lanes, 32)
+        sums[i % 32] += each[i]
+        sums_of_squares[i % 32] += each[i] * each[i]
+    total[0] = sum_of_array(sums, 32)
+    squares[0] = sum_of_array(sums_of_squares, 32)

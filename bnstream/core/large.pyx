@@ -22,7 +22,8 @@ from libc.string cimport memcpy
 from numpy cimport ndarray
 
 from bnstream._kernels._table cimport (
-    EXPONENT, FLOAT64, M2, M2_LO, MEAN, MEAN_LO, N, N_LO, STATE_ROWS, Kernels, Sink, View,
+    EXPONENT, FLOAT64, M2, M2_LO, MEAN, MEAN_LO, N, N_LO, STATE_ROWS, WEIGHTED_ROWS, Kernels,
+    Sink, View,
 )
 
 from bnstream._kernels import capsule
@@ -89,7 +90,7 @@ cdef bint look_again(View *view, const Sink *sink, ndarray x, unsigned long long
         narrow(lost, x, axes, weights, mask, True)
     if not lost.any():
         return False
-    rows = np.empty((STATE_ROWS, sink.pitch))
+    rows = np.empty((WEIGHTED_ROWS, sink.pitch))
     second.state = <double *> cnp.PyArray_DATA(rows)
     view.in_place = False
     view.scale = ldexp(1, -POWER)

@@ -23,7 +23,7 @@ from bnstream.core.large cimport (
     ROOM_ROWS, deviation_of, look_again, merge_large, moderate, restored, variance_of,
 )
 from bnstream.core.view cimport (
-    OMIT, PROPAGATE, RAISE, Policy, as_array, batch_axes, is_of_positions, kept_shape, make_view, mask_of, number_of,
+    OMIT, PROPAGATE, RAISE, Policy, as_array, batch_axes, kept_shape, make_view, mask_of, number_of,
     policy_of, require_finite, weights_of,
 )
 
@@ -222,12 +222,11 @@ cdef class Moments:
         cdef Py_ssize_t c
         cdef int threads = threads_for(n_bytes, n_threads)
         cdef int failed, i
-        cdef double small[(STATE_ROWS + 1) * 64]
+        cdef double small[WEIGHTED_ROWS * 64]
         cdef double *part = small
-        cdef double *squares = NULL
         cdef double *exponent = NULL
         cdef ndarray exponents
-        cdef bint large
+        cdef bint large, weighted = weights is not None
         make_view(&view, axes, a, None, None, given, mask)
         if view.n_rows == 0 or view.n_channels == 0:
             return self
@@ -236,8 +235,8 @@ cdef class Moments:
         sink.pitch = padded(view.n_channels)
         if sink.pitch > 64:
             part = NULL
-            if sink.pitch <= PY_SSIZE_T_MAX // <Py_ssize_t> ((STATE_ROWS + 1) * sizeof(double)):
-                part = <double *> malloc((STATE_ROWS + 1) * sink.pitch * sizeof(double))
+            if sink.pitch <= PY_SSIZE_T_MAX // <Py_ssize_t> (WEIGHTED_ROWS * sizeof(double)):
+                part = <double *> malloc(WEIGHTED_ROWS * sink.pitch * sizeof(double))
             if part == NULL:
                 raise MemoryError(f"no memory for the state of {view.n_channels} channels")
         sink.state = part
@@ -257,45 +256,14 @@ cdef class Moments:
                     exponent = <double *> cnp.PyArray_DATA(exponents)
                 if self.policy == RAISE:
                     self.require_finite_part(a, axes, &sink, view.n_channels)
-            if weights is not None:
-                squares = part + STATE_ROWS * sink.pitch
-                self.square(a, axes, given, mask, part, squares, view.n_channels, threads)
-            for i in range(STATE_ROWS + (squares != NULL)):   # The kernels fill the padding of whole states alone.
+            for i in range(WEIGHTED_ROWS if weighted else STATE_ROWS):  # The kernels fill the padding of whole states alone.
                 for c in range(view.n_channels, sink.pitch):
                     part[i * sink.pitch + c] = 0
-            self.take_in(part, sink.pitch, kept_shape(a, axes, False) if shape is None else shape, NULL, squares, exponent,
-                         large)
+            self.take_in(part, sink.pitch, kept_shape(a, axes, False) if shape is None else shape, weighted, exponent, large)
         finally:
             if part != small:
                 free(part)
         return self
-
-    cdef int square(self, ndarray a, unsigned long long axes, ndarray weights, ndarray mask, const double *n,
-                    double *squares, Py_ssize_t n_channels, int threads) except -1:
-        """Sum the squared weights of each channel. Where some elements are left out, a kernel sums them as it sums n."""
-        cdef ndarray part, squared
-        cdef View view
-        cdef Sink sink
-        cdef double total = weights.sum(), least = total, of_all = np.einsum("i,i", weights.ravel(), weights.ravel())
-        cdef bint by_position = mask is None or is_of_positions(mask, a, axes)
-        cdef int failed
-        cdef Py_ssize_t c
-        for c in range(n_channels):
-            least = min(least, n[c])
-            squares[c] = of_all
-        if least > total * (1 - 2.0**-40) or (by_position and self.policy != OMIT):
-            return 0
-        squared = np.square(weights)
-        make_view(&view, axes, a, None, None, squared, mask)
-        sink.pitch = padded(n_channels)
-        part = np.empty((STATE_ROWS, sink.pitch))
-        sink.state = <double *> cnp.PyArray_DATA(part)
-        with nogil:
-            failed = kernels.accumulate(&view, &sink, self.policy == OMIT, threads)
-        if failed:
-            raise MemoryError("no memory for the scratch of an update")
-        memcpy(squares, sink.state, n_channels * sizeof(double))
-        return 0
 
     cdef int check_channels(self, ndarray a, unsigned long long axes, Py_ssize_t n_channels) except -1:
         cdef int i, kept = 0
@@ -328,11 +296,12 @@ cdef class Moments:
                 return require_finite(mean)
         return 0
 
-    cdef int take_in(self, const double *part, Py_ssize_t pitch, tuple shape, const double *rest,
-                     const double *squares, const double *exponent, bint large) except -1:
+    cdef int take_in(self, const double *part, Py_ssize_t pitch, tuple shape, bint weighted, const double *exponent,
+                     bint large) except -1:
         """Merge a part into the state. This keeps the GIL, so that no thread sees or loses half of it.
 
-        `rest`, `squares` and `exponent` are the further rows of the part, or NULL. `large` tells that it is not `moderate`.
+        If the part is `weighted`, it has the rows of a weighted state. `exponent` is one more row, or NULL. `large` tells
+        that the part is not `moderate`.
         """
         cdef ndarray fresh
         cdef double *state
@@ -353,13 +322,13 @@ cdef class Moments:
             room = <double *> malloc(ROOM_ROWS * pitch * sizeof(double))
             if room == NULL:
                 raise MemoryError(f"no memory for the states of {pitch} channels")
-        if squares != NULL and not self.weighted:
+        if weighted and not self.weighted:
             memcpy(state + SQUARES * pitch, state, pitch * sizeof(double))
             self.weighted = True
         if self.weighted:
             for c in range(pitch):
-                state[N_LO * pitch + c] += rest[c] if rest != NULL else 0
-                state[SQUARES * pitch + c] += squares[c] if squares != NULL else part[c]
+                state[N_LO * pitch + c] += part[N_LO * pitch + c] if weighted else 0
+                state[SQUARES * pitch + c] += part[SQUARES * pitch + c] if weighted else part[c]
         if large:
             self.large = True
             self.scaled = merge_large(state, pitch, self.weighted, part, exponent, room)
@@ -451,9 +420,7 @@ cdef class Moments:
                 if not (isfinite(part[MEAN * pitch + c]) and isfinite(part[M2 * pitch + c])):
                     raise ValueError(f"expected finite statistics, as nan_policy={self.nan_policy!r} has them here, got NaN "
                                      "or inf in the other Moments; merge them into one with nan_policy='propagate'")
-        self.take_in(part, pitch, them.shape, part + N_LO * pitch if them.weighted else NULL,
-                     part + SQUARES * pitch if them.weighted else NULL,
-                     part + EXPONENT * pitch if them.scaled else NULL, large)
+        self.take_in(part, pitch, them.shape, them.weighted, part + EXPONENT * pitch if them.scaled else NULL, large)
         self._names = names
         return self
 
