@@ -9,25 +9,43 @@ cdef enum:
 
 ctypedef struct Scaling:        # of a task's channels
     Scratch scratch
-    Columns columns             # mean, scale, beta and slope, which are spread over the columns; n stays
+    Columns columns             # mean, scale, beta and slope, which are spread over the columns
+    const double *n
     double *mean_lo
     double *invstd
 
 
-cdef inline void fetch(const double *row, const Task *t, f64_out values) noexcept nogil:
-    """Copy the values of a task's channels from a row of a state, a norm or gradients."""
+cdef inline const double *row_of(const double *row, const Task *t, double *room) noexcept nogil:
+    """The values of a task's channels in a row of a state, a norm or gradients: there, or copied to `room` if scattered."""
     cdef Py_ssize_t c
     if t.step == 1:
-        memcpy(values, row + t.place, t.channels * sizeof(double))
-        return
+        return row + t.place
     for c in range(t.channels):
-        values[c] = row[t.place + c * t.step]
+        room[c] = row[t.place + c * t.step]
+    return room
+
+
+cdef inline void fetch(const double *row, const Task *t, double *values) noexcept nogil:
+    """Copy them."""
+    cdef const double *there = row_of(row, t, values)
+    if there != values:
+        memcpy(values, there, t.channels * sizeof(double))
 
 
 cdef inline double invstd_of(double n, double m2, double eps) noexcept nogil:
     """1 / sqrt(var + eps), and 1 where that divides by 0: a constant channel is centred and not divided."""
     cdef double square = m2 / n + eps
     return 1 / sqrt(square) if square != 0 else 1
+
+
+cdef inline const double *set_invstd(const Norm *norm, const Task *t, double *room, double *invstd) noexcept nogil:
+    """Set invstd of a task's channels, and return their n, which may be in `room`."""
+    cdef const double *n = row_of(norm.rows + N * norm.pitch, t, room)
+    cdef const double *m2 = row_of(norm.rows + M2 * norm.pitch, t, invstd)
+    cdef Py_ssize_t c
+    for c in range(t.channels):
+        invstd[c] = invstd_of(n[c], m2[c], norm.eps)
+    return n
 
 
 cdef bint make_scaling(const Job *job, const Task *t, Py_ssize_t n_more, double *stack, Scaling *w) noexcept nogil:
@@ -37,6 +55,7 @@ cdef bint make_scaling(const Job *job, const Task *t, Py_ssize_t n_more, double 
     cdef Columns *columns = &w.columns
     cdef Py_ssize_t c, pitch = p.pitch
     cdef Element element = job.view.operand[0].element
+    cdef const double *gamma
     cdef pair mean
     if not make_scratch(job.view, p, (COEFFICIENT_ROWS + n_more) * pitch, stack, &w.scratch):
         return False
@@ -45,20 +64,17 @@ cdef bint make_scaling(const Job *job, const Task *t, Py_ssize_t n_more, double 
     columns.scale = columns.mean + pitch
     columns.beta = columns.mean + 2 * pitch
     columns.slope = columns.mean + 3 * pitch
-    columns.n = columns.mean + 4 * pitch
-    w.mean_lo = columns.mean + 5 * pitch
-    w.invstd = columns.mean + 6 * pitch
+    w.mean_lo = columns.mean + 4 * pitch
+    w.invstd = columns.mean + 5 * pitch
     columns.anchors.high = columns.mean + 7 * pitch
     columns.anchors.low = columns.mean + 8 * pitch
     fetch(norm.rows + MEAN * norm.pitch, t, columns.mean)
     fetch(norm.rows + MEAN_LO * norm.pitch, t, w.mean_lo)
-    fetch(norm.rows + N * norm.pitch, t, columns.n)
-    fetch(norm.rows + M2 * norm.pitch, t, w.invstd)
-    fetch(norm.rows + GAMMA * norm.pitch, t, columns.scale)
     fetch(norm.rows + BETA * norm.pitch, t, columns.beta)
+    w.n = set_invstd(norm, t, columns.mean + 6 * pitch, w.invstd)
+    gamma = row_of(norm.rows + GAMMA * norm.pitch, t, columns.scale)
     for c in range(t.channels):
-        w.invstd[c] = invstd_of(columns.n[c], w.invstd[c], norm.eps)
-        columns.scale[c] *= w.invstd[c]
+        columns.scale[c] = gamma[c] * w.invstd[c]
     if p.anchored:
         for c in range(t.channels):
             set_anchor(&columns.anchors, c, nearest_integer(columns.mean[c], element), element)

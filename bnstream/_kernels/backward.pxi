@@ -45,7 +45,7 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
     s = w.columns.s = w.scratch.rows + COEFFICIENT_ROWS * p.pitch
     q = w.columns.q = s + p.pitch
     sums = q + p.pitch if job.partials == NULL else job.partials + task * PARTIAL_ROWS * p.state_pitch
-    to_columns(p, &t, w.columns.mean, w.invstd)
+    to_columns(p, &t, w.columns.mean, w.columns.slope)
     memset(sums, 0, SUM_ROWS * p.state_pitch * sizeof(double))
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, &w.columns.anchors, w.scratch.tile)
@@ -64,22 +64,20 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
         s[c] = -w.mean_lo[c] * sums[SUM_DY * p.state_pitch + c] if w.mean_lo[c] != 0 else 0.0
     add_sums(s, t.channels, sums + SUM_DY_X * p.state_pitch, p.state_pitch)
     if job.partials == NULL:
-        emit_gradients(job, &t, sums, p.state_pitch)
+        emit_gradients(job, &t, sums, p.state_pitch, w.invstd)
     give_back(&w.scratch)
     return 0
 
 
-cdef void emit_gradients(const Job *job, const Task *t, const double *sums, Py_ssize_t pitch) noexcept nogil:
-    """Write grad_beta and grad_gamma of a task's channels, from their sums."""
-    cdef const double *n = job.norm.rows + N * job.norm.pitch + t.place
-    cdef const double *m2 = job.norm.rows + M2 * job.norm.pitch + t.place
-    cdef double *grad_beta = job.grads + GRAD_BETA * job.norm.pitch + t.place
-    cdef double *grad_gamma = job.grads + GRAD_GAMMA * job.norm.pitch + t.place
-    cdef Py_ssize_t c, i
+cdef void emit_gradients(const Job *job, const Task *t, double *sums, Py_ssize_t pitch, const double *invstd) noexcept nogil:
+    """Write grad_beta and grad_gamma of a task's channels, from their sums, which change."""
+    cdef double *grads = job.grads + t.place
+    cdef f64_out of_gamma = sums + SUM_DY_X * pitch
+    cdef Py_ssize_t c
     for c in range(t.channels):
-        i = c * t.step
-        grad_beta[i] = sums[SUM_DY * pitch + c]
-        grad_gamma[i] = sums[SUM_DY_X * pitch + c] * invstd_of(n[i], m2[i], job.norm.eps)
+        of_gamma[c] *= invstd[c]
+    emit_row(sums + SUM_DY * pitch, t.channels, grads + GRAD_BETA * job.norm.pitch, t.step)
+    emit_row(of_gamma, t.channels, grads + GRAD_GAMMA * job.norm.pitch, t.step)
 
 
 cdef void merge_gradients(const Job *job) noexcept nogil:
@@ -88,6 +86,7 @@ cdef void merge_gradients(const Job *job) noexcept nogil:
     cdef Py_ssize_t chunk, k, i, pitch = p.state_pitch
     cdef double *sums
     cdef double *partial
+    cdef double *invstd
     cdef Task t
     for chunk in range(p.n_chunks):
         t = make_task(job.view, p, chunk)
@@ -97,7 +96,9 @@ cdef void merge_gradients(const Job *job) noexcept nogil:
             for i in range(0, SUM_ROWS, 2):
                 add_sums(partial + i * pitch, t.channels, sums + i * pitch, pitch)
                 add_sums(partial + (i + 1) * pitch, t.channels, sums + i * pitch, pitch)
-        emit_gradients(job, &t, sums, pitch)
+        invstd = sums + SUM_ROWS * pitch        # further rows of the partial
+        set_invstd(job.norm, &t, invstd + pitch, invstd)
+        emit_gradients(job, &t, sums, pitch, invstd)
 
 
 cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
@@ -116,8 +117,8 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     fetch(job.grads + GRAD_BETA * job.norm.pitch, &t, beta)
     fetch(job.grads + GRAD_GAMMA * job.norm.pitch, &t, slope)
     for c in range(t.channels):         # beta becomes grad_beta / n, corrected for mean_lo.
-        slope[c] *= w.invstd[c] / w.columns.n[c]
-        beta[c] = beta[c] / w.columns.n[c] - (w.mean_lo[c] * slope[c] if w.mean_lo[c] != 0 else 0.0)
+        slope[c] *= w.invstd[c] / w.n[c]
+        beta[c] = beta[c] / w.n[c] - (w.mean_lo[c] * slope[c] if w.mean_lo[c] != 0 else 0.0)
         slope[c] *= w.columns.scale[c]
     to_columns(p, &t, w.columns.mean, w.invstd)
     to_columns(p, &t, w.columns.scale, w.invstd)

@@ -156,11 +156,13 @@ cdef class Forward:
 
     cdef int start_inference(self, str name, bint one) except -1:
         """Complete the state of inference, once mean and variance are in their rows; the variance is `one` for all."""
-        cdef Py_ssize_t c
+        cdef Py_ssize_t c, n_negative = 0
         cdef const double *variance = self.row(M2)
         self.fill(N, 1)
         self.fill(MEAN_LO, 0)
         for c in range(self.n_channels):
+            n_negative += variance[c] < 0
+        for c in range(self.n_channels if n_negative else 0):
             if variance[c] < 0:
                 index = () if one else tuple(map(int, np.unravel_index(c, kept_shape(self.x, self.axes, False))))
                 place = f" in channel {index[0]}" if len(index) == 1 else f" at index {index}" if index else ""
@@ -223,8 +225,7 @@ cdef class Forward:
         cdef const double *n = self.row(N)
         cdef const double *mean = self.row(MEAN)
         cdef const double *m2 = self.row(M2)
-        cdef double sum_of_all = 0
-        cdef Py_ssize_t c
+        cdef Py_ssize_t c, n_bad = 0
         if policy == OMIT or self.where is not None:
             if self.where is not None and not self.where.any():
                 raise ValueError("where leaves out every value of the batch, and training needs at least 2 in each channel; "
@@ -235,8 +236,8 @@ cdef class Forward:
                                      "not counting those that where or nan_policy='omit' leaves out; leave the batch "
                                      "out, or use inference mode")
         for c in range(self.n_channels):
-            sum_of_all += (mean[c] - mean[c]) + (m2[c] - m2[c])
-        if sum_of_all == 0 or replaced:     # else NaN, which only NaN and inf give
+            n_bad += (mean[c] - mean[c]) + (m2[c] - m2[c]) != 0     # NaN, which only NaN and inf give
+        if n_bad == 0 or replaced:
             return False
         looked = self.second_look(policy, threads)
         if policy != PROPAGATE:
@@ -590,6 +591,9 @@ def move_estimates(Forward forward, ndarray running, ndarray n_batches, momentum
     between, so that an interruption, such as Ctrl-C, comes before all of this or after it.
     """
     cdef double *rows = <double *> cnp.PyArray_DATA(running)
+    cdef const double *batch_n = forward.row(N)
+    cdef const double *batch_m2 = forward.row(M2)
+    cdef double *batch_var = rows + BATCH_VAR * running.shape[1]
     cdef double weight
     cdef Py_ssize_t c, n = running.shape[1]
     if pooled is not None:
@@ -603,7 +607,7 @@ def move_estimates(Forward forward, ndarray running, ndarray n_batches, momentum
         memcpy(rows, cnp.PyArray_DATA(exact), BATCH_MEAN * n * sizeof(double))
     memcpy(rows + BATCH_MEAN * n, forward.row(MEAN), n * sizeof(double))
     for c in range(n):
-        rows[BATCH_VAR * n + c] = forward.row(M2)[c] / forward.row(N)[c]
+        batch_var[c] = batch_m2[c] / batch_n[c]
 
 
 def replace(list targets, list sources, owner=None, dict attributes=None):
