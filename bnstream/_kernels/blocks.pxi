@@ -10,9 +10,9 @@ ctypedef struct Layout:         # where the elements of a block are in one opera
 ctypedef struct Block:
     Element element             # of x, or of its tile
     Layout layout[MAX_OPERANDS]
-    Count count                 # without FINITE, which `by_count` adds
+    Count count                 # without FINITE and NONZERO; see `sum_up`
     char *weights               # flags or doubles, one for each batch position, or NULL
-    double *flags               # a tile of flags, 0 or 1 for each element, or NULL
+    double *flags               # a tile of flags, later times the weights: not 0 where an element counts; or NULL
     Py_ssize_t n                # values in each channel
     Py_ssize_t n_samples        # elements of each channel that `guess` can choose from
     Py_ssize_t sample_pitch     # elements from one of them to the next

@@ -1,4 +1,4 @@
-# The sums of bytes about their bias, in integers: squares in 16 bits, sums in 32. They are exact.
+# The sums of bytes about their bias, in integers: by columns squares in 16 bits, sums in 32. They are exact.
 
 # Types that are summed in 32-bit integers.
 ctypedef fused byte:

@@ -6,7 +6,7 @@
 # in reverse order, because the data read last is still in the L3 cache.
 
 cdef enum:
-    PARTIAL_ROWS = WEIGHTED_ROWS        # rows of a partial: those of a state, or SUM_ROWS of the sums of gradients
+    PARTIAL_ROWS = WEIGHTED_ROWS        # rows of a partial: those of a state, or the sums of gradients, invstd and n
 
 cdef double AWAKE = 0.002       # seconds after a call for which its threads still spin
 cdef double PATIENCE = 16       # how many times the loss of a call lasts the time in which calls use one thread

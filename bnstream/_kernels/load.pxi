@@ -45,61 +45,63 @@ cdef inline double number16(uint16_t a, Element element) noexcept nogil:
     return a
 
 
-cdef inline void load64(const char *source, Py_ssize_t stride, Py_ssize_t n, bint swapped, Element element,
+# A literal stride makes a vector loop of the usual cases: neighbours, and every second element, such as real parts.
+
+cdef inline void each64(const char *source, Py_ssize_t stride, Py_ssize_t n, bint swapped, Element element,
                         const Anchors *anchors, Py_ssize_t anchor_step, double *out) noexcept nogil:
     cdef uint64_t bits
     cdef Py_ssize_t i
-    if stride == 8 and not swapped:
-        for i in range(n):
-            memcpy(&bits, source + i * 8, 8)
-            out[i] = number64(bits, anchors, i * anchor_step, element)
-        return
-    if stride == 16 and not swapped:
-        for i in range(n):
-            memcpy(&bits, source + i * 16, 8)
-            out[i] = number64(bits, anchors, i * anchor_step, element)
-        return
     for i in range(n):
         memcpy(&bits, source + i * stride, 8)
         out[i] = number64(swap64(bits) if swapped else bits, anchors, i * anchor_step, element)
 
 
-cdef inline void load32(const char *source, Py_ssize_t stride, Py_ssize_t n, bint swapped, Element element,
+cdef inline void load64(const char *source, Py_ssize_t stride, Py_ssize_t n, bint swapped, Element element,
+                        const Anchors *anchors, Py_ssize_t anchor_step, double *out) noexcept nogil:
+    if stride == 8 and not swapped:
+        each64(source, 8, n, False, element, anchors, anchor_step, out)
+    elif stride == 16 and not swapped:
+        each64(source, 16, n, False, element, anchors, anchor_step, out)
+    else:
+        each64(source, stride, n, swapped, element, anchors, anchor_step, out)
+
+
+cdef inline void each32(const char *source, Py_ssize_t stride, Py_ssize_t n, bint swapped, Element element,
                         double *out) noexcept nogil:
     cdef uint32_t bits
     cdef Py_ssize_t i
-    if stride == 4 and not swapped:       # The usual case is vectorized.
-        for i in range(n):
-            memcpy(&bits, source + i * 4, 4)
-            out[i] = number32(bits, element)
-        return
-    if stride == 8 and not swapped:
-        for i in range(n):
-            memcpy(&bits, source + i * 8, 4)
-            out[i] = number32(bits, element)
-        return
     for i in range(n):
         memcpy(&bits, source + i * stride, 4)
         out[i] = number32(swap32(bits) if swapped else bits, element)
 
 
-cdef inline void load16(const char *source, Py_ssize_t stride, Py_ssize_t n, bint swapped, Element element,
+cdef inline void load32(const char *source, Py_ssize_t stride, Py_ssize_t n, bint swapped, Element element,
+                        double *out) noexcept nogil:
+    if stride == 4 and not swapped:
+        each32(source, 4, n, False, element, out)
+    elif stride == 8 and not swapped:
+        each32(source, 8, n, False, element, out)
+    else:
+        each32(source, stride, n, swapped, element, out)
+
+
+cdef inline void each16(const char *source, Py_ssize_t stride, Py_ssize_t n, bint swapped, Element element,
                         double *out) noexcept nogil:
     cdef uint16_t bits
     cdef Py_ssize_t i
-    if stride == 2 and not swapped:       # The usual case is vectorized.
-        for i in range(n):
-            memcpy(&bits, source + i * 2, 2)
-            out[i] = number16(bits, element)
-        return
-    if stride == 4 and not swapped:
-        for i in range(n):
-            memcpy(&bits, source + i * 4, 2)
-            out[i] = number16(bits, element)
-        return
     for i in range(n):
         memcpy(&bits, source + i * stride, 2)
         out[i] = number16(swap16(bits) if swapped else bits, element)
+
+
+cdef inline void load16(const char *source, Py_ssize_t stride, Py_ssize_t n, bint swapped, Element element,
+                        double *out) noexcept nogil:
+    if stride == 2 and not swapped:
+        each16(source, 2, n, False, element, out)
+    elif stride == 4 and not swapped:
+        each16(source, 4, n, False, element, out)
+    else:
+        each16(source, stride, n, swapped, element, out)
 
 
 cdef void load(const char *source, Py_ssize_t stride, Py_ssize_t n, Element element, bint swapped,

@@ -39,11 +39,14 @@ cdef inline mask map_vector(Op op, Count count, bint one, bint stream, const nat
 
 
 cdef inline mask map_columns(Op op, Count count, bint one, bint stream, int rows, const native *x, const native *dy,
-                             char *y, Coefficients by, const Table *t, const char *weights, Py_ssize_t j,
-                             Py_ssize_t n) noexcept nogil:
-    """Map n columns from column j on, of one row or of one in each section."""
+                             char *y, Coefficients by, const Table *t, const Columns *w, const char *weights,
+                             Py_ssize_t j, Py_ssize_t n) noexcept nogil:
+    """Map n columns from column j on, of one row or of one in each section. Unless they are of `one` channel, each has
+    coefficients of its own."""
     cdef Py_ssize_t r, step = t.n_rows // MAP_ROWS
     cdef mask found = first(0)
+    if not one:
+        by = coefficients_of(op, x, w, j, False)
     for r in range(rows):
         found = found | map_vector(op, count, one, stream, x + r * step * t.x.pitch, dy + r * step * t.dy.pitch,
                                    y + r * step * t.y.pitch * result_size(x), by, weights + bytes_of(r * step, count), j, n)
@@ -57,14 +60,10 @@ cdef inline mask map_row(Op op, Count count, bint one, bint stream, int rows, co
     cdef mask found = first(0)
     cdef Py_ssize_t j = 0
     while j < width - VECTOR + 1:
-        if not one:
-            by = coefficients_of(op, x, w, j, False)
-        found = found | map_columns(op, count, one, stream, rows, x, dy, y, by, t, weights, j, VECTOR)
+        found = found | map_columns(op, count, one, stream, rows, x, dy, y, by, t, w, weights, j, VECTOR)
         j += VECTOR
     if j < width:
-        if not one:
-            by = coefficients_of(op, x, w, j, False)
-        found = found | map_columns(op, count, one, stream, rows, x, dy, y, by, t, weights, j, width - j)
+        found = found | map_columns(op, count, one, stream, rows, x, dy, y, by, t, w, weights, j, width - j)
     return found
 
 

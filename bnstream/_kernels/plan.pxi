@@ -79,7 +79,7 @@ cdef enum:
     WIDE_COLUMNS = 2048         # Past the cache it has at most as many: 512 would cost a quarter of the time.
     PAST_BYTES = 16777216       # An array of as many bytes is past the cache.
     CACHED_BYTES = 917504       # As many stay in an L2 cache of 1 MiB, common since 2017; 512 KB cost backward a third.
-    FEWEST_COLUMNS = 16         # Weighted rows of fewer channels are gathered into runs. As many runs share their weights.
+    FEWEST_COLUMNS = 16         # Weighted rows of fewer channels become runs. Chunks of weighted runs have at least as many.
     JUMP_BYTES = 32768          # A unit of as many bytes is worth the jump to the next one.
 
 # Numbers of tasks.
@@ -87,9 +87,9 @@ cdef enum:
     TASKS = 32                  # A view has about as many tasks, if there is enough to do.
     TASK_BYTES = 262144         # A task that shares its chunk has at least as many bytes; half as many for backward.
     LEAST_BYTES = 16384         # A task of a map, or one that has its channels alone, has at least as many.
-    PARTIAL_CHANNELS = 16384    # All partials together have at most as many channels: 786 KB.
+    PARTIAL_CHANNELS = 16384    # All partials together have at most as many channels: 918 KB.
 
-ctypedef uint8_t flag           # of a mask: 0, or 255, which has all bits
+ctypedef uint8_t flag           # of a mask: 0 or 255
 
 ctypedef enum Purpose:          # what the plan is for
     SUM                         # moments: one pass of reading, and states to merge

@@ -48,8 +48,9 @@ cdef inline Py_ssize_t weighty(const Block *b, Py_ssize_t first) noexcept nogil:
 
 
 cdef inline bint guess(const native *x, const Block *b, const Columns *w) noexcept nogil:
-    """A first shift near the data of each channel: the mean of eight of its elements, or the bias of bytes. Return whether
-    any of these is NaN or inf.
+    """A first shift near the data of each channel: the mean of eight of its elements, or the bias of bytes.
+
+    Return whether any of these elements is NaN or inf.
 
     The division by eight is exact, so that the mean of equal numbers is that number and their variance is 0. If there are
     fewer elements, the last one is taken several times.

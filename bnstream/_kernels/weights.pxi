@@ -4,7 +4,7 @@
 ctypedef enum Count:            # which elements count, and how much
     ALL = 0
     FINITE = 1                  # those that are neither NaN nor inf
-    MASKED = 2                  # those whose flag is 1
+    MASKED = 2                  # those whose flag is not 0
     WEIGHTED = 4                # each as much as its weight
     NONZERO = 8                 # those whose weight is not 0: x may be NaN or inf elsewhere
     FINITE_MASKED = FINITE | MASKED

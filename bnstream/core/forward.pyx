@@ -162,7 +162,9 @@ cdef class Forward:
         self.fill(MEAN_LO, 0)
         for c in range(self.n_channels):
             n_negative += variance[c] < 0
-        for c in range(self.n_channels if n_negative else 0):
+        if n_negative == 0:
+            return 0
+        for c in range(self.n_channels):
             if variance[c] < 0:
                 index = () if one else tuple(map(int, np.unravel_index(c, kept_shape(self.x, self.axes, False))))
                 place = f" in channel {index[0]}" if len(index) == 1 else f" at index {index}" if index else ""

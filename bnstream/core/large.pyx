@@ -22,8 +22,8 @@ from libc.string cimport memcpy
 from numpy cimport ndarray
 
 from bnstream._kernels._table cimport (
-    EXPONENT, FLOAT64, M2, M2_LO, MEAN, MEAN_LO, N, N_LO, STATE_ROWS, WEIGHTED_ROWS, Kernels,
-    Sink, View,
+    EXPONENT, FLOAT64, M2, M2_LO, MEAN, MEAN_LO, N, N_LO, STATE_ROWS, WEIGHTED_ROWS, Kernels, Sink,
+    View,
 )
 
 from bnstream._kernels import capsule
@@ -101,7 +101,7 @@ cdef bint look_again(View *view, const Sink *sink, ndarray x, unsigned long long
     for c in range(n):
         if is_lost[c]:
             exponent[c] = least_exponent(second.state, sink.pitch, c)
-            for i in range(STATE_ROWS):
+            for i in range(STATE_ROWS if weights is None else WEIGHTED_ROWS):
                 sink.state[i * sink.pitch + c] = second.state[i * sink.pitch + c]
     return True
 

@@ -23,8 +23,8 @@ from bnstream.core.large cimport (
     ROOM_ROWS, deviation_of, look_again, merge_large, moderate, restored, variance_of,
 )
 from bnstream.core.view cimport (
-    OMIT, PROPAGATE, RAISE, Policy, as_array, batch_axes, kept_shape, make_view, mask_of, number_of,
-    policy_of, require_finite, weights_of,
+    OMIT, PROPAGATE, RAISE, Policy, as_array, batch_axes, kept_shape, make_view, mask_of, number_of, policy_of,
+    require_finite, weights_of,
 )
 
 from bnstream._kernels import capsule

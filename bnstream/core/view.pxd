@@ -13,7 +13,6 @@ cdef unsigned long long batch_axes(object axis, int ndim, str name=*) except? 0
 cdef int element_of(ndarray a) except -1
 cdef tuple kept_shape(ndarray a, unsigned long long axes, bint keepdims)
 cdef ndarray mask_of(object where, ndarray x, unsigned long long axes)
-cdef bint is_of_positions(ndarray mask, ndarray x, unsigned long long axes) noexcept
 cdef ndarray weights_of(object weights, ndarray mask, ndarray x, unsigned long long axes)
 cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=*, ndarray dx=*, ndarray weights=*,
                    ndarray where=*) except -1

@@ -16,7 +16,7 @@ PLACES = {"first": slice(0, 1), "last": slice(-1, None), "middle": slice(1700, 1
 
 
 def positions(x, axis):
-    """Return a view of x as (batch positions, channels), or the same for its weights."""
+    """Return a view of x whose channels are last."""
     return {2: x.T if axis == 1 else x, 4: np.moveaxis(x, 1, -1)}[x.ndim]
 
 
@@ -31,13 +31,23 @@ def sample(layout, place, value, dtype, channels=slice(1, 2)):
     return x, axis, flat
 
 
+def of_shape(weights, x, axis):
+    """Return a weight for each batch position in the shape of the batch axes."""
+    return weights.reshape([x.shape[i] for i in (axis if isinstance(axis, tuple) else (axis,))])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_clean_data(layout, dtype):
+def test_clean_data(layout, dtype, weighted):
     """Where nothing is left out, "omit" gives the bits of "raise"."""
     shape, axis = LAYOUTS[layout]
     x = rng(1).normal(5, 2, shape).astype(dtype)
-    assert Moments(axis, nan_policy="omit").update(x) == Moments(axis).update(x)
+    n = positions(x, axis)[..., 0].size
+    weights = of_shape(rng(2).random(n) + 0.1, x, axis) if weighted else None
+    omit, other = (Moments(axis, nan_policy=policy).update(x, weights=weights) for policy in ("omit", "raise"))
+    assert omit == other
+    assert np.array_equal(omit.effective_n, other.effective_n)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -63,7 +73,7 @@ def test_weight_0(layout, place, policy):
     x, axis, flat = sample(layout, place, np.nan, "float64", slice(None))
     weights = rng(4).integers(1, 4, len(flat)) / 4
     weights[PLACES[place]] = 0
-    given = weights.reshape([x.shape[i] for i in (axis if isinstance(axis, tuple) else (axis,))])
+    given = of_shape(weights, x, axis)
     m = Moments(axis, nan_policy=policy).update(x, weights=given)
     kept = weights > 0
     assert_within(m.mean, m.var(), np.array([exact_weighted(column[kept], weights[kept]) for column in flat.T]))
@@ -84,7 +94,7 @@ def test_omit_with_weights(layout, place):
     """n and effective_n are those of what is left, channel by channel, in one pass over x."""
     x, axis, flat = sample(layout, place, np.nan, "float32")
     weights = rng(5).integers(0, 4, len(flat)) / 4
-    given = weights.reshape([x.shape[i] for i in (axis if isinstance(axis, tuple) else (axis,))])
+    given = of_shape(weights, x, axis)
     m = Moments(axis, nan_policy="omit").update(x, weights=given)
     finite = np.isfinite(flat)
     assert m.n.tolist() == (weights @ finite).tolist()
@@ -94,6 +104,19 @@ def test_omit_with_weights(layout, place):
     masked = Moments(axis).update(np.where(np.isnan(x), 7, x), weights=given, where=np.isfinite(x))
     assert masked.n.tolist() == m.n.tolist()
     assert masked.effective_n.tolist() == m.effective_n.tolist()
+
+
+def test_omit_with_weights_of_large_numbers():
+    """A second look at data whose squares overflow counts the same elements."""
+    x, weights = rng(6).normal(5, 2, (3000, 5)), rng(7).random(3000) + 0.1
+    x[700, 2] = np.nan
+    large = Moments(nan_policy="omit").update(x * 1e200, weights=weights)
+    finite = np.isfinite(x)
+    np.testing.assert_allclose(large.n, weights @ finite, rtol=1e-14)
+    np.testing.assert_allclose(large.effective_n, (weights @ finite) ** 2 / (weights**2 @ finite), rtol=1e-14)
+    small = Moments(nan_policy="omit").update(x, weights=weights)
+    np.testing.assert_allclose(large.mean / 1e200, small.mean, rtol=1e-14)
+    np.testing.assert_allclose(large.std() / 1e200, small.std(), rtol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])
