@@ -184,7 +184,7 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
             for c in range(b.n_channels):
                 sums.n[c] = total
                 sums.squares[c] = squares
-        if whole or attempt == 2 or not move_shift(w, b.n_channels):
+        if attempt == 2 or b.element in (UINT8, INT8) or not move_shift(w, b.n_channels, whole):
             break
     for c in range(b.n_channels, n_states):
         sums.n[c] = sums.squares[c] = sums.s[c] = sums.q[c] = w.shift[c] = 0
@@ -199,18 +199,13 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
             exact_states(b, w, state, pitch)
 
 
-cdef void task_state(const View *view, const Plan *p, const Task *t, bint omit, Work *w,
-                     Py_ssize_t pitch) noexcept nogil:
-    """Write the states of a task to w.state, whose rows are `pitch` apart."""
+cdef void merge_blocks(const View *view, const Plan *p, const Task *t, bint omit, Work *w, Py_ssize_t pitch) noexcept nogil:
+    """Write the states of a task, less their anchors, to w.state."""
     cdef double *state = w.state
-    cdef Py_ssize_t c, i, n_states = round_up(t.channels, p.granule)
-    cdef pair mean
+    cdef Py_ssize_t i, n_states = round_up(t.channels, p.granule)
     cdef Block b
     cdef bint unselect = omit and view.selective
     omit = omit and not p.whole
-    if p.anchored:
-        set_anchors(view, p, t, &w.columns.anchors)
-        anchors_to_columns(p, t, &w.columns.anchors, w.columns.mean)
     for i in range(t.start, t.stop):
         b = make_block(view, p, t, i, &w.columns.anchors, w.scratch.tile)
         if unselect:
@@ -225,12 +220,58 @@ cdef void task_state(const View *view, const Plan *p, const Task *t, bint omit, 
             prepare_shift(w.shift, t.channels, p.whole)
         block_state(&b, p.whole, omit, w, w.block, p.state_pitch, n_states)
         merge_states(state, pitch, w.block, p.state_pitch, n_states, has_weights(view))
-    if p.anchored:
-        for c in range(t.channels):
-            if state[N * pitch + c] == 0:       # An empty state is all zeros.
-                continue
-            mean.hi = state[MEAN * pitch + c]
-            mean.lo = state[MEAN_LO * pitch + c]
-            mean = add(mean, anchor_value(&w.columns.anchors, c * p.inner, view.operand[0].element))
+
+
+cdef inline pair anchored_mean(const double *state, Py_ssize_t pitch, Py_ssize_t c, pair anchor) noexcept nogil:
+    """The mean of a channel whose state is that of its data less the anchor."""
+    cdef pair mean
+    mean.hi = state[MEAN * pitch + c]
+    mean.lo = state[MEAN_LO * pitch + c]
+    return add(mean, anchor)
+
+
+cdef bint move_anchors(const Task *t, const double *state, Py_ssize_t pitch, const Anchors *anchors,
+                       Element element) noexcept nogil:
+    """Move to the mean each anchor that is an outlier. Return whether there were any.
+
+    The difference of an element from its anchor is rounded. That loses nothing that counts if the anchor is of the order of
+    the data, but all of a small element if the anchor is 2**62.
+    """
+    cdef Py_ssize_t c
+    cdef int n_far = 0
+    cdef double n
+    cdef pair anchor, mean
+    for c in range(t.channels):
+        n = state[N * pitch + c]
+        anchor = anchor_value(anchors, c, element)
+        mean = anchored_mean(state, pitch, c, anchor)
+        if n > 0 and anchor.hi * anchor.hi > 16 * max(mean.hi * mean.hi, state[M2 * pitch + c] / n):
+            set_anchor(anchors, c, nearest_integer(mean.hi, element), element)
+            n_far += 1
+    return n_far > 0
+
+
+cdef void task_state(const View *view, const Plan *p, const Task *t, bint omit, Work *w, Py_ssize_t pitch) noexcept nogil:
+    """Write the states of a task to w.state, whose rows are `pitch` apart."""
+    cdef double *state = w.state
+    cdef const Anchors *anchors = &w.columns.anchors
+    cdef Element element = view.operand[0].element
+    cdef Py_ssize_t attempt, c
+    cdef pair mean
+    if not p.anchored:
+        merge_blocks(view, p, t, omit, w, pitch)
+        return
+    set_anchors(view, p, t, anchors)
+    for attempt in range(3):
+        anchors_to_columns(p, t, anchors, w.columns.mean)
+        merge_blocks(view, p, t, omit, w, pitch)
+        for c in range(t.channels):         # back from the columns
+            anchors.high[c] = anchors.high[c * p.inner]
+            anchors.low[c] = anchors.low[c * p.inner]
+        if attempt == 2 or not move_anchors(t, state, pitch, anchors, element):
+            break
+    for c in range(t.channels):
+        if state[N * pitch + c] > 0:        # An empty state is all zeros.
+            mean = anchored_mean(state, pitch, c, anchor_value(anchors, c, element))
             state[MEAN * pitch + c] = mean.hi
             state[MEAN_LO * pitch + c] = mean.lo

@@ -99,8 +99,10 @@ cdef inline void prepare_shift(double *shift, Py_ssize_t channels, bint whole) n
         shift[c] = 0 if not finite(shift[c]) else (rint(shift[c]) if whole else shift[c])
 
 
-cdef bint move_shift(Work *w, Py_ssize_t channels) noexcept nogil:
-    """If s * s / n has cost m2 = q - s * s / n two bits, move the shift to the mean. Return whether any has moved."""
+cdef bint move_shift(Work *w, Py_ssize_t channels, bint whole) noexcept nogil:
+    """If s * s / n has cost m2 = q - s * s / n two bits, move the shift to the mean. Return whether any has moved.
+
+    The sums of integers are exact, but not s * s / n: no element of a channel's sample may have been selected."""
     cdef const Columns *sums = &w.columns
     cdef Py_ssize_t c
     cdef int n_far = 0
@@ -111,6 +113,7 @@ cdef bint move_shift(Work *w, Py_ssize_t channels) noexcept nogil:
         for c in range(channels):
             if w.moved[c] != 0:
                 w.shift[c] += sums.s[c] / sums.n[c]
+        prepare_shift(w.shift, channels, whole)
     return n_far > 0
 
 

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any, SupportsIndex, final
 
 import numpy as np
@@ -53,6 +54,7 @@ def move_estimates(
     part: Moments | None = None,
     exact: NDArray[np.float64] | None = None,
 ) -> None: ...
+def locked(lock: Any, function: Callable[..., Any], *arguments: Any) -> Any: ...
 def replace(
     targets: list[NDArray[Any]],
     sources: list[NDArray[Any]],

@@ -612,6 +612,15 @@ def move_estimates(Forward forward, ndarray running, ndarray n_batches, momentum
         batch_var[c] = batch_m2[c] / batch_n[c]
 
 
+def locked(lock, function, *arguments):
+    """Call a function while a lock is held.
+
+    Unlike in a with statement, no Python runs between the lock and the call, so that no interruption leaves it locked.
+    """
+    with lock:
+        return function(*arguments)
+
+
 def replace(list targets, list sources, owner=None, dict attributes=None):
     """Copy each source into its target, and set attributes of their owner.
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bnstream.core.checks import eps_of, integer, real_values
 from bnstream.core.dtypes import floating, stored_floating
-from bnstream.core.forward import Forward
+from bnstream.core.forward import Forward, locked
 from bnstream.core.gradient import Backward
 from bnstream.core.labels import counted
 from bnstream.core.moments import Moments
@@ -258,7 +258,10 @@ class NormLayer:
         return None if self._gamma is None else self._dtype, None if self._beta is None else self._dtype
 
     def _add_gradients(self, of_gamma: Any, of_beta: Any) -> None:
-        with LOCK, np.errstate(all="ignore"):       # of a sum, an update by another thread would be lost
+        locked(LOCK, self._sum_gradients, of_gamma, of_beta)        # An update by another thread would be lost.
+
+    def _sum_gradients(self, of_gamma: Any, of_beta: Any) -> None:
+        with np.errstate(all="ignore"):
             self.grad_gamma, self.grad_beta = (
                 more if total is None else total + more
                 for total, more in ((self.grad_gamma, of_gamma), (self.grad_beta, of_beta))

@@ -20,6 +20,7 @@ from sklearn.base import _fit_context, clone  # type: ignore[import-untyped]
 from sklearn.utils import check_array  # type: ignore[import-untyped]
 from sklearn.utils.validation import check_is_fitted  # type: ignore[import-untyped]
 
+from bnstream.core.forward import locked
 from bnstream.core.late import late
 from bnstream.sklearn import onnx
 from bnstream.sklearn.dense import dense_moments, scale_dense
@@ -46,7 +47,7 @@ from bnstream.sklearn.validation import (
     weights_for,
 )
 from bnstream.sklearn.versions import ANY_VALUES, count_dtype, fit_task, validate_data
-from bnstream.sklearn.weights import weighted_part
+from bnstream.sklearn.weights import Part, weighted_part
 
 __all__ = ["StandardScaler"]
 
@@ -195,8 +196,7 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
                 refuse_centering(self, "center")
                 refuse_inf(X)
             part = weighted_part(X, weights, sparse_moments if issparse(X) else dense_moments)
-            with LOCK:
-                add_part(self, part_of(self, X.shape[1]), part)
+            locked(LOCK, self._add, X.shape[1], part)
         return self
 
     def transform(self, X: Any, copy: bool | None = None) -> Any:
@@ -307,11 +307,15 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
                             "arrays")
         if not hasattr(other, "n_samples_seen_"):
             return self
-        with LOCK:
-            ours, theirs = mergeable_parts(self, other)
-            add_part(self, ours, theirs, features={name: getattr(other, name) for name in FEATURES
-                                                   if hasattr(other, name)})
+        locked(LOCK, self._merge, other)
         return self
+
+    def _add(self, n_features: int, part: Part) -> None:
+        add_part(self, part_of(self, n_features), part)
+
+    def _merge(self, other: Any) -> None:
+        features = {name: getattr(other, name) for name in FEATURES if hasattr(other, name)}
+        add_part(self, *mergeable_parts(self, other), features=features)
 
     def __add__(self, other: Any) -> Any:
         if not isinstance(other, preprocessing.StandardScaler):

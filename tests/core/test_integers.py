@@ -92,6 +92,40 @@ def test_mask_that_leaves_out_the_first_elements(dtype):
         assert var[c] == pytest.approx(float(wanted.m2 / wanted.n), rel=1e-15, abs=0)
 
 
+@pytest.mark.parametrize("dtype", ["i8", "u8"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_first_element_that_is_an_outlier(dtype, layout):
+    """Deviations from it would round away what is small."""
+    for shape, axis in SHAPES.values():
+        x = np.full(shape, 200, dtype)
+        x[(slice(None), 0) if axis == 1 else 0] = 2**62
+        m = Moments(axis).update(LAYOUTS[layout](x))
+        for c in range(m.n.size):
+            wanted = exact((x if axis == 1 else np.moveaxis(x, 1, 0))[c].ravel())
+            assert abs(m.mean[c] - float(wanted.mean)) <= 2**-49 * max(abs(m.mean[c]), m.std()[c]), (shape, c)
+            assert m.var()[c] == pytest.approx(float(wanted.m2 / wanted.n), rel=2**-48, abs=0)
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8"])
+def test_first_element_that_weighs_little(dtype):
+    x = np.array([2**62, 3, 5], dtype)
+    assert [float(value) for value in mean_var(x, weights=[1e-100, 1, 1])] == [4, 1]
+
+
+@pytest.mark.parametrize("dtype", ["i2", "u2", "i4", "u4", "i8", "u8"])
+@pytest.mark.parametrize("n", [171, 4000])
+def test_mask_that_leaves_out_the_sample(dtype, n):
+    """No element that the shift is taken from is selected, in the first block or in several."""
+    top = np.iinfo(dtype).max
+    x, where = np.zeros((n, 2), dtype), np.zeros((n, 2), bool)
+    x[[20, 100, n - 3], 0] = [top - 1, top - 1, top]
+    where[[20, 100, n - 3], 0] = True
+    mean, var = mean_var(x, where=where)
+    wanted = exact(x[where[:, 0], 0])
+    assert mean[0] == float(wanted.mean)
+    assert var[0] == pytest.approx(2 / 9, rel=1e-15, abs=0)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_normalize_does_not_depend_on_the_first_element(layout):
     """Deviations from a mean of 2**62 are exact whatever else is in the array."""
