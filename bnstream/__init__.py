@@ -7,6 +7,16 @@ from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.config import show_config
 from bnstream.core.functional import batch_norm, batch_norm_vjp, mean_var, normalize
 from bnstream.core.moments import Moments
+from bnstream.core.norms import (
+    group_norm,
+    group_norm_vjp,
+    instance_norm,
+    instance_norm_vjp,
+    layer_norm,
+    layer_norm_vjp,
+    rms_norm,
+    rms_norm_vjp,
+)
 
 if TYPE_CHECKING:
     from bnstream.statefiles import StateError, load, save
@@ -25,9 +35,17 @@ __all__ = [
     "batch_norm_vjp",
     "fit",
     "get_num_threads",
+    "group_norm",
+    "group_norm_vjp",
+    "instance_norm",
+    "instance_norm_vjp",
+    "layer_norm",
+    "layer_norm_vjp",
     "load",
     "mean_var",
     "normalize",
+    "rms_norm",
+    "rms_norm_vjp",
     "save",
     "set_num_threads",
     "show_config",

@@ -32,11 +32,13 @@ cdef enum:
     BETA = 6                    # norm
     NORM_ROWS = 7
 
-# Rows of the gradients of a norm's parameters.
+# Rows of the gradients of a norm, which backward needs in this order.
 cdef enum:
-    GRAD_BETA = 0
-    GRAD_GAMMA = 1
-    GRAD_ROWS = 2
+    GRAD_BETA = 0               # sum of dy
+    GRAD_GAMMA = 1              # sum of dy * xhat
+    POOLED_BETA = 2             # the sums of gamma times these over a group of channels
+    POOLED_GAMMA = 3
+    GRAD_ROWS = 4
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n_channels) noexcept nogil:
@@ -72,6 +74,8 @@ ctypedef struct View:           # arrays as batch dims and channel dims; neighbo
     Dim kept[MAX_DIMS]          # channel dims
     Py_ssize_t n_rows           # values in each channel
     Py_ssize_t n_channels
+    Py_ssize_t instance         # channels of an instance, whose bits depend on no other instance; 0: all depend on all
+    Py_ssize_t group            # neighbouring channels that share their statistics; 1, or a divisor of `instance`
 
 ctypedef struct Sink:           # where the result goes: either a state, or mean and var
     double *state               # STATE_ROWS rows of n_channels, or WEIGHTED_ROWS if the view has weights; or NULL
@@ -81,10 +85,20 @@ ctypedef struct Sink:           # where the result goes: either a state, or mean
     Element element             # type of mean and var: floating
     double ddof
 
+ctypedef struct Elementwise:    # parameters of batch positions, in the order of the batch dims
+    double *gamma               # n_sets sets of n, and GRANULE more
+    double *beta
+    double *of_gamma            # their gradients, likewise
+    double *of_beta
+    Py_ssize_t n                # batch positions
+    Py_ssize_t n_sets           # The channel at place i of a result has set i % n_sets.
+
 ctypedef struct Norm:           # the map y = (x - mean) / sqrt(m2 / n + eps) * gamma + beta of every channel
     double *rows                # NORM_ROWS rows of n_channels
     Py_ssize_t pitch            # doubles from one row to the next
     double eps
+    bint about_zero             # m2 is taken about 0 instead of the mean, and 0 is subtracted
+    const Elementwise *each     # The result is multiplied by gamma, and beta is added; or NULL. Never with weights or flags.
 
 # The functions of one variant. Those that return an int return 0, or -1 if memory ran out.
 # `omit` leaves out every x that is NaN or inf.

@@ -42,7 +42,12 @@ cdef inline const double *set_invstd(const Norm *norm, const Task *t, double *ro
     """Set invstd of a task's channels, and return their n, which may be in `room`."""
     cdef const double *n = row_of(norm.rows + N * norm.pitch, t, room)
     cdef const double *m2 = row_of(norm.rows + M2 * norm.pitch, t, invstd)
+    cdef const double *mean = norm.rows + MEAN * norm.pitch + t.place
     cdef Py_ssize_t c
+    if norm.about_zero:
+        for c in range(t.channels):
+            invstd[c] = invstd_of(n[c], m2[c] + n[c] * mean[c * t.step] * mean[c * t.step], norm.eps)
+        return n
     for c in range(t.channels):
         invstd[c] = invstd_of(n[c], m2[c], norm.eps)
     return n
@@ -68,8 +73,13 @@ cdef bint make_scaling(const Job *job, const Task *t, Py_ssize_t n_more, double 
     w.invstd = columns.mean + 5 * pitch
     columns.anchors.high = columns.mean + 7 * pitch
     columns.anchors.low = columns.mean + 8 * pitch
-    fetch(norm.rows + MEAN * norm.pitch, t, columns.mean)
-    fetch(norm.rows + MEAN_LO * norm.pitch, t, w.mean_lo)
+    columns.to_beta = 0
+    if norm.about_zero:
+        memset(columns.mean, 0, t.channels * sizeof(double))
+        memset(w.mean_lo, 0, t.channels * sizeof(double))
+    else:
+        fetch(norm.rows + MEAN * norm.pitch, t, columns.mean)
+        fetch(norm.rows + MEAN_LO * norm.pitch, t, w.mean_lo)
     fetch(norm.rows + BETA * norm.pitch, t, columns.beta)
     w.n = set_invstd(norm, t, columns.mean + 6 * pitch, w.invstd)
     gamma = row_of(norm.rows + GAMMA * norm.pitch, t, columns.scale)
@@ -101,6 +111,22 @@ cdef void anchors_to_columns(const Plan *p, const Task *t, const Anchors *anchor
         to_columns(p, t, anchors.low, room)
 
 
+cdef inline void use_elementwise(const Elementwise *each, const Plan *p, const Task *t, Py_ssize_t index, Block *b,
+                                 Columns *w) noexcept nogil:
+    """Let block number `index` of a task have the parameters of its batch positions as weights."""
+    cdef Py_ssize_t at = div(index, p.run_pieces)
+    if each == NULL:
+        return
+    b.count = WEIGHTED
+    b.at = at * p.block_units * p.run + (index - at * p.run_pieces) * p.piece
+    b.weights = <char *> (each.gamma + b.at)
+    b.n_sets = each.n_sets
+    b.set_size = each.n
+    b.place = t.place
+    b.step = t.step
+    w.to_beta = each.beta - each.gamma
+
+
 cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef const Plan *p = &job.plan
     cdef Task t = make_task(job.view, p, task)
@@ -119,6 +145,7 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     anchors_to_columns(p, &t, &w.columns.anchors, w.invstd)
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, &w.columns.anchors, w.scratch.tile)
+        use_elementwise(job.norm.each, p, &t, i, &b, &w.columns)
         found |= sweep(LOOK, &b, b.count, &w.columns) if job.look else sweep(AFFINE, &b, b.count, &w.columns)
         write_block(job.view, p, &t, i, &b)
     give_back(&w.scratch)

@@ -2,7 +2,13 @@
 #
 #   grad_beta = sum of dy       grad_gamma = sum of dy * xhat
 #   dx = gamma * invstd * (dy - grad_beta / n - xhat * grad_gamma / n)
-#      = (dy - grad_beta / n) * scale - (x - mean) * slope,     slope = gamma * invstd**2 * grad_gamma / n
+#      = dy * scale - beta - (x - mean) * slope
+#
+#   scale = gamma * invstd      beta = invstd * sum of gamma * grad_beta / n
+#                               slope = invstd**2 * sum of gamma * grad_gamma / n
+#
+# These sums are over the group of channels that share their statistics. In batch normalization it has one channel. With
+# elementwise parameters, dy is multiplied by gamma first. About zero, beta is 0.
 #
 # The loops use the upper half of the mean. What mean_lo adds is corrected once for each channel.
 #
@@ -42,6 +48,11 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef Block b
     if not make_scaling(job, &t, 2 + SUM_ROWS, stack, &w):
         return -1
+    for c in range(t.channels):         # for ELEMENTWISE
+        w.columns.beta[c] = -w.mean_lo[c] * w.invstd[c]
+    if job.each_sums != NULL:
+        w.columns.each_sums = job.each_sums
+        w.columns.each_pitch = job.norm.each.n * job.norm.each.n_sets
     s = w.columns.s = w.scratch.rows + COEFFICIENT_ROWS * p.pitch
     q = w.columns.q = s + p.pitch
     sums = q + p.pitch if job.partials == NULL else job.partials + task * PARTIAL_ROWS * p.state_pitch
@@ -52,6 +63,9 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
         if job.view.selective:          # x may hold anything there, and 0 times NaN is NaN.
             set_unselected(&b, 0, NULL)
             set_unselected(&b, 1, NULL)
+        use_elementwise(job.norm.each, p, &t, i, &b, &w.columns)
+        if job.each_sums != NULL:
+            sweep(ELEMENTWISE, &b, ALL, &w.columns)
         memset(s, 0, n * sizeof(double))
         memset(q, 0, n * sizeof(double))
         sweep(GRADIENTS, &b, with_finite(b.count, job.omit), &w.columns)
@@ -78,6 +92,30 @@ cdef void emit_gradients(const Job *job, const Task *t, double *sums, Py_ssize_t
         of_gamma[c] *= invstd[c]
     emit_row(sums + SUM_DY * pitch, t.channels, grads + GRAD_BETA * job.norm.pitch, t.step)
     emit_row(of_gamma, t.channels, grads + GRAD_GAMMA * job.norm.pitch, t.step)
+
+
+cdef void pool_gradients(const Job *job, Py_ssize_t first, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+    """Set the pooled gradients of n channels, at places first, first + step, ... Groups are whole, and lie side by side."""
+    cdef const Norm *norm = job.norm
+    cdef const double *gamma = norm.rows + GAMMA * norm.pitch + first
+    cdef f64_out row
+    cdef Py_ssize_t i, c, k, group = job.view.group
+    cdef double total
+    for i in range(2):
+        row = job.grads + (POOLED_BETA + i) * norm.pitch + first
+        if norm.about_zero and i == 0:
+            for c in range(n):
+                row[c * step] = 0
+            continue
+        for c in range(n):
+            row[c * step] = gamma[c * step] * row[c * step - 2 * norm.pitch]
+        if group == 1:
+            continue
+        for c in range(div(n, group)):
+            total = sum_of_array(row, group)
+            for k in range(group):
+                row[k] = total
+            row += group
 
 
 cdef void merge_gradients(const Job *job) noexcept nogil:
@@ -114,18 +152,18 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
         return -1
     beta = w.columns.beta
     slope = w.columns.slope
-    fetch(job.grads + GRAD_BETA * job.norm.pitch, &t, beta)
-    fetch(job.grads + GRAD_GAMMA * job.norm.pitch, &t, slope)
-    for c in range(t.channels):         # beta becomes grad_beta / n, corrected for mean_lo.
-        slope[c] *= w.invstd[c] / w.n[c]
-        beta[c] = beta[c] / w.n[c] - (w.mean_lo[c] * slope[c] if w.mean_lo[c] != 0 else 0.0)
-        slope[c] *= w.columns.scale[c]
+    fetch(job.grads + POOLED_BETA * job.norm.pitch, &t, beta)
+    fetch(job.grads + POOLED_GAMMA * job.norm.pitch, &t, slope)
+    for c in range(t.channels):         # beta is corrected for mean_lo.
+        slope[c] *= w.invstd[c] * w.invstd[c] / w.n[c]
+        beta[c] = beta[c] * w.invstd[c] / w.n[c] - (w.mean_lo[c] * slope[c] if w.mean_lo[c] != 0 else 0.0)
     to_columns(p, &t, w.columns.mean, w.invstd)
     to_columns(p, &t, w.columns.scale, w.invstd)
     to_columns(p, &t, beta, w.invstd)
     to_columns(p, &t, slope, w.invstd)
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, &w.columns.anchors, w.scratch.tile)
+        use_elementwise(job.norm.each, p, &t, i, &b, &w.columns)
         sweep(SLOPE, &b, with_finite(b.count, job.omit), &w.columns)
         write_block(job.view, p, &t, i, &b)
     give_back(&w.scratch)

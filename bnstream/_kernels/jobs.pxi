@@ -27,7 +27,7 @@ cdef Job make_job(const View *view, const Sink *sink, const Norm *norm, bint omi
     job.view = view
     job.sink = sink
     job.norm = norm
-    job.grads = job.partials = NULL
+    job.grads = job.partials = job.each_sums = NULL
     job.omit = omit
     job.look = False
     job.n_threads = n_threads
@@ -46,7 +46,10 @@ cdef bint make_partials(Job *job) noexcept nogil:
 
 
 cdef bint cached(const Job *job) noexcept nogil:
-    """Whether the data that a task has read is still in the cache for its second pass."""
+    """Whether a task has all that its second pass needs: whole groups, and the data that it has read is in the cache."""
+    cdef Py_ssize_t group = job.view.group
+    if group > 1 and (last_kept(job.view).stride[RESULT] != 1 or job.plan.chunk % group != 0):
+        return False
     return job.plan.chunk_tasks == 1 and job.plan.chunk <= cached_channels(job.view)
 
 
@@ -60,8 +63,8 @@ cdef int do_tasks(const Job *job, Body body, Py_ssize_t start, Py_ssize_t stop, 
     return failed
 
 
-cdef int perform(const Job *job, Body body, bint backwards) noexcept nogil:
-    """Do all tasks of a job, on one thread while other programs keep the cores busy.
+cdef int perform(const Job *job, Body body, Py_ssize_t n_all, bint backwards) noexcept nogil:
+    """Do all tasks of a job, or all teams, on one thread while other programs keep the cores busy.
 
     Each thread takes its share of neighbouring tasks, the same ones for a second pass, `backwards`.
 
@@ -69,7 +72,7 @@ cdef int perform(const Job *job, Body body, bint backwards) noexcept nogil:
     took beyond the caller's own share times the number of threads, which is the time of one thread. For PATIENCE times as
     long, one thread does all calls. A call that had to wake the threads is not judged.
     """
-    cdef Py_ssize_t k, n_all = n_tasks(job)
+    cdef Py_ssize_t k
     cdef int failed = 0, n = min(<Py_ssize_t> job.n_threads, n_all)
     cdef double begin, end, lost
     cdef bint judged
@@ -136,9 +139,11 @@ cdef int perform_moments(Job *job) noexcept nogil:
     cdef int failed
     if job.plan.chunk_tasks > 1 and not make_partials(job):
         return -1
-    failed = perform(job, moments_task, False)
+    failed = perform(job, moments_task, n_tasks(job), False)
     if job.partials != NULL and not failed:
         emit_states(job)
+    if job.view.group > 1:
+        pool_states(job.sink.state, job.sink.pitch, job.view.n_channels, job.view.group)
     free(job.partials)
     return failed
 
@@ -152,12 +157,15 @@ cdef int accumulate(const View *view, const Sink *sink, bint omit, int n_threads
 cdef int affine(const View *view, const Norm *norm, bint look, int n_threads) noexcept nogil:
     cdef Job job = make_job(view, NULL, norm, False, n_threads, MAP)
     job.look = look
-    return perform(&job, affine_task, False)
+    return perform(&job, affine_task, n_tasks(&job), False)
 
 
 cdef int standardize_task(const Job *job, Py_ssize_t task) noexcept nogil:
+    cdef Task t = make_task(job.view, &job.plan, task)
     if moments_task(job, task):
         return -1
+    if job.view.group > 1:
+        pool_states(job.sink.state + t.place, job.sink.pitch, t.channels, job.view.group)
     return affine_task(job, task)
 
 
@@ -167,16 +175,18 @@ cdef int standardize(const View *view, const Norm *norm, bint omit, int n_thread
     sink.pitch = norm.pitch
     cdef Job job = make_job(view, &sink, norm, omit, n_threads, TRAIN)
     if cached(&job):
-        return perform(&job, standardize_task, False)
+        return perform(&job, standardize_task, n_tasks(&job), False)
     if perform_moments(&job):
         return -1
     job.plan = make_plan(view, MAP, n_threads)
-    return perform(&job, affine_task, True)
+    return perform(&job, affine_task, n_tasks(&job), True)
 
 
 cdef int backward_task(const Job *job, Py_ssize_t task) noexcept nogil:
+    cdef Task t = make_task(job.view, &job.plan, task)
     if gradient_task(job, task):
         return -1
+    pool_gradients(job, t.place, t.step, t.channels)
     return slope_task(job, task)
 
 
@@ -184,18 +194,21 @@ cdef int perform_backward(const View *view, const Norm *norm, double *grads, bin
                           bint slope) noexcept nogil:
     cdef Job job = make_job(view, NULL, norm, omit, n_threads, BACKWARD)
     cdef int failed
+    cdef bint once = slope and cached(&job)
     job.grads = grads
-    if slope and cached(&job):
-        return perform(&job, backward_task, False)
     if job.plan.chunk_tasks > 1 and not make_partials(&job):
         return -1
-    failed = perform(&job, gradient_task, False)
+    if norm.each != NULL:
+        failed = perform_teams(&job)
+    else:
+        failed = perform(&job, backward_task if once else gradient_task, n_tasks(&job), False)
     if job.partials != NULL and not failed:
         merge_gradients(&job)
     free(job.partials)
-    if slope and not failed:
+    if slope and not once and not failed:
+        pool_gradients(&job, 0, 1, view.n_channels)
         job.plan = make_plan(view, MAP, n_threads)
-        failed = perform(&job, slope_task, True)
+        failed = perform(&job, slope_task, n_tasks(&job), True)
     return failed
 
 

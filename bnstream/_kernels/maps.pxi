@@ -10,11 +10,13 @@ ctypedef struct Coefficients:   # of a vector of columns, or of one channel
     vec scale
     vec beta
     vec slope
+    Py_ssize_t to_beta
 
 
 cdef inline Coefficients coefficients_of(Op op, const native *x, const Columns *w, Py_ssize_t j, bint one) noexcept nogil:
     cdef Coefficients by
     by.center = center_of(x, w, j, one)
+    by.to_beta = w.to_beta
     by.scale = all_of(w.scale[0]) if one else get(w.scale + j)
     by.beta = all_of(w.beta[0]) if one else get(w.beta + j)
     if op == SLOPE:
@@ -26,13 +28,18 @@ cdef inline mask map_vector(Op op, Count count, bint one, bint stream, const nat
                             Coefficients by, const char *weights, Py_ssize_t j, Py_ssize_t n) noexcept nogil:
     """Map n elements of a row from column j on. Return which of them are inf, for LOOK."""
     cdef vec value = values_of(x + j, n, by.center)     # x is read before y is written, which may replace it.
-    cdef vec d = minus(value, by.center.mean)
+    cdef vec d = minus(value, by.center.mean), g
     cdef Py_ssize_t at = j if one else 0
     if op == SLOPE:
-        d = minus(minus(values_of(dy + j, n, by.center), by.beta) * by.scale, d * by.slope)
+        g = values_of(dy + j, n, by.center)
+        if count == WEIGHTED:
+            g = g * weights_at(weights, at, one, count)
+        d = minus(minus(g * by.scale, by.beta), d * by.slope)
     else:
         d = plus(d * by.scale, by.beta)
-    if count != ALL:
+        if count == WEIGHTED:
+            d = plus(d * weights_at(weights, at, one, count), get(<const double *> weights + at + by.to_beta))
+    if count & ~WEIGHTED:
         d = keep(d, counted(count, value, weights_at(weights, at, one, count), weights, at, one, n))
     write(x, y + j * result_size(x), d, n, stream)
     return infinite(value) if op == LOOK else first(0)

@@ -228,7 +228,13 @@ cdef inline void choose_walk(const View *view, Purpose purpose, Plan *p) noexcep
     p.by_runs = False
     p.inner = p.run = 1
     p.unit = fastest
-    if view.n_batch <= 1 and apart(view, &channel, 1) and (view.n_kept > 0 or view.n_batch == 0):
+    if view.instance > 0:
+        p.by_runs = p.tiled or view.n_batch > 1 or view.instance < FEWEST_COLUMNS or not apart(view, &channel, 1)
+        p.tiled = p.tiled or p.by_runs and (view.n_batch > 1 or not apart(view, &fastest, 1))
+        if p.by_runs:
+            p.unit = no_dim(view)
+            p.run = fastest.n
+    elif view.n_batch <= 1 and apart(view, &channel, 1) and (view.n_kept > 0 or view.n_batch == 0):
         # Channels last: rows of columns, or, with weights on few channels, gathered into runs.
         if view.weighted and channel.n < FEWEST_COLUMNS:
             p.tiled = p.by_runs = True
@@ -268,8 +274,9 @@ cdef inline Py_ssize_t cached_channels(const View *view) noexcept nogil:
 cdef inline void choose_chunk(const View *view, Purpose purpose, Plan *p) noexcept nogil:
     """Set `chunk` and `slab_chunks`: as many channels as the loops like, fewer for more tasks or for a second pass."""
     cdef Dim channel = last_kept(view)
-    cdef Py_ssize_t n = channel.n, widest, fitting
+    cdef Py_ssize_t n = channel.n, widest, fitting, whole
     cdef bint past = view.n_rows * view.n_channels * view.operand[0].itemsize >= <Py_ssize_t> PAST_BYTES
+    past = past and view.instance == 0
     if p.by_runs and p.tiled:
         widest = max(1, min(<Py_ssize_t> NARROW_COLUMNS, div(TILE_DOUBLES, view.n_rows)))
         if view.weighted and apart(view, &channel, 1):
@@ -289,12 +296,17 @@ cdef inline void choose_chunk(const View *view, Purpose purpose, Plan *p) noexce
     p.chunk = ceil_div(n, ceil_div(n, widest))
     if not p.by_runs and p.inner == 1 and p.chunk < n:
         p.chunk = min(widest, round_up(p.chunk, 16))
+    if view.group > 1 and n % view.group == 0 and channel.stride[RESULT] == 1:
+        whole = max(<Py_ssize_t> 1, div(p.chunk, view.group)) * view.group
+        if not (p.by_runs and p.tiled) or whole * min(view.n_rows, PIECE_ELEMENTS) <= TILE_DOUBLES:
+            p.chunk = whole
     p.slab_chunks = ceil_div(n, p.chunk)
 
 
 cdef inline void choose_block(const View *view, Purpose purpose, Plan *p) noexcept nogil:
     """Set `fold`, `block_units` and the pieces."""
     cdef Py_ssize_t width = p.chunk * p.inner
+    cdef bint adjacent
     p.fold = p.run_pieces = 1
     if p.by_runs and p.tiled:
         p.block_units = min(div(TILE_DOUBLES, p.chunk), <Py_ssize_t> PIECE_ELEMENTS)
@@ -304,7 +316,8 @@ cdef inline void choose_block(const View *view, Purpose purpose, Plan *p) noexce
         p.block_units = max(div(p.unit.n, TASKS), div(FEW_ELEMENTS, p.run))
         p.block_units = max(1, min(p.block_units, min(div(p.piece, p.run), BLOCK_RUNS)))
         return
-    if p.chunk == last_kept(view).n and (p.tiled or apart(view, &p.unit, width)) and not view.weighted:
+    adjacent = p.tiled or apart(view, &p.unit, width)
+    if p.chunk == last_kept(view).n and adjacent and not view.weighted and view.instance == 0:
         while 2 * p.fold * width <= FOLDED_COLUMNS and 16 * p.fold <= p.unit.n:    # Rows of few channels make short vectors.
             p.fold *= 2
     width *= p.fold
@@ -340,6 +353,14 @@ cdef inline bint streams_result(const View *view) noexcept nogil:
     return True
 
 
+cdef inline Py_ssize_t instance_tasks(const View *view, const Plan *p) noexcept nogil:
+    """The tasks of a chunk where no bit may depend on other instances: one, if the data stays in the cache."""
+    cdef Py_ssize_t width = 1 if p.by_runs else min(view.instance, <Py_ssize_t> NARROW_COLUMNS)
+    if width <= cached_channels(view):
+        return 1
+    return max(1, min(p.chunk_blocks, min(TASKS, view.n_rows * width * view.operand[0].itemsize // TASK_BYTES)))
+
+
 cdef Plan make_plan(const View *view, Purpose purpose, int n_threads) noexcept nogil:
     cdef Plan p
     cdef Py_ssize_t least = TASK_BYTES // 2 if purpose == BACKWARD else TASK_BYTES, most = TASKS, width
@@ -358,11 +379,13 @@ cdef Plan make_plan(const View *view, Purpose purpose, int n_threads) noexcept n
         most = n_threads * p.n_chunks if p.n_chunks < TASKS else 1
     p.chunk_tasks = min(p.chunk_blocks, view.n_rows * p.chunk * view.operand[0].itemsize // least)
     p.chunk_tasks = max(1, min(p.chunk_tasks, div(most, p.n_chunks), div(PARTIAL_CHANNELS, p.n_chunks * p.chunk)))
+    if view.instance > 0 and purpose != MAP:
+        p.chunk_tasks = instance_tasks(view, &p)
     p.granule = GRANULE if p.n_chunks == 1 else 1
     width = n_sums(&p, p.chunk)
     p.pitch = row_pitch(width)
     p.state_pitch = row_pitch(p.chunk)
-    p.stream = purpose == MAP and not p.tiled and (p.by_runs or width <= NARROW_COLUMNS) and streams_result(view)
+    p.stream = purpose != SUM and not p.tiled and (p.by_runs or width <= NARROW_COLUMNS) and streams_result(view)
     return p
 
 

@@ -11,13 +11,14 @@
 #   states, moments    states from sums, and their merging
 #   shift, exact       what the sums are taken about, and what is done if they are not exact
 #   affine, backward   normalization, and its gradients
+#   elementwise        and those of elementwise parameters
 #   jobs               the functions of `Kernels`
 
 from cpython.pycapsule cimport PyCapsule_New
 from cython.parallel cimport prange
 from libc.math cimport INFINITY, NAN, fma, rint, sqrt
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from bnstream._kernels._table cimport *
@@ -123,6 +124,7 @@ include "shift.pxi"
 include "exact.pxi"
 include "affine.pxi"
 include "backward.pxi"
+include "elementwise.pxi"
 include "jobs.pxi"
 
 cdef Kernels kernels

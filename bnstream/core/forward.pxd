@@ -1,6 +1,6 @@
 from numpy cimport ndarray
 
-from bnstream._kernels._table cimport Norm, View
+from bnstream._kernels._table cimport Elementwise, Norm, View
 from bnstream.core.view cimport Policy
 
 cdef class Forward:
@@ -16,6 +16,10 @@ cdef class Forward:
     cdef bint broadcasting              # parameters broadcast against x; else they have the shape of the channels
     cdef double eps
     cdef bint omit
+    cdef readonly Py_ssize_t instance   # channels of an instance that is normalized by itself; 0: the batch is
+    cdef Py_ssize_t group               # neighbouring channels that share their statistics
+    cdef bint about_zero                # x is divided by its root mean square
+    cdef Elementwise each               # parameters of batch positions, if gamma is not NULL
 
     cdef double *row(self, int i) noexcept
     cdef Norm norm(self) noexcept
@@ -28,6 +32,7 @@ cdef class Forward:
     cdef int set_statistics(self, object mean, object var, str prefix) except -1
     cdef int view_of(self, View *view, ndarray x, ndarray y=*, ndarray dx=*) except -1
     cdef int start_inference(self, str name, bint one) except -1
+    cdef bint require_bounded(self) except -1
     cdef bint skip(self, Policy policy) except -1
     cpdef int accumulate(self, object nan_policy, object n_threads) except -1
     cdef int start_training(self, const View *view, Policy policy) except -1
@@ -42,8 +47,12 @@ cdef class Forward:
     cdef int gradients(self, const View *view, const Norm *norm, double *grads, int threads) noexcept nogil
     cdef int scale_gradient(self, ndarray dy, ndarray dx, int threads) except -1
     cdef int renormalize_gradient(self, double *grads) except -1
-    cdef object gradient(self, const double *row, dtype)
+    cdef object gradient(self, const double *row, Py_ssize_t n, dtype)
+    cdef object parameter_gradient(self, double *row, const double *of_each, dtype)
     cdef int weigh(self, double *spread, double momentum) except -1
 
+cdef int check(int failed) except -1
+cdef ndarray real_array(object values, str name)
+cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting, object gamma, object beta, double eps)
 cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps)
 cdef Forward broadcast_forward(object x, object mean, object var, object gamma, object beta, double eps)

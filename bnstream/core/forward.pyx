@@ -7,14 +7,14 @@ cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.math cimport INFINITY, fabs, sqrt
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport (
-    BETA, FLOAT64, GAMMA, GRAD_BETA, GRAD_GAMMA, GRAD_ROWS, M2, M2_LO, MEAN, MEAN_LO, N, NORM_ROWS, SMALL, Kernels, Norm,
-    Sink, View, padded,
+    BETA, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, GAMMA, GRAD_BETA, GRAD_GAMMA, GRAD_ROWS, M2, M2_LO, MEAN, MEAN_LO, N,
+    NORM_ROWS, SMALL, Elementwise, Kernels, Norm, Sink, View, padded,
 )
 from bnstream.core.large cimport look_again, restored
 from bnstream.core.result cimport overlap, result_like, same_shape
@@ -47,7 +47,7 @@ cdef unsigned long long batch_axes_of(object channel_axis, int ndim) except? 0:
     return ~batch_axes(channel_axis, ndim, "channel_axis") & ~0ULL >> (64 - ndim)
 
 
-cdef inline int check(int failed) except -1:
+cdef int check(int failed) except -1:
     if failed < 0:
         raise MemoryError("no memory for the scratch of a normalization")
     return 0
@@ -79,6 +79,7 @@ cdef class Forward:
 
     def __dealloc__(self):
         free(self.rows)
+        free(self.each.gamma)
 
     cdef double *row(self, int i) noexcept:
         return self.rows + i * self.pitch
@@ -88,10 +89,14 @@ cdef class Forward:
         fields.rows = self.rows
         fields.pitch = self.pitch
         fields.eps = self.eps
+        fields.about_zero = self.about_zero
+        fields.each = &self.each if self.each.gamma != NULL else NULL
         return fields
 
     cdef int view_of(self, View *view, ndarray x, ndarray y=None, ndarray dx=None) except -1:
-        make_view(view, self.axes, x, y, dx, None, self.where)
+        make_view(view, self.axes, x, y, dx, None, self.where, self.instance, self.group)
+        if self.each.gamma != NULL and view.operand[0].element not in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16):
+            view.in_place = False       # Only floats have loops with elementwise parameters.
         if view.n_channels != self.n_channels:
             raise ValueError(f"x has changed its shape since the call, {(<object> x).shape}; reshape it to a new array")
         return 0
@@ -192,7 +197,7 @@ cdef class Forward:
         self.start_training(&view, policy)
         sink.state = self.rows
         sink.pitch = self.pitch
-        if self.n_channels:
+        if self.n_channels and view.n_rows:
             with nogil:
                 failed = kernels.accumulate(&view, &sink, policy == OMIT, threads)
             check(failed)
@@ -210,7 +215,7 @@ cdef class Forward:
         return True
 
     cdef int start_training(self, const View *view, Policy policy) except -1:
-        if view.n_rows < 2:
+        if view.n_rows < 2 and self.instance == 0:
             what = "an empty batch" if view.n_rows == 0 else "one value"
             raise ValueError(f"training needs at least 2 values in each channel, got {what} from x of shape "
                              f"{(<object> self.x).shape}; use a larger batch, or inference mode")
@@ -228,6 +233,8 @@ cdef class Forward:
         cdef const double *mean = self.row(MEAN)
         cdef const double *m2 = self.row(M2)
         cdef Py_ssize_t c, n_bad = 0
+        if self.instance > 0:
+            return self.require_bounded()
         if policy == OMIT or self.where is not None:
             if self.where is not None and not self.where.any():
                 raise ValueError("where leaves out every value of the batch, and training needs at least 2 in each channel; "
@@ -249,6 +256,19 @@ cdef class Forward:
                 raise ValueError(f"the squared deviations of the batch sum to more than float64 can hold in channel {c}; "
                                  "scale x down")
         return looked
+
+    cdef bint require_bounded(self) except -1:
+        """Raise ValueError if the squares of finite values of an instance overflow. There is no second look."""
+        cdef const double *n = self.row(N)
+        cdef const double *mean = self.row(MEAN)
+        cdef const double *m2 = self.row(M2)
+        cdef Py_ssize_t c, n_bad = 0
+        for c in range(self.n_channels):
+            n_bad += (m2[c] + n[c] * mean[c] * mean[c] if self.about_zero else m2[c]) == INFINITY and mean[c] - mean[c] == 0
+        if n_bad > 0:
+            raise ValueError(f"the squares of x sum to more than float64 can hold in {n_bad} of {self.n_channels} groups of "
+                             "values; scale x down")
+        return False
 
     cdef bint second_look(self, Policy policy, int threads) except -1:
         """Look again at x, where the statistics of finite data overflow. m2 becomes inf where it exceeds float64."""
@@ -332,14 +352,14 @@ cdef class Forward:
         cdef View view
         if self.skip(policy):
             return self.apply(y, n_threads)
-        if replaced and (policy != PROPAGATE or self.where is not None):
+        if replaced and (policy != PROPAGATE or self.where is not None or self.instance > 0 and self.x.dtype.itemsize == 8):
             # A refused batch must not be lost: all of it is checked before anything is written.
             self.accumulate(nan_policy, n_threads)
             return self.apply(y, n_threads)
         threads = self.threads(n_threads)
         self.view_of(&view, self.x, y)
         self.start_training(&view, policy)
-        if self.n_channels:
+        if self.n_channels and view.n_rows:
             if self.small():
                 failed = kernels.standardize(&view, &fields, policy == OMIT, threads)
             else:
@@ -400,6 +420,8 @@ cdef class Forward:
         cdef Norm fields = self.norm()
         cdef double small[GRAD_ROWS * FEW]
         cdef double *grads = small
+        cdef Elementwise each = self.each
+        cdef Py_ssize_t n_each = each.n * each.n_sets
         cdef int failed, threads
         cdef bint replaced
         cdef View view
@@ -416,8 +438,12 @@ cdef class Forward:
         self.view_of(&view, x, a, dx)
         if self.pitch > FEW:
             grads = <double *> malloc(GRAD_ROWS * self.pitch * sizeof(double))
+        if each.gamma != NULL:
+            each.of_gamma = <double *> calloc(max(1, 2 * n_each), sizeof(double))
+            each.of_beta = each.of_gamma + n_each
+            fields.each = &each
         try:
-            if grads == NULL:
+            if grads == NULL or each.gamma != NULL and each.of_gamma == NULL:
                 raise MemoryError("no memory for the gradients of the parameters")
             memset(grads, 0, GRAD_ROWS * self.pitch * sizeof(double))
             if view.n_rows and view.n_channels:
@@ -431,11 +457,12 @@ cdef class Forward:
                     self.scale_gradient(a, dx, threads)
                 if self.ratio is not None:
                     self.renormalize_gradient(grads)
-            of_gamma = self.gradient(grads + GRAD_GAMMA * self.pitch, dtypes[0])
-            return dx, of_gamma, self.gradient(grads + GRAD_BETA * self.pitch, dtypes[1])
+            of_gamma = self.parameter_gradient(grads + GRAD_GAMMA * self.pitch, each.of_gamma, dtypes[0])
+            return dx, of_gamma, self.parameter_gradient(grads + GRAD_BETA * self.pitch, each.of_beta, dtypes[1])
         finally:
             if grads != small:
                 free(grads)
+            free(each.of_gamma)
 
     cdef int gradients(self, const View *view, const Norm *norm, double *grads, int threads) noexcept nogil:
         if self.training:
@@ -469,13 +496,32 @@ cdef class Forward:
                 (<double *> cnp.PyArray_DATA(d))[c] * grads[GRAD_BETA * self.pitch + c])
         return 0
 
-    cdef object gradient(self, const double *row, dtype):
-        """The gradient of a parameter in a dtype, or None. Too large for the dtype is inf, as in the kernels."""
-        cdef cnp.npy_intp n = self.n_channels
-        cdef Py_ssize_t c
-        cdef ndarray out
+    cdef object parameter_gradient(self, double *row, const double *of_each, dtype):
+        """The gradient of a parameter from those of the channels, which change, or of the batch positions; or None."""
+        cdef Py_ssize_t n = self.instance if self.instance > 0 else self.n_channels
+        cdef double *of_instance
+        cdef Py_ssize_t half, i, count
         if dtype is None:
             return None
+        if self.each.gamma != NULL:
+            shape = [extent for axis, extent in enumerate((<object> self.x).shape) if self.axes >> axis & 1]
+            return self.gradient(of_each, self.each.n * self.each.n_sets, dtype).reshape(shape)
+        count = self.n_channels // n if n > 0 else 0
+        if count == 0:
+            return np.zeros(n, dtype)
+        while count > 1:        # Add up the instances in halves, so that equal terms do not all round to the same side.
+            half = (count + 1) // 2
+            of_instance = row + half * n
+            for i in range((count - half) * n):
+                row[i] += of_instance[i]
+            count = half
+        return self.gradient(row, n, dtype)
+
+    cdef object gradient(self, const double *row, Py_ssize_t n_values, dtype):
+        """Values in a dtype. Too large for it is inf, as in the kernels."""
+        cdef cnp.npy_intp n = n_values
+        cdef Py_ssize_t c
+        cdef ndarray out
         if (<cnp.dtype> dtype).type_num == cnp.NPY_FLOAT:
             out = cnp.PyArray_SimpleNew(1, &n, cnp.NPY_FLOAT)
             for c in range(n):
@@ -549,6 +595,7 @@ cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting,
     f.x = x
     f.axes = axes
     f.broadcasting = broadcasting
+    f.group = 1
     f.eps = eps
     f.n_channels = 1
     for i in range(x.ndim):

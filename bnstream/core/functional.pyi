@@ -44,6 +44,7 @@ def normalize(
     out: NDArray[Any] | None = None,
     n_threads: SupportsIndex | None = None,
 ) -> NDArray[Any]: ...
+def running_row(values: Any, name: str, n_channels: int) -> NDArray[Any]: ...
 def batch_norm(
     x: ArrayLike,
     running_mean: ArrayLike | None,

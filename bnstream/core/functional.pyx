@@ -20,9 +20,9 @@ from bnstream.core.view cimport (
 from bnstream._kernels import capsule
 from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.columnwise import mean_var_columnwise
-from bnstream.core.dtypes import floating as floating_dtype, is_floating
+from bnstream.core.dtypes import floating as floating_dtype
 from bnstream.core.forward import replace
-from bnstream.core.gradient import Backward
+from bnstream.core.gradient import Backward, gradient_dtype
 from bnstream.core.moments import Moments
 
 cnp.import_array()
@@ -278,7 +278,7 @@ def normalize(x, mean, var, gamma=None, beta=None, *, eps=0.0, channel_axis=None
     return forward.apply(out, n_threads)
 
 
-cdef ndarray running_row(object values, str name, Py_ssize_t n_channels):
+cpdef ndarray running_row(object values, str name, Py_ssize_t n_channels):
     """An array that training updates, as float64: the array itself, or a copy."""
     cdef ndarray a
     if cnp.PyArray_CheckExact(values):
@@ -413,14 +413,6 @@ n_threads
     y, forward = batch_norm_and_forward(x, running_mean, running_var, gamma, beta, training, momentum, eps, channel_axis,
                                         None, running_ddof, nan_policy, where, n_threads)
     return y, Backward(forward, (gradient_dtype(gamma), gradient_dtype(beta)))
-
-
-cdef object gradient_dtype(object parameter):
-    """The dtype of the gradient of a parameter; None without one."""
-    if parameter is None:
-        return None
-    dtype = as_array(parameter).dtype.newbyteorder("=")
-    return dtype if is_floating(dtype) else np.dtype(np.float64)
 
 
 cdef tuple batch_norm_and_forward(x, running_mean, running_var, gamma, beta, bint training, momentum, eps, channel_axis, out,

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bnstream.core.dlpack import as_numpy
+from bnstream.core.dtypes import is_floating
 from bnstream.core.forward import Forward
 
 Gradients = tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]
+
+
+def gradient_dtype(parameter: ArrayLike | None) -> np.dtype[Any] | None:
+    """The dtype of the gradient of a parameter; None without one."""
+    if parameter is None:
+        return None
+    dtype: np.dtype[Any] = as_numpy(parameter).dtype.newbyteorder("=")
+    return dtype if is_floating(dtype) else np.dtype(np.float64)
 
 
 class Backward:

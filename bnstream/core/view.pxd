@@ -15,4 +15,4 @@ cdef tuple kept_shape(ndarray a, unsigned long long axes, bint keepdims)
 cdef ndarray mask_of(object where, ndarray x, unsigned long long axes)
 cdef ndarray weights_of(object weights, ndarray mask, ndarray x, unsigned long long axes)
 cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=*, ndarray dx=*, ndarray weights=*,
-                   ndarray where=*) except -1
+                   ndarray where=*, Py_ssize_t instance=*, Py_ssize_t group=*) except -1

@@ -11,11 +11,12 @@ import numpy as np
 
 cimport numpy as cnp
 from cpython.pyport cimport PY_SSIZE_T_MAX
+from libc.string cimport memmove
 from numpy cimport ndarray
 
 from bnstream._kernels._table cimport (
-    BFLOAT16, BOOL, FLAGS, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, MAX_OPERANDS, RESULT, UINT8, UINT16, UINT32,
-    UINT64, WEIGHTS, Dim, Element, Operand, View,
+    BFLOAT16, BOOL, FLAGS, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, MAX_DIMS, MAX_OPERANDS, RESULT, UINT8,
+    UINT16, UINT32, UINT64, WEIGHTS, Dim, Element, Operand, View,
 )
 
 from bnstream.core.dlpack import as_numpy, is_masked
@@ -187,7 +188,10 @@ cdef ndarray plain_array(object values, str name):
     if is_masked(values):
         raise TypeError(f"{name} must be a plain array, got a masked array; {name}.filled(0) leaves the masked positions "
                         "out")
-    return as_array(values)
+    try:
+        return as_array(values)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
 
 
 cdef ndarray positions(object values, str name, ndarray x, unsigned long long axes):
@@ -271,8 +275,10 @@ cdef ndarray weights_of(object weights, ndarray mask, ndarray x, unsigned long l
     if least == 0:
         least = w.min(initial=np.inf, where=w != 0)
     if not (least >= 1e-100 and w.max(initial=0) <= 1e100):       # Their squares are summed as well.
-        raise ValueError(f"weights must be finite and not negative, 0 or from 1e-100 to 1e100, got {w.min()} to {w.max()}; "
-                         "scale them, or leave rows out with weight 0, or with where=")
+        n_bad = np.count_nonzero(np.isnan(w))
+        got = f"NaN in {n_bad} of {w.size}" if n_bad else f"{w.min()} to {w.max()}"
+        raise ValueError(f"weights must be finite and not negative, 0 or from 1e-100 to 1e100, got {got}; scale them, or "
+                         "leave rows out with weight 0, or with where=")
     return w
 
 
@@ -297,16 +303,18 @@ cdef int add_operand(View *view, ndarray a) except -1:
 
 
 cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=None, ndarray dx=None,
-                   ndarray weights=None, ndarray where=None) except -1:
+                   ndarray weights=None, ndarray where=None, Py_ssize_t instance=0, Py_ssize_t group=1) except -1:
     """Fill in a view of x and of other arrays of its shape, which all must outlive it. Bit i of `axes` means that axis i is
     reduced over. If dx is given, y is read, else it is written. Weights come from `weights_of`, and the mask from `mask_of`.
-    With weights, a mask of positions is left out: they are 0 where it is False."""
+    With weights, a mask of positions is left out: they are 0 where it is False.
+
+    With an `instance` of channels, the batch positions keep the order of the axes: their layout changes no bit."""
     cdef Dim dim
     cdef int i, k
     cdef Element result
     cdef Py_ssize_t place = 1
     cdef const Py_ssize_t *strides[MAX_OPERANDS]
-    if where is not None and is_of_positions(where, x, axes):
+    if where is not None and instance == 0 and is_of_positions(where, x, axes):
         weights = where if weights is None else weights
         where = None
     view.in_place = where is None
@@ -334,6 +342,8 @@ cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=Non
     if where is not None:
         set_values(view, FLAGS, where)
         strides[FLAGS] = <const Py_ssize_t *> cnp.PyArray_STRIDES(where)
+    view.instance = instance
+    view.group = group
     view.n_batch = view.n_kept = 0
     view.n_rows = view.n_channels = 1
     for i in range(cnp.PyArray_NDIM(x) - 1, -1, -1):
@@ -349,6 +359,10 @@ cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=Non
         if axes >> i & 1:
             view.n_rows *= dim.n
             if dim.n == 1:
+                continue
+            if instance > 0:
+                view.batch[MAX_DIMS - 1 - view.n_batch] = dim       # from the end, as the axes come from the last one on
+                view.n_batch += 1
                 continue
             if dim.stride[0] < 0:       # The rows may be walked in any order.
                 for k in range(view.n_operands):
@@ -367,6 +381,8 @@ cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=Non
             view.n_channels *= dim.n
             if dim.n > 1:
                 view.n_kept = insert(view.kept, view.n_kept, &dim)
+    if instance > 0:
+        memmove(view.batch, view.batch + MAX_DIMS - view.n_batch, view.n_batch * sizeof(Dim))
     if view.n_rows and view.n_channels:
         view.n_batch = merge_neighbours(view, view.batch, view.n_batch)
         view.n_kept = merge_neighbours(view, view.kept, view.n_kept)

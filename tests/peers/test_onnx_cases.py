@@ -1,39 +1,12 @@
-"""The node test cases of the ONNX operator, with the inputs and outputs of its reference."""
-
-import warnings
+"""The node test cases of ONNX's BatchNormalization, with the inputs and outputs of its reference."""
 
 import numpy as np
 import pytest
+from support.onnx_cases import collected
 
 from bnstream import BatchNorm, batch_norm
 
-pytest.importorskip("onnx")
-from onnx import numpy_helper
-from onnx.backend.test.case.node import collect_testcases
-
-OPERATOR = "BatchNormalization"
-
-
-def collected():
-    """(attributes, inputs, outputs, rtol, atol) of each case of a single node, by name."""
-    cases = {}
-    with warnings.catch_warnings(action="ignore"):      # it collects the cases of all operators first
-        found = collect_testcases(OPERATOR)
-    for case in found:
-        nodes = case.model.graph.node
-        if len(nodes) != 1 or nodes[0].op_type != OPERATOR:
-            continue
-        attributes = {a.name: a.f if a.type == a.FLOAT else a.i for a in nodes[0].attribute}
-        for inputs, outputs in case.data_sets:
-            cases[case.name] = attributes, [array(i) for i in inputs], [array(o) for o in outputs], case.rtol, case.atol
-    return cases
-
-
-def array(value):
-    return value if isinstance(value, np.ndarray) else numpy_helper.to_array(value)
-
-
-CASES = collected()
+CASES = collected("BatchNormalization")
 
 
 def test_there_are_cases():

@@ -52,6 +52,10 @@ PYTHON = {
         "assert abs(y.mean(axis=(0, 2, 3))).max() < 1e-5",
         "assert 'initial weight' in printed",
     ],
+    "docs/norms.md": [
+        "assert z.mean() == pytest.approx(9000, rel=0.01)",
+        "assert grad_beta.mean() == pytest.approx(-1024, rel=1e-4)",
+    ],
     "docs/files.md": [
         "assert 'complete' in printed",
         "assert \"('distance', 'air_time')\" in printed",

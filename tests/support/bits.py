@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 from support.arrays import every_other, of_dtype, swapped, unaligned
 from support.cases import CAMPAIGN
+from support.norm_oracle import Kind
 
 import bnstream
 from bnstream.core.moments import rows_of
@@ -125,7 +126,20 @@ def digests(n_threads=None):
         for part in np.array_split(x, 3, axis if isinstance(axis, int) else 0):
             m.merge(bnstream.Moments(axis, nan_policy="omit").update(part))
         out[name] = digest(*results, *rows_of(m))
-    return out
+    return out | {f"{kind.name} {kind.dims} {dtype}": digest(*of_norm(kind, dtype, n_threads)) for kind in NORMS
+                  for dtype in ("f4", "f8", ml_dtypes.bfloat16, "u1")}
+
+
+NORMS = [Kind("layer_norm", (90, 1030)), Kind("layer_norm", (700, 17)), Kind("rms_norm", (5, 40, 64)),
+         Kind("layer_norm", (2, 500_000)), Kind("group_norm", (7, 12, 9, 11), groups=3),
+         Kind("group_norm", (7, 9, 11, 32), groups=4, channel_axis=3), Kind("instance_norm", (3, 5, 13, 17))]
+
+
+def of_norm(kind, dtype, n_threads):
+    """Return results of forward and backward of a norm."""
+    x = (np.random.default_rng(0).standard_normal(kind.dims) * 20 + 100).astype(dtype)
+    y, backward = kind(x, vjp=True, n_threads=n_threads, **kind.parameters())
+    return [y, *(part for part in backward(y[::-1].copy(), n_threads=n_threads) if part is not None)]
 
 
 if __name__ == "__main__":
