@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnstream._kernels._runtime import get_num_threads, set_num_threads
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.channelnorms import GroupNorm, InstanceNorm
 from bnstream.core.config import show_config
 from bnstream.core.functional import batch_norm, batch_norm_vjp, mean_var, normalize
 from bnstream.core.moments import Moments
@@ -17,6 +18,7 @@ from bnstream.core.norms import (
     rms_norm,
     rms_norm_vjp,
 )
+from bnstream.core.rownorms import LayerNorm, RMSNorm
 
 if TYPE_CHECKING:
     from bnstream.statefiles import StateError, load, save
@@ -27,7 +29,11 @@ if TYPE_CHECKING:
 __version__: str
 __all__ = [
     "BatchNorm",
+    "GroupNorm",
+    "InstanceNorm",
+    "LayerNorm",
     "Moments",
+    "RMSNorm",
     "SourceError",
     "StateError",
     "apply",

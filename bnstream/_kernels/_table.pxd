@@ -94,9 +94,10 @@ ctypedef struct Elementwise:    # parameters of batch positions, in the order of
     Py_ssize_t n_sets           # The channel at place i of a result has set i % n_sets.
 
 ctypedef struct Norm:           # the map y = (x - mean) / sqrt(m2 / n + eps) * gamma + beta of every channel
-    double *rows                # NORM_ROWS rows of n_channels
+    double *rows                # NORM_ROWS rows of n_channels; `standardize` needs none if it is plain
     Py_ssize_t pitch            # doubles from one row to the next
     double eps
+    bint plain                  # gamma is 1 and beta 0: their rows are not read
     bint about_zero             # m2 is taken about 0 instead of the mean, and 0 is subtracted
     const Elementwise *each     # The result is multiplied by gamma, and beta is added; or NULL. Never with weights or flags.
 
@@ -107,13 +108,16 @@ ctypedef struct Kernels:
     int (*accumulate)(const View *view, const Sink *sink, bint omit, int n_threads) noexcept nogil
     # Operands x, y: apply the norm to x. With `look`, return 1 if x holds inf.
     int (*affine)(const View *view, const Norm *norm, bint look, int n_threads) noexcept nogil
-    # Operands x, y: write the state of x to the norm, then apply it.
+    # Operands x, y: write the state of x to the norm, if it has rows, then apply it.
     int (*standardize)(const View *view, const Norm *norm, bint omit, int n_threads) noexcept nogil
     # Operands x, dy, dx: write the gradients of beta and gamma to `grads`, GRAD_ROWS rows with the norm's pitch.
     # dx is left as it is.
     int (*gradients)(const View *view, const Norm *norm, double *grads, bint omit, int n_threads) noexcept nogil
     # Operands x, dy, dx: do the same, and write the gradient of x to dx.
     int (*backward)(const View *view, const Norm *norm, double *grads, bint omit, int n_threads) noexcept nogil
+    # Convert n elements, `stride` bytes apart, to doubles; integers of 64 bits are not among them.
+    void (*convert)(const char *source, Py_ssize_t stride, Py_ssize_t n, Element element, bint swapped,
+                    double *out) noexcept nogil
     # Merge state b into state a, for n channels. `n_lo` is the row N_LO of a weighted state a, or NULL.
     void (*merge)(double *a, Py_ssize_t a_pitch, double *n_lo, const double *b, Py_ssize_t b_pitch,
                   Py_ssize_t n) noexcept nogil

@@ -80,11 +80,15 @@ cdef bint make_scaling(const Job *job, const Task *t, Py_ssize_t n_more, double 
     else:
         fetch(norm.rows + MEAN * norm.pitch, t, columns.mean)
         fetch(norm.rows + MEAN_LO * norm.pitch, t, w.mean_lo)
-    fetch(norm.rows + BETA * norm.pitch, t, columns.beta)
     w.n = set_invstd(norm, t, columns.mean + 6 * pitch, w.invstd)
-    gamma = row_of(norm.rows + GAMMA * norm.pitch, t, columns.scale)
-    for c in range(t.channels):
-        columns.scale[c] = gamma[c] * w.invstd[c]
+    if norm.plain:
+        memset(columns.beta, 0, t.channels * sizeof(double))
+        memcpy(columns.scale, w.invstd, t.channels * sizeof(double))
+    else:
+        fetch(norm.rows + BETA * norm.pitch, t, columns.beta)
+        gamma = row_of(norm.rows + GAMMA * norm.pitch, t, columns.scale)
+        for c in range(t.channels):
+            columns.scale[c] = gamma[c] * w.invstd[c]
     if p.anchored:
         for c in range(t.channels):
             set_anchor(&columns.anchors, c, nearest_integer(columns.mean[c], element), element)

@@ -108,7 +108,7 @@ cdef void pool_gradients(const Job *job, Py_ssize_t first, Py_ssize_t step, Py_s
                 row[c * step] = 0
             continue
         for c in range(n):
-            row[c * step] = gamma[c * step] * row[c * step - 2 * norm.pitch]
+            row[c * step] = row[c * step - 2 * norm.pitch] * (1.0 if norm.plain else gamma[c * step])
         if group == 1:
             continue
         for c in range(div(n, group)):

@@ -169,17 +169,54 @@ cdef int standardize_task(const Job *job, Py_ssize_t task) noexcept nogil:
     return affine_task(job, task)
 
 
+cdef int standardize_alone(const Job *job, Py_ssize_t task) noexcept nogil:
+    """Standardize without a place for the state, in rows of the task's own."""
+    cdef Task t = make_task(job.view, &job.plan, task)
+    cdef double stack[STATE_DOUBLES]
+    cdef double *rows = stack
+    cdef Py_ssize_t n = STATE_ROWS * job.plan.state_pitch
+    cdef Job own = job[0]
+    cdef Norm norm = job.norm[0]
+    cdef Sink sink
+    cdef int failed
+    if n > STATE_DOUBLES:
+        rows = <double *> malloc(n * sizeof(double))
+        if rows == NULL:
+            return -1
+    norm.rows = sink.state = rows - t.place         # so that the first channel has the first place
+    norm.pitch = sink.pitch = job.plan.state_pitch
+    own.norm = &norm
+    own.sink = &sink
+    failed = standardize_task(&own, task)
+    if rows != stack:
+        free(rows)
+    return failed
+
+
 cdef int standardize(const View *view, const Norm *norm, bint omit, int n_threads) noexcept nogil:
     cdef Sink sink
-    sink.state = norm.rows
-    sink.pitch = norm.pitch
-    cdef Job job = make_job(view, &sink, norm, omit, n_threads, TRAIN)
+    cdef Norm whole = norm[0]
+    cdef Job job = make_job(view, &sink, &whole, omit, n_threads, TRAIN)
+    cdef int failed
+    if norm.rows == NULL and cached(&job) and last_kept(view).stride[RESULT] == 1:
+        return perform(&job, standardize_alone, n_tasks(&job), False)
+    if norm.rows == NULL:
+        whole.pitch = round_up(view.n_channels, GRANULE)
+        whole.rows = <double *> malloc(STATE_ROWS * whole.pitch * sizeof(double))
+        if whole.rows == NULL:
+            return -1
+    sink.state = whole.rows
+    sink.pitch = whole.pitch
     if cached(&job):
-        return perform(&job, standardize_task, n_tasks(&job), False)
-    if perform_moments(&job):
-        return -1
-    job.plan = make_plan(view, MAP, n_threads)
-    return perform(&job, affine_task, n_tasks(&job), True)
+        failed = perform(&job, standardize_task, n_tasks(&job), False)
+    else:
+        failed = perform_moments(&job)
+        if not failed:
+            job.plan = make_plan(view, MAP, n_threads)
+            failed = perform(&job, affine_task, n_tasks(&job), True)
+    if norm.rows == NULL:
+        free(whole.rows)
+    return failed
 
 
 cdef int backward_task(const Job *job, Py_ssize_t task) noexcept nogil:

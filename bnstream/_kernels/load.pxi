@@ -142,6 +142,11 @@ cdef void load(const char *source, Py_ssize_t stride, Py_ssize_t n, Element elem
         load64(source, stride, n, swapped, UINT64, anchors, anchor_step, out)
 
 
+cdef void convert(const char *source, Py_ssize_t stride, Py_ssize_t n, Element element, bint swapped,
+                  double *out) noexcept nogil:
+    load(source, stride, n, element, swapped, NULL, 0, out)
+
+
 cdef inline uint64_t nearest_integer(double x, Element element) noexcept nogil:
     """The 64-bit integer nearest to x, or 0 for NaN."""
     if x != x:

@@ -72,6 +72,7 @@ cdef enum:
     FEW_ELEMENTS = 2048         # and should have at least as many elements of each channel.
     TILE_DOUBLES = 32768        # A tile has at most as many elements.
     ROOM_DOUBLES = 1536         # The scratch of a task is on the stack up to this size; stacks may be 64 KiB in all.
+    STATE_DOUBLES = 640         # So are the states of its channels where they have no other place.
 
 # Sizes of chunks.
 cdef enum:

@@ -133,6 +133,7 @@ kernels.affine = affine
 kernels.standardize = standardize
 kernels.gradients = gradients
 kernels.backward = backward
+kernels.convert = convert
 kernels.merge = merge
 
 capsule = PyCapsule_New(&kernels, "bnstream.kernels", NULL)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,11 +17,11 @@ from bnstream.core.dtypes import is_floating
 from bnstream.core.forward import Forward, forward_of, move_estimates, replace
 from bnstream.core.labels import counted
 from bnstream.core.late import late
-from bnstream.core.layer import SEVERAL, NormLayer, Setting, flag
+from bnstream.core.layer import NormLayer, Setting, flag
 from bnstream.core.moments import Moments, moments_from, rows_of
 from bnstream.core.rows import ROWS, require_possible
 from bnstream.core.running import MEAN, VAR, RunningEstimates, divisor, require_variances
-from bnstream.core.statedict import COUNT, IDENTITY, StateDict, checked_state
+from bnstream.core.statedict import COUNT, StateDict, checked_state
 from bnstream.core.threads import require_threads
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ class BatchNorm(NormLayer):
         Arrays of shape (num_features,), initially 0 and 1, which may be changed in the same two ways.
     grad_gamma, grad_beta : ndarray or None
         The gradients of the last `backward`, or the sums of those that were accumulated.
-    affine : bool
-        Whether the layer has gamma, beta, or both.
+    affine, scale, bias : bool
+        Whether the layer has gamma, beta, or both; whether it has gamma; whether it has beta.
     num_batches_tracked : int
         The number of batches in the running estimates.
     pooled : Moments or None
@@ -134,9 +134,14 @@ class BatchNorm(NormLayer):
     ([0.5], [[1.2]])
     """
 
+    _settings = ("num_features", "eps", "momentum", "scale", "bias", "channel_axis", "dtype", "result_dtype",
+                 "running_ddof", "nan_policy", "renorm", "r_max", "d_max")
+    _eps: float
+    _channel_axis: int
     _running_ddof: float
     _nan_policy: Literal["raise", "omit", "propagate"]
     _renorm: bool
+    channel_axis = Setting(partial(integer, first=-64, last=63))
     running_ddof = Setting(running_ddof_of)
     renorm = Setting(flag)
     r_max = Setting(partial(number, expected="at least 1, the largest ratio of two standard deviations",
@@ -165,13 +170,18 @@ class BatchNorm(NormLayer):
         names: Iterable[str] | None = None,
     ) -> None:
         super().__init__(
-            num_features, eps=eps, scale=affine and scale, bias=affine and bias, channel_axis=channel_axis, dtype=dtype,
-            result_dtype=result_dtype, names=names,
+            (integer("num_features", num_features, first=1),), eps=eps, scale=affine and scale, bias=affine and bias,
+            dtype=dtype, result_dtype=result_dtype, names=names,
         )
+        self.channel_axis = channel_axis
         self._pooled = Moments(nan_policy=nan_policy) if track_pooled or momentum is None else None
         self.momentum, self.running_ddof, self.nan_policy = momentum, running_ddof, nan_policy
         self.renorm, self.r_max, self.d_max = renorm, r_max, d_max
         self._running = RunningEstimates(self.num_features)
+
+    @property
+    def num_features(self) -> int:
+        return self._shape[0]
 
     @property
     def num_batches_tracked(self) -> int:
@@ -259,11 +269,11 @@ class BatchNorm(NormLayer):
         """
         self._become(RunningEstimates(self.num_features), Moments(nan_policy=self.nan_policy))
 
-    def _become(self, running: RunningEstimates, pooled: Moments, **parameters: NDArray[Any]) -> None:
-        """Take over estimates, the pooled statistics if they are tracked, and parameters by name, in one step."""
+    def _become(self, running: RunningEstimates, pooled: Moments, parameters: Sequence[NDArray[Any]] = ()) -> None:
+        """Take over estimates, the pooled statistics if they are tracked, and perhaps all parameters, in one step."""
         replace(
-            [self._running.rows, self._running.n_batches, *(getattr(self, name) for name in parameters)],
-            [running.rows, running.n_batches, *parameters.values()],
+            [self._running.rows, self._running.n_batches, *(self._parameters().values() if parameters else ())],
+            [running.rows, running.n_batches, *parameters],
             self, {} if self._pooled is None else {"_pooled": pooled},
         )
 
@@ -310,11 +320,7 @@ class BatchNorm(NormLayer):
         >>> bnstream.BatchNorm(1)(np.array([[1.0], [3.0]])).round(2).ravel().tolist()
         [-1.0, 1.0]
         """
-        y, forward = self._normalize(x, out, where, n_threads)
-        if self._training:
-            pending = self._pending
-            self._pending = forward if pending is None or (pending is not SEVERAL and pending.x is None) else SEVERAL
-        return y
+        return self._call(x, out, where, n_threads)
 
     def _normalize(
         self, x: ArrayLike, out: NDArray[Any] | None, where: ArrayLike | None, n_threads: int | None
@@ -322,7 +328,7 @@ class BatchNorm(NormLayer):
         """The result of a call, and what its backward pass needs. In training the running estimates move."""
         rows = self._running.rows
         forward = forward_of(
-            x, self._num_features, self._gamma, self._beta, self._eps, self._channel_axis, where, self._result_dtype
+            x, self._shape[0], self._gamma, self._beta, self._eps, self._channel_axis, where, self._result_dtype
         )
         if not self._training:
             try:
@@ -577,8 +583,7 @@ class BatchNorm(NormLayer):
         return self._state()
 
     def _state(self) -> StateDict:
-        parameters = {"weight": self._gamma, "bias": self._beta}
-        state = {name: values.copy() for name, values in parameters.items() if values is not None}
+        state = super()._state()
         state["running_mean"], state["running_var"] = self.running_mean.copy(), self.running_var.copy()
         state[COUNT] = np.array(self.num_batches_tracked, np.int64)
         return StateDict(state, None if self._pooled is None else self._pooled.copy())
@@ -607,9 +612,7 @@ class BatchNorm(NormLayer):
         >>> bn = bnstream.BatchNorm(3)
         >>> bn.load_state_dict(bnstream.BatchNorm(3, momentum=0.5).state_dict())
         """
-        parameters = {"weight": self._gamma, "bias": self._beta}
-        parameters = {name: values for name, values in parameters.items() if values is not None}
-        given = checked_state(state, parameters, self.num_features)
+        given = checked_state(state, self._parameters(), self._shape, estimates=True)
         pooled = getattr(state, "pooled", None)
         if pooled is not None:
             self._require_pooled(pooled)
@@ -623,41 +626,21 @@ class BatchNorm(NormLayer):
         running.n_batches[0] = count
         if not count and (COUNT in given or self._momentum is None):
             running.keep_initial()
-        with np.errstate(all="ignore"):
-            new = {f"_{ours}": np.full(self.num_features, given.get(name, IDENTITY[name]), self.dtype)
-                   for name, ours in (("weight", "gamma"), ("bias", "beta")) if name in parameters}
-        self._become(running, Moments(nan_policy=self.nan_policy) if pooled is None else pooled, **new)
-
-    def __eq__(self, other: object) -> bool:
-        """Whether two layers have the same settings, parameters and estimates; NaN equals NaN."""
-        if not isinstance(other, BatchNorm):
-            return NotImplemented
-        ours, theirs = self._state(), other._state()
-        return (
-            settings_of(self) == settings_of(other) and ours.keys() == theirs.keys() and
-            all(np.array_equal(ours[name].astype(float), theirs[name].astype(float), equal_nan=True) for name in ours)
-            and ours.pooled == theirs.pooled
-        )
-
-    __hash__ = None  # type: ignore[assignment]
+        if pooled is None:
+            pooled = Moments(nan_policy=self.nan_policy)
+        self._become(running, pooled, self._loaded(given))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         running = state["_running"]
-        if not isinstance(running, RunningEstimates) or running.rows.shape[1] != state["_num_features"]:
-            raise ValueError(f"expected running estimates of {state['_num_features']} channels, got {running!r:.60}")
+        if not isinstance(running, RunningEstimates) or running.rows.shape[1:] != state["_shape"]:
+            raise ValueError(f"expected running estimates of shape {state['_shape']}, got {running!r:.60}")
         super().__setstate__(state)
 
     def __repr__(self) -> str:
-        settings = ", ".join(
-            f"{name}={(value.name if isinstance(value, np.dtype) else value)!r}"
-            for name, value in settings_of(self).items() if name != "num_features"
-        )
         mode = "training" if self.training else "inference"
-        batches = counted(self.num_batches_tracked, "batch", "batches")
-        return f"BatchNorm({self.num_features}, {settings}): {mode}, {batches}"
+        return f"{super().__repr__()}: {mode}, {counted(self.num_batches_tracked, 'batch', 'batches')}"
 
     plot: Callable[..., Figure] = late("bnstream.plots", "plot_moments")
-    _repr_html_: Callable[..., str] = late("bnstream.core.html", "html_table")
     from_torch: Callable[..., BatchNorm] = late("bnstream.exchange.torch", "from_torch", static=True)
     to_torch: Callable[..., Any] = late("bnstream.exchange.torch", "to_torch")
     from_keras: Callable[..., BatchNorm] = late("bnstream.exchange.keras", "from_keras", static=True)
@@ -677,16 +660,6 @@ def as_pooled(moments: Moments, nan_policy: Any) -> Moments:
     if rows is not None:
         require_possible(rows, nan_policy, "pooled ")
     return moments_from(rows, nan_policy=nan_policy, names=moments.names)
-
-
-SETTINGS = ("num_features", "eps", "momentum", "scale", "bias", "channel_axis", "dtype", "result_dtype", "running_ddof",
-            "nan_policy", "renorm", "r_max", "d_max")
-
-
-def settings_of(bn: BatchNorm) -> dict[str, Any]:
-    """The arguments that make such a layer, except its names and whether it tracks pooled statistics."""
-    parameters = {"scale": bn.gamma is not None, "bias": bn.beta is not None}
-    return {name: parameters[name] if name in parameters else getattr(bn, name) for name in SETTINGS}
 
 
 def running_of(bn: BatchNorm) -> RunningEstimates:

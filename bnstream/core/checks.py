@@ -36,6 +36,23 @@ def integer(name: str, value: Any, first: int | None = None, last: int | None = 
     return found
 
 
+def shape_of(name: str, value: Any) -> tuple[int, ...]:
+    """An int of at least 1, or a sequence of them, as a tuple.
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    ValueError
+        If it is empty, or one of them is less than 1.
+    """
+    if not isinstance(value, tuple | list):
+        return (integer(name, value, first=1),)
+    if not value:
+        raise ValueError(f"{name} must name at least one length, got {value!r}")
+    return tuple(integer(name, n, first=1) for n in value)
+
+
 def require_axis(name: str, axis: int, of: str, shape: tuple[int, ...]) -> None:
     """Check that an array of this shape has the axis.
 

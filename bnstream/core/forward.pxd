@@ -18,6 +18,8 @@ cdef class Forward:
     cdef bint omit
     cdef readonly Py_ssize_t instance   # channels of an instance that is normalized by itself; 0: the batch is
     cdef Py_ssize_t group               # neighbouring channels that share their statistics
+    cdef bint plain                     # Its channels have neither gamma nor beta.
+    cdef bint alone                     # The result alone is wanted, neither statistics nor a backward pass.
     cdef bint about_zero                # x is divided by its root mean square
     cdef Elementwise each               # parameters of batch positions, if gamma is not NULL
 
@@ -32,7 +34,7 @@ cdef class Forward:
     cdef int set_statistics(self, object mean, object var, str prefix) except -1
     cdef int view_of(self, View *view, ndarray x, ndarray y=*, ndarray dx=*) except -1
     cdef int start_inference(self, str name, bint one) except -1
-    cdef bint require_bounded(self) except -1
+    cdef bint require_bounded(self, Policy policy) except -1
     cdef bint skip(self, Policy policy) except -1
     cpdef int accumulate(self, object nan_policy, object n_threads) except -1
     cdef int start_training(self, const View *view, Policy policy) except -1
@@ -53,6 +55,7 @@ cdef class Forward:
 
 cdef int check(int failed) except -1
 cdef ndarray real_array(object values, str name)
-cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting, object gamma, object beta, double eps)
+cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting, object gamma, object beta, double eps,
+                          bint plain=*)
 cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps)
 cdef Forward broadcast_forward(object x, object mean, object var, object gamma, object beta, double eps)

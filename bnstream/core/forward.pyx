@@ -13,13 +13,13 @@ from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport (
-    BETA, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, GAMMA, GRAD_BETA, GRAD_GAMMA, GRAD_ROWS, M2, M2_LO, MEAN, MEAN_LO, N,
-    NORM_ROWS, SMALL, Elementwise, Kernels, Norm, Sink, View, padded,
+    BETA, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, GAMMA, GRAD_BETA, GRAD_GAMMA, GRAD_ROWS, INT64, M2, M2_LO, MEAN, MEAN_LO, N,
+    NORM_ROWS, SMALL, UINT64, Elementwise, Kernels, Norm, Sink, View, padded,
 )
 from bnstream.core.large cimport look_again, restored
 from bnstream.core.result cimport overlap, result_like, same_shape
 from bnstream.core.view cimport (
-    OMIT, PROPAGATE, Policy, as_array, batch_axes, kept_shape, make_view, mask_of, policy_of, require_finite,
+    OMIT, PROPAGATE, RAISE, Policy, as_array, batch_axes, kept_shape, make_view, mask_of, policy_of, require_finite,
 )
 
 from bnstream._kernels import capsule
@@ -89,6 +89,7 @@ cdef class Forward:
         fields.rows = self.rows
         fields.pitch = self.pitch
         fields.eps = self.eps
+        fields.plain = self.plain
         fields.about_zero = self.about_zero
         fields.each = &self.each if self.each.gamma != NULL else NULL
         return fields
@@ -234,7 +235,7 @@ cdef class Forward:
         cdef const double *m2 = self.row(M2)
         cdef Py_ssize_t c, n_bad = 0
         if self.instance > 0:
-            return self.require_bounded()
+            return self.require_bounded(policy)
         if policy == OMIT or self.where is not None:
             if self.where is not None and not self.where.any():
                 raise ValueError("where leaves out every value of the batch, and training needs at least 2 in each channel; "
@@ -257,12 +258,19 @@ cdef class Forward:
                                  "scale x down")
         return looked
 
-    cdef bint require_bounded(self) except -1:
-        """Raise ValueError if the squares of finite values of an instance overflow. There is no second look."""
+    cdef bint require_bounded(self, Policy policy) except -1:
+        """Raise ValueError if the squares of finite values of an instance overflow: there is no second look. Under "raise",
+        also raise it if there is NaN or inf."""
         cdef const double *n = self.row(N)
         cdef const double *mean = self.row(MEAN)
         cdef const double *m2 = self.row(M2)
         cdef Py_ssize_t c, n_bad = 0
+        if policy == RAISE:
+            for c in range(self.n_channels):
+                n_bad += mean[c] - mean[c] != 0
+            if n_bad > 0:
+                raise ValueError(f"NaN or inf in {n_bad} of {self.n_channels} channels of instances, which running "
+                                 "estimates would keep; clean the data, or leave such values out with where")
         for c in range(self.n_channels):
             n_bad += (m2[c] + n[c] * mean[c] * mean[c] if self.about_zero else m2[c]) == INFINITY and mean[c] - mean[c] == 0
         if n_bad > 0:
@@ -359,6 +367,8 @@ cdef class Forward:
         threads = self.threads(n_threads)
         self.view_of(&view, self.x, y)
         self.start_training(&view, policy)
+        if self.alone and self.plain and policy == PROPAGATE and view.operand[0].element not in (FLOAT64, INT64, UINT64):
+            fields.rows = NULL          # The squares of others cannot overflow, so no statistics are looked at.
         if self.n_channels and view.n_rows:
             if self.small():
                 failed = kernels.standardize(&view, &fields, policy == OMIT, threads)
@@ -366,7 +376,7 @@ cdef class Forward:
                 with nogil:
                     failed = kernels.standardize(&view, &fields, policy == OMIT, threads)
             check(failed)
-            if self.check_state(policy, replaced, threads):
+            if fields.rows != NULL and self.check_state(policy, replaced, threads):
                 return self.apply(y, n_threads)
         if replaced:
             self.x = None
@@ -586,8 +596,9 @@ cdef unsigned long long varying_axes(ndarray x, ndarray a, str name) except? 0:
     return axes
 
 
-cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting, object gamma, object beta, double eps):
-    """A forward that reduces over some axes, with its parameters."""
+cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting, object gamma, object beta, double eps,
+                          bint plain=False):
+    """A forward that reduces over some axes, with its parameters, or none if it is plain."""
     cdef Forward f = Forward.__new__(Forward)
     cdef int i
     if not 0 <= eps < INFINITY:
@@ -606,6 +617,9 @@ cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting,
         f.rows = <double *> malloc(max(1, NORM_ROWS * f.pitch) * sizeof(double))
     if f.rows == NULL:
         raise MemoryError(f"no memory for the parameters of {f.n_channels} channels")
+    if plain:
+        f.plain = True
+        return f
     if gamma is None:
         f.fill(GAMMA, 1)
     else:

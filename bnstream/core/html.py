@@ -1,4 +1,4 @@
-"""Tables for notebooks: what Jupyter shows of a Moments, a BatchNorm and a Diagnosis."""
+"""Tables for notebooks: what Jupyter shows of a Moments, a layer and a Diagnosis."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.diagnosis import Diagnosis
 from bnstream.core.labels import number_text
+from bnstream.core.layer import NormLayer
 from bnstream.core.moments import Moments
 from bnstream.core.summary import Summary, summary
 
 MOST_ROWS = 20      # rows of a table, one a channel
 
 
-def html_table(state: Moments | BatchNorm | Diagnosis) -> str:
+def html_table(state: Moments | NormLayer | Diagnosis) -> str:
     """A state as an HTML table of its statistics, or of its running estimates and parameters.
 
     Parameters
     ----------
-    state : Moments, BatchNorm or Diagnosis
+    state : Moments, layer or Diagnosis
 
     Returns
     -------

@@ -14,13 +14,18 @@ import numpy as np
 cimport numpy as cnp
 from libc.stdlib cimport malloc
 from libc.string cimport memset
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from numpy cimport ndarray
 
-from bnstream._kernels._table cimport BETA, GAMMA, GRANULE
+from bnstream._kernels._table cimport BETA, FLOAT32, FLOAT64, GAMMA, GRANULE, Kernels
 from bnstream.core.forward cimport Forward, forward_over, real_array
 from bnstream.core.view cimport as_array, number_of
 
+from bnstream._kernels import capsule
+
 cnp.import_array()
+
+cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
 
 
 cdef tuple shape_of(object normalized_shape, ndarray x):
@@ -42,17 +47,12 @@ cdef tuple shape_of(object normalized_shape, ndarray x):
 cdef int copy_parameter(object values, str name, tuple shape, double *out) except -1:
     """Copy a parameter of this shape, as doubles."""
     cdef ndarray a = real_array(values, name)
-    cdef Py_ssize_t i, n = cnp.PyArray_SIZE(a)
     if (<object> a).shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {(<object> a).shape}")
     if not cnp.PyArray_ISCARRAY_RO(a) or cnp.PyArray_TYPE(a) not in (cnp.NPY_DOUBLE, cnp.NPY_FLOAT):
         a = np.ascontiguousarray(a, np.float64)
-    if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT:
-        for i in range(n):
-            out[i] = (<const float *> cnp.PyArray_DATA(a))[i]
-    else:
-        for i in range(n):
-            out[i] = (<const double *> cnp.PyArray_DATA(a))[i]
+    kernels.convert(<const char *> cnp.PyArray_DATA(a), cnp.PyArray_ITEMSIZE(a), cnp.PyArray_SIZE(a),
+                    FLOAT64 if cnp.PyArray_TYPE(a) == cnp.NPY_DOUBLE else FLOAT32, False, out)
     return 0
 
 
@@ -86,16 +86,21 @@ cdef int set_of_channels(Forward f, int row, object values, str name, Py_ssize_t
     """A parameter of each channel, for all instances."""
     cdef double *out = f.row(row)
     cdef Py_ssize_t i
-    if values is None or f.n_channels == 0:
+    if f.n_channels == 0:
         return 0
+    if values is None:
+        return f.fill(row, row == GAMMA)
     copy_parameter(values, name, (n_channels,), out)
     for i in range(n_channels, f.n_channels):
         out[i] = out[i - n_channels]
     return 0
 
 
-def row_forward(x, normalized_shape, gamma, beta, eps, bint about_zero, result_dtype=None):
-    """A forward of layer or RMS norm. An eps of None is that of float32, or of float64 for such x, as in PyTorch."""
+def row_forward(x, normalized_shape, gamma, beta, eps, bint about_zero, result_dtype=None, bint alone=False):
+    """A forward of layer or RMS norm, perhaps for its result `alone`.
+
+    An eps of None is that of float32, or of float64 for such x, as in PyTorch.
+    """
     cdef ndarray a = as_array(x)
     cdef tuple shape = shape_of(normalized_shape, a)
     cdef int i
@@ -104,7 +109,8 @@ def row_forward(x, normalized_shape, gamma, beta, eps, bint about_zero, result_d
         axes |= 1ULL << i
     if eps is None:
         eps = np.finfo(np.float64 if cnp.PyArray_TYPE(a) == cnp.NPY_DOUBLE else np.float32).eps
-    cdef Forward f = forward_over(a, axes, False, None, None, number_of(eps, "eps"))
+    cdef Forward f = forward_over(a, axes, False, None, None, number_of(eps, "eps"), True)
+    f.alone = alone
     f.instance = 1
     f.about_zero = about_zero
     f.result_dtype = result_dtype
@@ -124,12 +130,14 @@ def channel_forward(x, Py_ssize_t n_channels, Py_ssize_t num_groups, gamma, beta
         raise ValueError(f"expected {n_channels} channels along axis {channel_axis}, got {a.shape[axis]} from x of shape "
                          f"{(<object> a).shape}; channel_axis says which axis holds them")
     axes = ~(1ULL | 1ULL << axis) & ~0ULL >> (64 - a.ndim)
-    f = forward_over(a, axes, False, None, None, eps)
+    f = forward_over(a, axes, False, None, None, eps, True)
     f.instance = n_channels
     f.group = n_channels // num_groups
     f.result_dtype = result_dtype
-    set_of_channels(f, GAMMA, gamma, "gamma", n_channels)
-    set_of_channels(f, BETA, beta, "beta", n_channels)
+    f.plain = gamma is None and beta is None
+    if not f.plain:
+        set_of_channels(f, GAMMA, gamma, "gamma", n_channels)
+        set_of_channels(f, BETA, beta, "beta", n_channels)
     if where is not None and np.ndim(where) == a.ndim - 1:
         where = np.expand_dims(where, axis)
     f.set_where(where)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from bnstream.core.checks import eps_of, integer, real_values
+from bnstream.core.checks import eps_of, real_values, shape_of
 from bnstream.core.dtypes import floating, stored_floating
-from bnstream.core.forward import Forward, locked
+from bnstream.core.forward import Forward, locked, replace
 from bnstream.core.gradient import Backward
 from bnstream.core.labels import counted
+from bnstream.core.late import late
 from bnstream.core.moments import Moments
+from bnstream.core.statedict import IDENTITY, StateDict, checked_state
 
 
 class Setting:
@@ -53,26 +55,25 @@ PARAMETERS = ("_gamma", "_beta", "grad_gamma", "grad_beta")      # the arrays th
 class NormLayer:
     """The base of the layers. A subclass adds the call, as `_normalize`, and what it keeps from call to call."""
 
-    _eps: float
-    _channel_axis: int
+    _settings: ClassVar[tuple[str, ...]]            # the arguments that make such a layer, but for its names
+    _n_required: ClassVar[int] = 1                  # how many of them have no default
+    _affine: ClassVar[str] = "affine"               # the argument without which there are neither gamma nor beta
     _training: bool
     _result_dtype: np.dtype[Any] | None
-    eps = Setting(eps_of)
-    channel_axis = Setting(partial(integer, first=-64, last=63))
+    eps: Any = Setting(eps_of)
     training = Setting(flag)
     result_dtype = Setting(lambda name, value: None if value is None else floating(value, name))
 
     def __init__(
-        self, num_features: int, *, eps: float, scale: bool, bias: bool, channel_axis: int, dtype: DTypeLike,
+        self, shape: tuple[int, ...], *, eps: float | None, scale: bool, bias: bool, dtype: DTypeLike,
         result_dtype: DTypeLike | None, names: Iterable[str] | None,
     ) -> None:
-        self._num_features = integer("num_features", num_features, first=1)
+        self._shape = shape                         # of gamma and beta
         self.eps = eps
-        self.channel_axis = channel_axis
         self._dtype = floating(dtype)
         self.result_dtype = result_dtype
-        self._gamma: Any = np.ones(self.num_features, self.dtype) if scale else None
-        self._beta: Any = np.zeros(self.num_features, self.dtype) if bias else None
+        self._gamma: Any = np.ones(shape, self.dtype) if scale else None
+        self._beta: Any = np.zeros(shape, self.dtype) if bias else None
         self.grad_gamma: Any = None
         self.grad_beta: Any = None
         self.names = names
@@ -80,8 +81,14 @@ class NormLayer:
         self._pending: Any = None       # the call in training that awaits its `backward`, or SEVERAL
 
     @property
-    def num_features(self) -> int:
-        return self._num_features
+    def scale(self) -> bool:
+        """Whether there is a scale, gamma."""
+        return self._gamma is not None
+
+    @property
+    def bias(self) -> bool:
+        """Whether there is a shift, beta."""
+        return self._beta is not None
 
     @property
     def affine(self) -> bool:
@@ -99,7 +106,7 @@ class NormLayer:
     @gamma.setter
     def gamma(self, values: ArrayLike) -> None:
         if self._gamma is None:
-            raise ValueError("this layer has no gamma; make it with affine=True and scale=True")
+            raise ValueError(f"this layer has no gamma; make it with {self._affine}=True and scale=True")
         self._gamma[:] = self._checked("gamma", values, self.dtype)
 
     @property
@@ -109,7 +116,7 @@ class NormLayer:
     @beta.setter
     def beta(self, values: ArrayLike) -> None:
         if self._beta is None:
-            raise ValueError("this layer has no beta; make it with affine=True and bias=True")
+            raise ValueError(f"this layer has no beta; make it with {self._affine}=True and bias=True")
         self._beta[:] = self._checked("beta", values, self.dtype)
 
     @property
@@ -119,16 +126,16 @@ class NormLayer:
     @names.setter
     def names(self, names: Iterable[str] | None) -> None:
         checked: tuple[str, ...] | None = Moments(names=names).names
-        if checked is not None and len(checked) != self.num_features:
-            raise ValueError(f"expected {counted(self.num_features, 'name', 'names')}, one for each channel, got "
-                             f"{len(checked)}")
+        n = math.prod(self._shape)
+        if checked is not None and len(checked) != n:
+            raise ValueError(f"expected {counted(n, 'name', 'names')}, one for each channel, got {len(checked)}")
         self._names = checked
 
     def _checked(self, name: str, values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
         """Values of every channel as a new array."""
         new = real_values(name, values)
-        if new.shape != (self.num_features,):
-            raise ValueError(f"{name} must have shape ({self.num_features},), got {new.shape}")
+        if new.shape != self._shape:
+            raise ValueError(f"{name} must have shape {self._shape}, got {new.shape}")
         with np.errstate(all="ignore"):
             return new.astype(dtype)
 
@@ -137,6 +144,16 @@ class NormLayer:
     ) -> tuple[NDArray[Any], Forward]:
         """The result of a call, and what its backward pass needs."""
         raise NotImplementedError
+
+    def _call(
+        self, x: ArrayLike, out: NDArray[Any] | None, where: ArrayLike | None, n_threads: int | None
+    ) -> NDArray[Any]:
+        """Normalize x. A call in training is kept for `backward`."""
+        y, forward = self._normalize(x, out, where, n_threads)
+        if self._training:
+            pending = self._pending
+            self._pending = forward if pending is None or (pending is not SEVERAL and pending.x is None) else SEVERAL
+        return y
 
     def vjp(
         self, x: ArrayLike, *, where: ArrayLike | None = None, n_threads: int | None = None
@@ -276,7 +293,7 @@ class NormLayer:
 
         Returns
         -------
-        BatchNorm
+        self
             The layer itself.
 
         Examples
@@ -293,7 +310,7 @@ class NormLayer:
 
         Returns
         -------
-        BatchNorm
+        self
             The layer itself.
 
         Examples
@@ -309,7 +326,7 @@ class NormLayer:
 
         Returns
         -------
-        BatchNorm
+        A layer of the same class
 
         Examples
         --------
@@ -326,6 +343,80 @@ class NormLayer:
 
     __copy__ = copy
 
+    def state_dict(self) -> StateDict:
+        """Return the parameters by PyTorch's names.
+
+        Returns
+        -------
+        dict of str to ndarray
+            "weight" (gamma) and "bias" (beta) if the layer has them. Copies.
+
+        Examples
+        --------
+        >>> import bnstream
+        >>> sorted(bnstream.LayerNorm(3).state_dict())
+        ['bias', 'weight']
+        """
+        return self._state()
+
+    def _state(self) -> StateDict:
+        return StateDict({name: values.copy() for name, values in self._parameters().items()})
+
+    def _parameters(self) -> dict[str, Any]:
+        """The parameters themselves, by PyTorch's names."""
+        parameters = {"weight": self._gamma, "bias": self._beta}
+        return {name: values for name, values in parameters.items() if values is not None}
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Copy parameters into this layer.
+
+        Parameters
+        ----------
+        state : mapping of str to array_like
+            What `state_dict` returns, here or in PyTorch; tensors are accepted. Of "weight" and "bias" one may be
+            missing, which stands for 1 or 0.
+
+        Raises
+        ------
+        TypeError
+            If `state` is not a mapping.
+        ValueError
+            If a name is missing or unexpected, or a shape differs. The layer is then as it was.
+
+        Examples
+        --------
+        >>> import bnstream
+        >>> norm = bnstream.LayerNorm(3)
+        >>> norm.load_state_dict(bnstream.LayerNorm(3, eps=1e-6).state_dict())
+        """
+        parameters = self._parameters()
+        replace([*parameters.values()], self._loaded(checked_state(state, parameters, self._shape)))
+
+    def _loaded(self, given: Mapping[str, Any]) -> list[NDArray[Any]]:
+        """The parameters in a checked state, in the dtype of this layer."""
+        with np.errstate(all="ignore"):
+            return [np.full(self._shape, given.get(name, IDENTITY[name]), self.dtype) for name in self._parameters()]
+
+    def __eq__(self, other: object) -> bool:
+        """Whether two layers have the same settings, parameters and estimates; NaN equals NaN."""
+        if not isinstance(other, NormLayer) or type(other) is not type(self):
+            return NotImplemented
+        ours, theirs = self._state(), other._state()
+        return (
+            settings_of(self) == settings_of(other) and ours.keys() == theirs.keys() and
+            all(np.array_equal(ours[name].astype(float), theirs[name].astype(float), equal_nan=True) for name in ours)
+            and ours.pooled == theirs.pooled
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        arguments = [text if i < self._n_required else f"{name}={text}"
+                     for i, (name, text) in enumerate(setting_texts(self))]
+        return f"{type(self).__name__}({', '.join(arguments)})"
+
+    _repr_html_: Callable[..., str] = late("bnstream.core.html", "html_table")
+
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but the reference to the last x, in dtypes that any serializer can write."""
         result = self._result_dtype
@@ -338,13 +429,24 @@ class NormLayer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a state. Arrays are copied because a serializer may return read-only ones, such as memory maps."""
         result = state["_result_dtype"]
-        dtype, n = stored_floating(state["_dtype"]), integer("num_features", state["_num_features"], first=1)
+        dtype, shape = stored_floating(state["_dtype"]), shape_of("shape", state["_shape"])
         result = None if result is None else stored_floating(result, "result_dtype")
         state = {**state, "_dtype": dtype, "_result_dtype": result}
         for name in PARAMETERS:
             if state[name] is not None:
                 values = np.array(state[name], np.uint16 if dtype.name == "bfloat16" else dtype)
-                if values.shape != (n,):
-                    raise ValueError(f"{name} must have shape ({n},), got {values.shape}")
+                if values.shape != shape:
+                    raise ValueError(f"{name} must have shape {shape}, got {values.shape}")
                 state[name] = values.view(dtype)
         self.__dict__.update(state)
+
+
+def settings_of(layer: NormLayer) -> dict[str, Any]:
+    """The arguments that make such a layer, except its names and whether it tracks pooled statistics."""
+    return {name: getattr(layer, name) for name in layer._settings}
+
+
+def setting_texts(layer: NormLayer) -> list[tuple[str, str]]:
+    """The settings of a layer by name, as they are written in a call."""
+    return [(name, repr(value.name if isinstance(value, np.dtype) else value))
+            for name, value in settings_of(layer).items()]

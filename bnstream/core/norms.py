@@ -19,6 +19,7 @@ from bnstream.core.forward import Forward, replace
 from bnstream.core.functional import batch_norm, batch_norm_vjp, running_row
 from bnstream.core.gradient import Backward, gradient_dtype
 from bnstream.core.instances import channel_forward, instance_axis, row_forward
+from bnstream.core.moments import Moments
 
 Result = NDArray[Any]
 
@@ -82,7 +83,8 @@ def layer_norm(
     >>> bnstream.layer_norm(np.array([[1.0, 3.0], [1e8, 1e8 + 2]]), 2).round(3).tolist()
     [[-1.0, 1.0], [-1.0, 1.0]]
     """
-    return row_forward(x, normalized_shape, gamma, beta, eps, False).train(out, "propagate", n_threads)
+    forward = row_forward(x, normalized_shape, gamma, beta, eps, False, alone=True)
+    return forward.train(out, "propagate", n_threads)
 
 
 def layer_norm_vjp(
@@ -166,7 +168,8 @@ def rms_norm(
     >>> bnstream.rms_norm(np.array([[3.0, 4.0]]), 2).round(3).tolist()
     [[0.849, 1.131]]
     """
-    return row_forward(x, normalized_shape, gamma, None, eps, True).train(out, "propagate", n_threads)
+    forward = row_forward(x, normalized_shape, gamma, None, eps, True, alone=True)
+    return forward.train(out, "propagate", n_threads)
 
 
 def rms_norm_vjp(
@@ -328,7 +331,8 @@ def instance_norm(
     TypeError
         As for `group_norm`; if only one of the running estimates is given, or one to update is not an array.
     ValueError
-        As for `group_norm`; with `use_input_stats`, if a channel of an instance has only one value.
+        As for `group_norm`; with `use_input_stats`, if a channel of an instance has only one value, or if there is NaN
+        or inf, which running estimates would keep.
 
     See Also
     --------
@@ -450,23 +454,22 @@ def train_instances(
            running_row(running_var, "running_var", forward.instance)]
     if np.shares_memory(running_mean, running_var):
         raise ValueError("running_mean and running_var share memory; pass two arrays")
-    y = forward.train(out, "propagate", n_threads)
-    *new, known = instance_averages(forward)
-    with np.errstate(all="ignore"):         # Too large for the dtype is inf, as in the kernels.
-        moved = [np.where(known, (1 - weight) * before + weight * batch, before).astype(target.dtype)
-                 for before, batch, target in zip(old, new, running, strict=True)]
-    replace(running, moved)
+    y = forward.train(out, "raise", n_threads)
+    instances = Moments(nan_policy="omit").update(np.concatenate(instance_statistics(forward), axis=1))
+    if instances.shape is not None:
+        new, known = np.reshape([instances.mean, instances.n], (2, 2, -1))
+        with np.errstate(all="ignore"):         # Too large for the dtype is inf, as in the kernels.
+            moved = [np.where(n > 0, (1 - weight) * before + weight * batch, before).astype(target.dtype)
+                     for before, batch, n, target in zip(old, new, known, running, strict=True)]
+        replace(running, moved)
     return y
 
 
-def instance_averages(forward: Forward) -> tuple[Result, Result, Result]:
-    """The averages over the instances of mean and of variance with ``ddof=1``, and which of them are known.
+def instance_statistics(forward: Forward) -> tuple[Result, Result]:
+    """Mean and variance with ``ddof=1`` of the channels of every instance, (instances, channels).
 
-    Instances of which fewer than two values are selected do not count.
+    NaN where fewer than two values are selected.
     """
     n, mean, _, m2, *_ = forward.statistics().reshape(7, -1, forward.instance)
     several = n >= 2
-    count = several.sum(axis=0)
-    mean, var = (np.sum(values, axis=0, where=several) / np.maximum(count, 1)
-                 for values in (mean, m2 / np.where(several, n - 1, 1)))
-    return mean, var, count > 0
+    return np.where(several, mean, np.nan), np.where(several, m2, np.nan) / np.where(several, n - 1, 1)

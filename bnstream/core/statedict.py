@@ -38,8 +38,10 @@ class StateDict(dict[str, NDArray[Any]]):
         return type(self)(self, self.pooled)
 
 
-def checked_state(state: Mapping[str, ArrayLike], parameters: Iterable[str], n_channels: int) -> NamedArrays:
-    """The arrays of a state for a layer with these parameters, of "weight" and "bias".
+def checked_state(
+    state: Mapping[str, ArrayLike], parameters: Iterable[str], shape: tuple[int, ...], estimates: bool = False
+) -> NamedArrays:
+    """The arrays of a state for a layer with these parameters, of "weight" and "bias", and perhaps running estimates.
 
     Raises
     ------
@@ -51,18 +53,19 @@ def checked_state(state: Mapping[str, ArrayLike], parameters: Iterable[str], n_c
     if not isinstance(state, Mapping):
         raise TypeError("state must be a mapping of names to arrays, as state_dict returns it, got "
                         f"{type(state).__name__}")
-    estimates, parameters = {"running_mean", "running_var"}, set(parameters)
+    required, parameters = {"running_mean", "running_var"} if estimates else set(), set(parameters)
     given = {name: detached(values) for name, values in state.items()}
-    expected = estimates | parameters | {COUNT}
-    if not estimates <= given.keys() <= expected or (parameters and not parameters & given.keys()):
+    expected = required | parameters | ({COUNT} if estimates else set())
+    if not required <= given.keys() <= expected or (parameters and not parameters & given.keys()):
         raise ValueError(f"expected {sorted(expected)} in the state, got {sorted(state)}; make the layer with "
                          "affine=True for a state with weight and bias, with scale=False or bias=False for one with "
                          "one of them, with affine=False for one without")
     for name, values in given.items():
-        shape = () if name == COUNT else (n_channels,)
-        if values.shape != shape or not is_real(values.dtype):
-            raise ValueError(f"{name} must be numbers of shape {shape}, got {values.dtype}, {values.shape}")
-    require_variances(given["running_var"])
+        wanted = () if name == COUNT else shape
+        if values.shape != wanted or not is_real(values.dtype):
+            raise ValueError(f"{name} must be numbers of shape {wanted}, got {values.dtype}, {values.shape}")
+    if estimates:
+        require_variances(given["running_var"])
     count = given.get(COUNT, np.array(0))
     if not 0 <= count < 2**63 or count != np.rint(count):
         raise ValueError(f"{COUNT} must be a whole number, got {count}")

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.channelnorms import InstanceNorm
 from bnstream.core.diagnosis import MEASURES, NOTHING, Diagnosis
 from bnstream.core.labels import channel_label, counted, number_text
+from bnstream.core.layer import NormLayer, setting_texts
 from bnstream.core.moments import Moments
 
 
@@ -62,12 +64,12 @@ class Summary:
             return np.sqrt(self.columns["running_var"])
 
 
-def summary(state: Moments | BatchNorm | Diagnosis) -> Summary:
+def summary(state: Moments | NormLayer | Diagnosis) -> Summary:
     """Summarize a copy of a state, so that another thread may go on updating it.
 
     Parameters
     ----------
-    state : Moments, BatchNorm or Diagnosis
+    state : Moments, layer or Diagnosis
 
     Returns
     -------
@@ -90,9 +92,11 @@ def summary(state: Moments | BatchNorm | Diagnosis) -> Summary:
         return of_moments(state.copy())
     if isinstance(state, BatchNorm):
         return of_batchnorm(state.copy())
+    if isinstance(state, NormLayer):
+        return of_norm(state.copy())
     if isinstance(state, Diagnosis):
         return of_diagnosis(state)
-    raise TypeError(f"expected a Moments, a BatchNorm or a Diagnosis, got {type(state).__name__}")
+    raise TypeError(f"expected a Moments, a layer or a Diagnosis, got {type(state).__name__}")
 
 
 def of_moments(m: Moments) -> Summary:
@@ -111,8 +115,7 @@ def of_moments(m: Moments) -> Summary:
 
 def of_batchnorm(bn: BatchNorm) -> Summary:
     columns = {"running_mean": bn.running_mean, "running_var": bn.running_var}
-    parameters = {"gamma": bn.gamma, "beta": bn.beta}
-    columns |= {name: values.astype(np.float64) for name, values in parameters.items() if values is not None}
+    columns |= parameters_of(bn)
     title = (f"BatchNorm: {counted(bn.num_features)}, running estimates after "
              f"{counted(bn.num_batches_tracked, 'batch', 'batches')}")
     settings = (f"{'training' if bn.training else 'inference'}, momentum={bn.momentum}, eps={bn.eps}, "
@@ -120,6 +123,25 @@ def of_batchnorm(bn: BatchNorm) -> Summary:
     if bn.result_dtype is not None:
         settings += f", result_dtype={bn.result_dtype.name}"
     return Summary(title, settings, (bn.num_features,), bn.names, columns)
+
+
+def of_norm(norm: NormLayer) -> Summary:
+    """Of another layer: its settings alone if it has neither parameters nor running estimates."""
+    settings = [f"{name}={text}" for name, text in setting_texts(norm)]
+    title = f"{type(norm).__name__}: {', '.join(settings[:norm._n_required])}"
+    columns = parameters_of(norm)
+    if isinstance(norm, InstanceNorm) and norm.track_running_stats:
+        title += f", running estimates after {counted(norm.num_batches_tracked, 'batch', 'batches')}"
+        columns = {"running_mean": norm.running_mean, "running_var": norm.running_var, **columns}
+    shape = next(iter(columns.values())).shape if columns else (0,)
+    columns = {name: values.ravel() for name, values in (columns or {"gamma": np.empty(0)}).items()}
+    return Summary(title, ", ".join(settings[norm._n_required:]), shape, norm.names, columns)
+
+
+def parameters_of(norm: NormLayer) -> dict[str, NDArray[Any]]:
+    """gamma and beta, those that a layer has, as float64."""
+    parameters = {"gamma": norm.gamma, "beta": norm.beta}
+    return {name: values.astype(np.float64) for name, values in parameters.items() if values is not None}
 
 
 def of_diagnosis(found: Diagnosis) -> Summary:

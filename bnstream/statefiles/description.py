@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core import running
-from bnstream.core.batchnorm import BatchNorm, running_of, settings_of
+from bnstream.core.batchnorm import BatchNorm, running_of
 from bnstream.core.dtypes import FLOATING, NamedArrays
+from bnstream.core.layer import NormLayer, settings_of
 from bnstream.core.moments import Moments, moments_from, rows_of
 from bnstream.core.rows import (
     EXPONENT,
@@ -199,12 +200,12 @@ def restore_batchnorm(fields: Fields, arrays: NamedArrays) -> BatchNorm:
     return bn
 
 
-def parameters_of(bn: BatchNorm) -> NamedArrays:
+def parameters_of(bn: NormLayer) -> NamedArrays:
     """gamma and beta, those that the layer has: the arrays themselves."""
     return {name: values for name, values in (("gamma", bn.gamma), ("beta", bn.beta)) if values is not None}
 
 
-def stored_dtype(bn: BatchNorm) -> Any:
+def stored_dtype(bn: NormLayer) -> Any:
     """The dtype of the parameters in a file: float32 for bfloat16, which .npy lacks and float32 holds exactly."""
     return np.float32 if bn.dtype.name == "bfloat16" else bn.dtype
 

@@ -1,8 +1,9 @@
-"""State files: Moments and BatchNorm on disk, to the last bit, in a .npz file that is safe to open.
+"""State files: Moments and layers on disk, to the last bit, in a .npz file that is safe to open.
 
     Moments     n, mean, mean_lo, m2, m2_lo: the rows of its state, each with the shape of the channels; further
                 rows where there are weights, or an m2 that exceeds the largest float
     BatchNorm   running_mean, running_var and four more rows; gamma and beta; pooled_n, ... if it has `pooled`
+    others      gamma and beta; running_mean, running_var and averages_n, ... of instance norm that has them
 
 ``numpy.load`` reads the arrays. The member bnstream.json holds their meaning and all settings.
 """
@@ -17,6 +18,7 @@ from typing import Any
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.checks import path_of
 from bnstream.core.config import version
+from bnstream.core.layer import NormLayer
 from bnstream.core.moments import Moments
 from bnstream.statefiles.archive import StateError, read_archive, write_archive
 from bnstream.statefiles.atomic import replacing
@@ -28,6 +30,7 @@ from bnstream.statefiles.description import (
     restore_batchnorm,
     restore_moments,
 )
+from bnstream.statefiles.norms import KINDS, MEANINGS, describe_norm, kind_of, restore_norm
 
 __all__ = ["StateError", "StateFile", "complete", "load", "read", "save", "write"]
 
@@ -38,12 +41,12 @@ VERSION = 1     # of the format
 class StateFile:
     """The content of a state file, as `read` returns it."""
 
-    state: Moments | BatchNorm
+    state: Moments | NormLayer
     metadata: dict[str, Any]
     """What the file says about itself: "kind", "completeness", "progress", "lacks", the version "bnstream", ..."""
 
 
-def save(path: str | os.PathLike[str], state: Moments | BatchNorm) -> None:
+def save(path: str | os.PathLike[str], state: Moments | NormLayer) -> None:
     """Write a state to a file.
 
     Parameters
@@ -51,7 +54,7 @@ def save(path: str | os.PathLike[str], state: Moments | BatchNorm) -> None:
     path : path
         As given; the usual suffix is .npz, which is not added. An old file is replaced when the new one is complete on
         the disk.
-    state : Moments or BatchNorm
+    state : Moments, BatchNorm, LayerNorm, RMSNorm, GroupNorm or InstanceNorm
 
     Raises
     ------
@@ -85,7 +88,7 @@ def save(path: str | os.PathLike[str], state: Moments | BatchNorm) -> None:
 
 def write(
     path: str | os.PathLike[str],
-    state: Moments | BatchNorm,
+    state: Moments | NormLayer,
     *,
     progress: Mapping[str, Any] | None = None,
     lacks: Sequence[str] | None = None,
@@ -119,12 +122,14 @@ def write(
         kind, (description, arrays) = "moments", describe_moments(state)
     elif isinstance(state, BatchNorm):
         kind, (description, arrays) = "batchnorm", describe_batchnorm(state)
+    elif type(state) in KINDS.values():
+        kind, (description, arrays) = kind_of(state), describe_norm(state)
     else:
-        raise TypeError(f"expected a Moments or a BatchNorm to save, got {type(state).__name__}")
+        raise TypeError(f"expected a Moments or a layer to save, got {type(state).__name__}")
     metadata: dict[str, Any] = {
         "format": "bnstream", "version": VERSION, "bnstream": version(), "kind": kind,
         "completeness": "partial" if progress is not None else "complete" if lacks is None else "imported",
-        **description, "conventions": meanings(kind, arrays),
+        **description, "conventions": MEANINGS if kind in KINDS else meanings(kind, arrays),
     }
     if progress is not None:
         metadata["progress"] = progress
@@ -144,7 +149,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    Moments or BatchNorm
+    Moments, BatchNorm, LayerNorm, RMSNorm, GroupNorm or InstanceNorm
         Equal to the saved state. Further updates give the same bits.
 
     Raises
@@ -218,14 +223,16 @@ def read(path: str | os.PathLike[str]) -> StateFile:
                          f"reads up to {VERSION}; upgrade with: pip install --upgrade bnstream")
     try:
         fields = Fields(metadata)
-        kind = fields.one_of("kind", "moments", "batchnorm")
+        kind = fields.one_of("kind", "moments", "batchnorm", *KINDS)
         completeness = fields.one_of("completeness", "complete", "partial", "imported")
         if completeness == "partial":
             fields.get("progress", dict)
         if completeness == "imported":
             fields.all_of("lacks", str)
-        restore: Any = restore_moments if kind == "moments" else restore_batchnorm
-        state = restore(fields, arrays)
+        if kind in KINDS:
+            state: Any = restore_norm(kind, fields, arrays)
+        else:
+            state = restore_moments(fields, arrays) if kind == "moments" else restore_batchnorm(fields, arrays)
         if arrays:
             raise ValueError(f"a state of kind {kind!r} does not have the arrays {sorted(arrays)}")
     except (TypeError, ValueError, OverflowError) as error:

@@ -103,6 +103,9 @@ def apply(
     if not isinstance(state, (Moments, BatchNorm, str, os.PathLike)):
         raise TypeError(f"state must be a Moments, a BatchNorm or the path of a state file, got {type(state).__name__}")
     known = state if isinstance(state, (Moments, BatchNorm)) else load(state)
+    if not isinstance(known, (Moments, BatchNorm)):
+        raise ValueError(f"{state} holds a {type(known).__name__}, which has no statistics to apply; expected those of "
+                         "a Moments or a BatchNorm")
     affine = Affine(known, eps)
     axis = None if channel_axis is None else integer("channel_axis", channel_axis)
     wanted = Wanted(affine.names, axis, default_axis=default_channel_axis(known), whole_rows=True)

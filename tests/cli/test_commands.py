@@ -295,6 +295,9 @@ def test_plot_appears_when_whole(folder, monkeypatch):
     (("merge", "x.npz", "bn.npz", "-o", "y.npz"), "bn.npz holds a BatchNorm"),
     (("merge", "x.npz", "two.npz", "-o", "y.npz"), "two.npz: expected channels"),
     (("apply", "x.npz", "t.parquet", "-o", "y.parquet"), "has no column 'b'"),
+    (("apply", "norm.npz", "x.npy", "-o", "y.npy"), "norm.npz holds a LayerNorm, which has no statistics to apply"),
+    (("merge", "norm.npz", "x.npz", "-o", "y.npz"), "norm.npz holds a LayerNorm; only statistics"),
+    (("plot", "norm.npz", "-o", "y.png"), "before must be a Moments or a BatchNorm, got LayerNorm"),
     (("apply", "x.npz", "x.npy", "-o", "y.txt"), "out must end in"),
     (("fit", "t.parquet", "-o", "y.npz", "--columns", "a", "--channel-axis", "1"),
      "the channels of t.parquet are its columns; leave out channel_axis=1 (--channel-axis), which is for arrays"),
@@ -311,6 +314,7 @@ def test_plot_appears_when_whole(folder, monkeypatch):
 ], ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else None)
 def test_every_error_is_one_line(folder, arguments, message):
     bnstream.save("bn.npz", bnstream.BatchNorm(3))
+    bnstream.save("norm.npz", bnstream.LayerNorm(3))
     bnstream.save("two.npz", bnstream.Moments().update([[1.0, 2.0]]))
     write_state("x.checkpoint", bnstream.load("x.npz"), progress={})
     (folder / "empty.npz").touch()

@@ -4,7 +4,7 @@ import numpy as np
 
 from bnstream import BatchNorm, Moments
 from bnstream.core import rows, running
-from bnstream.core.batchnorm import SETTINGS, running_of
+from bnstream.core.batchnorm import running_of
 from bnstream.core.moments import rows_of
 from bnstream.statefiles import description
 
@@ -31,4 +31,4 @@ def test_rows_of_running_estimates():
 
 
 def test_settings_in_state_files_are_those_of_a_layer():
-    assert tuple(description.SETTINGS) == SETTINGS
+    assert tuple(description.SETTINGS) == BatchNorm._settings

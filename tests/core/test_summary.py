@@ -77,7 +77,7 @@ def test_later_updates_do_not_change_a_summary(state):
 
 
 def test_other_objects_are_refused():
-    with pytest.raises(TypeError, match="expected a Moments, a BatchNorm or a Diagnosis, got ndarray"):
+    with pytest.raises(TypeError, match="expected a Moments, a layer or a Diagnosis, got ndarray"):
         summary(np.ones(3))
 
 

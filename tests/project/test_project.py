@@ -39,9 +39,9 @@ def test_names():
                        "shape", "std", "to_sklearn", "update", "var"}
     members = {name for name in dir(bnstream.BatchNorm(3)) if not name.startswith("_")}
     assert members == {name.partition(".")[2] for name in METHODS if name.startswith("BatchNorm.")} | {
-        "affine", "beta", "channel_axis", "d_max", "dtype", "eps", "gamma", "grad_beta", "grad_gamma", "momentum",
+        "affine", "beta", "bias", "channel_axis", "d_max", "dtype", "eps", "gamma", "grad_beta", "grad_gamma", "momentum",
         "names", "nan_policy", "num_batches_tracked", "num_features", "pooled", "r_max", "renorm", "result_dtype",
-        "running_ddof", "running_mean", "running_var", "training"}
+        "running_ddof", "running_mean", "running_var", "scale", "training"}
 
 
 @pytest.mark.parametrize("name", [*PUBLIC, *METHODS])
@@ -76,6 +76,19 @@ def test_signatures():
     assert ", ".join(inspect.signature(bnstream.BatchNorm).parameters) == (
         "num_features, eps, momentum, affine, scale, bias, channel_axis, dtype, result_dtype, running_ddof, "
         "nan_policy, track_pooled, renorm, r_max, d_max, names")
+    for name, wanted in {       # those of PyTorch, and then ours
+        "layer_norm": "x, normalized_shape, gamma, beta, eps, out, n_threads",
+        "rms_norm": "x, normalized_shape, gamma, eps, out, n_threads",
+        "group_norm": "x, num_groups, gamma, beta, eps, channel_axis, where, out, n_threads",
+        "instance_norm": "x, running_mean, running_var, gamma, beta, use_input_stats, momentum, eps, channel_axis, "
+                         "where, out, n_threads",
+        "LayerNorm": "normalized_shape, eps, elementwise_affine, bias, scale, dtype, result_dtype, names",
+        "RMSNorm": "normalized_shape, eps, elementwise_affine, dtype, result_dtype, names",
+        "GroupNorm": "num_groups, num_channels, eps, affine, bias, scale, channel_axis, dtype, result_dtype, names",
+        "InstanceNorm": "num_features, eps, momentum, affine, track_running_stats, bias, scale, channel_axis, dtype, "
+                        "result_dtype, names",
+    }.items():
+        assert ", ".join(inspect.signature(getattr(bnstream, name)).parameters) == wanted
 
 
 def test_methods_of_missing_packages():

@@ -159,7 +159,8 @@ def test_forging_nothing_changes_nothing(path):
     ({"version": 2}, "by a newer bnstream: it has version 2 of the format, and this one reads up to 1; upgrade"),
     ({"version": 0}, "version of the format must be a positive integer, got 0"),
     ({"version": True}, "got True"), ({"version": "1"}, "got '1'"), ({"version": ...}, "got None"),
-    ({"kind": "histogram"}, "kind must be one of moments, batchnorm, got 'histogram'"),
+    ({"kind": "histogram"},
+     "kind must be one of moments, batchnorm, layernorm, rmsnorm, groupnorm, instancenorm, got 'histogram'"),
     ({"kind": ["moments"]}, r"kind must be of type str, got \['moments'\]"),
     ({"completeness": "half"}, "completeness must be one of complete, partial, imported, got 'half'"),
     ({"completeness": "partial"}, "progress is missing"),
@@ -237,6 +238,45 @@ def test_forged_settings_of_a_layer(change, message, path):
     save(path, trained(track_pooled=True))
     forge(path, change)
     with pytest.raises(StateError, match=f"^{re.escape(str(path))} holds no valid state: .*{message}"):
+        load(path)
+
+
+@pytest.mark.parametrize(("name", "change", "message"), [
+    ("layer norm", {"settings.normalized_shape": 6}, "normalized_shape must be of type list, got 6"),
+    ("layer norm", {"settings.normalized_shape": [3, 2]}, r"gamma must be float32 of shape \(3, 2\), got float32"),
+    ("layer norm", {"settings.normalized_shape": []}, r"gamma must be float32 of shape \(\)"),
+    ("layer norm", {"settings.normalized_shape": [2, True]}, "normalized_shape must be a list of int"),
+    ("layer norm", {"settings.eps": None}, "eps must be a finite number"),
+    ("layer norm", {"settings.scale": False}, r"a state of kind 'layernorm' does not have the arrays \['gamma'\]"),
+    ("layer norm", {"settings.bias": True}, "the array beta is missing"),
+    ("layer norm", {"settings.more": 1}, "expected the settings"),
+    ("layer norm", {"settings": ...}, "settings is missing"), ("layer norm", {"training": 1}, "training must be"),
+    ("layer norm", {"settings.dtype": "M8[s/0]"}, "dtype must be one of"),
+    ("layer norm", {"kind": "rmsnorm"}, "expected the settings"),
+    ("RMS norm", {"settings.elementwise_affine": 1}, "elementwise_affine must be of type bool"),
+    ("RMS norm", {"names": ["a"]}, "expected 3 names, one for each channel, got 1"),
+    ("group norm", {"settings.num_groups": 3}, "num_groups must divide num_channels, 2, got 3"),
+    ("group norm", {"settings.num_channels": 10**15}, r"gamma must be float32 of shape \(1000000000000000,\)"),
+    ("group norm", {"settings.channel_axis": 64}, "channel_axis must be from -63 to 63"),
+    ("instance norm, tracked", {"num_batches_tracked": -1}, "num_batches_tracked must be from 0"),
+    ("instance norm, tracked", {"settings.momentum": None}, "a layer has averages if momentum is null, and else none"),
+    ("instance norm, tracked", {"settings.track_running_stats": False}, "does not have the arrays"),
+    ("instance norm, averaged", {"averages": None}, "a layer has averages if momentum is null"),
+    ("instance norm, averaged", {"averages.axis": 1}, "the averages must have axis 0"),
+    ("instance norm, averaged", {"averages.nan_policy": "raise"}, "the averages must have nan_policy 'omit'"),
+    ("instance norm, averaged", {"averages.shape": [2, 2]}, r"averages_n must be int64 of shape \(2, 2\)"),
+])
+def test_forged_norms(name, change, message, path):
+    save(path, SAVED[name]())
+    forge(path, change)
+    with pytest.raises(StateError, match=f"^{re.escape(str(path))} holds no valid state: .*{message}"):
+        load(path)
+
+
+def test_forged_estimates_of_instance_norm(path):
+    save(path, SAVED["instance norm, tracked"]())
+    forge(path, arrays={"running_var.npy": row(1.0, -1.0)})
+    with pytest.raises(StateError, match=r"running_var must not be negative, got -1\.0 in channel 1"):
         load(path)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from support.arrays import BFLOAT16, normal
 
-from bnstream import BatchNorm, Moments
+from bnstream import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Moments, RMSNorm
 from bnstream.core.moments import rows_of
 from bnstream.core.running import RunningEstimates
 
@@ -57,6 +57,16 @@ def trained(n=3, **options):
     return bn
 
 
+def instances_of(layer):
+    """The layer with parameters, after two batches of instances (2, 3)."""
+    for values in (layer.gamma, layer.beta):
+        if values is not None:
+            values[...] = normal(values.shape)
+    for i in range(2):
+        layer(normal((4, 2, 3), i) + i)
+    return layer
+
+
 def recalibrated():
     """A layer with the statistics of other data."""
     bn = trained(track_pooled=True)
@@ -94,5 +104,11 @@ SAVED = {
     "bfloat16": lambda: trained(dtype=BFLOAT16, eps=0.1),
     "renorm": lambda: trained(renorm=True, r_max=float("inf"), d_max=2),
     "recalibrated": recalibrated,
+    "layer norm": lambda: instances_of(LayerNorm((2, 3), 1e-3, bias=False)),
+    "RMS norm": lambda: instances_of(RMSNorm(3, dtype=BFLOAT16, names=["a", "b", "c"])),
+    "group norm": lambda: instances_of(GroupNorm(1, 2, channel_axis=-2, result_dtype="f2").eval()),
+    "instance norm": lambda: instances_of(InstanceNorm(2, affine=True)),
+    "instance norm, tracked": lambda: instances_of(InstanceNorm(2, 1e-4, 0.3, track_running_stats=True)),
+    "instance norm, averaged": lambda: instances_of(InstanceNorm(2, 1e-4, None, True, True, dtype="f8")),
     "set from outside": lambda: set_estimates(BatchNorm(3, nan_policy="propagate")),
 }
