@@ -95,17 +95,21 @@ def of_numpy(x, channel_axis=1, dy=None):
 
 def of_onnxruntime(x, out, n_threads=1):
     """Inference of NCHW to `out`, by a model of one node."""
+    kinds = {"gamma": 1.0, "beta": 0.0, "mean": 0.0, "var": 1.0}
+    return onnx_node("BatchNormalization", 15, x, out, kinds, (x.shape[1],), n_threads, epsilon=EPS)
+
+
+def onnx_node(operator, opset, x, out, parameters, shape, n_threads, **attributes):
+    """A call of ONNX Runtime that writes to `out`. The parameters of the node have one value everywhere, by name."""
     onnx, runtime = optional("onnx"), optional("onnxruntime")
     if onnx is None or runtime is None:
         raise NotImplementedError("onnx or onnxruntime is not installed")
-    n = x.shape[1]
-    kinds = {"gamma": 1, "beta": 0, "mean": 0, "var": 1}
     make, single = onnx.helper, onnx.TensorProto.FLOAT
-    node = make.make_node("BatchNormalization", ["x", *kinds], ["y"], epsilon=EPS)
+    node = make.make_node(operator, ["x", *parameters], ["y"], **attributes)
     graph = make.make_graph(
-        [node], "batch_norm", *([make.make_tensor_value_info(name, single, x.shape)] for name in "xy"),
-        [make.make_tensor(name, single, [n], [float(value)] * n) for name, value in kinds.items()])
-    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 15)], ir_version=8)
+        [node], operator, *([make.make_tensor_value_info(name, single, x.shape)] for name in "xy"),
+        [make.make_tensor(name, single, shape, np.full(shape, value, "f4")) for name, value in parameters.items()])
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", opset)], ir_version=8 if opset < 21 else 10)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = n_threads
     session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -6,6 +6,7 @@ import numpy as np
 
 import bnstream
 
+from . import layers
 from .base import Timed, TimedShort, named, once, repeated
 from .data import array, need, set_num_threads
 from .floor import copy
@@ -15,9 +16,12 @@ from .timing import set_pages
 # Name: shape, function, arguments, channel axis.
 CASES = {
     "layer (8192, 1024)": ((8192, 1024), "layer_norm", (1024,), -1),
+    "layer (4096, 4096)": ((4096, 4096), "layer_norm", (4096,), -1),
     "layer (65536, 64)": ((65536, 64), "layer_norm", (64,), -1),
     "layer (256, 256)": ((256, 256), "layer_norm", (256,), -1),
     "rms (8192, 1024)": ((8192, 1024), "rms_norm", (1024,), -1),
+    "rms (4096, 4096)": ((4096, 4096), "rms_norm", (4096,), -1),
+    "rms (65536, 64)": ((65536, 64), "rms_norm", (64,), -1),
     "group (32, 256, 28, 28)": ((32, 256, 28, 28), "group_norm", (32,), 1),
     "group (32, 28, 28, 256)": ((32, 28, 28, 256), "group_norm", (32,), -1),
     "instance (16, 64, 128, 128)": ((16, 64, 128, 128), "instance_norm", (), 1),
@@ -56,12 +60,28 @@ def of_torch(shape, function, arguments, channel_axis, dtype="float32"):
             "backward": partial(torch.autograd.grad, result, leaves, dy, retain_graph=True)}
 
 
+OPERATORS = {"layer_norm": ("LayerNormalization", 17), "rms_norm": ("RMSNormalization", 23),
+             "group_norm": ("GroupNormalization", 21), "instance_norm": ("InstanceNormalization", 6)}
+
+
+def of_onnxruntime(shape, function, arguments, channel_axis, dtype="float32"):
+    """A node that writes to `out`."""
+    operator, opset = OPERATORS[function]
+    if function not in ("layer_norm", "rms_norm") and channel_axis == -1:
+        raise NotImplementedError("ONNX has the channels along axis 1")
+    x = array(shape, dtype)
+    parameters = {"scale": 1.0} | ({} if function == "rms_norm" else {"bias": 0.0})
+    attributes = {"epsilon": 1e-5} | ({"num_groups": arguments[0]} if function == "group_norm" else {})
+    return {"forward": layers.onnx_node(operator, opset, x, np.ones_like(x), parameters, (shape[channel_axis],), 2,
+                                        **attributes)}
+
+
 def of_copy(shape, function, arguments, channel_axis, dtype="float32"):
     x, out = array(shape, dtype), np.ones(shape, dtype)
     return {"forward": partial(copy, x, out, 2)}
 
 
-WAYS = {"bnstream": of_bnstream, "PyTorch": of_torch, "copy": of_copy}
+WAYS = {"bnstream": of_bnstream, "PyTorch": of_torch, "ONNX Runtime": of_onnxruntime, "copy": of_copy}
 
 
 def call_of(case, call, by):

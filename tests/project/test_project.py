@@ -39,9 +39,9 @@ def test_names():
                        "shape", "std", "to_sklearn", "update", "var"}
     members = {name for name in dir(bnstream.BatchNorm(3)) if not name.startswith("_")}
     assert members == {name.partition(".")[2] for name in METHODS if name.startswith("BatchNorm.")} | {
-        "affine", "beta", "bias", "channel_axis", "d_max", "dtype", "eps", "gamma", "grad_beta", "grad_gamma", "momentum",
-        "names", "nan_policy", "num_batches_tracked", "num_features", "pooled", "r_max", "renorm", "result_dtype",
-        "running_ddof", "running_mean", "running_var", "scale", "training"}
+        "affine", "beta", "bias", "channel_axis", "d_max", "dtype", "eps", "gamma", "grad_beta", "grad_gamma",
+        "momentum", "names", "nan_policy", "num_batches_tracked", "num_features", "pooled", "r_max", "renorm",
+        "result_dtype", "running_ddof", "running_mean", "running_var", "scale", "training"}
 
 
 @pytest.mark.parametrize("name", [*PUBLIC, *METHODS])
