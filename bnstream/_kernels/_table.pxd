@@ -74,7 +74,7 @@ ctypedef struct View:           # arrays as batch dims and channel dims; neighbo
     Dim kept[MAX_DIMS]          # channel dims
     Py_ssize_t n_rows           # values in each channel
     Py_ssize_t n_channels
-    Py_ssize_t instance         # channels of an instance, whose bits depend on no other instance; 0: all depend on all
+    Py_ssize_t instance         # channels of an instance, whose bits depend on no other instance; 0: of the whole batch
     Py_ssize_t group            # neighbouring channels that share their statistics; 1, or a divisor of `instance`
 
 ctypedef struct Sink:           # where the result goes: either a state, or mean and var
@@ -85,13 +85,12 @@ ctypedef struct Sink:           # where the result goes: either a state, or mean
     Element element             # type of mean and var: floating
     double ddof
 
-ctypedef struct Elementwise:    # parameters of batch positions, in the order of the batch dims
-    double *gamma               # n_sets sets of n, and GRANULE more
+ctypedef struct Elementwise:    # parameters of batch positions: the result is multiplied by gamma, then beta is added
+    double *gamma               # n of them; whole vectors are read, so beta follows, and GRANULE more
     double *beta
-    double *of_gamma            # their gradients, likewise
+    double *of_gamma            # their gradients
     double *of_beta
     Py_ssize_t n                # batch positions
-    Py_ssize_t n_sets           # The channel at place i of a result has set i % n_sets.
 
 ctypedef struct Norm:           # the map y = (x - mean) / sqrt(m2 / n + eps) * gamma + beta of every channel
     double *rows                # NORM_ROWS rows of n_channels; `standardize` needs none if it is plain
@@ -99,7 +98,7 @@ ctypedef struct Norm:           # the map y = (x - mean) / sqrt(m2 / n + eps) * 
     double eps
     bint plain                  # gamma is 1 and beta 0: their rows are not read
     bint about_zero             # m2 is taken about 0 instead of the mean, and 0 is subtracted
-    const Elementwise *each     # The result is multiplied by gamma, and beta is added; or NULL. Never with weights or flags.
+    const Elementwise *each     # or NULL; never with weights, flags, `omit`, `look` or `gradients`
 
 # The functions of one variant. Those that return an int return 0, or -1 if memory ran out.
 # `omit` leaves out every x that is NaN or inf.

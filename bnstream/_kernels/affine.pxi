@@ -33,8 +33,11 @@ cdef inline void fetch(const double *row, const Task *t, double *values) noexcep
 
 
 cdef inline double invstd_of(double n, double m2, double eps) noexcept nogil:
-    """1 / sqrt(var + eps), and 1 where that divides by 0: a constant channel is centred and not divided."""
-    cdef double square = m2 / n + eps
+    """1 / sqrt(var + eps), and 1 where that divides by 0: a constant channel is centred and not divided.
+
+    An instance with nothing selected has n = 0, and var = 0 here.
+    """
+    cdef double square = m2 / (n if n > 0 else 1) + eps
     return 1 / sqrt(square) if square != 0 else 1
 
 
@@ -115,7 +118,7 @@ cdef void anchors_to_columns(const Plan *p, const Task *t, const Anchors *anchor
         to_columns(p, t, anchors.low, room)
 
 
-cdef inline void use_elementwise(const Elementwise *each, const Plan *p, const Task *t, Py_ssize_t index, Block *b,
+cdef inline void use_elementwise(const Elementwise *each, const Plan *p, Py_ssize_t index, Block *b,
                                  Columns *w) noexcept nogil:
     """Let block number `index` of a task have the parameters of its batch positions as weights."""
     cdef Py_ssize_t at = div(index, p.run_pieces)
@@ -124,10 +127,6 @@ cdef inline void use_elementwise(const Elementwise *each, const Plan *p, const T
     b.count = WEIGHTED
     b.at = at * p.block_units * p.run + (index - at * p.run_pieces) * p.piece
     b.weights = <char *> (each.gamma + b.at)
-    b.n_sets = each.n_sets
-    b.set_size = each.n
-    b.place = t.place
-    b.step = t.step
     w.to_beta = each.beta - each.gamma
 
 
@@ -149,7 +148,7 @@ cdef int affine_task(const Job *job, Py_ssize_t task) noexcept nogil:
     anchors_to_columns(p, &t, &w.columns.anchors, w.invstd)
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, &w.columns.anchors, w.scratch.tile)
-        use_elementwise(job.norm.each, p, &t, i, &b, &w.columns)
+        use_elementwise(job.norm.each, p, i, &b, &w.columns)
         found |= sweep(LOOK, &b, b.count, &w.columns) if job.look else sweep(AFFINE, &b, b.count, &w.columns)
         write_block(job.view, p, &t, i, &b)
     give_back(&w.scratch)

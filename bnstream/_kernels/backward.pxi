@@ -48,11 +48,11 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef Block b
     if not make_scaling(job, &t, 2 + SUM_ROWS, stack, &w):
         return -1
-    for c in range(t.channels):         # for ELEMENTWISE
-        w.columns.beta[c] = -w.mean_lo[c] * w.invstd[c]
     if job.each_sums != NULL:
         w.columns.each_sums = job.each_sums
-        w.columns.each_pitch = job.norm.each.n * job.norm.each.n_sets
+        w.columns.each_pitch = job.norm.each.n
+        for c in range(t.channels):         # what xhat is corrected by
+            w.columns.beta[c] = -w.mean_lo[c] * w.invstd[c]
     s = w.columns.s = w.scratch.rows + COEFFICIENT_ROWS * p.pitch
     q = w.columns.q = s + p.pitch
     sums = q + p.pitch if job.partials == NULL else job.partials + task * PARTIAL_ROWS * p.state_pitch
@@ -63,7 +63,7 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
         if job.view.selective:          # x may hold anything there, and 0 times NaN is NaN.
             set_unselected(&b, 0, NULL)
             set_unselected(&b, 1, NULL)
-        use_elementwise(job.norm.each, p, &t, i, &b, &w.columns)
+        use_elementwise(job.norm.each, p, i, &b, &w.columns)
         if job.each_sums != NULL:
             sweep(ELEMENTWISE, &b, ALL, &w.columns)
         memset(s, 0, n * sizeof(double))
@@ -155,7 +155,7 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     fetch(job.grads + POOLED_BETA * job.norm.pitch, &t, beta)
     fetch(job.grads + POOLED_GAMMA * job.norm.pitch, &t, slope)
     for c in range(t.channels):         # beta is corrected for mean_lo.
-        slope[c] *= w.invstd[c] * w.invstd[c] / w.n[c]
+        slope[c] = slope[c] * w.invstd[c] / w.n[c] * w.invstd[c]        # in an order in which no factor overflows alone
         beta[c] = beta[c] * w.invstd[c] / w.n[c] - (w.mean_lo[c] * slope[c] if w.mean_lo[c] != 0 else 0.0)
     to_columns(p, &t, w.columns.mean, w.invstd)
     to_columns(p, &t, w.columns.scale, w.invstd)
@@ -163,7 +163,7 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     to_columns(p, &t, slope, w.invstd)
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, &w.columns.anchors, w.scratch.tile)
-        use_elementwise(job.norm.each, p, &t, i, &b, &w.columns)
+        use_elementwise(job.norm.each, p, i, &b, &w.columns)
         sweep(SLOPE, &b, with_finite(b.count, job.omit), &w.columns)
         write_block(job.view, p, &t, i, &b)
     give_back(&w.scratch)

@@ -12,10 +12,7 @@ ctypedef struct Block:
     Layout layout[MAX_OPERANDS]
     Count count                 # without FINITE and NONZERO; see `sum_up`
     char *weights               # flags or doubles, one for each batch position, or NULL; see also `use_elementwise`
-    Py_ssize_t n_sets           # sets of elementwise parameters, which are `set_size` apart
-    Py_ssize_t set_size
-    Py_ssize_t at               # the first batch position in a set
-    Py_ssize_t place, step      # of the channels, as in a Task
+    Py_ssize_t at               # the place of its first batch position among elementwise parameters
     double *flags               # a tile of flags, later times the weights: not 0 where an element counts; or NULL
     Py_ssize_t n                # values in each channel
     Py_ssize_t n_samples        # elements of each channel that `guess` can choose from
@@ -150,8 +147,7 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
         b.sample_pitch = t.channels * p.inner
     b.count = count_of(view)
     b.weights = NULL
-    b.n_sets = 1
-    b.set_size = b.at = 0
+    b.at = 0
     if b.count != ALL:
         b.weights = <char *> tile
         load_weights(view, first * p.run + skip, b.n, b.weights)

@@ -11,8 +11,8 @@ cdef enum:
 
 
 cdef inline void sum_strip(const native *x, const native *dy, Py_ssize_t x_pitch, Py_ssize_t dy_pitch, const Columns *w,
-                           Py_ssize_t c, Py_ssize_t step, int rows, Py_ssize_t n, double *s, double *q) noexcept nogil:
-    """Add channels c, c + step, ... to the sums of n positions; `rows` of them, 1 or 4. s and q have whole vectors."""
+                           Py_ssize_t c, int rows, Py_ssize_t n, double *s, double *q) noexcept nogil:
+    """Add `rows` channels from c on, 1 or 4, to the sums of n positions. s and q have whole vectors."""
     cdef vec g[4]
     cdef vec h[4]
     cdef Center center
@@ -23,8 +23,8 @@ cdef inline void sum_strip(const native *x, const native *dy, Py_ssize_t x_pitch
         some = min(n - j, <Py_ssize_t> VECTOR)
         for r in range(rows):
             g[r] = values_of(dy + r * dy_pitch + j, some, center)
-            h[r] = minus(values_of(x + r * x_pitch + j, some, center), all_of(w.mean[c + r * step]))
-            h[r] = g[r] * plus(h[r] * all_of(w.scale[c + r * step]), all_of(w.beta[c + r * step]))
+            h[r] = minus(values_of(x + r * x_pitch + j, some, center), all_of(w.mean[c + r]))
+            h[r] = g[r] * plus(h[r] * all_of(w.scale[c + r]), all_of(w.beta[c + r]))
         if rows == 4:
             g[0] = plus(plus(g[0], g[1]), plus(g[2], g[3]))
             h[0] = plus(plus(h[0], h[1]), plus(h[2], h[3]))
@@ -33,45 +33,46 @@ cdef inline void sum_strip(const native *x, const native *dy, Py_ssize_t x_pitch
         j += VECTOR
 
 
-cdef inline void sum_set(const native *x, const native *dy, const Block *b, const Columns *w, Py_ssize_t first,
-                         Py_ssize_t n, double *sums) noexcept nogil:
-    """Add the channels of one set, from the first one on, to the sums of n positions."""
+cdef inline void sum_strips(const native *x, const native *dy, const Block *b, const Columns *w, Py_ssize_t n,
+                            double *sums) noexcept nogil:
+    """Add all channels of a block to the sums of n positions."""
     cdef double s[STRIP]
     cdef double q[STRIP]
-    cdef Py_ssize_t c = first, stop, step = b.n_sets
+    cdef Py_ssize_t c = 0, stop
     cdef Py_ssize_t x_pitch = b.layout[0].channel_pitch, dy_pitch = b.layout[1].channel_pitch
     while c < b.n_channels:
-        stop = min(b.n_channels, c + step * BLOCK_ROWS)
+        stop = min(b.n_channels, c + BLOCK_ROWS)
         memset(s, 0, sizeof(s))
         memset(q, 0, sizeof(q))
-        while c + 3 * step < stop:
-            sum_strip(x + c * x_pitch, dy + c * dy_pitch, step * x_pitch, step * dy_pitch, w, c, step, 4, n, s, q)
-            c += 4 * step
+        while c + 3 < stop:
+            sum_strip(x + c * x_pitch, dy + c * dy_pitch, x_pitch, dy_pitch, w, c, 4, n, s, q)
+            c += 4
         while c < stop:
-            sum_strip(x + c * x_pitch, dy + c * dy_pitch, step * x_pitch, step * dy_pitch, w, c, step, 1, n, s, q)
-            c += step
+            sum_strip(x + c * x_pitch, dy + c * dy_pitch, x_pitch, dy_pitch, w, c, 1, n, s, q)
+            c += 1
         add_sums(s, n, sums + SUM_DY * w.each_pitch, w.each_pitch)
         add_sums(q, n, sums + SUM_DY_X * w.each_pitch, w.each_pitch)
 
 
 cdef inline void sum_elementwise(const native *x, const native *dy, const Block *b, const Columns *w) noexcept nogil:
     """Add a block to the sums of its positions."""
-    cdef Py_ssize_t c, i, j
-    for c in range(min(b.n_sets, b.n_channels)):
-        for i in range(ceil_div(b.width, STRIP)):
-            j = i * STRIP
-            sum_set(x + j, dy + j, b, w, c, min(b.width - j, <Py_ssize_t> STRIP),
-                    w.each_sums + set_of(b, c) * b.set_size + b.at + j)
+    cdef Py_ssize_t i, j
+    for i in range(ceil_div(b.width, STRIP)):
+        j = i * STRIP
+        sum_strips(x + j, dy + j, b, w, min(b.width - j, <Py_ssize_t> STRIP), w.each_sums + b.at + j)
+
+
+cdef inline Py_ssize_t team_sums(const Job *job, Py_ssize_t team) noexcept nogil:
+    """Where the sums of a team begin. Parts of rows, which are teams by themselves, have different positions."""
+    return team * SUM_ROWS * job.norm.each.n if job.plan.chunk_tasks == 1 else 0
 
 
 cdef int team_task(const Job *job, Py_ssize_t team) noexcept nogil:
     """Do backward for all tasks of a team, or only its sums if the data does not stay in the cache for more."""
-    cdef const Elementwise *each = job.norm.each
     cdef Py_ssize_t task, n = n_tasks(job)
     cdef Job own = job[0]
     cdef int failed = 0
-    if job.plan.chunk_tasks == 1:       # else the teams have different positions
-        own.each_sums += team * SUM_ROWS * each.n * each.n_sets
+    own.each_sums += team_sums(job, team)
     for task in range(div(n * team, job.n_teams), div(n * (team + 1), job.n_teams)):
         failed |= backward_task(&own, task) if cached(job) else gradient_task(&own, task)
     return failed
@@ -80,11 +81,11 @@ cdef int team_task(const Job *job, Py_ssize_t team) noexcept nogil:
 cdef void merge_teams(const Job *job) noexcept nogil:
     """Add up the sums of the teams in order, and write the gradients."""
     cdef const Elementwise *each = job.norm.each
-    cdef Py_ssize_t i, team, n = each.n * each.n_sets
+    cdef Py_ssize_t i, team, n = each.n
     cdef double *sums = job.each_sums
     cdef double *of_team
     for team in range(1, job.n_teams if job.plan.chunk_tasks == 1 else 1):
-        of_team = sums + team * SUM_ROWS * n
+        of_team = sums + team_sums(job, team)
         for i in range(0, SUM_ROWS, 2):
             add_sums(of_team + i * n, n, sums + i * n, n)
             add_sums(of_team + (i + 1) * n, n, sums + i * n, n)
@@ -94,14 +95,11 @@ cdef void merge_teams(const Job *job) noexcept nogil:
 
 cdef int perform_teams(Job *job) noexcept nogil:
     """Write the gradients of elementwise parameters, those of the channels, and dx if the data stays in the cache."""
-    cdef const Elementwise *each = job.norm.each
-    cdef Py_ssize_t teams, n = SUM_ROWS * each.n * each.n_sets
     cdef int failed
     job.n_teams = job.plan.chunk_tasks
     if job.n_teams == 1:
         job.n_teams = max(1, min(min(TASKS, job.plan.n_chunks), job.view.n_channels // TEAM_CHANNELS))
-    teams = job.n_teams if job.plan.chunk_tasks == 1 else 1
-    job.each_sums = <double *> calloc(teams * n, sizeof(double))
+    job.each_sums = <double *> calloc(team_sums(job, job.n_teams - 1) + SUM_ROWS * job.norm.each.n, sizeof(double))
     if job.each_sums == NULL:
         return -1
     failed = perform(job, team_task, job.n_teams, False)

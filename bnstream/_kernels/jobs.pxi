@@ -47,10 +47,7 @@ cdef bint make_partials(Job *job) noexcept nogil:
 
 cdef bint cached(const Job *job) noexcept nogil:
     """Whether a task has all that its second pass needs: whole groups, and the data that it has read is in the cache."""
-    cdef Py_ssize_t group = job.view.group
-    if group > 1 and (last_kept(job.view).stride[RESULT] != 1 or job.plan.chunk % group != 0):
-        return False
-    return job.plan.chunk_tasks == 1 and job.plan.chunk <= cached_channels(job.view)
+    return job.plan.chunk_tasks == 1 and holds_groups(job.view, job.plan.chunk)
 
 
 cdef int do_tasks(const Job *job, Body body, Py_ssize_t start, Py_ssize_t stop, bint backwards) noexcept nogil:
@@ -142,7 +139,7 @@ cdef int perform_moments(Job *job) noexcept nogil:
     failed = perform(job, moments_task, n_tasks(job), False)
     if job.partials != NULL and not failed:
         emit_states(job)
-    if job.view.group > 1:
+    if job.view.group > 1 and not failed:
         pool_states(job.sink.state, job.sink.pitch, job.view.n_channels, job.view.group)
     free(job.partials)
     return failed
@@ -169,7 +166,7 @@ cdef int standardize_task(const Job *job, Py_ssize_t task) noexcept nogil:
     return affine_task(job, task)
 
 
-cdef int standardize_alone(const Job *job, Py_ssize_t task) noexcept nogil:
+cdef int standardize_only(const Job *job, Py_ssize_t task) noexcept nogil:
     """Standardize without a place for the state, in rows of the task's own."""
     cdef Task t = make_task(job.view, &job.plan, task)
     cdef double stack[STATE_DOUBLES]
@@ -199,7 +196,7 @@ cdef int standardize(const View *view, const Norm *norm, bint omit, int n_thread
     cdef Job job = make_job(view, &sink, &whole, omit, n_threads, TRAIN)
     cdef int failed
     if norm.rows == NULL and cached(&job) and last_kept(view).stride[RESULT] == 1:
-        return perform(&job, standardize_alone, n_tasks(&job), False)
+        return perform(&job, standardize_only, n_tasks(&job), False)
     if norm.rows == NULL:
         whole.pitch = round_up(view.n_channels, GRANULE)
         whole.rows = <double *> malloc(STATE_ROWS * whole.pitch * sizeof(double))

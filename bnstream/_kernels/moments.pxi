@@ -224,10 +224,7 @@ cdef void merge_blocks(const View *view, const Plan *p, const Task *t, bint omit
 
 cdef inline pair anchored_mean(const double *state, Py_ssize_t pitch, Py_ssize_t c, pair anchor) noexcept nogil:
     """The mean of a channel whose state is that of its data less the anchor."""
-    cdef pair mean
-    mean.hi = state[MEAN * pitch + c]
-    mean.lo = state[MEAN_LO * pitch + c]
-    return add(mean, anchor)
+    return add(mean_of(state, pitch, c), anchor)
 
 
 cdef bint move_anchors(const Task *t, const double *state, Py_ssize_t pitch, const Anchors *anchors,

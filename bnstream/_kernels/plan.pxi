@@ -25,12 +25,15 @@
 #              |                                  +------+------+------+------+
 #              column: one position in every row
 #
+# instance  The channels of one instance, in a view of instances. No bit of its results depends on the others.
+# group     Neighbouring channels that share their statistics.
 # slab      The channels at one index of all channel dims but the last. Its size is that of the last channel dim.
 # chunk     Neighbouring channels of a slab: at most NARROW_COLUMNS, or WIDE_COLUMNS past the cache, and by runs as many
 #           channels. It is narrower if that gives more tasks, or keeps its data in the cache for a second pass.
 # task      Consecutive blocks of a chunk. A chunk is divided only into tasks of at least TASK_BYTES, or half as many for
 #           backward, and only until the view has TASKS tasks. Chunks of a map are divided for the threads, into tasks of at
 #           least LEAST_BYTES. A thread takes neighbouring tasks, the same ones in a second pass.
+# team      Neighbouring tasks that add to the same sums of elementwise parameters; see elementwise.pxi.
 # partial   The result of one task of a chunk that has several. All partials together hold at most PARTIAL_CHANNELS channels.
 # block     Consecutive units of a task: by columns at most BLOCK_ROWS rows and about BLOCK_BYTES bytes, by runs at most
 #           BLOCK_RUNS runs and PIECE_ELEMENTS elements of each channel. Its sums are taken about one shift for each channel.
@@ -272,6 +275,14 @@ cdef inline Py_ssize_t cached_channels(const View *view) noexcept nogil:
     return div(<Py_ssize_t> CACHED_BYTES, max(1, view.n_rows * n_bytes))
 
 
+cdef inline bint holds_groups(const View *view, Py_ssize_t chunk) noexcept nogil:
+    """Whether chunks of this size hold whole groups, and stay in the cache for a second pass."""
+    cdef Dim channel = last_kept(view)
+    if view.group > 1 and (channel.stride[RESULT] != 1 or channel.n % view.group != 0 or chunk % view.group != 0):
+        return False
+    return chunk <= cached_channels(view)
+
+
 cdef inline void choose_chunk(const View *view, Purpose purpose, Plan *p) noexcept nogil:
     """Set `chunk` and `slab_chunks`: as many channels as the loops like, fewer for more tasks or for a second pass."""
     cdef Dim channel = last_kept(view)
@@ -297,9 +308,10 @@ cdef inline void choose_chunk(const View *view, Purpose purpose, Plan *p) noexce
     p.chunk = ceil_div(n, ceil_div(n, widest))
     if not p.by_runs and p.inner == 1 and p.chunk < n:
         p.chunk = min(widest, round_up(p.chunk, 16))
-    if view.group > 1 and n % view.group == 0 and channel.stride[RESULT] == 1:
+    if view.group > 1 and purpose in (TRAIN, BACKWARD):
         whole = max(<Py_ssize_t> 1, div(p.chunk, view.group)) * view.group
-        if not (p.by_runs and p.tiled) or whole * min(view.n_rows, PIECE_ELEMENTS) <= TILE_DOUBLES:
+        if holds_groups(view, whole) and not (p.by_runs and p.tiled and
+                                              whole * min(view.n_rows, PIECE_ELEMENTS) > TILE_DOUBLES):
             p.chunk = whole
     p.slab_chunks = ceil_div(n, p.chunk)
 

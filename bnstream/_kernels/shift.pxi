@@ -102,7 +102,8 @@ cdef inline void prepare_shift(double *shift, Py_ssize_t channels, bint whole) n
 cdef bint move_shift(Work *w, Py_ssize_t channels, bint whole) noexcept nogil:
     """If s * s / n has cost m2 = q - s * s / n two bits, move the shift to the mean. Return whether any has moved.
 
-    The sums of integers are exact, but not s * s / n: no element of a channel's sample may have been selected."""
+    The sums of integers are exact, but s * s / n is not. It is large if a mask has left out all that `guess` has seen.
+    """
     cdef const Columns *sums = &w.columns
     cdef Py_ssize_t c
     cdef int n_far = 0

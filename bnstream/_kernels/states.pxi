@@ -117,39 +117,47 @@ cdef inline void merge_rows(f64_out a, Py_ssize_t a_pitch, const double *b, Py_s
 
 
 cdef void pool_states(double *state, Py_ssize_t pitch, Py_ssize_t n_channels, Py_ssize_t group) noexcept nogil:
-    """Give each channel the state of its group, in place, some 10 ns for each:
+    """Give each channel the state of its group, in place, some 10 ns for each. With the first channel's mean as `origin`:
 
-        mean = sum of n_c * mean_c / n      m2 = sum of m2_c + n_c * (mean_c - mean)**2
+        mean = origin + sum of n_c * (mean_c - origin) / n      m2 = sum of m2_c + n_c * (mean_c - mean)**2
+
+    The mean of equal means is that mean, so that a constant group has m2 = 0.
     """
     cdef Py_ssize_t i, first, c
-    cdef double n, unit
-    cdef pair mean, m2, total, of_channel, deviation
+    cdef double n, divisor
+    cdef pair origin, mean, m2, total, deviation, of_channel
     for i in range(div(n_channels, group)):
         first = i * group
-        n = total.hi = total.lo = m2.hi = m2.lo = 0
-        unit = 8.673617379884035e-19        # 2**-60, so that the sum of finite means is finite
+        n = total.hi = total.lo = m2.hi = m2.lo = origin.hi = origin.lo = 0
         for c in range(first, first + group):
-            of_channel.hi = state[MEAN * pitch + c]
-            of_channel.lo = state[MEAN_LO * pitch + c]
+            of_channel = mean_of(state, pitch, c)
+            if n == 0:              # Channels before have no values.
+                origin = of_channel
             n += state[N * pitch + c]
-            total = add(total, scale(of_channel, state[N * pitch + c] * unit))
-        unit *= n if n > 0 else 1
-        mean = quotient(total.hi, unit)
-        mean = fast_two_sum(mean.hi, mean.lo + total.lo / unit)
+            deviation = add(of_channel, negative(origin))
+            total = add(total, scale(deviation, state[N * pitch + c]))
+        divisor = n if n > 0 else 1
+        mean = quotient(total.hi, divisor)
+        mean = add(origin, fast_two_sum(mean.hi, mean.lo + total.lo / divisor))
         for c in range(first, first + group):
-            of_channel.hi = state[MEAN * pitch + c]
-            of_channel.lo = state[MEAN_LO * pitch + c]
-            deviation = add(of_channel, negative(mean))
+            deviation = add(mean_of(state, pitch, c), negative(mean))
             of_channel.hi = state[M2 * pitch + c]
             of_channel.lo = state[M2_LO * pitch + c]
             m2 = add(m2, add_double(of_channel, state[N * pitch + c] * deviation.hi * deviation.hi))
-        settle(&mean, &m2, total.hi / unit)
+        settle(&mean, &m2, origin.hi + total.hi / divisor)
         for c in range(first, first + group):
             state[N * pitch + c] = n
             state[MEAN * pitch + c] = mean.hi
             state[MEAN_LO * pitch + c] = mean.lo
             state[M2 * pitch + c] = m2.hi
             state[M2_LO * pitch + c] = m2.lo
+
+
+cdef inline pair mean_of(const double *state, Py_ssize_t pitch, Py_ssize_t c) noexcept nogil:
+    cdef pair mean
+    mean.hi = state[MEAN * pitch + c]
+    mean.lo = state[MEAN_LO * pitch + c]
+    return mean
 
 
 cdef void emit(const double *state, Py_ssize_t pitch, Py_ssize_t n_channels, const Sink *sink, Py_ssize_t first,

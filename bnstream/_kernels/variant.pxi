@@ -11,7 +11,7 @@
 #   states, moments    states from sums, and their merging
 #   shift, exact       what the sums are taken about, and what is done if they are not exact
 #   affine, backward   normalization, and its gradients
-#   elementwise        and those of elementwise parameters
+#   elementwise        gradients of elementwise parameters
 #   jobs               the functions of `Kernels`
 
 from cpython.pycapsule cimport PyCapsule_New

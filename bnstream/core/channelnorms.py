@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from bnstream.core.checks import integer, number
+from bnstream.core.checks import integer
 from bnstream.core.forward import Forward, forward_of, locked, replace
 from bnstream.core.instances import channel_forward
 from bnstream.core.labels import counted
 from bnstream.core.layer import LOCK, NormLayer, Setting
 from bnstream.core.moments import Moments
-from bnstream.core.norms import instance_statistics, require_several
+from bnstream.core.norms import instance_averages, momentum_of, moved_estimates, require_several
 from bnstream.core.running import require_variances
 from bnstream.core.statedict import COUNT, StateDict, checked_state
+
+
+def channel_axis_of(name: str, value: Any) -> int:
+    """The axis of the channels of instances, which lie along axis 0. An array has 64 axes at most."""
+    axis = integer(name, value, first=-63, last=63)
+    if axis == 0:
+        raise ValueError(f"{name} must not be 0, the axis of the instances; for one instance, add an axis with x[None]")
+    return axis
 
 
 class ChannelNorm(NormLayer):
     """What group norm and instance norm share."""
 
     _channel_axis: int
-    channel_axis = Setting(partial(integer, first=-63, last=63))
+    channel_axis = Setting(channel_axis_of)
 
     def __call__(
         self, x: ArrayLike, out: NDArray[Any] | None = None, *, where: ArrayLike | None = None,
@@ -233,9 +240,7 @@ class InstanceNorm(ChannelNorm):
     def momentum(self, value: float | None) -> None:
         if value is None and self._running is not None and self._averages is None:
             raise ValueError("momentum=None needs the instances from the first batch on; make the layer with it")
-        self._momentum = value if value is None else number(
-            "momentum", value, "from 0 to 1, the weight of the new batch, or None for the averages over all instances",
-            lambda weight: 0 <= weight <= 1)
+        self._momentum = value if value is None else momentum_of("momentum", value)
 
     @property
     def running_mean(self) -> Any:
@@ -278,7 +283,8 @@ class InstanceNorm(ChannelNorm):
         [0.0]
         """
         if self._running is not None:
-            self._become(np.repeat([[0.0], [1.0]], self.num_features, axis=1), 0, Moments(nan_policy="omit"))
+            initial = np.repeat([[0.0], [1.0]], self.num_features, axis=1)
+            locked(LOCK, self._become, initial, 0, Moments(nan_policy="omit"))
 
     def _become(
         self, running: NDArray[np.float64], n_batches: int, averages: Moments, parameters: Sequence[NDArray[Any]] = ()
@@ -302,27 +308,23 @@ class InstanceNorm(ChannelNorm):
         require_several(forward)
         y = forward.train(out, "propagate" if self._running is None else "raise", n_threads)
         if self._running is not None:
-            locked(LOCK, self._track, forward)      # An update by another thread would be lost.
+            locked(LOCK, self._track, forward)      # Without the lock, the update of another thread could be lost.
         return y, forward
 
     def _track(self, forward: Forward) -> None:
         """Move the running estimates by the instances of a batch."""
-        running = self._tracked()
-        averages, weight = Moments(nan_policy="omit"), self._momentum
-        instances = np.concatenate(instance_statistics(forward), axis=1)        # (instances, 2 * channels)
-        if not len(instances):
-            return
-        if self._averages is not None:
-            averages = self._averages.copy().update(instances)
-        if weight is None:
-            new, known = averages.mean, averages.n
-        else:
-            batch = Moments(nan_policy="omit").update(instances)
-            new, known = (1 - weight) * running.ravel() + weight * batch.mean, batch.n
-        moved = np.where(np.reshape(known, running.shape) > 0, np.reshape(new, running.shape), running)
-        self._become(moved, self.num_batches_tracked + 1, averages)
+        running, averages = self._tracked(), instance_averages(forward)
+        if averages.shape is None:
+            return                      # The batch is empty.
+        total = averages if self._averages is None else instance_averages(forward, self._averages)
+        with np.errstate(all="ignore"):
+            moved = moved_estimates(running, self._momentum, total if self._momentum is None else averages)
+        self._become(moved, self.num_batches_tracked + 1, total)
 
     def _state(self) -> StateDict:
+        return locked(LOCK, self._unlocked_state)       # so that estimates and averages are of the same batches
+
+    def _unlocked_state(self) -> StateDict:
         state = super()._state()
         if self._running is None:
             return state
@@ -383,13 +385,21 @@ class InstanceNorm(ChannelNorm):
             if self._momentum is None:
                 count = 0           # None of those batches will be in the next estimates.
         running = np.stack([given["running_mean"], given["running_var"]], dtype=np.float64)
-        self._become(running, count, averages.copy(), self._loaded(given))
+        locked(LOCK, self._become, running, count, averages.copy(), self._loaded(given))
 
     def __repr__(self) -> str:
         if self._running is None:
             return super().__repr__()
         mode = "training" if self.training else "inference"
         return f"{super().__repr__()}: {mode}, {counted(self.num_batches_tracked, 'batch', 'batches')}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return locked(LOCK, self._snapshot)
+
+    def _snapshot(self) -> dict[str, Any]:
+        copies = {name: value if value is None else value.copy() for name, value in (
+            ("_running", self._running), ("_n_batches", self._n_batches), ("_averages", self._averages))}
+        return {**super().__getstate__(), **copies}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         running, averages = state["_running"], state["_averages"]

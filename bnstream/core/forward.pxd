@@ -11,15 +11,17 @@ cdef class Forward:
     cdef object result_dtype            # None: as follows from x
     cdef public object ratio            # of Batch Renormalization: r and d
     cdef double *rows                   # of the `Norm` of the kernels
-    cdef Py_ssize_t n_channels, pitch
+    cdef readonly Py_ssize_t n_channels
+    cdef Py_ssize_t pitch
     cdef unsigned long long axes        # reduced over, as bits
     cdef bint broadcasting              # parameters broadcast against x; else they have the shape of the channels
     cdef double eps
     cdef bint omit
-    cdef readonly Py_ssize_t instance   # channels of an instance that is normalized by itself; 0: the batch is
+    cdef bint of_instances              # Every instance is normalized by itself.
+    cdef readonly Py_ssize_t instance   # channels of an instance
     cdef Py_ssize_t group               # neighbouring channels that share their statistics
     cdef bint plain                     # Its channels have neither gamma nor beta.
-    cdef bint alone                     # The result alone is wanted, neither statistics nor a backward pass.
+    cdef bint result_only               # Neither statistics nor a backward pass are wanted.
     cdef bint about_zero                # x is divided by its root mean square
     cdef Elementwise each               # parameters of batch positions, if gamma is not NULL
 

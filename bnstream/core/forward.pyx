@@ -13,8 +13,8 @@ from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport (
-    BETA, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, GAMMA, GRAD_BETA, GRAD_GAMMA, GRAD_ROWS, INT64, M2, M2_LO, MEAN, MEAN_LO, N,
-    NORM_ROWS, SMALL, UINT64, Elementwise, Kernels, Norm, Sink, View, padded,
+    BETA, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, GAMMA, GRAD_BETA, GRAD_GAMMA, GRAD_ROWS, M2, M2_LO, MEAN, MEAN_LO, N,
+    NORM_ROWS, SMALL, Elementwise, Kernels, Norm, Sink, View, padded,
 )
 from bnstream.core.large cimport look_again, restored
 from bnstream.core.result cimport overlap, result_like, same_shape
@@ -216,7 +216,7 @@ cdef class Forward:
         return True
 
     cdef int start_training(self, const View *view, Policy policy) except -1:
-        if view.n_rows < 2 and self.instance == 0:
+        if view.n_rows < 2 and not self.of_instances:
             what = "an empty batch" if view.n_rows == 0 else "one value"
             raise ValueError(f"training needs at least 2 values in each channel, got {what} from x of shape "
                              f"{(<object> self.x).shape}; use a larger batch, or inference mode")
@@ -234,7 +234,7 @@ cdef class Forward:
         cdef const double *mean = self.row(MEAN)
         cdef const double *m2 = self.row(M2)
         cdef Py_ssize_t c, n_bad = 0
-        if self.instance > 0:
+        if self.of_instances:
             return self.require_bounded(policy)
         if policy == OMIT or self.where is not None:
             if self.where is not None and not self.where.any():
@@ -259,18 +259,25 @@ cdef class Forward:
         return looked
 
     cdef bint require_bounded(self, Policy policy) except -1:
-        """Raise ValueError if the squares of finite values of an instance overflow: there is no second look. Under "raise",
-        also raise it if there is NaN or inf."""
+        """Raise ValueError if sums of finite values of an instance overflow: there is no second look. Under "raise", also
+        raise it if there is NaN or inf."""
         cdef const double *n = self.row(N)
         cdef const double *mean = self.row(MEAN)
         cdef const double *m2 = self.row(M2)
         cdef Py_ssize_t c, n_bad = 0
-        if policy == RAISE:
-            for c in range(self.n_channels):
-                n_bad += mean[c] - mean[c] != 0
-            if n_bad > 0:
+        for c in range(self.n_channels):
+            n_bad += mean[c] - mean[c] != 0
+        if n_bad > 0:
+            finite = np.isfinite(self.x) if self.where is None else np.isfinite(self.x) | ~self.where
+            finite = finite.all(axis=tuple([i for i in range(self.x.ndim) if self.axes >> i & 1])).reshape(-1, self.group)
+            lost = ~np.isfinite(self.statistics()[MEAN]).reshape(-1, self.group).all(axis=1) & finite.all(axis=1)
+            if lost.any():
+                raise ValueError(f"the values of x sum to more than float64 can hold in {lost.sum()} of {lost.size} groups "
+                                 "of values; scale x down")
+            if policy == RAISE:
                 raise ValueError(f"NaN or inf in {n_bad} of {self.n_channels} channels of instances, which running "
                                  "estimates would keep; clean the data, or leave such values out with where")
+        n_bad = 0
         for c in range(self.n_channels):
             n_bad += (m2[c] + n[c] * mean[c] * mean[c] if self.about_zero else m2[c]) == INFINITY and mean[c] - mean[c] == 0
         if n_bad > 0:
@@ -360,15 +367,15 @@ cdef class Forward:
         cdef View view
         if self.skip(policy):
             return self.apply(y, n_threads)
-        if replaced and (policy != PROPAGATE or self.where is not None or self.instance > 0 and self.x.dtype.itemsize == 8):
+        if replaced and (policy != PROPAGATE or self.where is not None or self.of_instances and self.x.dtype.itemsize == 8):
             # A refused batch must not be lost: all of it is checked before anything is written.
             self.accumulate(nan_policy, n_threads)
             return self.apply(y, n_threads)
         threads = self.threads(n_threads)
         self.view_of(&view, self.x, y)
         self.start_training(&view, policy)
-        if self.alone and self.plain and policy == PROPAGATE and view.operand[0].element not in (FLOAT64, INT64, UINT64):
-            fields.rows = NULL          # The squares of others cannot overflow, so no statistics are looked at.
+        if self.result_only and self.plain and policy == PROPAGATE and view.operand[0].element != FLOAT64:
+            fields.rows = NULL          # Only the squares of float64 can overflow. No others are looked at.
         if self.n_channels and view.n_rows:
             if self.small():
                 failed = kernels.standardize(&view, &fields, policy == OMIT, threads)
@@ -431,7 +438,6 @@ cdef class Forward:
         cdef double small[GRAD_ROWS * FEW]
         cdef double *grads = small
         cdef Elementwise each = self.each
-        cdef Py_ssize_t n_each = each.n * each.n_sets
         cdef int failed, threads
         cdef bint replaced
         cdef View view
@@ -449,8 +455,8 @@ cdef class Forward:
         if self.pitch > FEW:
             grads = <double *> malloc(GRAD_ROWS * self.pitch * sizeof(double))
         if each.gamma != NULL:
-            each.of_gamma = <double *> calloc(max(1, 2 * n_each), sizeof(double))
-            each.of_beta = each.of_gamma + n_each
+            each.of_gamma = <double *> calloc(max(1, 2 * each.n), sizeof(double))
+            each.of_beta = each.of_gamma + each.n
             fields.each = &each
         try:
             if grads == NULL or each.gamma != NULL and each.of_gamma == NULL:
@@ -508,14 +514,14 @@ cdef class Forward:
 
     cdef object parameter_gradient(self, double *row, const double *of_each, dtype):
         """The gradient of a parameter from those of the channels, which change, or of the batch positions; or None."""
-        cdef Py_ssize_t n = self.instance if self.instance > 0 else self.n_channels
+        cdef Py_ssize_t n = self.instance if self.of_instances else self.n_channels
         cdef double *of_instance
         cdef Py_ssize_t half, i, count
         if dtype is None:
             return None
         if self.each.gamma != NULL:
             shape = [extent for axis, extent in enumerate((<object> self.x).shape) if self.axes >> axis & 1]
-            return self.gradient(of_each, self.each.n * self.each.n_sets, dtype).reshape(shape)
+            return self.gradient(of_each, self.each.n, dtype).reshape(shape)
         count = self.n_channels // n if n > 0 else 0
         if count == 0:
             return np.zeros(n, dtype)

@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal, SupportsIndex, overload
 
+import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bnstream.core.gradient import Backward
@@ -44,7 +45,9 @@ def normalize(
     out: NDArray[Any] | None = None,
     n_threads: SupportsIndex | None = None,
 ) -> NDArray[Any]: ...
-def running_row(values: Any, name: str, n_channels: int) -> NDArray[Any]: ...
+def running_rows(
+    running_mean: Any, running_var: Any, n_channels: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 def batch_norm(
     x: ArrayLike,
     running_mean: ArrayLike | None,

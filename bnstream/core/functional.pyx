@@ -278,7 +278,17 @@ def normalize(x, mean, var, gamma=None, beta=None, *, eps=0.0, channel_axis=None
     return forward.apply(out, n_threads)
 
 
-cpdef ndarray running_row(object values, str name, Py_ssize_t n_channels):
+def running_rows(running_mean, running_var, Py_ssize_t n_channels):
+    """Mean and variance that training updates, as float64: the arrays themselves, or copies."""
+    if running_mean is None or running_var is None:
+        raise TypeError("running_mean and running_var go together; pass both, or None for both")
+    rows = running_row(running_mean, "running_mean", n_channels), running_row(running_var, "running_var", n_channels)
+    if extents_meet(running_mean, running_var) and np.shares_memory(running_mean, running_var):
+        raise ValueError("running_mean and running_var share memory; pass two arrays")
+    return rows
+
+
+cdef ndarray running_row(object values, str name, Py_ssize_t n_channels):
     """An array that training updates, as float64: the array itself, or a copy."""
     cdef ndarray a
     if cnp.PyArray_CheckExact(values):
@@ -436,12 +446,7 @@ cdef tuple batch_norm_and_forward(x, running_mean, running_var, gamma, beta, bin
         raise ValueError(f"running_ddof must be from 0 to below 2: 1 as in PyTorch, 0 elsewhere, got {running_ddof}")
     if running_mean is None and running_var is None:
         return forward.train(out, nan_policy, n_threads), forward
-    if running_mean is None or running_var is None:
-        raise TypeError("running_mean and running_var go together; pass both, or None for both")
-    mean = running_row(running_mean, "running_mean", forward.n_channels)
-    var = running_row(running_var, "running_var", forward.n_channels)
-    if extents_meet(running_mean, running_var) and np.shares_memory(running_mean, running_var):
-        raise ValueError("running_mean and running_var share memory; pass two arrays")
+    mean, var = running_rows(running_mean, running_var, forward.n_channels)
     y = forward.train(out, nan_policy, n_threads)
     if forward.skipped:
         return y, forward

@@ -78,7 +78,7 @@ class Backward:
         dx : ndarray
             The gradient of x, of its shape and dtype, float32 for integers.
         grad_gamma, grad_beta : ndarray or None
-            Of shape (channels,), in the dtype of the parameter; None without that parameter.
+            Of the shape and dtype of the parameter; None without that parameter.
 
         Raises
         ------

@@ -15,7 +15,7 @@ def row_forward(
     eps: float | None,
     about_zero: bool,
     result_dtype: np.dtype[Any] | None = None,
-    alone: bool = False,
+    result_only: bool = False,
 ) -> Forward: ...
 def channel_forward(
     x: ArrayLike,

@@ -15,6 +15,7 @@ cimport numpy as cnp
 from libc.stdlib cimport malloc
 from libc.string cimport memset
 from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.pyport cimport PY_SSIZE_T_MAX
 from numpy cimport ndarray
 
 from bnstream._kernels._table cimport BETA, FLOAT32, FLOAT64, GAMMA, GRANULE, Kernels
@@ -45,10 +46,12 @@ cdef tuple shape_of(object normalized_shape, ndarray x):
 
 
 cdef int copy_parameter(object values, str name, tuple shape, double *out) except -1:
-    """Copy a parameter of this shape, as doubles."""
+    """Copy a parameter of this shape, as doubles, if there is an `out`."""
     cdef ndarray a = real_array(values, name)
     if (<object> a).shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {(<object> a).shape}")
+    if out == NULL:
+        return 0
     if not cnp.PyArray_ISCARRAY_RO(a) or cnp.PyArray_TYPE(a) not in (cnp.NPY_DOUBLE, cnp.NPY_FLOAT):
         a = np.ascontiguousarray(a, np.float64)
     kernels.convert(<const char *> cnp.PyArray_DATA(a), cnp.PyArray_ITEMSIZE(a), cnp.PyArray_SIZE(a),
@@ -56,20 +59,20 @@ cdef int copy_parameter(object values, str name, tuple shape, double *out) excep
     return 0
 
 
-cdef int set_elementwise(Forward f, object gamma, object beta, tuple shape, Py_ssize_t n_sets) except -1:
+cdef int set_elementwise(Forward f, object gamma, object beta, tuple shape) except -1:
     """Give a forward parameters of its batch positions."""
     cdef Py_ssize_t i, n = 1
     if gamma is None and beta is None:
         return 0
     for i in shape:
         n *= i
-    f.each.gamma = <double *> malloc((2 * n + GRANULE) * sizeof(double))
+    if n <= PY_SSIZE_T_MAX // <Py_ssize_t> (4 * sizeof(double)):
+        f.each.gamma = <double *> malloc((2 * n + GRANULE) * sizeof(double))
     if f.each.gamma == NULL:
         raise MemoryError(f"no memory for the parameters of {n} elements")
     f.each.beta = f.each.gamma + n
     memset(f.each.beta + n, 0, GRANULE * sizeof(double))        # read by vectors, and not used
-    f.each.n = n // n_sets
-    f.each.n_sets = n_sets
+    f.each.n = n
     if gamma is None:
         for i in range(n):
             f.each.gamma[i] = 1
@@ -86,18 +89,16 @@ cdef int set_of_channels(Forward f, int row, object values, str name, Py_ssize_t
     """A parameter of each channel, for all instances."""
     cdef double *out = f.row(row)
     cdef Py_ssize_t i
-    if f.n_channels == 0:
-        return 0
     if values is None:
         return f.fill(row, row == GAMMA)
-    copy_parameter(values, name, (n_channels,), out)
+    copy_parameter(values, name, (n_channels,), out if f.n_channels > 0 else NULL)
     for i in range(n_channels, f.n_channels):
         out[i] = out[i - n_channels]
     return 0
 
 
-def row_forward(x, normalized_shape, gamma, beta, eps, bint about_zero, result_dtype=None, bint alone=False):
-    """A forward of layer or RMS norm, perhaps for its result `alone`.
+def row_forward(x, normalized_shape, gamma, beta, eps, bint about_zero, result_dtype=None, bint result_only=False):
+    """A forward of layer or RMS norm.
 
     An eps of None is that of float32, or of float64 for such x, as in PyTorch.
     """
@@ -107,14 +108,15 @@ def row_forward(x, normalized_shape, gamma, beta, eps, bint about_zero, result_d
     cdef unsigned long long axes = 0
     for i in range(a.ndim - len(shape), a.ndim):
         axes |= 1ULL << i
-    if eps is None:
+    if eps is None and about_zero:
         eps = np.finfo(np.float64 if cnp.PyArray_TYPE(a) == cnp.NPY_DOUBLE else np.float32).eps
     cdef Forward f = forward_over(a, axes, False, None, None, number_of(eps, "eps"), True)
-    f.alone = alone
+    f.result_only = result_only
+    f.of_instances = True
     f.instance = 1
     f.about_zero = about_zero
     f.result_dtype = result_dtype
-    set_elementwise(f, gamma, beta, shape, 1)
+    set_elementwise(f, gamma, beta, shape)
     return f
 
 
@@ -131,17 +133,25 @@ def channel_forward(x, Py_ssize_t n_channels, Py_ssize_t num_groups, gamma, beta
                          f"{(<object> a).shape}; channel_axis says which axis holds them")
     axes = ~(1ULL | 1ULL << axis) & ~0ULL >> (64 - a.ndim)
     f = forward_over(a, axes, False, None, None, eps, True)
+    f.of_instances = True
     f.instance = n_channels
-    f.group = n_channels // num_groups
+    f.group = max(1, n_channels // num_groups)
     f.result_dtype = result_dtype
     f.plain = gamma is None and beta is None
     if not f.plain:
         set_of_channels(f, GAMMA, gamma, "gamma", n_channels)
         set_of_channels(f, BETA, beta, "beta", n_channels)
-    if where is not None and np.ndim(where) == a.ndim - 1:
-        where = np.expand_dims(where, axis)
-    f.set_where(where)
+    f.set_where(None if where is None else along_instances(where, a, axis))
     return f
+
+
+cdef object along_instances(object where, ndarray x, int axis):
+    """A mask with an axis for the channels, where it has the shape of x without that axis, or broadcasts against it."""
+    shape = np.shape(where)
+    rest = [n for i, n in enumerate((<object> x).shape) if i != axis]
+    if len(shape) == len(rest) and all([n in (1, m) for n, m in zip(shape, rest)]):
+        return np.expand_dims(where, axis)
+    return where
 
 
 cpdef int instance_axis(ndarray x, object channel_axis) except -1:

@@ -40,7 +40,7 @@ class Setting:
         setattr(layer, self.key, self.check(self.name, value))
 
 
-LOCK = threading.Lock()         # held while gradients are added up
+LOCK = threading.Lock()         # held while gradients are added up, and estimates of instances move
 SEVERAL = "several calls await their backward"
 
 
@@ -116,7 +116,8 @@ class NormLayer:
     @beta.setter
     def beta(self, values: ArrayLike) -> None:
         if self._beta is None:
-            raise ValueError(f"this layer has no beta; make it with {self._affine}=True and bias=True")
+            advice = f"; make it with {self._affine}=True and bias=True" if "bias" in self._settings else ""
+            raise ValueError(f"this layer has no beta{advice}")
         self._beta[:] = self._checked("beta", values, self.dtype)
 
     @property
@@ -128,7 +129,8 @@ class NormLayer:
         checked: tuple[str, ...] | None = Moments(names=names).names
         n = math.prod(self._shape)
         if checked is not None and len(checked) != n:
-            raise ValueError(f"expected {counted(n, 'name', 'names')}, one for each channel, got {len(checked)}")
+            raise ValueError(f"expected {counted(n, 'name', 'names')}, one for each channel or element, got "
+                             f"{len(checked)}")
         self._names = checked
 
     def _checked(self, name: str, values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
@@ -183,7 +185,7 @@ class NormLayer:
 
         See Also
         --------
-        batch_norm_vjp : the same without a layer.
+        batch_norm_vjp, layer_norm_vjp, rms_norm_vjp, group_norm_vjp, instance_norm_vjp : the same without a layer.
         jax.vjp : its model.
 
         Examples
@@ -230,8 +232,8 @@ class NormLayer:
 
         Notes
         -----
-        ``dx = gamma / sqrt(var + eps) * (dy - grad_beta / n - xhat * grad_gamma / n)``; the sums are in double
-        precision. gamma is the gamma of the call. Evaluations in between do not matter.
+        Of batch normalization, ``dx = gamma / sqrt(var + eps) * (dy - grad_beta / n - xhat * grad_gamma / n)``; the
+        sums are in double precision. gamma is the gamma of the call. Evaluations in between do not matter.
 
         Examples
         --------
@@ -246,12 +248,12 @@ class NormLayer:
         pending = self._pending
         if not self._training:
             raise RuntimeError("backward() belongs to a call in training, and the layer is in inference mode; use "
-                               "y, backward = bn.vjp(x)")
+                               "y, backward = layer.vjp(x)")
         if pending is None or pending is SEVERAL:
             self._pending = None
             calls = "no call" if pending is None else "several calls, which are forgotten now,"
             raise RuntimeError(f"backward() belongs to one call in training, got {calls} since the last backward(); "
-                               "with y, backward = bn.vjp(x), every call has a backward of its own")
+                               "with y, backward = layer.vjp(x), every call has a backward of its own")
         dx, self.grad_gamma, self.grad_beta = pending.backward(dy, out, self._grad_dtypes(), n_threads)
         if self._pending is pending:                # unless another thread has called since
             self._pending = None
@@ -275,7 +277,8 @@ class NormLayer:
         return None if self._gamma is None else self._dtype, None if self._beta is None else self._dtype
 
     def _add_gradients(self, of_gamma: Any, of_beta: Any) -> None:
-        locked(LOCK, self._sum_gradients, of_gamma, of_beta)        # An update by another thread would be lost.
+        # Without the lock, the update of another thread could be lost.
+        locked(LOCK, self._sum_gradients, of_gamma, of_beta)
 
     def _sum_gradients(self, of_gamma: Any, of_beta: Any) -> None:
         with np.errstate(all="ignore"):
@@ -306,7 +309,7 @@ class NormLayer:
         return self
 
     def eval(self) -> Self:
-        """Set inference mode: calls normalize by the running estimates and change nothing.
+        """Set inference mode: calls change nothing, and normalize by the running estimates if there are any.
 
         Returns
         -------

@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from bnstream.core.checks import eps_of, integer, number
 from bnstream.core.dlpack import as_numpy
 from bnstream.core.forward import Forward, replace
-from bnstream.core.functional import batch_norm, batch_norm_vjp, running_row
+from bnstream.core.functional import batch_norm, batch_norm_vjp, running_rows
 from bnstream.core.gradient import Backward, gradient_dtype
 from bnstream.core.instances import channel_forward, instance_axis, row_forward
 from bnstream.core.moments import Moments
+from bnstream.core.rows import M2, MEAN, N
 
 Result = NDArray[Any]
 
@@ -56,7 +57,7 @@ def layer_norm(
         If `x` or a parameter is not of real numbers, or `normalized_shape` is not of ints.
     ValueError
         If `x` does not end in `normalized_shape`, or a parameter has another shape; if `eps` is negative, or `out`
-        cannot be used; if the squares of float64 values sum to more than float64 can hold.
+        cannot be used; if float64 values or their squares sum to more than float64 can hold.
 
     See Also
     --------
@@ -66,8 +67,8 @@ def layer_norm(
     Notes
     -----
     ``y = (x - mean) / sqrt(var + eps) * gamma + beta`` [1]_ with ``ddof=0``, in double precision and rounded once to
-    the dtype of the result. float32 is within one ulp of the exact value, however far the data lies from 0; where beta
-    cancels the rest, within 2**-50 of it.
+    the dtype of the result. float32 is within one ulp of the exact value, however far the data lies from 0. Where the
+    two terms cancel, it is within 2**-50 of the larger one.
 
     The bits of a row depend on its own values alone: not on the number of rows, on the other rows, on the layout of `x`
     or on the number of threads. NaN and inf stay in their row. A row without variance becomes beta, and where
@@ -83,7 +84,7 @@ def layer_norm(
     >>> bnstream.layer_norm(np.array([[1.0, 3.0], [1e8, 1e8 + 2]]), 2).round(3).tolist()
     [[-1.0, 1.0], [-1.0, 1.0]]
     """
-    forward = row_forward(x, normalized_shape, gamma, beta, eps, False, alone=True)
+    forward = row_forward(x, normalized_shape, gamma, beta, eps, False, result_only=True)
     return forward.train(out, "propagate", n_threads)
 
 
@@ -168,7 +169,7 @@ def rms_norm(
     >>> bnstream.rms_norm(np.array([[3.0, 4.0]]), 2).round(3).tolist()
     [[0.849, 1.131]]
     """
-    forward = row_forward(x, normalized_shape, gamma, None, eps, True, alone=True)
+    forward = row_forward(x, normalized_shape, gamma, None, eps, True, result_only=True)
     return forward.train(out, "propagate", n_threads)
 
 
@@ -225,8 +226,8 @@ def group_norm(
         The axis of the channels; -1 for (N, H, W, C).
     where : array_like of bool, optional
         The elements to use, marked True: of the shape of `x` without the channel axis, or any that broadcasts against
-        `x`. The others, such as padding, may hold anything; their result and their gradient are 0. A group of which
-        nothing is selected has nothing else.
+        `x`. The others, such as padding, may hold anything; their result and their gradient are 0. A group with
+        nothing selected is 0 throughout, and one with a single value selected becomes beta there.
 
     Returns
     -------
@@ -248,9 +249,10 @@ def group_norm(
 
     Notes
     -----
-    The formula and accuracy are those of `layer_norm`, over the channels of a group and the axes after axis 0 [1]_. The
-    bits of an instance depend on its own values, and on whether its channels or its positions are neighbours in memory.
-    A group of one value becomes beta.
+    The formula and accuracy are those of `layer_norm`, over the channels of a group and the other axes after axis 0
+    [1]_. The bits of an instance do not depend on other instances, their number or layout, or on threads. They may
+    depend on whether its channels or its positions are neighbours in memory, on the byte order, and on
+    whether there is a mask. A group of one value becomes beta.
 
     References
     ----------
@@ -263,7 +265,8 @@ def group_norm(
     >>> bnstream.group_norm(x, 2).round(2).tolist()
     [[[-1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, 1.0]]]
     """
-    forward = group_forward(x, num_groups, gamma, beta, eps, channel_axis, where)
+    groups = integer("num_groups", num_groups, first=1)
+    forward = group_forward(x, groups, gamma, beta, eps, channel_axis, where)
     return forward.train(out, "propagate", n_threads)
 
 
@@ -298,7 +301,8 @@ def group_norm_vjp(
     >>> dx.round(3).tolist(), grad_gamma.round(3).tolist()
     ([[[0.134, -0.179], [-0.045, 0.089]]], [-1.342, 0.0])
     """
-    return with_backward(group_forward(x, num_groups, gamma, beta, eps, channel_axis, where), gamma, beta, n_threads)
+    groups = integer("num_groups", num_groups, first=1)
+    return with_backward(group_forward(x, groups, gamma, beta, eps, channel_axis, where), gamma, beta, n_threads)
 
 
 def instance_norm(
@@ -355,6 +359,7 @@ def instance_norm(
     [[[-1.0, 1.0], [-1.0, 1.0]]]
     """
     if not use_input_stats:
+        require_estimates(running_mean, running_var)
         return batch_norm(x, running_mean, running_var, gamma, beta, eps=eps, channel_axis=channel_axis, where=where,
                           out=out, n_threads=n_threads)
     forward = instance_forward(x, gamma, beta, eps, channel_axis, where)
@@ -393,6 +398,7 @@ def instance_norm_vjp(
     [[[0.102, -0.204, 0.102]]]
     """
     if not use_input_stats:
+        require_estimates(running_mean, running_var)
         return batch_norm_vjp(x, running_mean, running_var, gamma, beta, eps=eps, channel_axis=channel_axis,
                               where=where, n_threads=n_threads)
     forward = instance_forward(x, gamma, beta, eps, channel_axis, where)
@@ -415,7 +421,7 @@ def group_forward(
     """A forward of group norm, or of instance norm without a number of groups."""
     x = as_numpy(x)
     n_channels = x.shape[instance_axis(x, channel_axis)]
-    groups = n_channels if num_groups is None else integer("num_groups", num_groups, first=1)
+    groups = max(1, n_channels) if num_groups is None else num_groups
     if n_channels % groups:
         raise ValueError(f"num_groups must divide the number of channels, {n_channels} along axis {channel_axis} of x "
                          f"of shape {x.shape}, got {num_groups}")
@@ -432,6 +438,13 @@ def instance_forward(
     return forward
 
 
+def require_estimates(running_mean: Any, running_var: Any) -> None:
+    """Raise TypeError unless there are running estimates to normalize by."""
+    if running_mean is None or running_var is None:
+        raise TypeError("use_input_stats=False needs running_mean and running_var, got None; pass them, or leave "
+                        "use_input_stats=True")
+
+
 def require_several(forward: Forward) -> None:
     """Raise ValueError if a channel of an instance has one value."""
     x: Any = forward.x
@@ -446,30 +459,38 @@ def train_instances(
     """Normalize instances by their own statistics, and update running estimates in place."""
     if running_mean is None and running_var is None:
         return forward.train(out, "propagate", n_threads)
-    if running_mean is None or running_var is None:
-        raise TypeError("running_mean and running_var go together; pass both, or None for both")
-    weight = number("momentum", momentum, "from 0 to 1, the weight of the batch", lambda value: 0 <= value <= 1)
-    running = [running_mean, running_var]
-    old = [running_row(running_mean, "running_mean", forward.instance),
-           running_row(running_var, "running_var", forward.instance)]
-    if np.shares_memory(running_mean, running_var):
-        raise ValueError("running_mean and running_var share memory; pass two arrays")
+    weight = momentum_of("momentum", momentum)
+    rows = running_rows(running_mean, running_var, forward.instance)
     y = forward.train(out, "raise", n_threads)
-    instances = Moments(nan_policy="omit").update(np.concatenate(instance_statistics(forward), axis=1))
-    if instances.shape is not None:
-        new, known = np.reshape([instances.mean, instances.n], (2, 2, -1))
-        with np.errstate(all="ignore"):         # Too large for the dtype is inf, as in the kernels.
-            moved = [np.where(n > 0, (1 - weight) * before + weight * batch, before).astype(target.dtype)
-                     for before, batch, n, target in zip(old, new, known, running, strict=True)]
-        replace(running, moved)
+    with np.errstate(all="ignore"):         # Too large for the dtype is inf, as in the kernels.
+        moved = moved_estimates(np.stack(rows), weight, instance_averages(forward))
+        replace([running_mean, running_var], [moved[0].astype(running_mean.dtype), moved[1].astype(running_var.dtype)])
     return y
 
 
-def instance_statistics(forward: Forward) -> tuple[Result, Result]:
-    """Mean and variance with ``ddof=1`` of the channels of every instance, (instances, channels).
+def momentum_of(name: str, value: Any) -> float:
+    """The weight of a batch in running estimates."""
+    return number(name, value, "from 0 to 1, the weight of the batch", lambda weight: 0 <= weight <= 1)
 
-    NaN where fewer than two values are selected.
+
+def instance_averages(forward: Forward, before: Moments | None = None) -> Moments:
+    """Moments of mean and variance with ``ddof=1``, one value for each instance: of all means, then of all variances.
+
+    Those of other instances `before` are added. A channel of which fewer than two values are selected does not count.
     """
-    n, mean, _, m2, *_ = forward.statistics().reshape(7, -1, forward.instance)
+    n_instances = forward.n_channels // max(1, forward.instance)
+    n, mean, m2 = forward.statistics()[[N, MEAN, M2]].reshape(3, n_instances, forward.instance)
     several = n >= 2
-    return np.where(several, mean, np.nan), np.where(several, m2, np.nan) / np.where(several, n - 1, 1)
+    values = np.concatenate([
+        np.where(several, mean, np.nan), np.where(several, m2, np.nan) / np.where(several, n - 1, 1)], axis=1)
+    return (Moments(nan_policy="omit") if before is None else before.copy()).update(values)
+
+
+def moved_estimates(running: Result, weight: float | None, averages: Moments) -> Result:
+    """Running mean and variance, (2, channels), moved by averages of instances; replaced by them without a weight."""
+    if averages.shape is None:
+        return running
+    new = np.reshape(averages.mean, running.shape)
+    if weight is not None:
+        new = (1 - weight) * running + weight * new
+    return np.where(np.reshape(averages.n, running.shape) > 0, new, running)

@@ -81,13 +81,19 @@ def restore_norm(kind: str, fields: Fields, arrays: NamedArrays) -> NormLayer:
     given = dict(settings.values)
     if "scale" in given:
         given[cls._affine] = True
-    layer = cls(**given, names=fields.all_of("names", str))
+    averaged = tracked and fields.get("averages", dict, NoneType) is not None
+    if averaged:
+        given["momentum"] = None        # so that the layer keeps averages
+    layer: Any = cls(**given, names=fields.all_of("names", str))
+    if averaged:
+        layer.momentum = settings.values["momentum"]
     for name, values in parameters.items():
         getattr(layer, name)[:] = values
-    if isinstance(layer, InstanceNorm) and tracked:
+    if tracked:
         restore_estimates(layer, estimates, fields, arrays)
     layer.training = fields.get("training", bool)
-    return layer
+    restored: NormLayer = layer
+    return restored
 
 
 def shape_in(settings: Fields) -> tuple[int, ...]:
@@ -118,8 +124,8 @@ def restore_estimates(layer: InstanceNorm, estimates: list[Any], fields: Fields,
     state: Any = layer.state_dict()
     state["running_mean"], state["running_var"] = estimates
     state["num_batches_tracked"] = fields.integer("num_batches_tracked", 0, 2**63 - 1)
-    if (averages is None) != (state.pooled is None):
-        raise ValueError("a layer has averages if momentum is null, and else none")
+    if averages is None and layer.momentum is None:
+        raise ValueError("a layer with momentum null must have averages, got none")
     if averages is not None:
         state.pooled = restore_moments(Fields(averages), arrays, "averages_")
         if state.pooled.shape not in (None, (2 * layer.num_features,)) or state.pooled.axis != 0:

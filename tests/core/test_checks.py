@@ -166,7 +166,8 @@ def test_ragged_parameters(unchanged):
 
 
 def test_counts_in_messages():
-    for n, names, expected in ((1, "ab", "1 name, one for each channel, got 2"), (2, "a", "2 names, one for each")):
+    for n, names, expected in ((1, "ab", "1 name, one for each channel or element, got 2"),
+                               (2, "a", "2 names, one for each channel or element, got 1")):
         with pytest.raises(ValueError, match=f"^expected {expected}"):
             BatchNorm(n, names=list(names))
     with pytest.raises(ValueError, match=r"^weight must have 1 output channel along axis 0, got "):

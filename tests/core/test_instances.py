@@ -92,6 +92,38 @@ def test_threads(name, dtype):
     assert all(results(kind, x, dy, n_threads, True) == wanted for n_threads in (2, 3, 7))
 
 
+def test_integers_of_64_bits():
+    """Differences from a mean of 2**62 are exact, and depend on the row alone."""
+    x = 2**62 + rng().integers(0, 100, (9, 40))
+    y = bnstream.layer_norm(x, 40)
+    assert np.array_equal(y, np.concatenate([bnstream.layer_norm(row[None], 40) for row in x]))
+    np.testing.assert_allclose(y, bnstream.layer_norm((x - 2**62).astype("f8"), 40), rtol=1e-6, atol=1e-7)
+
+
+def test_results_that_go_around_the_caches():
+    """From 16 MiB on; the bits are those of a smaller part."""
+    kind = Kind("layer_norm", (4500, 1000))
+    x, dy = normal(kind.dims).astype("f4"), normal(kind.dims, 1).astype("f4")
+    assert x.nbytes > 1 << 24
+    assert results(kind, x, dy)[:200] == results(kind, x[:200], dy[:200])
+
+
+def test_groups_past_the_cache():
+    """Statistics and gradients are then taken in two passes, of several groups in a chunk, and of channels last."""
+    for dims, groups, axis in (((2, 8, 700, 500), 2, 1), ((2, 250_000, 4), 1, 2), ((1, 300, 1200), 2, 2)):
+        kind = Kind("group_norm", dims, groups=groups, channel_axis=axis)
+        x, dy = normal(kind.dims) + 3, normal(kind.dims, 1)
+        y, backward = kind(x, vjp=True, **kind.parameters())
+        z, gamma = kind.table(x), kind.spread(kind.parameters()["gamma"], 1.0)
+        xhat = (z - z.mean(1, keepdims=True)) / np.sqrt(z.var(1, keepdims=True) + 1e-5)
+        np.testing.assert_allclose(kind.table(y), xhat * gamma + kind.spread(kind.parameters()["beta"], 0.0),
+                                   rtol=1e-9, atol=1e-9)
+        g = kind.table(dy) * gamma
+        wanted = (g - g.mean(1, keepdims=True) - xhat * (g * xhat).mean(1, keepdims=True)) / np.sqrt(
+            z.var(1, keepdims=True) + 1e-5)
+        np.testing.assert_allclose(kind.table(backward(dy)[0]), wanted, rtol=1e-8, atol=1e-8)
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_empty(name):
     kind, x, dy = made(name, 0)
@@ -110,6 +142,11 @@ def test_no_elements():
     assert bnstream.layer_norm_vjp(np.empty((3, 0)), 0, np.empty(0))[1](np.empty((3, 0)))[1].shape == (0,)
     assert bnstream.group_norm(np.empty((2, 4, 0)), 2).shape == (2, 4, 0)
     assert bnstream.instance_norm(np.empty((2, 4, 0, 3))).shape == (2, 4, 0, 3)
+    for shape in ((2, 0, 3), (2, 0, 0), (0, 0, 3), (2, 0)):
+        y, backward = bnstream.group_norm_vjp(np.empty(shape), 1, np.empty(0))
+        assert y.shape == shape
+        assert backward(y)[1].shape == (0,)
+    assert bnstream.instance_norm(np.empty((2, 0, 3))).shape == (2, 0, 3)
 
 
 def test_constant_rows_become_beta():
@@ -127,6 +164,18 @@ def test_constant_rows_become_beta():
     assert (bnstream.rms_norm(np.zeros((2, 4)), 4, eps=0) == 0).all()
 
 
+@pytest.mark.parametrize("value", [0.1, 1e6 + 0.1, -1e-300, 2**53 + 1, 3])
+@pytest.mark.parametrize("shape", [(1, 3), (2, 6, 7), (3, 3, 20_000)])
+def test_constant_groups(value, shape):
+    """The mean of equal means is exact, so that nothing is divided by a rounding error."""
+    x = np.full(shape, value)
+    y, backward = bnstream.group_norm_vjp(x, 1, np.ones(shape[1]), np.full(shape[1], 5.0), 0)
+    assert (y == 5).all()
+    dx, grad_gamma, _ = backward(np.ones(shape))
+    assert np.abs(dx).max() < 1e-12
+    assert not grad_gamma.any()
+
+
 def test_nan_and_inf_stay_in_their_row():
     x = normal((4, 8))
     wanted = bnstream.layer_norm(x, 8)
@@ -142,6 +191,9 @@ def test_nan_and_inf_stay_in_their_row():
 
 def test_squares_that_overflow():
     """float64 alone: refused, and x is not lost. float32 never overflows."""
+    with pytest.raises(ValueError, match="the values of x sum to more than float64 can hold in 1 of 2 groups"):
+        bnstream.layer_norm([[1.7e308, -1.7e308], [1, 2]], 2)
+    assert np.isnan(bnstream.layer_norm([[np.inf, -1.7e308], [1, 2]], 2)[0]).all()
     x = normal((3, 8))
     x[1] *= 1e200
     for out in (None, x.copy()):
@@ -201,17 +253,29 @@ def test_mask_of_elements():
     assert not y[~where].any()
 
 
+def test_mask_that_broadcasts():
+    """The shape without the channel axis comes first, then that of NumPy."""
+    x, where = normal((4, 6, 5)), rng().random((6, 5)) < 0.7
+    assert np.array_equal(bnstream.group_norm(x, 2, where=where), bnstream.group_norm(x, 2, where=where[None]))
+    square = normal((6, 6, 5))
+    assert np.array_equal(bnstream.group_norm(square, 2, where=where),
+                          bnstream.group_norm(square, 2, where=where[:, None]))
+
+
 def test_mask_that_leaves_nothing():
     """Of a whole instance: its result and gradients are 0. The running estimates leave it out."""
     x, where = normal((3, 4, 5)), np.ones((3, 5), bool)
     where[1], where[2, 1:] = False, False
     parameters = {"gamma": np.ones(4), "beta": np.ones(4)}
     y, backward = bnstream.group_norm_vjp(x, 2, where=where, **parameters)
-    dx, _, grad_beta = backward(np.ones_like(x))
+    dx, grad_gamma, grad_beta = backward(np.ones_like(x))
     assert not y[1].any()
     assert not dx[1].any()
     assert np.isfinite(dx).all()
     assert grad_beta.tolist() == [6] * 4
+    assert np.isfinite(grad_gamma).all()
+    assert np.array_equal(grad_gamma, bnstream.group_norm_vjp(x[::2], 2, where=where[::2], **parameters)[1](
+        np.ones((2, 4, 5)))[1])
     mean, var = np.zeros(4), np.ones(4)
     bnstream.instance_norm(x, mean, var, where=where, momentum=1)
     np.testing.assert_allclose(mean, x[0].mean(1))
@@ -253,7 +317,15 @@ FAULTS = {
                             "running_mean must be an array, as training updates it in place"),
     "shared estimates": (lambda: bnstream.instance_norm(X, *[np.ones(6)] * 2), ValueError, "share memory; pass two"),
     "momentum": (lambda: bnstream.instance_norm(X, np.zeros(6), np.ones(6), momentum=2), ValueError, "momentum must"),
-    "no estimates": (lambda: bnstream.instance_norm(X, use_input_stats=False), TypeError, "needs running_mean"),
+    "no estimates": (lambda: bnstream.instance_norm(X, use_input_stats=False), TypeError,
+                     "use_input_stats=False needs running_mean and running_var, got None; pass them, or leave"),
+    "None groups": (lambda: bnstream.group_norm(X, None), TypeError, "num_groups must be an integer, got None"),
+    "None eps": (lambda: bnstream.layer_norm(X, 5, eps=None), TypeError, "eps must be a real number, got None"),
+    "gamma of an empty batch": (lambda: bnstream.group_norm(X[:0], 2, np.ones(7)), ValueError,
+                                r"gamma must have shape \(6,\), got \(7,\)"),
+    "too many elements": (lambda: bnstream.layer_norm(np.empty((0, 2**60), "i1"), 2**60,
+                                                      beta=np.broadcast_to(np.int8(0), (2**60,))), MemoryError,
+                          "no memory for the parameters"),
     "dy": (lambda: bnstream.layer_norm_vjp(X, 5)[1](X[:2]), ValueError, "dy must have the shape of x"),
 }
 

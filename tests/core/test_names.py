@@ -31,7 +31,7 @@ def test_they_may_be_set(make):
 
 @pytest.mark.parametrize("make", NAMED.values(), ids=NAMED)
 @pytest.mark.parametrize(("names", "error", "message"), [
-    (["a"], ValueError, "names must fit channels of shape|expected 2 names, one for each channel, got 1"),
+    (["a"], ValueError, "names must fit channels of shape|expected 2 names, one for each channel or element, got 1"),
     (["a", "a"], ValueError, "names must differ, got 'a' twice"),
     ("ab", TypeError, "got the str 'ab'; make it a list"),
     (["a", 1], TypeError, "names must be of str, got 1 of type int"),

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -200,6 +201,51 @@ def test_averages_are_those_of_one_batch():
     np.testing.assert_allclose(wanted.running_var, np.mean([a.var(1, ddof=1) for a in by_hand], 0), rtol=1e-12)
 
 
+def test_momentum_after_averages(tmp_path):
+    """The averages go on, and a file keeps them."""
+    layer = InstanceNorm(4, momentum=None, track_running_stats=True)
+    layer(X)
+    layer.momentum = 0.1
+    layer(X + 1)
+    bnstream.save(tmp_path / "a.npz", layer)
+    for other in (bnstream.load(tmp_path / "a.npz"), pickle.loads(pickle.dumps(layer))):
+        assert other == layer
+        assert bits(other) == bits(layer)
+        other.momentum = layer.momentum = None
+        other(X + 2)
+        np.testing.assert_allclose(other.running_mean, X.mean((0, 2)) + 1, rtol=1e-12)
+        layer.momentum = 0.1
+
+
+def test_threads_share_a_layer():
+    """No batch is lost, and no copy has estimates of other batches than its averages."""
+    layer, torn = InstanceNorm(4, momentum=None, track_running_stats=True), []
+
+    def train(seed):
+        for i in range(40):
+            layer(X + 10 * seed + i)
+            other = layer.copy()
+            torn.append(not np.array_equal(other.running_mean, other.state_dict().pooled.mean[:4]))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(train, range(4)))
+    assert layer.num_batches_tracked == 160
+    assert layer.state_dict().pooled.n.tolist() == [160 * 6] * 8
+    assert not any(torn)
+
+
+def test_refused_state_leaves_averages():
+    layer = LAYERS["instance, averaged"]()
+    layer(X)
+    before = bits(layer)
+    for change, message in (({"running_var": [-1, 1, 1, 1]}, "running_var must not be negative"),
+                            ({"weight": [1, 2]}, "weight must be numbers of shape"),
+                            ({"more": 1}, "in the state, got")):
+        with pytest.raises(ValueError, match=message):
+            layer.load_state_dict({**layer.state_dict(), **change})
+        assert bits(layer) == before
+
+
 @pytest.mark.parametrize("momentum", [0.1, None])
 def test_nan_never_reaches_running_estimates(momentum):
     """The call raises, and leaves the layer and x as they were."""
@@ -234,7 +280,8 @@ FAULTS = {
               "this layer has no gamma; make it with elementwise_affine=True and scale=True"),
     "gamma of another shape": (lambda: setattr(LayerNorm((2, 3)), "gamma", np.ones(6)), ValueError,
                                r"gamma must have shape \(2, 3\), got \(6,\)"),
-    "names": (lambda: LayerNorm(3, names=["a", "b"]), ValueError, "expected 3 names, one for each channel, got 2"),
+    "names": (lambda: LayerNorm(3, names=["a", "b"]), ValueError,
+              "expected 3 names, one for each channel or element, got 2"),
     "x": (lambda: LayerNorm(3)(X), ValueError, r"normalized_shape must be the last lengths of x"),
     "channels": (lambda: GroupNorm(1, 3)(X), ValueError, "expected 3 channels along axis 1, got 4"),
     "one value": (lambda: InstanceNorm(4)(X[..., :1]), ValueError, "instance norm needs at least 2 values"),
@@ -243,6 +290,9 @@ FAULTS = {
     "momentum": (lambda: setattr(InstanceNorm(3, track_running_stats=True), "momentum", None), ValueError,
                  "momentum=None needs the instances from the first batch on"),
     "large momentum": (lambda: InstanceNorm(3, momentum=2), ValueError, "momentum must be from 0 to 1"),
+    "axis of instances": (lambda: GroupNorm(2, 4, channel_axis=0), ValueError,
+                          "channel_axis must not be 0, the axis of the instances"),
+    "beta of RMS norm": (lambda: setattr(RMSNorm(3), "beta", [1, 2, 3]), ValueError, r"^this layer has no beta$"),
     "dtype": (lambda: LayerNorm(3, dtype="i4"), TypeError, "dtype must be"),
 }
 

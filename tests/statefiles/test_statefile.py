@@ -181,7 +181,7 @@ def test_names_of_a_layer():
     assert bn.names == ("a", "b")
     assert bn == BatchNorm(2)
     assert bn.copy().names == pickle.loads(pickle.dumps(bn)).names == ("a", "b")
-    for names, error, message in ((["a"], ValueError, "expected 2 names, one for each channel, got 1"),
+    for names, error, message in ((["a"], ValueError, "expected 2 names, one for each channel or element, got 1"),
                                   (["a", "a"], ValueError, "names must differ, got 'a' twice"),
                                   ("ab", TypeError, "names must be a sequence of str, got the str 'ab'"),
                                   ([1, 2], TypeError, "names must be of str, got 1 of type int")):
