@@ -11,14 +11,15 @@ from typing import Any
 class Late:
     """A method whose function is defined in a module above, which is imported when the method is first asked for.
 
-    Docstring and signature are those of the function, whose first parameter becomes `self` unless the method is static.
+    Docstring and signature are those of the function, whose first parameter becomes `self`, or the class of a class
+    method, unless the method is static.
     Name, qualified name and module are those of the class, as for any method: it can be pickled. Where a package is
     missing that the module needs, the call raises, not the look-up, so that `hasattr`, `inspect` and help work without
     it.
     """
 
-    def __init__(self, module: str, name: str, static: bool) -> None:
-        self.module, self.name, self.static = module, name, static
+    def __init__(self, module: str, name: str, static: bool, of_class: bool) -> None:
+        self.module, self.name, self.static, self.of_class = module, name, static, of_class
         self.method: Callable[..., Any] | None = None
 
     def __get__(self, instance: Any, owner: type) -> Any:
@@ -28,6 +29,8 @@ class Late:
                 method = self.method = self.method_of(owner, getattr(import_module(self.module), self.name))
             except ModuleNotFoundError as error:
                 method = self.method_of(owner, raising(error))
+        if self.of_class:
+            return MethodType(method, owner)
         return method if instance is None or self.static else MethodType(method, instance)
 
     def method_of(self, owner: type, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,6 +58,6 @@ def raising(error: ModuleNotFoundError) -> Callable[..., Any]:
     return function
 
 
-def late(module: str, name: str, *, static: bool = False) -> Any:
+def late(module: str, name: str, *, static: bool = False, of_class: bool = False) -> Any:
     """A `Late` method, typed as Any, so that the annotation in the class counts."""
-    return Late(module, name, static)
+    return Late(module, name, static, of_class)

@@ -419,6 +419,10 @@ class NormLayer:
         return f"{type(self).__name__}({', '.join(arguments)})"
 
     _repr_html_: Callable[..., str] = late("bnstream.core.html", "html_table")
+    from_torch: Callable[..., Any] = late("bnstream.exchange.torch", "norm_from_torch", of_class=True)
+    to_torch: Callable[..., Any] = late("bnstream.exchange.torch", "norm_to_torch")
+    from_onnx: Callable[..., Any] = late("bnstream.exchange.onnx", "norm_from_onnx", of_class=True)
+    to_onnx: Callable[..., Any] = late("bnstream.exchange.onnx", "norm_to_onnx")
 
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but the reference to the last x, in dtypes that any serializer can write."""

@@ -15,7 +15,9 @@ from importlib import import_module
 from typing import Any
 
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.channelnorms import ChannelNorm
 from bnstream.core.dtypes import NamedArrays
+from bnstream.core.layer import NormLayer
 from bnstream.core.optional import needing
 from bnstream.exchange.conventions import to_arrays
 from bnstream.exchange.names import LAYERS, Convention
@@ -66,3 +68,10 @@ def arrays_and_settings(bn: BatchNorm, convention: Convention) -> tuple[NamedArr
     """The arrays of `bn` and its settings, both under the names of a convention and in its sense."""
     arrays = to_arrays(bn, convention)
     return arrays, {name: float(arrays.pop(name)) for name in ("momentum", "epsilon") if name in arrays}
+
+
+def require_channel_axis(norm: NormLayer, framework: str) -> None:
+    """Raise ValueError unless the channels lie along axis 1, where a framework has them."""
+    if isinstance(norm, ChannelNorm) and norm.channel_axis != 1:
+        raise ValueError(f"{framework} has the channels along axis 1, this layer along axis {norm.channel_axis}; if x "
+                         "will have them along axis 1, set channel_axis = 1 on a copy")

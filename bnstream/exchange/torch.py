@@ -1,12 +1,21 @@
-"""Batch normalization layers of PyTorch: `BatchNorm.from_torch`, `BatchNorm.to_torch`."""
+"""Normalization layers of PyTorch: `from_torch` and `to_torch` of `BatchNorm` and of the other layers."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.channelnorms import InstanceNorm
+from bnstream.core.layer import NormLayer
 from bnstream.exchange.conventions import from_arrays, to_arrays
-from bnstream.exchange.layers import attributes_of, dtype_name, import_framework, require_convertible, require_type
+from bnstream.exchange.layers import (
+    attributes_of,
+    dtype_name,
+    import_framework,
+    require_channel_axis,
+    require_convertible,
+    require_type,
+)
 
 
 def from_torch(layer: Any, **settings: Any) -> BatchNorm:
@@ -110,3 +119,116 @@ def to_torch(bn: BatchNorm, ndim: int = 4) -> Any:
             setattr(layer, name, None)
     layer.load_state_dict({name: torch.from_numpy(values) for name, values in to_arrays(bn, "pytorch").items()})
     return layer.train(bn.training)
+
+
+def norm_from_torch(cls: type[NormLayer], layer: Any, **settings: Any) -> Any:
+    """Make a layer from one of PyTorch of the same name, in the same mode.
+
+    Parameters
+    ----------
+    layer : torch.nn.LayerNorm, RMSNorm, GroupNorm or InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+        On any device.
+    **settings
+        Passed to the class: names, result_dtype, channel_axis, ... They take precedence over those of `layer`.
+
+    Returns
+    -------
+    LayerNorm, RMSNorm, GroupNorm or InstanceNorm
+        Of the class that the method is called on, with copies of the arrays, in the dtype of `layer`.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If PyTorch is not installed.
+    TypeError
+        If `layer` is of another class.
+
+    Notes
+    -----
+    Running estimates of ``momentum=None`` serve inference only: PyTorch averages over batches, `InstanceNorm` over
+    instances, and the next batch in training replaces them.
+
+    Examples
+    --------
+    >>> import bnstream, torch
+    >>> bnstream.LayerNorm.from_torch(torch.nn.LayerNorm(3, eps=1e-6)).eps
+    1e-06
+    """
+    nn, name = import_framework("torch").nn, cls.__name__
+    names = [f"InstanceNorm{n}d" for n in (1, 2, 3)] if issubclass(cls, InstanceNorm) else [name]
+    require_type(layer, tuple(getattr(nn, each) for each in names), f"a torch.nn.{', '.join(names)}")
+    arrays = layer.state_dict()
+    given = {each: getattr(layer, each) for each in (
+        "normalized_shape", "num_groups", "num_channels", "num_features", "eps", "momentum", "track_running_stats")
+        if hasattr(layer, each)}
+    if "normalized_shape" in given:
+        given["normalized_shape"] = tuple(given["normalized_shape"])
+    if "elementwise_affine" in cls._settings:
+        given["elementwise_affine"] = "weight" in arrays
+    else:
+        given |= {cls._affine: bool({"weight", "bias"} & arrays.keys()), "scale": "weight" in arrays,
+                  "bias": "bias" in arrays}
+    dtype = next((values.dtype for values in arrays.values() if values.is_floating_point()), None)
+    if dtype is not None:
+        given["dtype"] = dtype_name(dtype)
+    made = cls(**{**given, **settings})
+    made.load_state_dict(arrays)
+    return made.train(layer.training)
+
+
+def norm_to_torch(norm: NormLayer, ndim: int = 4) -> Any:
+    """Convert to a layer of PyTorch of the same name, in the same mode.
+
+    Parameters
+    ----------
+    ndim : int, default 4
+        The number of dimensions of x, which matters to `InstanceNorm` alone: 3 gives an InstanceNorm1d, 4 an
+        InstanceNorm2d, 5 an InstanceNorm3d.
+
+    Returns
+    -------
+    torch.nn.Module
+        All its arrays have the dtype of this layer. A layer without gamma has the weight None, one without beta the
+        bias None.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If PyTorch is not installed.
+    ValueError
+        If PyTorch has no such layer: `channel_axis` is not 1, or `ndim` is not from 3 to 5 for `InstanceNorm`.
+
+    Notes
+    -----
+    `names`, `result_dtype` and the averages of ``momentum=None`` are not converted.
+
+    Examples
+    --------
+    >>> import bnstream, torch
+    >>> bnstream.GroupNorm(2, 4).to_torch()(torch.zeros(2, 4, 3)).shape
+    torch.Size([2, 4, 3])
+    """
+    torch = import_framework("torch")
+    require_channel_axis(norm, "PyTorch")
+    options: dict[str, Any] = {name: getattr(norm, name) for name in (
+        "normalized_shape", "num_groups", "num_channels", "num_features", "eps", "momentum", "track_running_stats")
+        if hasattr(norm, name)}
+    name = type(norm).__name__
+    if isinstance(norm, InstanceNorm):
+        if ndim not in (3, 4, 5):
+            raise ValueError(f"PyTorch's InstanceNorm layers take x of 3 to 5 dimensions, got ndim={ndim}")
+        name = f"InstanceNorm{ndim - 2}d"
+    layer = getattr(torch.nn, name)(**options, **{norm._affine: norm.affine}, dtype=getattr(torch, norm.dtype.name))
+    state = norm.state_dict()
+    for each in ("weight", "bias"):
+        if each not in state and hasattr(layer, each):
+            setattr(layer, each, None)
+    layer.load_state_dict({each: tensor_of(torch, values) for each, values in state.items()})
+    return layer.train(norm.training)
+
+
+def tensor_of(torch: Any, values: Any) -> Any:
+    """An array as a tensor; bfloat16 of NumPy by its bits."""
+    if values.dtype.name == "bfloat16":
+        return torch.from_numpy(values.view("int16")).view(torch.bfloat16)
+    return torch.from_numpy(values)

@@ -49,6 +49,15 @@ def test_of_a_subclass():
     assert Layer(2)._repr_html_().startswith("<table>")
 
 
+def test_of_a_class_method():
+    """It gets the class that it is called on, also by an instance."""
+    torch = pytest.importorskip("torch")
+    for owner in (bnstream.LayerNorm, bnstream.LayerNorm(3)):
+        assert isinstance(owner.from_torch(torch.nn.LayerNorm(3)), bnstream.LayerNorm)
+    assert isinstance(bnstream.GroupNorm.from_torch(torch.nn.GroupNorm(1, 3)), bnstream.GroupNorm)
+    assert next(iter(inspect.signature(bnstream.GroupNorm.from_torch).parameters)) == "layer"
+
+
 def test_without_the_package():
     code = ("import inspect, pickle, sys; sys.modules['matplotlib'] = None\n"
             "import bnstream; bn = bnstream.BatchNorm(2)\n"

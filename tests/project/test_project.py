@@ -16,13 +16,17 @@ PUBLIC = {name: getattr(bnstream, name) for name in bnstream.__all__}
 METHODS = {f"{kind.__name__}.{name}": getattr(kind, name) for kind, names in (
     (bnstream.Moments, "update merge var std copy plot to_sklearn"),
     (bnstream.BatchNorm, "train eval backward recalibrate fold diagnose state_dict load_state_dict copy "
-                         "reset_running_stats plot vjp zero_grad")) for name in names.split()}
+                         "reset_running_stats plot vjp zero_grad"),
+    (bnstream.LayerNorm, "__call__ backward state_dict load_state_dict copy vjp zero_grad"),
+    (bnstream.GroupNorm, "__call__"),
+    (bnstream.InstanceNorm, "state_dict load_state_dict reset_running_stats")) for name in names.split()}
 FRAMEWORKS = {f"BatchNorm.{way}_{name}": name for name in ("torch", "keras", "flax", "onnx") for way in ("from", "to")}
 FRAMEWORKS["BatchNorm.to_linen"] = "flax"
-METHODS |= {name: getattr(bnstream.BatchNorm, name.partition(".")[2]) for name in FRAMEWORKS}
+FRAMEWORKS |= {f"LayerNorm.{way}_{name}": name for name in ("torch", "onnx") for way in ("from", "to")}
+METHODS |= {name: getattr(getattr(bnstream, name.partition(".")[0]), name.partition(".")[2]) for name in FRAMEWORKS}
 FRAMEWORKS["Moments.to_sklearn"] = "sklearn"
 WITHOUT_PARAMETERS = {"get_num_threads", "SourceError", "StateError", "Moments.copy", "Moments.to_sklearn",
-                      *(f"BatchNorm.{name}" for name in (
+                      *(f"{layer}.{name}" for layer in ("BatchNorm", "LayerNorm", "InstanceNorm") for name in (
     "eval", "diagnose", "state_dict", "copy", "reset_running_stats", "zero_grad"))}
 ROOT = Path(__file__).parents[2]
 
