@@ -421,6 +421,10 @@ class NormLayer:
     _repr_html_: Callable[..., str] = late("bnstream.core.html", "html_table")
     from_torch: Callable[..., Any] = late("bnstream.exchange.torch", "norm_from_torch", of_class=True)
     to_torch: Callable[..., Any] = late("bnstream.exchange.torch", "norm_to_torch")
+    from_keras: Callable[..., Any] = late("bnstream.exchange.keras", "norm_from_keras", of_class=True)
+    to_keras: Callable[..., Any] = late("bnstream.exchange.keras", "norm_to_keras")
+    from_flax: Callable[..., Any] = late("bnstream.exchange.flax", "norm_from_flax", of_class=True)
+    to_flax: Callable[..., Any] = late("bnstream.exchange.flax", "norm_to_flax")
     from_onnx: Callable[..., Any] = late("bnstream.exchange.onnx", "norm_from_onnx", of_class=True)
     to_onnx: Callable[..., Any] = late("bnstream.exchange.onnx", "norm_to_onnx")
 

@@ -1,4 +1,7 @@
-"""Batch normalization layers of Flax, both NNX and Linen: `BatchNorm.from_flax`, `to_flax` and `to_linen`."""
+"""Normalization layers of Flax: `from_flax` and `to_flax` of all layers, `BatchNorm.to_linen`.
+
+Those of batch normalization are of NNX and Linen, the others of NNX.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,12 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.channelnorms import ChannelNorm, GroupNorm, InstanceNorm
+from bnstream.core.layer import NormLayer
+from bnstream.core.rownorms import RMSNorm
 from bnstream.exchange.conventions import from_arrays
 from bnstream.exchange.layers import (
     arrays_and_settings,
@@ -187,3 +195,125 @@ def outline(variables: Mapping[str, Any]) -> str:
     """The names in the upper two levels of a tree of variables."""
     return str({name: [*inner] if isinstance(inner, Mapping) else type(inner).__name__
                 for name, inner in variables.items()})
+
+
+def class_for(name: str) -> Any:
+    """The class of NNX for a layer of this name, which is its name there."""
+    import_framework("flax")
+    nnx = import_module("flax.nnx")
+    if not hasattr(nnx, name):
+        raise ValueError(f"this version of Flax has no {name}; install a newer one")
+    return getattr(nnx, name)
+
+
+def norm_from_flax(cls: type[NormLayer], layer: Any, **settings: Any) -> Any:
+    """Make a layer from one of `flax.nnx` of the same name.
+
+    Parameters
+    ----------
+    layer : flax.nnx.LayerNorm, RMSNorm, GroupNorm or InstanceNorm
+        Its features lie along the last axis.
+    **settings
+        Passed to the class: names, ... They take precedence over those of `layer`.
+
+    Returns
+    -------
+    LayerNorm, RMSNorm, GroupNorm or InstanceNorm
+        Of the class that the method is called on, with copies of the arrays, in the dtype of the layer's parameters,
+        its ``dtype`` as `result_dtype`, and -1 as `channel_axis`.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If Flax is not installed.
+    TypeError
+        If `layer` is of another class.
+    ValueError
+        If its features lie along another axis than the last one, or it reduces over other axes.
+
+    Examples
+    --------
+    >>> import bnstream
+    >>> from flax import nnx
+    >>> bnstream.LayerNorm.from_flax(nnx.LayerNorm(3, rngs=nnx.Rngs(0))).eps
+    1e-06
+    """
+    require_type(layer, class_for(cls.__name__), f"a flax.nnx.{cls.__name__}")
+    for name in ("feature_axes", "reduction_axes"):
+        axes = getattr(layer, name, -1)
+        if axes not in (None, -1, (-1,), [-1]):
+            raise ValueError(f"the layer has {name}={axes}, and a {cls.__name__} the last axis; move the axis of x")
+    used = {"weight": layer.use_scale, "bias": getattr(layer, "use_bias", False)}
+    found = {"weight": layer.scale, "bias": getattr(layer, "bias", None)}
+    state = {name: value for name, value in found.items() if used[name]}
+    given: dict[str, Any] = {"eps": layer.epsilon, "dtype": np.dtype(layer.param_dtype).name,
+                             "result_dtype": layer.dtype, cls._affine: any(used.values())}
+    if "bias" in cls._settings:
+        given |= {"scale": used["weight"], "bias": used["bias"]}
+    if issubclass(cls, GroupNorm):
+        n = layer.num_groups * layer.group_size
+        given |= {"num_groups": layer.num_groups, "num_channels": n, "channel_axis": -1}
+    elif issubclass(cls, InstanceNorm):
+        given |= {"num_features": layer.num_features, "channel_axis": -1}
+    else:
+        given["normalized_shape"] = layer.num_features
+    made = cls(**{**given, **settings})
+    made.load_state_dict(state)
+    return made
+
+
+def norm_to_flax(norm: NormLayer, **settings: Any) -> Any:
+    """Convert to a layer of `flax.nnx` of the same name.
+
+    Parameters
+    ----------
+    **settings
+        Passed to the class of Flax: axis_name, ... They take precedence over those of this layer.
+
+    Returns
+    -------
+    flax.nnx.Module
+        Its parameters have the dtype of this layer.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If Flax is not installed.
+    ValueError
+        If Flax has no such layer: `channel_axis` is not -1, `normalized_shape` has several lengths, the layer tracks
+        running estimates, or the eps of `RMSNorm` is None.
+
+    Notes
+    -----
+    `names` and the mode are not converted. JAX has float64 only under jax_enable_x64.
+
+    Examples
+    --------
+    >>> import bnstream
+    >>> bnstream.GroupNorm(2, 4, channel_axis=-1).to_flax().num_groups
+    2
+    """
+    cls = class_for(type(norm).__name__)
+    if isinstance(norm, ChannelNorm) and norm.channel_axis != -1:
+        raise ValueError(f"Flax has the channels along the last axis, this layer along axis {norm.channel_axis}; if x "
+                         "will have them there, set channel_axis = -1 on a copy")
+    if len(norm._shape) != 1:
+        raise ValueError(f"Flax's {type(norm).__name__} has one axis of features, this layer normalized_shape "
+                         f"{norm._shape}; reshape x so that they are one axis")
+    if isinstance(norm, InstanceNorm) and norm.track_running_stats:
+        raise ValueError("Flax has no layer with running estimates of instances; a BatchNorm with these estimates does "
+                         "this layer's inference")
+    if norm.eps is None:
+        raise ValueError("an eps of None depends on the dtype of x, and Flax needs a number; set eps on a copy")
+    nnx, jnp = import_module("flax.nnx"), import_module("jax.numpy")
+    options: dict[str, Any] = {"epsilon": norm.eps, "use_scale": norm.gamma is not None, "param_dtype": norm.dtype,
+                               "dtype": norm.result_dtype, "rngs": nnx.Rngs(0)}
+    if isinstance(norm, GroupNorm):
+        options["num_groups"] = norm.num_groups
+    if not isinstance(norm, RMSNorm):
+        options["use_bias"] = norm.beta is not None
+    layer = cls(norm._shape[0], **{**options, **settings})
+    for name, values in (("scale", norm.gamma), ("bias", norm.beta)):
+        if values is not None:
+            setattr(layer, name, type(getattr(layer, name))(jnp.asarray(values, norm.dtype)))
+    return layer

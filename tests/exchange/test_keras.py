@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.frameworks import Bounds, a_batch, a_layer, assert_bounds_break, assert_within, compare, require
+from support.frameworks import Bounds, a_batch, a_layer, assert_bounds_break, assert_within, compare, numpy_of, require
 
 from bnstream import BatchNorm
 
@@ -10,15 +10,6 @@ keras = require("keras")
 
 ARRAYS = ("gamma", "beta", "moving_mean", "moving_variance")
 SHAPES = [((16, 5), -1), ((8, 6, 5), -1), ((4, 3, 6, 5), -1), ((4, 5, 6, 7), 1), ((2, 3, 4, 3, 5), 4)]
-
-
-def numpy_of(values):
-    """A copy as a NumPy array. keras.ops.convert_to_numpy makes PyTorch warn under NumPy 2."""
-    values = getattr(values, "value", values)       # Variables have a value.
-    if hasattr(values, "detach"):
-        values = values.detach()
-        return (values.float() if values.dtype.itemsize == 2 else values).numpy().copy()
-    return np.array(values)
 
 
 def theirs(shape, axis, affine=True):

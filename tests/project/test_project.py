@@ -22,7 +22,8 @@ METHODS = {f"{kind.__name__}.{name}": getattr(kind, name) for kind, names in (
     (bnstream.InstanceNorm, "state_dict load_state_dict reset_running_stats")) for name in names.split()}
 FRAMEWORKS = {f"BatchNorm.{way}_{name}": name for name in ("torch", "keras", "flax", "onnx") for way in ("from", "to")}
 FRAMEWORKS["BatchNorm.to_linen"] = "flax"
-FRAMEWORKS |= {f"LayerNorm.{way}_{name}": name for name in ("torch", "onnx") for way in ("from", "to")}
+FRAMEWORKS |= {f"LayerNorm.{way}_{name}": name for name in ("torch", "keras", "flax", "onnx")
+               for way in ("from", "to")}
 METHODS |= {name: getattr(getattr(bnstream, name.partition(".")[0]), name.partition(".")[2]) for name in FRAMEWORKS}
 FRAMEWORKS["Moments.to_sklearn"] = "sklearn"
 WITHOUT_PARAMETERS = {"get_num_threads", "SourceError", "StateError", "Moments.copy", "Moments.to_sklearn",

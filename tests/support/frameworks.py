@@ -19,6 +19,15 @@ def require(name):
     return module
 
 
+def numpy_of(values):
+    """A copy as a NumPy array. keras.ops.convert_to_numpy makes PyTorch warn under NumPy 2."""
+    values = getattr(values, "value", values)       # Variables have a value.
+    if hasattr(values, "detach"):
+        values = values.detach()
+        return (values.float() if values.dtype.itemsize == 2 else values).numpy().copy()
+    return np.array(values)
+
+
 def a_batch(shape, channel_axis, seed=0):
     """A float32 batch. Each channel has a mean and a scale of its own."""
     r = np.random.default_rng(seed)
