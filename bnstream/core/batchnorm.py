@@ -535,9 +535,10 @@ class BatchNorm(NormLayer):
         Returns
         -------
         Diagnosis
-            `effective_n`, `initial_weight`, `condition`, `mean_drift`, `var_drift`, `mean_gap`, `sd_gap`. The drift is
-            NaN where the pooled statistics are not tracked or a channel is constant, the gap before the first batch,
-            and `effective_n` for estimates that were set or loaded. Its `findings` say in words what stands out;
+            `effective_n`, `initial_weight`, `batch_n`, `condition`, `mean_drift`, `var_drift`, `mean_gap`, `sd_gap`.
+            The drift is NaN where the pooled statistics are not tracked or a channel is constant, the gap before the
+            first batch, and `effective_n` and `batch_n` for estimates that were set or loaded. Its `findings` say in
+            words what stands out;
             printed, or as a table in a notebook, it shows them with the worst channels first.
 
         Notes
@@ -555,7 +556,7 @@ class BatchNorm(NormLayer):
         >>> bn.diagnose().effective_n.round(1).tolist()
         [38.0]
         """
-        return self._running.diagnose(self.pooled, self.eps, self.running_ddof, self.names)
+        return self._running.diagnose(self.pooled, self.eps, self.running_ddof, self.momentum, self.names)
 
     def state_dict(self) -> StateDict:
         """Return parameters and running estimates by PyTorch's names.

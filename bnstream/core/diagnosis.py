@@ -14,6 +14,7 @@ from bnstream.core.labels import channel_label, counted
 from bnstream.core.late import late
 
 INITIAL_LIMIT = 0.01        # weight of the initial estimates from which on it is a finding
+FEW_VALUES = 32             # values of a channel in a batch, up to which their number is a finding
 MOST_NAMED = 4              # channels that a verdict names
 
 
@@ -44,6 +45,12 @@ def uncertainty_words(value: float) -> str:
     return f"running mean is uncertain by {1 / math.sqrt(value):.2g} sd" if value > 0 else "no batch yet"
 
 
+def batch_words(n: float) -> str:
+    of_sd = f"{1 / math.sqrt(2 * n - 2):.0%}" if n > 1 else "all of it"
+    return (f"a batch has about {n:.3g} values, so that its mean errs by {1 / math.sqrt(n):.0%} of the sd, its sd by "
+            f"{of_sd}")
+
+
 NOTHING = "nothing stands out"
 RECALIBRATE = "call recalibrate with the data to be used in inference"
 NO_POOLED = "there are no pooled statistics, which track_pooled=True keeps, or all channels are constant"
@@ -52,6 +59,10 @@ MEASURES = {
     "effective_n": Measure(
         lambda n: 100 / n, uncertainty_words, "use larger batches, a smaller momentum, or momentum=None",
         "estimates were set or loaded"),
+    "batch_n": Measure(
+        lambda n: FEW_VALUES / n, batch_words,
+        "use larger batches, or renorm=True, or GroupNorm or LayerNorm, which do not depend on the batch",
+        "estimates were set or loaded, or there is no batch yet"),
     "condition": Measure(
         lambda c: np.where(np.isfinite(c), c / 1e4, math.inf), condition_words,
         "subtract offsets before the data is rounded to float32; check channels that are constant"),
@@ -90,6 +101,8 @@ class Diagnosis:
     """The train/eval gap of the mean: the last batch's minus running_mean, in units of the running sd."""
     sd_gap: NDArray[np.float64]
     """The train/eval gap of the sd: the last batch's divided by the running one, both with eps."""
+    batch_n: NDArray[np.float64]
+    """The number of values in a batch, as the weights of the estimates tell it if it and the momentum are constant."""
     names: tuple[str, ...] | None = None
     """The names of the channels."""
 

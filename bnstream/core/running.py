@@ -97,13 +97,22 @@ class RunningEstimates:
         return divisor(self.rows[VAR], eps)
 
     def diagnose(
-        self, pooled: Moments | None, eps: float, ddof: float, names: tuple[str, ...] | None = None
+        self, pooled: Moments | None, eps: float, ddof: float, momentum: float | None = None,
+        names: tuple[str, ...] | None = None
     ) -> Diagnosis:
-        """Compare the estimates with the pooled statistics and with the last batch."""
+        """Compare the estimates with the pooled statistics and with the last batch.
+
+        The weights of batches of n values sum to ``1 - initial``, and their squares to ``spread * n``. With the
+        momentum w, ``n = w * (1 - initial**2) / ((2 - w) * spread)`` follows from both.
+        """
         mean, var, spread, initial, batch_mean, batch_var = self.rows
         sd = divisor(var, eps)
         mean_drift = var_drift = np.full(mean.shape, math.nan)
         with np.errstate(all="ignore"):
+            if momentum is None:
+                batch_n = 1 / spread / max(1, int(self.n_batches[0]))
+            else:
+                batch_n = momentum * (1 - initial**2) / ((2 - momentum) * spread)
             if pooled is not None and pooled.shape is not None:
                 varies = np.where(pooled.m2 > 0, 1.0, math.nan)
                 mean_drift = (mean - pooled.mean) / pooled.std() * varies
@@ -111,7 +120,8 @@ class RunningEstimates:
             return Diagnosis(
                 effective_n=np.where(initial < 1, (1 - initial) ** 2 / spread, 0), initial_weight=float(initial[0]),
                 condition=np.abs(mean) / np.sqrt(var), mean_drift=mean_drift, var_drift=var_drift,
-                mean_gap=(batch_mean - mean) / sd, sd_gap=divisor(batch_var, eps) / sd, names=names,
+                mean_gap=(batch_mean - mean) / sd, sd_gap=divisor(batch_var, eps) / sd,
+                batch_n=np.where((initial < 1) & np.isfinite(batch_n), batch_n, math.nan), names=names,
             )
 
     def copy(self) -> RunningEstimates:

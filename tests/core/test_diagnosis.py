@@ -12,7 +12,7 @@ from bnstream.core.summary import summary
 
 GOOD = Diagnosis(
     effective_n=np.full(3, 1e4), initial_weight=0.0, condition=np.ones(3), mean_drift=np.zeros(3), var_drift=np.ones(3),
-    mean_gap=np.zeros(3), sd_gap=np.ones(3), names=("a", "b", "c"))
+    mean_gap=np.zeros(3), sd_gap=np.ones(3), batch_n=np.full(3, 1e3), names=("a", "b", "c"))
 
 
 def test_nothing_stands_out():
@@ -31,6 +31,8 @@ def test_nothing_stands_out():
     ("mean_drift", (0.2, -0.5, 0.09), ["b: running mean is 0.5 sd below the pooled", "a: running mean is 0.2"]),
     ("var_drift", (0.9, 1.3, 0.1), ["c: running variance is 0.1 times the pooled", "b: running variance is 1.3 times"]),
     ("mean_gap", (-0.6, 0.4, 2), ["c: mean of the last batch is 2 sd above", "a: mean of the last batch is 0.6"]),
+    ("batch_n", (8, 33, 2), ["c: a batch has about 2 values, so that its mean errs by 71% of the sd, its sd by 71%",
+                             "a: a batch has about 8 values, so that its mean errs by 35% of the sd, its sd by 27%"]),
     ("sd_gap", (0.6, 0, 4), ["b: sd of the last batch is 0 times the running sd", "c: sd of the last batch is 4"]),
 ])
 def test_each_finding_has_a_verdict_and_the_worst_channels_first(name, values, words):
@@ -55,7 +57,7 @@ def test_the_worst_finding_is_first():
 
 
 def test_many_channels_are_named_in_part():
-    found = Diagnosis(*(np.ones(1000) * value for value in (1e4, 0, 1, 0, 1, 0, 1)))
+    found = Diagnosis(*(np.ones(1000) * value for value in (1e4, 0, 1, 0, 1, 0, 1, 1e3)))
     found = replace(found, initial_weight=0.0, mean_drift=np.arange(1000.0))
     (finding,) = found.findings
     assert finding.startswith("mean_drift in 999 of 1,000 channels: 999: ")
@@ -70,7 +72,7 @@ def test_initial_weight():
 
 
 def test_no_channels():
-    found = Diagnosis(*(np.empty(0) for _ in range(7)))
+    found = Diagnosis(*(np.empty(0) for _ in range(8)))
     found = replace(found, initial_weight=0.5)
     assert len(found.findings) == 1
     assert found.order.tolist() == []
@@ -82,7 +84,8 @@ def test_before_the_first_batch_there_is_one_finding():
     found = BatchNorm(3).diagnose()
     (finding,) = found.findings
     assert finding.startswith("initial_weight: no batch yet")
-    assert [line.split(" ")[0] for line in found.unknown] == ["mean_drift", "var_drift", "mean_gap", "sd_gap"]
+    assert [line.split(" ")[0] for line in found.unknown] == [
+        "batch_n", "mean_drift", "var_drift", "mean_gap", "sd_gap"]
 
 
 def test_what_is_not_known_has_its_reason():
@@ -94,6 +97,21 @@ def test_what_is_not_known_has_its_reason():
     assert unknown["sd_gap"].startswith("no batch since")
     for text in unknown:
         assert f"  {text} is not known: " in str(bn.diagnose())
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.5, 1.0, None])
+@pytest.mark.parametrize("n_batches", [1, 3, 200])
+def test_values_in_a_batch(momentum, n_batches):
+    """They follow from the weights of the batches; images count every position."""
+    bn = BatchNorm(3, momentum=momentum)
+    for _ in range(n_batches):
+        bn(rng(0).normal(size=(4, 3, 5)))
+    assert bn.diagnose().batch_n == pytest.approx([20] * 3)
+    advice = "Use larger batches, or renorm=True, or GroupNorm or LayerNorm, which do not depend on the batch"
+    assert any(advice in finding for finding in bn.diagnose().findings)
+    bn.running_mean = [1, 2, 3]
+    assert np.isnan(bn.diagnose().batch_n).all()
+    assert np.isnan(BatchNorm(3).diagnose().batch_n).all()
 
 
 def test_a_layer_gives_its_names():

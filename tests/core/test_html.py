@@ -142,10 +142,10 @@ def drifted(count, names=None):
 
 def test_diagnosis_has_the_worst_channels_first():
     found = table(drifted(8, names=[*"abcdefg", "<b>"]))
-    assert found.rows[0] == ["channel", "effective_n", "condition", "mean_drift", "var_drift", "mean_gap", "sd_gap",
-                             "verdict"]
+    assert found.rows[0] == ["channel", "effective_n", "batch_n", "condition", "mean_drift", "var_drift", "mean_gap",
+                             "sd_gap", "verdict"]
     assert [row[0] for row in found.rows[1:]] == ["<b>", *"gfedcba"]
-    assert found.rows[1][3] == "0.14"
+    assert found.rows[1][4] == "0.14"
     assert [row[-1] for row in found.rows[1:5]] == [
         "running mean is 0.14 sd above the pooled mean", "running mean is 0.12 sd above the pooled mean",
         "running mean is 0.1 sd above the pooled mean", "nothing stands out"]
@@ -167,7 +167,7 @@ def test_caption_of_a_diagnosis_says_what_is_not_known():
     found = table(BatchNorm(2).diagnose())
     assert "no batch yet" in found.caption
     assert [line.partition(":")[0] for line in found.caption.split("\n")[1:]] == [
-        f"{name} is not known" for name in ("mean_drift", "var_drift", "mean_gap", "sd_gap")]
+        f"{name} is not known" for name in ("batch_n", "mean_drift", "var_drift", "mean_gap", "sd_gap")]
     assert len(found.rows) == 3
 
 
