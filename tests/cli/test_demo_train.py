@@ -18,7 +18,9 @@ from bnstream.cli.demo.errors import DemoError
 from bnstream.cli.demo.network import MODES, Network, cross_entropy
 
 N_EPOCHS = 4
-WIDTH, HEIGHT = 1600, 1400
+WIDTH, HEIGHT = 1600, 1850
+BATCH_NORM = nets.NORMS["BatchNorm"]
+ACCURACIES = {name: [0.5, 0.9, 0.95, 0.97] for name in nets.NORMS}
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +32,14 @@ def digits():
 def logs(digits):
     """The logs of a few epochs of training, of both networks."""
     return {
-        name: nets.train(Network(nets.SIZES, batch_norm), digits, N_EPOCHS)
-        for name, batch_norm in ((training.WITHOUT, False), (training.WITH, True))
+        name: nets.train(Network(nets.SIZES, norm), digits, N_EPOCHS)
+        for name, norm in ((training.WITHOUT, None), (training.WITH, BATCH_NORM))
     }
 
 
 @pytest.fixture(scope="module")
 def figure(logs):
-    return training.draw(logs, len(logs[training.WITH].loss) // N_EPOCHS)
+    return training.draw(logs, len(logs[training.WITH].loss) // N_EPOCHS, ACCURACIES)
 
 
 def png_size(content):
@@ -63,16 +65,17 @@ def test_digits(digits):
     assert set(digits.labels_test) == set(range(10))
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("name", ["none", "BatchNorm", "GroupNorm", "LayerNorm"])
 @pytest.mark.parametrize("training", [False, True])
-def test_gradients_are_finite_differences(batch_norm, training):
+def test_gradients_are_finite_differences(name, training):
     rng = np.random.default_rng(3)
-    network = Network((5, 6, 7, 4), batch_norm)
+    network = Network((5, 10, 20, 4), nets.NORMS.get(name))
     for values in network.parameters():
         values += rng.normal(0, 0.5, values.shape)
     for norm in network.norms:
-        norm.running_mean, norm.running_var = rng.normal(size=(2, norm.num_features)) ** 2
-        norm.momentum = 0
+        if name == "BatchNorm":
+            norm.running_mean, norm.running_var = rng.normal(size=(2, norm.num_features)) ** 2
+            norm.momentum = 0
         norm.train(training)
     x, labels = rng.normal(size=(12, 5)), rng.integers(0, 4, 12)
 
@@ -96,7 +99,7 @@ def test_gradients_are_finite_differences(batch_norm, training):
 
 
 def test_networks_start_equal_and_see_the_same(digits):
-    plain, normed = (Network(nets.SIZES, batch_norm) for batch_norm in (False, True))
+    plain, normed = (Network(nets.SIZES, norm) for norm in (None, BATCH_NORM))
     for ours, theirs in zip(plain.weights, normed.weights, strict=True):
         assert ours.tobytes() == theirs.tobytes()
     assert [norm.num_features for norm in normed.norms] == [100, 100, 100]
@@ -104,7 +107,7 @@ def test_networks_start_equal_and_see_the_same(digits):
 
 
 def test_training_is_deterministic(digits, logs):
-    again = nets.train(Network(nets.SIZES, True), digits, 1)
+    again = nets.train(Network(nets.SIZES, BATCH_NORM), digits, 1)
     assert again.loss == logs[training.WITH].loss[: len(again.loss)]
 
 
@@ -135,7 +138,7 @@ def test_activations_keep_their_spread(logs):
 
 
 def test_modes_leave_the_network_alone(digits):
-    network = Network(nets.SIZES, True)
+    network = Network(nets.SIZES, BATCH_NORM)
     network.step(digits.x[:64], digits.labels[:64], 0.5)
     before = [norm.state_dict() for norm in network.norms]
     nets.evaluate(network, digits)
@@ -146,7 +149,7 @@ def test_modes_leave_the_network_alone(digits):
 
 def test_recalibrated_layers_standardize_the_training_set(digits):
     """The input of each layer is the output of the recalibrated layers before it."""
-    network = Network(nets.SIZES, True).in_mode("recalibrated", digits.x)
+    network = Network(nets.SIZES, BATCH_NORM).in_mode("recalibrated", digits.x)
     network.forward(digits.x)
     for x, weight, bias, norm in zip(network.inputs, network.weights, network.biases, network.norms, strict=False):
         z = x @ weight + bias
@@ -161,16 +164,28 @@ def test_sigmoid_and_loss_do_not_overflow():
     assert gradient.tolist() == [[0, 0], [0.25, -0.25]]
 
 
+def test_small_batches(digits, monkeypatch):
+    """On two images batch normalization is far behind the norms of each image."""
+    monkeypatch.setattr(training, "FEW_ROWS", (2,))
+    monkeypatch.setattr(training, "N_EPOCHS_OF_NORMS", 4)
+    found = training.accuracies_of_norms(digits)
+    assert list(found) == [*nets.NORMS]
+    assert found["BatchNorm"][0] < min(found["GroupNorm"][0], found["LayerNorm"][0]) - 0.1
+
+
 def test_picture(figure, tmp_path):
     path = tmp_path / "a.PNG"
     path.write_text("before")
     training.save_picture(figure, path)
     assert png_size(path.read_bytes()) == (WIDTH, HEIGHT)
     assert list(tmp_path.iterdir()) == [path]
-    assert len(figure.axes) == 9
+    assert len(figure.axes) == 10
     for axes in figure.axes:
         assert axes.get_title()
-        assert axes.get_xlabel() == "epoch"
+        assert axes.get_xlabel() in ("epoch", "images in a mini-batch")
+    norms = next(axes for axes in figure.axes if axes.get_xlabel() != "epoch")
+    assert [line.get_ydata().tolist() for line in norms.lines] == [*ACCURACIES.values()]
+    assert [text.get_text() for text in norms.get_legend().get_texts()] == [*ACCURACIES]
 
 
 def test_failed_write_leaves_the_old_picture(figure, tmp_path, monkeypatch):
@@ -215,7 +230,8 @@ def test_short_command(logs, figure, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training, "train", lambda network, digits, n_epochs: logs[
         training.WITH if network.norms else training.WITHOUT])
-    monkeypatch.setattr(training, "draw", lambda logs, n_steps: figure)
+    monkeypatch.setattr(training, "accuracies_of_norms", lambda digits: ACCURACIES)
+    monkeypatch.setattr(training, "draw", lambda logs, n_steps, accuracies: figure)
     result = main("demo", "--train")
     assert (result.returncode, result.stderr) == (0, "")
     check_output(result.stdout, 0.3)
@@ -227,7 +243,7 @@ def test_command(tmp_path):
     """The whole demo, in a separate process."""
     process = subprocess.run(
         [sys.executable, "-m", "bnstream", "demo", "--train"],
-        capture_output=True, encoding="utf-8", timeout=120, check=False, cwd=tmp_path,
+        capture_output=True, encoding="utf-8", timeout=300, check=False, cwd=tmp_path,
     )
     assert (process.returncode, process.stderr) == (0, "")
     check_output(process.stdout, 0.1)
@@ -243,3 +259,6 @@ def check_output(text, loss):
     assert min(float(cell.rstrip("%")) for cell in with_norm[1:]) > 90
     assert len(set(without[1:])) == 1
     assert lines[-1] == "Picture: bnstream-demo.png"
+    for name in nets.NORMS:
+        (cells,) = [line.split()[-4:] for line in lines if line.strip().startswith(f"{name} ") and line.count("%") == 4]
+        assert all(0 < float(cell.rstrip("%")) <= 100 for cell in cells)

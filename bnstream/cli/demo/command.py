@@ -17,7 +17,7 @@ def demo(
         int, typer.Option(min=4096, max=1 << 30, help="Number of bytes of CSV text to read at a time.")
     ] = 1 << 20,
     train: Annotated[
-        bool, typer.Option("--train", help="Instead train two small networks, with and without batch normalization.")
+        bool, typer.Option("--train", help="Instead train small networks, with and without batch normalization.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="The picture that --train writes.", show_default=PNG)
@@ -31,7 +31,8 @@ def demo(
     then in inference, with the running estimates and with the exact statistics.
 
     With --train two equal networks learn to read scikit-learn's digits, one of them with batch normalization. A table
-    shows their loss and accuracy, a picture their activations, their losses, and training against inference.
+    shows their loss and accuracy, a picture their activations, their losses, and training against inference. Others
+    compare BatchNorm, Batch Renormalization, GroupNorm and LayerNorm on small mini-batches.
 
     Example: bnstream demo --train --out digits.png
     """

@@ -1,12 +1,13 @@
-"""The two networks of ``bnstream demo --train``, which differ in batch normalization alone.
+"""The networks of ``bnstream demo --train``, which differ in their normalization alone.
 
-    8 x 8 images of digits -> (dense -> BatchNorm or nothing -> sigmoid) x 3 -> dense -> softmax -> 10 classes
+    8 x 8 images of digits -> (dense -> a norm or nothing -> sigmoid) x 3 -> dense -> softmax -> 10 classes
 
-They repeat the experiment of Ioffe and Szegedy (2015), section 4.1, on a smaller data set, with NumPy and this library
-alone. Both networks start from the same weights and see the same mini-batches.
+With and without batch normalization they repeat the experiment of Ioffe and Szegedy (2015), section 4.1, on a smaller
+data set, with NumPy and this library alone. All networks start from the same weights and see the same mini-batches.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -17,7 +18,10 @@ from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.channelnorms import GroupNorm
 from bnstream.core.gradient import Backward
+from bnstream.core.layer import NormLayer
+from bnstream.core.rownorms import LayerNorm
 
 Array = NDArray[Any]
 
@@ -52,18 +56,27 @@ class TrainingLog:
     """Before the first epoch and after each, the test loss and accuracy in each of MODES."""
 
 
-class Network:
-    """Dense layers, with a sigmoid after each but the last, and with `batch_norm` a BatchNorm before each sigmoid."""
+# A layer of n units, by what it is called.
+NORMS: dict[str, Callable[[int], NormLayer]] = {
+    "BatchNorm": lambda n: BatchNorm(n, dtype="float64"),
+    "BatchNorm(renorm=True)": lambda n: BatchNorm(n, dtype="float64", renorm=True),
+    "GroupNorm": lambda n: GroupNorm(n // 10, n, dtype="float64"),
+    "LayerNorm": lambda n: LayerNorm(n, dtype="float64"),
+}
 
-    def __init__(self, sizes: tuple[int, ...], batch_norm: bool, seed: int = 0) -> None:
+
+class Network:
+    """Dense layers, with a sigmoid after each but the last, and perhaps a norm before each sigmoid."""
+
+    def __init__(self, sizes: tuple[int, ...], norm: Callable[[int], NormLayer] | None = None, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         # 1 / sqrt(100) also suits a layer of 100 by 100 without batch normalization (Glorot, Bengio 2010).
         self.weights = [rng.normal(0, 0.1, shape) for shape in pairwise(sizes)]
         # Batch normalization subtracts the biases of the hidden layers with the mean. They stay 0; beta replaces them.
         self.biases = [np.zeros(n) for n in sizes[1:]]
-        self.norms = [BatchNorm(n, dtype="float64") for n in sizes[1:-1]] if batch_norm else []
+        self.norms = [] if norm is None else [norm(n) for n in sizes[1:-1]]
         self.inputs: list[Array] = []       # the input of each dense layer in the last forward
-        self.passes: list[Backward] = []    # the backward pass of each BatchNorm
+        self.passes: list[Backward] = []    # the backward pass of each norm
 
     def forward(self, x: Array) -> Array:
         """Compute the logits, (rows, classes)."""
@@ -109,7 +122,8 @@ class Network:
         batches = np.array_split(x, -(-len(x) // BATCH_ROWS))
         for weight, bias, norm in zip(network.weights, network.biases, network.norms, strict=False):
             norm.train(mode == "train")
-            if mode == "recalibrated":      # The input of a layer depends on the layers before it.
+            # The input of a layer depends on the layers before it.
+            if mode == "recalibrated" and isinstance(norm, BatchNorm):
                 batches = [batch @ weight + bias for batch in batches]
                 norm.recalibrate(batches)
                 batches = [sigmoid(norm(batch)) for batch in batches]
@@ -153,14 +167,19 @@ def evaluate(network: Network, digits: Digits) -> dict[str, tuple[float, float]]
 
 # Matrices this small gain nothing from a second core. Waiting for a busy one took four times as long.
 @threadpool_limits.wrap(limits=1, user_api="blas")
-def train(network: Network, digits: Digits, n_epochs: int, rate: float = RATE) -> TrainingLog:
-    """Train by stochastic gradient descent, on the same mini-batches for each network."""
+def train(
+    network: Network, digits: Digits, n_epochs: int, rate: float = RATE, batch_rows: int = BATCH_ROWS
+) -> TrainingLog:
+    """Train by stochastic gradient descent, on the same mini-batches for each network.
+
+    Batch normalization refuses one row. So where the last mini-batch of an epoch has one, it is left out.
+    """
     rng = np.random.default_rng(1)
     log = TrainingLog(test=[evaluate(network, digits)])
     for _ in range(n_epochs):
         order = rng.permutation(len(digits.x))
-        for start in range(0, len(order), BATCH_ROWS):
-            rows = order[start:start + BATCH_ROWS]
+        for start in range(0, len(order) - 1, batch_rows):
+            rows = order[start:start + batch_rows]
             log.loss.append(network.step(digits.x[rows], digits.labels[rows], rate))
             if len(log.loss) % STEPS_APART == 1:
                 # Each unit has percentiles over the images, as differences between units say nothing here.

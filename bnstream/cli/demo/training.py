@@ -1,4 +1,4 @@
-"""``bnstream demo --train``: two networks, one with batch normalization, compared in a table and a picture."""
+"""``bnstream demo --train``: networks with batch normalization, without, and with other norms, compared."""
 
 import os
 from pathlib import Path
@@ -17,9 +17,12 @@ from bnstream.cli.demo.network import (
     BATCH_ROWS,
     MODES,
     N_TEST,
+    NORMS,
     PERCENTILES,
+    RATE,
     SIZES,
     STEPS_APART,
+    Digits,
     Network,
     TrainingLog,
     load_images,
@@ -29,7 +32,9 @@ from bnstream.statefiles.atomic import replacing
 
 WITHOUT, WITH = "without batch norm", "with batch norm"
 COLORS = {WITHOUT: "tab:orange", WITH: "tab:blue"}
-WIDTH, HEIGHT, DPI = 1600, 1400, 100
+WIDTH, HEIGHT, DPI = 1600, 1850, 100
+FEW_ROWS = (2, 4, 8, 64)        # sizes of the mini-batches on which the norms are compared
+N_EPOCHS_OF_NORMS = 12
 
 
 def accuracy_table(logs: dict[str, TrainingLog], n_steps: int) -> Table:
@@ -39,6 +44,39 @@ def accuracy_table(logs: dict[str, TrainingLog], n_steps: int) -> Table:
         loss = np.mean(log.loss[-n_steps:])
         table.add_row(name, f"{loss:.4f}", *(f"{log.test[-1][mode][1]:.1%}" for mode in MODES))
     return table
+
+
+def accuracies_of_norms(digits: Digits) -> dict[str, list[float]]:
+    """The test accuracy in inference of each of NORMS, after training on mini-batches of each of FEW_ROWS.
+
+    The rate falls with the root of their size, as the noise of a step grows.
+    """
+    found: dict[str, list[float]] = {name: [] for name in NORMS}
+    for rows in FEW_ROWS:
+        for name, norm in NORMS.items():
+            log = train(Network(SIZES, norm), digits, N_EPOCHS_OF_NORMS, RATE * (rows / BATCH_ROWS) ** 0.5, rows)
+            found[name].append(log.test[-1]["eval"][1])
+    return found
+
+
+def table_of_norms(accuracies: dict[str, list[float]]) -> Table:
+    """The accuracies, with one line for each norm."""
+    table = empty_table("test accuracy with\nmini-batches of", *(f"\n{rows} images" for rows in FEW_ROWS))
+    for name, values in accuracies.items():
+        table.add_row(name, *(f"{value:.1%}" for value in values))
+    return table
+
+
+def draw_norms(axes: Axes, accuracies: dict[str, list[float]]) -> None:
+    """Draw the accuracies over the size of the mini-batches."""
+    for (name, values), marker in zip(accuracies.items(), "osD^", strict=True):
+        axes.plot(FEW_ROWS, values, marker=marker, lw=2, label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(FEW_ROWS, [str(rows) for rows in FEW_ROWS])
+    axes.set(title=f"norms by the size of mini-batches: test accuracy in inference after {N_EPOCHS_OF_NORMS} epochs",
+             xlabel="images in a mini-batch", ylabel=f"share of {N_TEST} images")
+    axes.legend(loc="lower right")
+    axes.grid(alpha=0.3)
 
 
 def draw_activations(axes: Axes, log: TrainingLog, layer: int, n_steps: int, color: str) -> None:
@@ -73,10 +111,12 @@ def draw_modes(axes: Axes, logs: dict[str, TrainingLog], which: int) -> None:
 
 
 @rc_context({"font.size": 13})
-def draw(logs: dict[str, TrainingLog], n_steps: int) -> Figure:
-    """Draw the activations of each layer without and with batch norm; below them losses and accuracy."""
+def draw(logs: dict[str, TrainingLog], n_steps: int, accuracies: dict[str, list[float]]) -> Figure:
+    """Draw the activations of each layer without and with batch norm, then losses and accuracy, then the norms."""
     figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, layout="constrained")
-    grid = figure.subplots(3, 3)
+    places = figure.subplot_mosaic([[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 9, 9]])
+    grid = np.array([places[i] for i in range(9)]).reshape(3, 3)
+    draw_norms(places[9], accuracies)
     for row, (name, log) in zip(grid, logs.items(), strict=False):
         for layer, axes in enumerate(row):
             draw_activations(axes, log, layer, n_steps, COLORS[name])
@@ -118,18 +158,22 @@ def save_picture(figure: Figure, path: Path) -> None:
 
 
 def run(path: Path, n_epochs: int = 30) -> None:
-    """Train both networks, write the picture and print the table."""
+    """Train the networks, write the picture and print the tables."""
     require_writable(path)
     digits = load_images()
     with Console(stderr=True).status("training"):
         logs = {
-            name: train(Network(SIZES, batch_norm), digits, n_epochs)
-            for name, batch_norm in ((WITHOUT, False), (WITH, True))
+            name: train(Network(SIZES, norm), digits, n_epochs)
+            for name, norm in ((WITHOUT, None), (WITH, NORMS["BatchNorm"]))
         }
+        accuracies = accuracies_of_norms(digits)
     n_steps = -(-len(digits.x) // BATCH_ROWS)
-    save_picture(draw(logs, n_steps), path)
+    save_picture(draw(logs, n_steps, accuracies), path)
     console = wide_console()
     console.print(accuracy_table(logs, n_steps))
     console.print(f"\nTraining loss: cross entropy, mean of the last of {n_epochs} epochs of {n_steps} steps.")
     console.print(f"Accuracy: on {N_TEST} images; eval by running estimates, recalibrated by exact ones.")
+    console.print()
+    console.print(table_of_norms(accuracies))
+    console.print("\nStatistics of few images are noisy; GroupNorm and LayerNorm take those of each.")
     console.print(f"Picture: {path}", soft_wrap=True, markup=False)
