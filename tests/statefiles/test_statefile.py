@@ -176,6 +176,20 @@ def test_version_1_of_a_layer():
     assert (bn.pooled.n.tolist(), bn.pooled.mean.tolist(), bn.pooled.m2.tolist()) == ([2, 2], [2.0, 4.0], [2.0, 8.0])
 
 
+def test_version_1_of_other_layers():
+    norm = load(STATES / "layernorm-1.npz")
+    assert (norm.normalized_shape, norm.eps, norm.gamma.tolist(), norm.beta) == ((1, 2), 0.25, [[2.0, -1.0]], None)
+    assert (norm.names, norm.training, norm.dtype) == (("u", "v"), False, np.float32)
+    norm = load(STATES / "rmsnorm-1.npz")
+    assert (norm.normalized_shape, norm.eps, norm.dtype, norm.result_dtype) == ((2,), None, np.float64, np.float32)
+    norm = load(STATES / "groupnorm-1.npz")
+    assert (norm.num_groups, norm.channel_axis, norm.beta.tolist()) == (1, -1, [0.5, 0.0])
+    norm = load(STATES / "instancenorm-1.npz")
+    assert (norm.momentum, norm.num_batches_tracked, norm.affine) == (None, 1, False)
+    assert (norm.running_mean.tolist(), norm.running_var.tolist()) == ([11.0], [101.0])
+    assert norm.state_dict().pooled.n.tolist() == [2, 2]
+
+
 def test_names_of_a_layer():
     bn = BatchNorm(2, names=["a", "b"])
     assert bn.names == ("a", "b")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bnstream import BatchNorm, Moments
+from bnstream import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Moments, RMSNorm
 from bnstream.statefiles.statefile import VERSION, save
 
 HERE = Path(__file__).parent
@@ -24,6 +24,30 @@ def batchnorm():
     return bn.eval()
 
 
+def layernorm():
+    norm = LayerNorm((1, 2), eps=0.25, bias=False, names=["u", "v"])
+    norm.gamma = [[2.0, -1.0]]
+    return norm.eval()
+
+
+def rmsnorm():
+    return RMSNorm(2, dtype="float64", result_dtype="float32")
+
+
+def groupnorm():
+    norm = GroupNorm(1, 2, channel_axis=-1)
+    norm.beta = [0.5, 0.0]
+    return norm
+
+
+def instancenorm():
+    norm = InstanceNorm(1, momentum=None, track_running_stats=True)
+    norm(np.array([[[1.0, 3.0]], [[10.0, 30.0]]]))
+    return norm
+
+
 if __name__ == "__main__":
-    save(HERE / f"moments-{VERSION}.npz", moments())
-    save(HERE / f"batchnorm-{VERSION}.npz", batchnorm())
+    for make in (moments, batchnorm, layernorm, rmsnorm, groupnorm, instancenorm):
+        path = HERE / f"{make.__name__}-{VERSION}.npz"
+        if not path.exists():           # Those of older commits show what these wrote.
+            save(path, make())
