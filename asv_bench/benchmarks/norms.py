@@ -61,7 +61,7 @@ def of_torch(shape, function, arguments, channel_axis, dtype="float32"):
 
 
 OPERATORS = {"layer_norm": ("LayerNormalization", 17), "rms_norm": ("RMSNormalization", 23),
-             "group_norm": ("GroupNormalization", 21), "instance_norm": ("InstanceNormalization", 6)}
+             "group_norm": ("GroupNormalization", 21), "instance_norm": ("InstanceNormalization", 22)}
 
 
 def of_onnxruntime(shape, function, arguments, channel_axis, dtype="float32"):
