@@ -158,9 +158,7 @@ def norm_from_torch(cls: type[NormLayer], layer: Any, **settings: Any) -> Any:
     names = [f"InstanceNorm{n}d" for n in (1, 2, 3)] if issubclass(cls, InstanceNorm) else [name]
     require_type(layer, tuple(getattr(nn, each) for each in names), f"a torch.nn.{', '.join(names)}")
     arrays = layer.state_dict()
-    given = {each: getattr(layer, each) for each in (
-        "normalized_shape", "num_groups", "num_channels", "num_features", "eps", "momentum", "track_running_stats")
-        if hasattr(layer, each)}
+    given = same_settings(layer)
     if "normalized_shape" in given:
         given["normalized_shape"] = tuple(given["normalized_shape"])
     if "elementwise_affine" in cls._settings:
@@ -210,9 +208,7 @@ def norm_to_torch(norm: NormLayer, ndim: int = 4) -> Any:
     """
     torch = import_framework("torch")
     require_channel_axis(norm, "PyTorch")
-    options: dict[str, Any] = {name: getattr(norm, name) for name in (
-        "normalized_shape", "num_groups", "num_channels", "num_features", "eps", "momentum", "track_running_stats")
-        if hasattr(norm, name)}
+    options = same_settings(norm)
     name = type(norm).__name__
     if isinstance(norm, InstanceNorm):
         if ndim not in (3, 4, 5):
@@ -225,6 +221,12 @@ def norm_to_torch(norm: NormLayer, ndim: int = 4) -> Any:
             setattr(layer, each, None)
     layer.load_state_dict({each: tensor_of(torch, values) for each, values in state.items()})
     return layer.train(norm.training)
+
+
+def same_settings(layer: Any) -> dict[str, Any]:
+    """The settings that PyTorch's layer and ours both have, under one name."""
+    names = ("normalized_shape", "num_groups", "num_channels", "num_features", "eps", "momentum", "track_running_stats")
+    return {name: getattr(layer, name) for name in names if hasattr(layer, name)}
 
 
 def tensor_of(torch: Any, values: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import NoneType
 from typing import Any
 
@@ -152,9 +153,8 @@ def describe_batchnorm(bn: BatchNorm) -> tuple[dict[str, Any], NamedArrays]:
     bn = bn.copy()
     running_of(bn).require_possible()
     description: dict[str, Any] = {
-        "settings": {name: value.name if isinstance(value, np.dtype) else value
-                     for name, value in settings_of(bn).items()},
-        "names": bn.names, "training": bn.training, "num_batches_tracked": bn.num_batches_tracked, "pooled": None,
+        "settings": described_settings(bn), "names": bn.names, "training": bn.training,
+        "num_batches_tracked": bn.num_batches_tracked, "pooled": None,
     }
     arrays: NamedArrays = dict(zip(running.RUNNING_ROWS, list(running_of(bn).rows), strict=True))
     arrays |= {name: values.astype(stored_dtype(bn)) for name, values in parameters_of(bn).items()}
@@ -166,15 +166,8 @@ def describe_batchnorm(bn: BatchNorm) -> tuple[dict[str, Any], NamedArrays]:
 
 def restore_batchnorm(fields: Fields, arrays: NamedArrays) -> BatchNorm:
     """Restore a BatchNorm from what `describe_batchnorm` returned. Its arrays are removed from `arrays`."""
-    settings = Fields(fields.get("settings", dict))
-    if settings.values.keys() != SETTINGS.keys():
-        raise ValueError(f"expected the settings {list(SETTINGS)}, got {list(settings.values)}")
-    for name, kinds in SETTINGS.items():
-        settings.get(name, *kinds)
+    settings = checked_settings(fields, SETTINGS)
     settings.integer("channel_axis", -64, 63)
-    settings.one_of("dtype", *FLOATING)         # NumPy's parser of dtypes is not for strangers.
-    if settings.values["result_dtype"] is not None:
-        settings.one_of("result_dtype", *FLOATING)
     shape = (settings.values["num_features"],)
     rows = np.stack([taken(arrays, name, shape, np.float64) for name in running.RUNNING_ROWS])
     for row, most in ((running.VAR, np.inf), (running.SPREAD, np.inf), (running.INITIAL_WEIGHT, 1.0),
@@ -203,6 +196,23 @@ def restore_batchnorm(fields: Fields, arrays: NamedArrays) -> BatchNorm:
 def parameters_of(bn: NormLayer) -> NamedArrays:
     """gamma and beta, those that the layer has: the arrays themselves."""
     return {name: values for name, values in (("gamma", bn.gamma), ("beta", bn.beta)) if values is not None}
+
+
+def described_settings(layer: NormLayer) -> dict[str, Any]:
+    return {name: value.name if isinstance(value, np.dtype) else value for name, value in settings_of(layer).items()}
+
+
+def checked_settings(fields: Fields, kinds: Mapping[str, tuple[type, ...]]) -> Fields:
+    """The settings of a layer in a file, of exactly these names and types."""
+    settings = Fields(fields.get("settings", dict))
+    if settings.values.keys() != kinds.keys():
+        raise ValueError(f"expected the settings {list(kinds)}, got {list(settings.values)}")
+    for name, types in kinds.items():
+        settings.get(name, *types)
+    settings.one_of("dtype", *FLOATING)         # NumPy's parser of dtypes is not for strangers.
+    if settings.values["result_dtype"] is not None:
+        settings.one_of("result_dtype", *FLOATING)
+    return settings
 
 
 def stored_dtype(bn: NormLayer) -> Any:

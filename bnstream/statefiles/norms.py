@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from bnstream.core.channelnorms import GroupNorm, InstanceNorm
-from bnstream.core.dtypes import FLOATING, NamedArrays
-from bnstream.core.layer import NormLayer, settings_of
+from bnstream.core.dtypes import NamedArrays
+from bnstream.core.layer import NormLayer
 from bnstream.core.rownorms import LayerNorm, RMSNorm
 from bnstream.statefiles.description import (
     Fields,
+    checked_settings,
     describe_moments,
+    described_settings,
     parameters_of,
     restore_moments,
     stored_dtype,
@@ -46,9 +48,7 @@ def describe_norm(layer: NormLayer) -> tuple[dict[str, Any], NamedArrays]:
     layer = layer.copy()
     state = layer.state_dict()
     description: dict[str, Any] = {
-        "settings": {name: value.name if isinstance(value, np.dtype) else value
-                     for name, value in settings_of(layer).items()},
-        "names": layer.names, "training": layer.training,
+        "settings": described_settings(layer), "names": layer.names, "training": layer.training,
     }
     arrays: NamedArrays = {name: values.astype(stored_dtype(layer)) for name, values in parameters_of(layer).items()}
     if isinstance(layer, InstanceNorm) and layer.track_running_stats:
@@ -63,14 +63,7 @@ def describe_norm(layer: NormLayer) -> tuple[dict[str, Any], NamedArrays]:
 def restore_norm(kind: str, fields: Fields, arrays: NamedArrays) -> NormLayer:
     """Restore a layer from what `describe_norm` returned. Its arrays are removed from `arrays`."""
     cls = KINDS[kind]
-    settings = Fields(fields.get("settings", dict))
-    if settings.values.keys() != set(cls._settings):
-        raise ValueError(f"expected the settings {list(cls._settings)}, got {list(settings.values)}")
-    for name in cls._settings:
-        settings.get(name, *TYPES[name])
-    settings.one_of("dtype", *FLOATING)         # NumPy's parser of dtypes is not for strangers.
-    if settings.values["result_dtype"] is not None:
-        settings.one_of("result_dtype", *FLOATING)
+    settings = checked_settings(fields, {name: TYPES[name] for name in cls._settings})
     if "channel_axis" in settings.values:
         settings.integer("channel_axis", -63, 63)
     shape = shape_in(settings)

@@ -5,7 +5,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 from support.arrays import normal
-from support.frameworks import require
+from support.frameworks import require, with_parameters
 
 from bnstream import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 
@@ -23,16 +23,9 @@ LAYERS = {
 }
 
 
-def filled(layer):
-    for i, values in enumerate((layer.gamma, layer.beta)):
-        if values is not None:
-            values[...] = normal(values.shape, i)
-    return layer
-
-
 @pytest.mark.parametrize("name", LAYERS)
 def test_there_and_back(name):
-    layer = filled(LAYERS[name]())
+    layer = with_parameters(LAYERS[name]())
     if not hasattr(nnx, type(layer).__name__):
         pytest.skip("this version of Flax does not have it")
     theirs = layer.to_flax()

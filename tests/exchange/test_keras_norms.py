@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from support.arrays import normal
-from support.frameworks import numpy_of, require
+from support.frameworks import numpy_of, require, with_parameters
 
 from bnstream import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 
@@ -18,18 +18,11 @@ LAYERS = {
 }
 
 
-def filled(layer):
-    for i, values in enumerate((layer.gamma, layer.beta)):
-        if values is not None:
-            values[...] = normal(values.shape, i)
-    return layer
-
-
 @pytest.mark.parametrize("name", LAYERS)
 def test_there_and_back(name):
     if name == "rms" and not hasattr(keras.layers, "RMSNormalization"):
         pytest.skip("Keras has it from 3.9 on")
-    layer = filled(LAYERS[name]())
+    layer = with_parameters(LAYERS[name]())
     theirs = layer.to_keras(ndim=3)
     tolerance = 2e-3 if layer.result_dtype is not None else 1e-4
     np.testing.assert_allclose(layer(X).astype("f4"), numpy_of(theirs(X)).astype("f4"), rtol=tolerance, atol=tolerance)

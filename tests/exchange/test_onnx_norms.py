@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from support.arrays import normal
+from support.frameworks import with_parameters
 
 from bnstream import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 
@@ -21,17 +22,10 @@ LAYERS = {
 }
 
 
-def filled(layer):
-    for i, values in enumerate((layer.gamma, layer.beta)):
-        if values is not None:
-            values[...] = normal(values.shape, i)
-    return layer
-
-
 @pytest.mark.parametrize("name", LAYERS)
 def test_there_and_back(name):
     """The model is valid, gives our result, and comes back as an equal layer with what ONNX has always."""
-    layer = filled(LAYERS[name]())
+    layer = with_parameters(LAYERS[name]())
     model = layer.to_onnx(ndim=3)
     onnx.checker.check_model(model, full_check=True)
     x = X.astype(layer.dtype)
@@ -49,7 +43,7 @@ def test_there_and_back(name):
 @pytest.mark.parametrize("name", [name for name in LAYERS if name != "float64"])
 def test_onnx_runtime(name):
     runtime = pytest.importorskip("onnxruntime")
-    layer = filled(LAYERS[name]())
+    layer = with_parameters(LAYERS[name]())
     session = runtime.InferenceSession(layer.to_onnx(ndim=3).SerializeToString(), providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(layer(X), session.run(None, {"X": X})[0], rtol=1e-4, atol=1e-5)
 

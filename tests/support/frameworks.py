@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from support.arrays import normal
 
 from bnstream import BatchNorm
 
@@ -34,6 +35,14 @@ def a_batch(shape, channel_axis, seed=0):
     along = [shape[channel_axis] if axis == channel_axis % len(shape) else 1 for axis in range(len(shape))]
     x = r.standard_normal(shape) * r.uniform(0.5, 2, along) + r.uniform(-2, 2, along)
     return x.astype(np.float32)
+
+
+def with_parameters(layer):
+    """The layer, its gamma and beta, where it has them, no longer 1 and 0."""
+    for i, values in enumerate((layer.gamma, layer.beta)):
+        if values is not None:
+            values[...] = normal(values.shape, i)
+    return layer
 
 
 def a_layer(num_features, channel_axis, momentum=0.1, dtype="float32", **settings):
