@@ -121,6 +121,29 @@ class InPlace(Timed):
         self.bn(self.x, self.x)
 
 
+class VirtualBatches(Timed):
+    """float32 (4096, 1024) in parts of these rows; 4096 is the whole batch."""
+
+    params = ([32, 256, 4096],)
+    param_names = ("virtual_batch",)
+
+    @once
+    def setup(self, virtual_batch):
+        need("BatchNorm")
+        if not hasattr(bnstream.BatchNorm, "virtual_batch"):
+            raise NotImplementedError("this commit has no virtual batches")
+        set_num_threads(2)
+        self.calls = layers.of_bnstream(array((4096, 1024), "float32"), virtual_batch=virtual_batch)
+
+    @named("BatchNorm, training, virtual batches")
+    def time_training(self, virtual_batch):
+        self.calls["training"]()
+
+    @named("BatchNorm, backward, virtual batches")
+    def time_backward(self, virtual_batch):
+        self.calls["backward"]()
+
+
 class Images(Timed):
     """NumPy subtracts and divides in float32."""
 

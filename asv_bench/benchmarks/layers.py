@@ -24,7 +24,7 @@ def repeatable(bn, dy, out=None):
     return call
 
 
-def of_bnstream(x, channel_axis=1, dy=None, out=None):
+def of_bnstream(x, channel_axis=1, dy=None, out=None, **settings):
     """Training, inference and backward to `out` or, with names that end in "fresh", to a new array. Without dy or out,
     arrays with the layout of x are used."""
     need("BatchNorm")
@@ -33,7 +33,7 @@ def of_bnstream(x, channel_axis=1, dy=None, out=None):
     if dy is None:
         dy = np.empty_like(out)
         dy[...] = array(x.shape, result, 1)
-    make = {"channel_axis": channel_axis, "dtype": "float64" if x.dtype == np.float64 else "float32"}
+    make = {"channel_axis": channel_axis, "dtype": "float64" if x.dtype == np.float64 else "float32", **settings}
     trained = bnstream.BatchNorm(x.shape[channel_axis], **make)
     trained(x, out)
     frozen = bnstream.BatchNorm(x.shape[channel_axis], **make)

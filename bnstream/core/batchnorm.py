@@ -34,6 +34,11 @@ def running_ddof_of(name: str, value: Any) -> float:
     return int(ddof) if ddof in (0, 1) else ddof
 
 
+def virtual_batch_of(name: str, value: Any) -> int | None:
+    """The rows of a virtual batch, or None for the whole batch."""
+    return None if value is None else integer(name, value, first=1, last=2**63 - 1)
+
+
 class BatchNorm(NormLayer):
     """Batch normalization over all axes but that of the channels.
 
@@ -74,6 +79,11 @@ class BatchNorm(NormLayer):
     r_max, d_max : float, default 3.0, 5.0
         The largest ratio of the sd of a batch to the running sd, and the largest distance of the means in running sd.
         Both may be set between calls; 1 and 0, at the start of a training, give plain batch normalization.
+    virtual_batch : int, optional
+        Ghost batch normalization [3]_: in training, each part of so many rows along axis 0 is normalized by its own
+        statistics, and then moves the running estimates, one after the other, as a batch of its own. It must divide the
+        length of the batch; a batch that is no longer is one part. With `renorm` all parts are normalized by the
+        estimates before the call.
     names : sequence of str, optional
         The names of the channels.
 
@@ -96,9 +106,9 @@ class BatchNorm(NormLayer):
         The mode, initially True.
     names : tuple of str or None
         The names of the channels. They may be set, and ``==`` ignores them.
-    num_features, channel_axis, dtype, result_dtype, nan_policy
-        As given. `eps`, `momentum`, `channel_axis`, `result_dtype`, `running_ddof`, `nan_policy`, `renorm`, `r_max` and
-        `d_max` may be set; the others are read-only.
+    num_features, channel_axis, dtype, result_dtype, nan_policy, virtual_batch
+        As given. `eps`, `momentum`, `channel_axis`, `result_dtype`, `running_ddof`, `nan_policy`, `renorm`, `r_max`,
+        `d_max` and `virtual_batch` may be set; the others are read-only.
 
     See Also
     --------
@@ -123,6 +133,8 @@ class BatchNorm(NormLayer):
     .. [1] S. Ioffe, C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
        Shift", 2015.
     .. [2] S. Ioffe, "Batch Renormalization: Towards Reducing Minibatch Dependence in Batch-Normalized Models", 2017.
+    .. [3] E. Hoffer, I. Hubara, D. Soudry, "Train Longer, Generalize Better: Closing the Generalization Gap in Large
+       Batch Training of Neural Networks", 2017.
 
     Examples
     --------
@@ -135,12 +147,13 @@ class BatchNorm(NormLayer):
     """
 
     _settings = ("num_features", "eps", "momentum", "scale", "bias", "channel_axis", "dtype", "result_dtype",
-                 "running_ddof", "nan_policy", "renorm", "r_max", "d_max")
+                 "running_ddof", "nan_policy", "renorm", "r_max", "d_max", "virtual_batch")
     _eps: float
     _channel_axis: int
     _running_ddof: float
     _nan_policy: Literal["raise", "omit", "propagate"]
     _renorm: bool
+    _virtual_batch: int | None
     channel_axis = Setting(partial(integer, first=-64, last=63))
     running_ddof = Setting(running_ddof_of)
     renorm = Setting(flag)
@@ -148,6 +161,7 @@ class BatchNorm(NormLayer):
                             accepts=lambda value: value >= 1))
     d_max = Setting(partial(number, expected="at least 0, the largest distance of two means in running sd",
                             accepts=lambda value: value >= 0))
+    virtual_batch = Setting(virtual_batch_of)
 
     def __init__(
         self,
@@ -167,6 +181,7 @@ class BatchNorm(NormLayer):
         renorm: bool = False,
         r_max: float = 3.0,
         d_max: float = 5.0,
+        virtual_batch: int | None = None,
         names: Iterable[str] | None = None,
     ) -> None:
         super().__init__(
@@ -176,7 +191,7 @@ class BatchNorm(NormLayer):
         self.channel_axis = channel_axis
         self._pooled = Moments(nan_policy=nan_policy) if track_pooled or momentum is None else None
         self.momentum, self.running_ddof, self.nan_policy = momentum, running_ddof, nan_policy
-        self.renorm, self.r_max, self.d_max = renorm, r_max, d_max
+        self.renorm, self.r_max, self.d_max, self.virtual_batch = renorm, r_max, d_max, virtual_batch
         self._running = RunningEstimates(self.num_features)
 
     @property
@@ -309,7 +324,8 @@ class BatchNorm(NormLayer):
         TypeError
             If `x` is not of real numbers, `where` is not of bool, or `out` is not a plain array.
         ValueError
-            If `x` does not have `num_features` channels, or `where` does not broadcast; if `out` has another shape or
+            If `x` does not have `num_features` channels, `where` does not broadcast, or `virtual_batch` does not divide
+            the batch; if `out` has another shape or
             dtype, is read-only, or overlaps `x` in part; in training, if a channel has fewer than two values, unless
             the batch is skipped, or squared deviations that sum to more than float64 can hold, or if there is NaN or
             inf under ``nan_policy="raise"``.
@@ -328,7 +344,8 @@ class BatchNorm(NormLayer):
         """The result of a call, and what its backward pass needs. In training the running estimates move."""
         rows = self._running.rows
         forward = forward_of(
-            x, self._shape[0], self._gamma, self._beta, self._eps, self._channel_axis, where, self._result_dtype
+            x, self._shape[0], self._gamma, self._beta, self._eps, self._channel_axis, where, self._result_dtype,
+            self._virtual_batch or 0 if self._training else 0,
         )
         if not self._training:
             try:
@@ -350,12 +367,13 @@ class BatchNorm(NormLayer):
 
     def _renormalize(self, forward: Forward, out: NDArray[Any] | None, n_threads: int | None) -> NDArray[Any]:
         """Batch Renormalization: ``xhat * r + d``, where r and d are constants in backward."""
-        n, mean, _, m2, _, gamma, beta = forward.statistics()
-        r, d = np.ones(self.num_features), np.zeros(self.num_features)
+        n, mean, _, m2, _, gamma, beta = forward.statistics().reshape(-1, forward.n_channels // self.num_features,
+                                                                      self.num_features)
+        r, d = np.ones_like(mean), np.zeros_like(mean)
         if not self._running.is_initial:
             sd = self._running.sd(self.eps)
             with np.errstate(all="ignore"):
-                r = np.clip(divisor(m2 / n, self.eps) / sd, 1 / self.r_max, self.r_max)
+                r = np.clip(divisor(m2 / np.maximum(n, 1), self.eps) / sd, 1 / self.r_max, self.r_max)
                 d = np.clip((mean - self.running_mean) / sd, -self.d_max, self.d_max)
         beta += gamma * d
         gamma *= r
@@ -365,7 +383,10 @@ class BatchNorm(NormLayer):
 
     def _pool(self, pooled: Moments, forward: Forward) -> None:
         """Move the running estimates, and merge the statistics of the batch into the pooled ones."""
-        part = moments_from(forward.statistics()[:len(ROWS)], nan_policy=self._nan_policy)
+        rows = forward.statistics()[:len(ROWS)].reshape(len(ROWS), -1, self.num_features)
+        part = moments_from(rows[:, 0], nan_policy=self._nan_policy)
+        for i in range(1, rows.shape[1]):
+            part.merge(moments_from(rows[:, i], nan_policy=self._nan_policy))
         total = pooled + part
         self._require_usable(total)
         exact = None

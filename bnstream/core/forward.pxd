@@ -18,7 +18,8 @@ cdef class Forward:
     cdef double eps
     cdef bint omit
     cdef bint of_instances              # Every instance is normalized by itself.
-    cdef readonly Py_ssize_t instance   # channels of an instance
+    cdef readonly Py_ssize_t instance   # channels of an instance, or of a part of the batch; 0: there are none
+    cdef Py_ssize_t part                # rows of a part, which is normalized by its own statistics; 0: the batch is whole
     cdef Py_ssize_t group               # neighbouring channels that share their statistics
     cdef bint plain                     # Its channels have neither gamma nor beta.
     cdef bint result_only               # Neither statistics nor a backward pass are wanted.
@@ -27,11 +28,16 @@ cdef class Forward:
 
     cdef double *row(self, int i) noexcept
     cdef Norm norm(self) noexcept
+    cdef ndarray divided(self, ndarray a)
+    cdef tuple statistics_shape(self)
+    cdef str place(self, Py_ssize_t c)
+    cdef bint left_out(self, Py_ssize_t c) noexcept
     cdef bint small(self) noexcept
     cdef bint one_row(self, ndarray a) noexcept
     cdef int threads(self, object n_threads) except -1
     cdef int fill(self, int i, double value) except -1
     cdef int set_row(self, int i, object values, str name) except -1
+    cdef int repeat(self, int i) except -1
     cdef int set_where(self, object where) except -1
     cdef int set_statistics(self, object mean, object var, str prefix) except -1
     cdef int view_of(self, View *view, ndarray x, ndarray y=*, ndarray dx=*) except -1
@@ -47,17 +53,19 @@ cdef class Forward:
     cpdef ndarray apply(self, object out, object n_threads)
     cdef ndarray apply_and_look(self, object out, object n_threads, bint *has_inf)
     cpdef ndarray train(self, object out, object nan_policy, object n_threads)
-    cdef int blend(self, double *mean, double *var, double momentum, double ddof, bint of_sd) except -1
+    cdef int blend(self, double *mean, double *var, Py_ssize_t first, Py_ssize_t n_channels, double momentum, double ddof,
+                   bint of_sd) except -1
+    cdef int weigh(self, double *spread, Py_ssize_t first, Py_ssize_t n_channels, double momentum) except -1
     cdef int gradients(self, const View *view, const Norm *norm, double *grads, int threads) noexcept nogil
     cdef int scale_gradient(self, ndarray dy, ndarray dx, int threads) except -1
     cdef int renormalize_gradient(self, double *grads) except -1
     cdef object gradient(self, const double *row, Py_ssize_t n, dtype)
     cdef object parameter_gradient(self, double *row, const double *of_each, dtype)
-    cdef int weigh(self, double *spread, double momentum) except -1
 
 cdef int check(int failed) except -1
 cdef ndarray real_array(object values, str name)
 cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting, object gamma, object beta, double eps,
-                          bint plain=*)
-cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps)
+                          bint plain=*, Py_ssize_t part=*)
+cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps,
+                         Py_ssize_t part=*)
 cdef Forward broadcast_forward(object x, object mean, object var, object gamma, object beta, double eps)

@@ -46,6 +46,7 @@ def forward_of(
     channel_axis: int,
     where: ArrayLike | None,
     result_dtype: np.dtype[Any] | None,
+    virtual_batch: int = 0,
 ) -> Forward: ...
 def move_estimates(
     forward: Forward,

@@ -95,12 +95,33 @@ cdef class Forward:
         return fields
 
     cdef int view_of(self, View *view, ndarray x, ndarray y=None, ndarray dx=None) except -1:
-        make_view(view, self.axes, x, y, dx, None, self.where, self.instance, self.group)
+        if self.part == 0:
+            make_view(view, self.axes, x, y, dx, None, self.where, self.instance, self.group)
+        else:
+            make_view(view, self.axes << 1, self.divided(x), self.divided(y), self.divided(dx), None,
+                      self.divided(self.where), self.instance, self.group)
         if self.each.gamma != NULL and view.operand[0].element not in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16):
             view.in_place = False       # Only floats have loops with elementwise parameters.
         if view.n_channels != self.n_channels:
             raise ValueError(f"x has changed its shape since the call, {(<object> x).shape}; reshape it to a new array")
         return 0
+
+    cdef ndarray divided(self, ndarray a):
+        """An array with the axes of x, its first axis divided in two: that of the parts, and that of a part's rows."""
+        if a is None or self.part == 0:
+            return a
+        rows = min(self.part, a.shape[0])       # A mask may have one row for all.
+        return (<object> a).reshape(a.shape[0] // rows, rows, *(<object> a).shape[1:])
+
+    cdef tuple statistics_shape(self):
+        """The shape of the statistics of all channels; with parts, those of each part."""
+        cdef tuple shape = kept_shape(self.x, self.axes, False)
+        return shape if self.part == 0 else (self.x.shape[0] // self.part, *shape)
+
+    cdef str place(self, Py_ssize_t c):
+        """Where the statistics number c come from."""
+        cdef Py_ssize_t n = self.instance
+        return f"channel {c}" if self.part == 0 else f"channel {c % n} of virtual batch {c // n}"
 
     cdef bint small(self) noexcept:
         """Whether releasing the GIL would cost more than it gains."""
@@ -148,6 +169,14 @@ cdef class Forward:
         if a.ndim != 1 or a.shape[0] != self.n_channels:
             return False
         return kept == 1ULL << (self.x.ndim - 1) or (not self.broadcasting and kept != 0 and kept & (kept - 1) == 0)
+
+    cdef int repeat(self, int i) except -1:
+        """Repeat the parameter of the first instance for all."""
+        cdef double *row = self.row(i)
+        cdef Py_ssize_t c
+        for c in range(self.instance, self.n_channels):
+            row[c] = row[c - self.instance]
+        return 0
 
     cdef int set_where(self, object where) except -1:
         cdef ndarray mask = mask_of(where, self.x, self.axes)
@@ -218,8 +247,9 @@ cdef class Forward:
     cdef int start_training(self, const View *view, Policy policy) except -1:
         if view.n_rows < 2 and not self.of_instances:
             what = "an empty batch" if view.n_rows == 0 else "one value"
+            parts = "" if self.part == 0 else f" in virtual batches of {self.part}"
             raise ValueError(f"training needs at least 2 values in each channel, got {what} from x of shape "
-                             f"{(<object> self.x).shape}; use a larger batch, or inference mode")
+                             f"{(<object> self.x).shape}{parts}; use a larger batch, or inference mode")
         self.training = True
         self.omit = policy == OMIT
         return 0
@@ -241,22 +271,34 @@ cdef class Forward:
                 raise ValueError("where leaves out every value of the batch, and training needs at least 2 in each channel; "
                                  "leave the batch out, pass nan_policy='omit' to skip it, or use inference mode")
             for c in range(self.n_channels):
-                if n[c] < 2:
-                    raise ValueError(f"training needs at least 2 values in each channel, got {int(n[c])} in channel {c}, "
-                                     "not counting those that where or nan_policy='omit' leaves out; leave the batch "
-                                     "out, or use inference mode")
+                if n[c] < 2 and not (policy == OMIT and self.left_out(c)):
+                    raise ValueError("training needs at least 2 values in each channel, got "
+                                     f"{int(n[c])} in {self.place(c)}, not counting those that where or nan_policy='omit' "
+                                     "leaves out; leave the batch out, or use inference mode")
         for c in range(self.n_channels):
             n_bad += (mean[c] - mean[c]) + (m2[c] - m2[c]) != 0     # NaN, which only NaN and inf give
         if n_bad == 0 or replaced:
             return False
         looked = self.second_look(policy, threads)
         if policy != PROPAGATE:
-            require_finite(self.statistics()[MEAN].reshape(kept_shape(self.x, self.axes, False)))
+            require_finite(self.statistics()[MEAN].reshape(self.statistics_shape()))
         for c in range(self.n_channels):
             if m2[c] == INFINITY and mean[c] - mean[c] == 0:
-                raise ValueError(f"the squared deviations of the batch sum to more than float64 can hold in channel {c}; "
-                                 "scale x down")
+                raise ValueError("the squared deviations of the batch sum to more than float64 can hold in "
+                                 f"{self.place(c)}; scale x down")
         return looked
+
+    cdef bint left_out(self, Py_ssize_t c) noexcept:
+        """Whether the part with the statistics number c has no value in any channel."""
+        cdef const double *n = self.row(N)
+        cdef Py_ssize_t i, first
+        if self.part == 0:
+            return False
+        first = c - c % self.instance
+        for i in range(first, first + self.instance):
+            if n[i] > 0:
+                return False
+        return True
 
     cdef bint require_bounded(self, Policy policy) except -1:
         """Raise ValueError if sums of finite values of an instance overflow: there is no second look. Under "raise", also
@@ -295,7 +337,8 @@ cdef class Forward:
         sink.state = self.rows
         sink.pitch = self.pitch
         self.view_of(&view, self.x)
-        if not look_again(&view, &sink, self.x, self.axes, None, self.where, policy == OMIT, threads, exponent):
+        if not look_again(&view, &sink, self.divided(self.x), self.axes << (self.part > 0), None, self.divided(self.where),
+                          policy == OMIT, threads, exponent):
             return False
         for c in range(self.n_channels):
             if exponent[c] == 0:
@@ -389,17 +432,19 @@ cdef class Forward:
             self.x = None
         return y
 
-    cdef int blend(self, double *mean, double *var, double momentum, double ddof, bint of_sd) except -1:
+    cdef int blend(self, double *mean, double *var, Py_ssize_t first, Py_ssize_t n_channels, double momentum, double ddof,
+                   bint of_sd) except -1:
         """running <- (1 - momentum) * running + momentum * batch, of the mean, and of the variance or `of_sd`.
 
-        The GIL is kept, so that no thread sees half of it. ddof is below 2, and so below n.
+        The statistics are those of n channels from the first one on. The GIL is kept, so that no thread sees half of it.
+        ddof is below 2, and so below n.
         """
-        cdef const double *n = self.row(N)
-        cdef const double *batch_mean = self.row(MEAN)
-        cdef const double *m2 = self.row(M2)
+        cdef const double *n = self.row(N) + first
+        cdef const double *batch_mean = self.row(MEAN) + first
+        cdef const double *m2 = self.row(M2) + first
         cdef double sd
         cdef Py_ssize_t c
-        for c in range(self.n_channels):
+        for c in range(n_channels):
             mean[c] = (1 - momentum) * mean[c] + momentum * batch_mean[c]
             if of_sd:
                 sd = (1 - momentum) * sqrt(var[c] + self.eps) + momentum * sqrt(m2[c] / (n[c] - ddof) + self.eps)
@@ -409,13 +454,13 @@ cdef class Forward:
                 var[c] = (1 - momentum) * var[c] + momentum * (m2[c] / (n[c] - ddof))
         return 0
 
-    cdef int weigh(self, double *spread, double momentum) except -1:
+    cdef int weigh(self, double *spread, Py_ssize_t first, Py_ssize_t n_channels, double momentum) except -1:
         """Update the sum of w**2 / n over the batches of weight w, and in the row after it the weight of the start."""
-        cdef const double *n = self.row(N)
-        cdef double *initial = spread + self.n_channels
+        cdef const double *n = self.row(N) + first
+        cdef double *initial = spread + n_channels
         cdef double rest = 1 - momentum
         cdef Py_ssize_t c
-        for c in range(self.n_channels):
+        for c in range(n_channels):
             spread[c] = rest * rest * spread[c] + momentum * momentum / n[c]
             initial[c] *= rest
         return 0
@@ -514,7 +559,7 @@ cdef class Forward:
 
     cdef object parameter_gradient(self, double *row, const double *of_each, dtype):
         """The gradient of a parameter from those of the channels, which change, or of the batch positions; or None."""
-        cdef Py_ssize_t n = self.instance if self.of_instances else self.n_channels
+        cdef Py_ssize_t n = self.instance if self.instance > 0 else self.n_channels
         cdef double *of_instance
         cdef Py_ssize_t half, i, count
         if dtype is None:
@@ -558,13 +603,14 @@ def normalize_and_look(x, mean, gamma, beta):
     return forward.apply_and_look(None, None, &has_inf), has_inf
 
 
-cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps):
+cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps,
+                         Py_ssize_t part=0):
     """A forward with parameters of the shape of the channels, whose statistics are still to come."""
     cdef ndarray a = as_array(x)
     if 0 < a.ndim < least_ndim:
         raise ValueError(f"expected an array of at least {least_ndim} dimensions, a batch and its channels, got shape "
                          f"{(<object> a).shape}; make a batch of one sample with x[None]")
-    return forward_over(a, batch_axes_of(channel_axis, a.ndim), False, gamma, beta, eps)
+    return forward_over(a, batch_axes_of(channel_axis, a.ndim), False, gamma, beta, eps, False, part)
 
 
 cdef Forward broadcast_forward(object x, object mean, object var, object gamma, object beta, double eps):
@@ -603,9 +649,11 @@ cdef unsigned long long varying_axes(ndarray x, ndarray a, str name) except? 0:
 
 
 cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting, object gamma, object beta, double eps,
-                          bint plain=False):
-    """A forward that reduces over some axes, with its parameters, or none if it is plain."""
+                          bint plain=False, Py_ssize_t part=0):
+    """A forward that reduces over some axes, with its parameters, or none if it is plain. With a `part` of rows along axis
+    0, every part of the batch has statistics of its own."""
     cdef Forward f = Forward.__new__(Forward)
+    cdef Py_ssize_t n_parts = x.shape[0] // part if part > 0 else 1
     cdef int i
     if not 0 <= eps < INFINITY:
         raise ValueError(f"eps must be a finite number of at least 0, got {eps}")
@@ -618,11 +666,11 @@ cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting,
     for i in range(x.ndim):
         if not axes >> i & 1:
             f.n_channels *= x.shape[i]
-    f.pitch = padded(f.n_channels)
-    if f.n_channels <= PY_SSIZE_T_MAX // <Py_ssize_t> (2 * NORM_ROWS * sizeof(double)):
+    f.pitch = padded(n_parts * f.n_channels)
+    if f.n_channels <= PY_SSIZE_T_MAX // n_parts // <Py_ssize_t> (2 * NORM_ROWS * sizeof(double)):
         f.rows = <double *> malloc(max(1, NORM_ROWS * f.pitch) * sizeof(double))
     if f.rows == NULL:
-        raise MemoryError(f"no memory for the parameters of {f.n_channels} channels")
+        raise MemoryError(f"no memory for the parameters of {n_parts * f.n_channels} channels")
     if plain:
         f.plain = True
         return f
@@ -634,49 +682,72 @@ cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting,
         f.fill(BETA, 0)
     else:
         f.set_row(BETA, beta, "beta")
+    if part > 0:
+        f.part = part
+        f.instance = f.n_channels
+        f.n_channels *= n_parts
+        f.repeat(GAMMA)
+        f.repeat(BETA)
     return f
 
 
-def forward_of(x, Py_ssize_t n_channels, gamma, beta, double eps, Py_ssize_t channel_axis, where, result_dtype):
-    """A forward of a layer, whose statistics are still to come."""
+def forward_of(x, Py_ssize_t n_channels, gamma, beta, double eps, Py_ssize_t channel_axis, where, result_dtype,
+               Py_ssize_t virtual_batch=0):
+    """A forward of a layer, whose statistics are still to come: those of the batch, or of its virtual batches."""
     cdef ndarray a = as_array(x)
     cdef Py_ssize_t axis = channel_axis + a.ndim if channel_axis < 0 else channel_axis
     cdef Forward f
     if a.ndim >= 2 and 0 <= axis < a.ndim and a.shape[axis] != n_channels:
         raise ValueError(f"expected {counted(n_channels)} along axis {channel_axis}, got {a.shape[axis]} from x of shape "
                          f"{(<object> a).shape}; channel_axis says which axis holds them")
-    f = new_forward(a, channel_axis, 2, gamma, beta, eps)
+    f = new_forward(a, channel_axis, 2, gamma, beta, eps, part_of(a, axis, virtual_batch))
     f.set_where(where)
     f.result_dtype = result_dtype
     return f
 
 
+cdef Py_ssize_t part_of(ndarray x, Py_ssize_t channel_axis, Py_ssize_t virtual_batch) except -1:
+    """The rows of a virtual batch along axis 0; 0 if the batch is no larger than one."""
+    if virtual_batch == 0 or x.ndim < 2:
+        return 0
+    if channel_axis == 0:
+        raise ValueError("virtual_batch divides axis 0, which holds the channels of this layer; move them with np.moveaxis, "
+                         "and set channel_axis")
+    if x.shape[0] <= virtual_batch:
+        return 0
+    if x.shape[0] % virtual_batch:
+        raise ValueError(f"virtual_batch must divide the rows of the batch, got virtual_batch={virtual_batch} and x of "
+                         f"shape {(<object> x).shape}; leave {counted(x.shape[0] % virtual_batch, 'row', 'rows')} "
+                         "out, or fill the batch up and mark what is to be used with where")
+    return virtual_batch
+
+
 def move_estimates(Forward forward, ndarray running, ndarray n_batches, momentum, double ddof, bint of_sd, pooled=None,
                    part=None, ndarray exact=None):
-    """Move running estimates, as `RunningEstimates` has them, by the statistics of a batch.
+    """Move running estimates, as `RunningEstimates` has them, by the statistics of a batch, or of one part after the other.
 
     Batch Renormalization moves the standard deviation, with eps, rather than the variance. Where pooled statistics are
     kept, `part`, those of the batch, is merged into them. Without a momentum the estimates become `exact`. No Python runs in
     between, so that an interruption, such as Ctrl-C, comes before all of this or after it.
     """
     cdef double *rows = <double *> cnp.PyArray_DATA(running)
-    cdef const double *batch_n = forward.row(N)
-    cdef const double *batch_m2 = forward.row(M2)
     cdef double *batch_var = rows + BATCH_VAR * running.shape[1]
-    cdef double weight
-    cdef Py_ssize_t c, n = running.shape[1]
+    cdef double weight = 0 if momentum is None else momentum
+    cdef Py_ssize_t c, first, n = running.shape[1]
     if pooled is not None:
         pooled.merge(part)
-    (<cnp.npy_int64 *> cnp.PyArray_DATA(n_batches))[0] += 1
-    if momentum is not None:
-        weight = momentum
-        forward.blend(rows + RUNNING_MEAN * n, rows + RUNNING_VAR * n, weight, ddof, of_sd)
-        forward.weigh(rows + SPREAD * n, weight)
-    else:
+    if momentum is None:
         memcpy(rows, cnp.PyArray_DATA(exact), BATCH_MEAN * n * sizeof(double))
-    memcpy(rows + BATCH_MEAN * n, forward.row(MEAN), n * sizeof(double))
-    for c in range(n):
-        batch_var[c] = batch_m2[c] / batch_n[c]
+    for first in range(0, forward.n_channels, n):
+        if forward.left_out(first):
+            continue
+        (<cnp.npy_int64 *> cnp.PyArray_DATA(n_batches))[0] += 1
+        if momentum is not None:
+            forward.blend(rows + RUNNING_MEAN * n, rows + RUNNING_VAR * n, first, n, weight, ddof, of_sd)
+            forward.weigh(rows + SPREAD * n, first, n, weight)
+        memcpy(rows + BATCH_MEAN * n, forward.row(MEAN) + first, n * sizeof(double))
+        for c in range(n):
+            batch_var[c] = forward.row(M2)[first + c] / forward.row(N)[first + c]
 
 
 def locked(lock, function, *arguments):

@@ -450,7 +450,8 @@ cdef tuple batch_norm_and_forward(x, running_mean, running_var, gamma, beta, bin
     y = forward.train(out, nan_policy, n_threads)
     if forward.skipped:
         return y, forward
-    forward.blend(<double *> cnp.PyArray_DATA(mean), <double *> cnp.PyArray_DATA(var), weight, ddof, False)
+    forward.blend(<double *> cnp.PyArray_DATA(mean), <double *> cnp.PyArray_DATA(var), 0, forward.n_channels, weight, ddof,
+                  False)
     if mean is not running_mean or var is not running_var:
         with np.errstate(all="ignore"):         # Too large for the dtype is inf, here as in the kernels.
             replace([running_mean, running_var], [mean.astype(running_mean.dtype), var.astype(running_var.dtype)])

@@ -87,14 +87,10 @@ cdef int set_elementwise(Forward f, object gamma, object beta, tuple shape) exce
 
 cdef int set_of_channels(Forward f, int row, object values, str name, Py_ssize_t n_channels) except -1:
     """A parameter of each channel, for all instances."""
-    cdef double *out = f.row(row)
-    cdef Py_ssize_t i
     if values is None:
         return f.fill(row, row == GAMMA)
-    copy_parameter(values, name, (n_channels,), out if f.n_channels > 0 else NULL)
-    for i in range(n_channels, f.n_channels):
-        out[i] = out[i - n_channels]
-    return 0
+    copy_parameter(values, name, (n_channels,), f.row(row) if f.n_channels > 0 else NULL)
+    return f.repeat(row)
 
 
 def row_forward(x, normalized_shape, gamma, beta, eps, bint about_zero, result_dtype=None, bint result_only=False):

@@ -103,7 +103,7 @@ def to_flax(bn: BatchNorm, **settings: Any) -> Any:
     ModuleNotFoundError
         If Flax is not installed.
     ValueError
-        If `renorm` is True, for which Flax has no layer.
+        If it has `renorm` or `virtual_batch`, for which Flax has no layer.
 
     See Also
     --------

@@ -99,8 +99,8 @@ def to_keras(bn: BatchNorm, ndim: int = 4, **settings: Any) -> Any:
     ModuleNotFoundError
         If Keras is not installed.
     ValueError
-        If Keras has no such layer: `renorm` is True, x with `ndim` dimensions has no axis `channel_axis`, or there is
-        no policy of its `dtype` and `result_dtype`.
+        If Keras has no such layer: it has `renorm` or `virtual_batch`, x with `ndim` dimensions has no axis
+        `channel_axis`, or there is no policy of its `dtype` and `result_dtype`.
 
     See Also
     --------

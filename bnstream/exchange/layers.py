@@ -36,19 +36,22 @@ def require_type(layer: Any, types: Any, expected: str) -> None:
         raise TypeError(f"expected {expected}, got {type(layer).__name__}")
 
 
-def require_convertible(bn: BatchNorm, framework: str, channel_axis: int | None = None, renorm: bool = False) -> None:
+def require_convertible(
+    bn: BatchNorm, framework: str, channel_axis: int | None = None, inference: bool = False
+) -> None:
     """Raise ValueError unless the framework has a layer for `bn`.
 
-    `channel_axis` is the only axis of channels that it supports, and `renorm` tells whether Batch Renormalization is
-    supported.
+    `channel_axis` is the only axis of channels that it supports. With `inference` it has no training, in which
+    alone Batch Renormalization and virtual batches make a difference.
     """
     if channel_axis is not None and bn.channel_axis != channel_axis:
         raise ValueError(f"{framework} has the channels along axis {channel_axis}, this layer along axis "
                          f"{bn.channel_axis}; if x will have them along axis {channel_axis}, set channel_axis = "
                          f"{channel_axis} on a copy")
-    if bn.renorm and not renorm:
-        raise ValueError(f"{framework} has no equivalent of renorm=True; set renorm = False on a copy, which gives the "
-                         "same results in inference")
+    for name, plain in (("renorm", False), ("virtual_batch", None)):
+        if getattr(bn, name) != plain and not inference:
+            raise ValueError(f"{framework} has no equivalent of {name}={getattr(bn, name)}; set {name} = {plain} on a "
+                             "copy, which gives the same results in inference")
 
 
 def dtype_name(dtype: Any) -> str:

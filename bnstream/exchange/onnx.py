@@ -180,7 +180,7 @@ def to_onnx(bn: BatchNorm, ndim: int = 4) -> Any:
     """
     onnx = import_framework("onnx")
     helper = onnx.helper
-    require_convertible(bn, "ONNX", channel_axis=1, renorm=True)      # renorm makes no difference in inference
+    require_convertible(bn, "ONNX", channel_axis=1, inference=True)
     if ndim < 2:
         raise ValueError(f"ONNX's BatchNormalization takes x of at least 2 dimensions, got ndim={ndim}")
     arrays, attributes = arrays_and_settings(bn, "onnx")

@@ -42,6 +42,7 @@ MEANINGS = {
         "gamma": "scale; y = (x - mean) / sqrt(var + eps) * gamma + beta; without gamma 1, without beta 0",
         "running_spread": "sum of w**2 / n over the batches, of weight w in the running estimates; NaN: unknown",
         "initial_weight": "weight that the initial mean 0 and variance 1 still have in the running estimates",
+        "virtual_batch": "rows that are normalized by their own statistics in training; null: the whole batch",
         "batch_mean": "mean of the last batch; NaN: none",
         "batch_var": "variance of the last batch, with ddof 0; NaN: none",
         "pooled": "exact statistics of all batches: " + MEANINGS_OF_MOMENTS["m2"],
@@ -53,6 +54,7 @@ SETTINGS = {
     "num_features": (int,), "eps": (float,), "momentum": (float, NoneType), "scale": (bool,), "bias": (bool,),
     "channel_axis": (int,), "dtype": (str,), "result_dtype": (str, NoneType), "running_ddof": (int, float),
     "nan_policy": (str,), "renorm": (bool,), "r_max": (float,), "d_max": (float,),
+    "virtual_batch": (int, NoneType),
 }
 
 

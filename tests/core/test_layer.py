@@ -309,8 +309,8 @@ def test_equality():
 def test_repr():
     assert repr(BatchNorm(3, dtype="f8", momentum=None).eval()) == (
         "BatchNorm(3, eps=1e-05, momentum=None, scale=True, bias=True, channel_axis=1, dtype='float64', "
-        "result_dtype=None, running_ddof=1, nan_policy='raise', renorm=False, r_max=3.0, d_max=5.0): inference, "
-        "0 batches")
+        "result_dtype=None, running_ddof=1, nan_policy='raise', renorm=False, r_max=3.0, d_max=5.0, "
+        "virtual_batch=None): inference, 0 batches")
     assert repr(trained()).endswith("): training, 3 batches")
     for options in ({"eps": 0.5, "renorm": True}, {"bias": False, "result_dtype": "f2"}):
         text = repr(trained(**options))

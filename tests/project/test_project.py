@@ -46,7 +46,7 @@ def test_names():
     assert members == {name.partition(".")[2] for name in METHODS if name.startswith("BatchNorm.")} | {
         "affine", "beta", "bias", "channel_axis", "d_max", "dtype", "eps", "gamma", "grad_beta", "grad_gamma",
         "momentum", "names", "nan_policy", "num_batches_tracked", "num_features", "pooled", "r_max", "renorm",
-        "result_dtype", "running_ddof", "running_mean", "running_var", "scale", "training"}
+        "result_dtype", "running_ddof", "running_mean", "running_var", "scale", "training", "virtual_batch"}
 
 
 @pytest.mark.parametrize("name", [*PUBLIC, *METHODS])
@@ -80,7 +80,7 @@ def test_signatures():
         "channel_axis=1, out=None, running_ddof=1, nan_policy='raise', where=None, n_threads=None)")
     assert ", ".join(inspect.signature(bnstream.BatchNorm).parameters) == (
         "num_features, eps, momentum, affine, scale, bias, channel_axis, dtype, result_dtype, running_ddof, "
-        "nan_policy, track_pooled, renorm, r_max, d_max, names")
+        "nan_policy, track_pooled, renorm, r_max, d_max, virtual_batch, names")
     for name, wanted in {       # those of PyTorch, and then ours
         "layer_norm": "x, normalized_shape, gamma, beta, eps, out, n_threads",
         "rms_norm": "x, normalized_shape, gamma, eps, out, n_threads",

@@ -108,7 +108,7 @@ def test_metadata(path):
     assert metadata["settings"] == {
         "num_features": 3, "eps": 1e-5, "momentum": None, "scale": True, "bias": True, "channel_axis": 1,
         "dtype": "float32", "result_dtype": None, "running_ddof": 1, "nan_policy": "raise", "renorm": False,
-        "r_max": 3.0, "d_max": 5.0}
+        "r_max": 3.0, "d_max": 5.0, "virtual_batch": None}
     assert (metadata["names"], metadata["training"], metadata["num_batches_tracked"]) == (["a", "b", "c"], True, 3)
     assert metadata["pooled"]["nan_policy"] == "raise"
 
@@ -169,7 +169,7 @@ def test_version_1_of_a_layer():
     assert settings_of(bn) == {
         "num_features": 2, "eps": 0.25, "momentum": 0.5, "scale": True, "bias": True, "channel_axis": -1,
         "dtype": np.float32, "result_dtype": None, "running_ddof": 0, "nan_policy": "raise", "renorm": False,
-        "r_max": 3.0, "d_max": 5.0}
+        "r_max": 3.0, "d_max": 5.0, "virtual_batch": None}
     assert (bn.training, bn.num_batches_tracked) == (False, 1)
     assert (bn.gamma.tolist(), bn.beta.tolist()) == ([2.0, -1.0], [0.5, 0.0])
     assert running_of(bn).rows.tolist() == [[1.0, 2.0], [1.0, 2.5], [0.125, 0.125], [0.5, 0.5], [2.0, 4.0], [1.0, 4.0]]

@@ -103,6 +103,7 @@ SAVED = {
     "mixed precision": lambda: trained(result_dtype=BFLOAT16),
     "bfloat16": lambda: trained(dtype=BFLOAT16, eps=0.1),
     "renorm": lambda: trained(renorm=True, r_max=float("inf"), d_max=2),
+    "virtual batches": lambda: trained(virtual_batch=10),
     "recalibrated": recalibrated,
     "layer norm": lambda: instances_of(LayerNorm((2, 3), 1e-3, bias=False)),
     "RMS norm": lambda: instances_of(RMSNorm(3, dtype=BFLOAT16, names=["a", "b", "c"])),
