@@ -86,7 +86,7 @@ ctypedef struct Sink:           # where the result goes: either a state, or mean
     double ddof
 
 ctypedef struct Elementwise:    # parameters of batch positions: the result is multiplied by gamma, then beta is added
-    double *gamma               # n of them; whole vectors are read, so beta follows, and GRANULE more
+    double *gamma               # n of them, and room for a whole vector at the end; likewise beta
     double *beta
     double *of_gamma            # their gradients
     double *of_beta

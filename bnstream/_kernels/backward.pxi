@@ -35,24 +35,36 @@ cdef void add_sums(const double *s, Py_ssize_t n, double *sums, Py_ssize_t pitch
         sums[pitch + c] = total.lo
 
 
+cdef inline void prepare_elementwise(const Job *job, const Task *t, double *rest, double *strips, Scaling *w) noexcept nogil:
+    """Set what the sums of elementwise parameters need. `rest` may be the row of mean_lo; strips has STRIP_DOUBLES."""
+    cdef Py_ssize_t c
+    for c in range(t.channels):
+        rest[c] = -w.mean_lo[c] * w.invstd[c]
+    w.columns.rest = rest
+    w.columns.invstd = w.invstd
+    w.columns.each_sums = job.each_sums
+    w.columns.each_pitch = job.norm.each.n
+    w.columns.settles = job.settles
+    w.columns.strips = at_line(strips)
+
+
 cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
     """Write the sums of a task to its partial, or the gradients to their places if it is the only task of its chunk."""
     cdef const Plan *p = &job.plan
     cdef Task t = make_task(job.view, p, task)
     cdef Py_ssize_t i, c, n = n_sums(p, t.channels)
     cdef double stack[ROOM_DOUBLES]
+    cdef double strips[STRIP_DOUBLES]
     cdef double *s
     cdef double *q
     cdef double *sums
+    cdef bint each = job.each_sums != NULL and not job.once      # else with the slope
     cdef Scaling w
     cdef Block b
     if not make_scaling(job, &t, 2 + SUM_ROWS, stack, &w):
         return -1
-    if job.each_sums != NULL:
-        w.columns.each_sums = job.each_sums
-        w.columns.each_pitch = job.norm.each.n
-        for c in range(t.channels):         # what xhat is corrected by
-            w.columns.beta[c] = -w.mean_lo[c] * w.invstd[c]
+    if each:
+        prepare_elementwise(job, &t, w.columns.beta, strips, &w)
     s = w.columns.s = w.scratch.rows + COEFFICIENT_ROWS * p.pitch
     q = w.columns.q = s + p.pitch
     sums = q + p.pitch if job.partials == NULL else job.partials + task * PARTIAL_ROWS * p.state_pitch
@@ -64,7 +76,7 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
             set_unselected(&b, 0, NULL)
             set_unselected(&b, 1, NULL)
         use_elementwise(job.norm.each, p, i, &b, &w.columns)
-        if job.each_sums != NULL:
+        if each:
             sweep(ELEMENTWISE, &b, ALL, &w.columns)
         memset(s, 0, n * sizeof(double))
         memset(q, 0, n * sizeof(double))
@@ -143,9 +155,11 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef const Plan *p = &job.plan
     cdef Task t = make_task(job.view, p, task)
     cdef double stack[ROOM_DOUBLES]
+    cdef double strips[STRIP_DOUBLES]
     cdef double *beta
     cdef double *slope
     cdef Py_ssize_t c, i
+    cdef bint each = job.each_sums != NULL and job.once
     cdef Scaling w
     cdef Block b
     if not make_scaling(job, &t, 0, stack, &w):
@@ -157,14 +171,20 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
     for c in range(t.channels):         # beta is corrected for mean_lo.
         slope[c] = slope[c] * w.invstd[c] / w.n[c] * w.invstd[c]        # in an order in which no factor overflows alone
         beta[c] = beta[c] * w.invstd[c] / w.n[c] - (w.mean_lo[c] * slope[c] if w.mean_lo[c] != 0 else 0.0)
-    to_columns(p, &t, w.columns.mean, w.invstd)
-    to_columns(p, &t, w.columns.scale, w.invstd)
-    to_columns(p, &t, beta, w.invstd)
-    to_columns(p, &t, slope, w.invstd)
+    if each:
+        prepare_elementwise(job, &t, w.mean_lo, strips, &w)
+    else:
+        to_columns(p, &t, w.columns.mean, w.invstd)
+        to_columns(p, &t, w.columns.scale, w.invstd)
+        to_columns(p, &t, beta, w.invstd)
+        to_columns(p, &t, slope, w.invstd)
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, &w.columns.anchors, w.scratch.tile)
         use_elementwise(job.norm.each, p, i, &b, &w.columns)
-        sweep(SLOPE, &b, with_finite(b.count, job.omit), &w.columns)
+        if each:
+            sweep(SLOPE_ELEMENTWISE, &b, ALL, &w.columns)
+        else:
+            sweep(SLOPE, &b, with_finite(b.count, job.omit), &w.columns)
         write_block(job.view, p, &t, i, &b)
     give_back(&w.scratch)
     return 0

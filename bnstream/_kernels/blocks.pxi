@@ -26,6 +26,7 @@ ctypedef struct Block:
     Py_ssize_t tail             # columns of one more, shorter row
     Py_ssize_t n_tables
     bint stream                 # Results go around the caches.
+    Py_ssize_t soon             # channels from a load in the second pass of a task to its prefetch, by runs
 
 
 ctypedef struct Job:            # a view with its plan, and what to do
@@ -36,6 +37,8 @@ ctypedef struct Job:            # a view with its plan, and what to do
     double *partials
     double *each_sums           # rows of the sums of elementwise gradients, or NULL
     Py_ssize_t n_teams          # numbers of tasks that add to the same such sums
+    bint once                   # A task does both passes of backward.
+    bint settles                # The sums of doubles are added to pairs after this task.
     bint omit
     bint look
     int n_threads
@@ -184,6 +187,7 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
         layout.ahead = 0
     if not p.by_runs and p.fold == 1:
         b.sample_pitch = b.layout[0].pitch
+    b.soon = p.soon
     b.stream = p.stream and streams_well(view, &b)
     return b
 

@@ -29,6 +29,8 @@ cdef Job make_job(const View *view, const Sink *sink, const Norm *norm, bint omi
     job.norm = norm
     job.grads = job.partials = job.each_sums = NULL
     job.omit = omit
+    job.once = False
+    job.settles = True
     job.look = False
     job.n_threads = n_threads
     job.plan = make_plan(view, purpose, n_threads)
@@ -228,18 +230,18 @@ cdef int perform_backward(const View *view, const Norm *norm, double *grads, bin
                           bint slope) noexcept nogil:
     cdef Job job = make_job(view, NULL, norm, omit, n_threads, BACKWARD)
     cdef int failed
-    cdef bint once = slope and cached(&job)
+    job.once = slope and cached(&job)
     job.grads = grads
     if job.plan.chunk_tasks > 1 and not make_partials(&job):
         return -1
     if norm.each != NULL:
         failed = perform_teams(&job)
     else:
-        failed = perform(&job, backward_task if once else gradient_task, n_tasks(&job), False)
+        failed = perform(&job, backward_task if job.once else gradient_task, n_tasks(&job), False)
     if job.partials != NULL and not failed:
         merge_gradients(&job)
     free(job.partials)
-    if slope and not once and not failed:
+    if slope and not job.once and not failed:
         pool_gradients(&job, 0, 1, view.n_channels)
         job.plan = make_plan(view, MAP, n_threads)
         failed = perform(&job, slope_task, n_tasks(&job), True)

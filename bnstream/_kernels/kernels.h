@@ -16,7 +16,7 @@
 #endif
 
 #if defined(__GNUC__)
-#define BN_PREFETCH(p) __builtin_prefetch((p), 0, 3)
+#define BN_PREFETCH(p) __builtin_prefetch((p), 0, 2)
 #elif defined(_MSC_VER) && defined(_M_X64)
 #define BN_PREFETCH(p) _mm_prefetch((p), _MM_HINT_T0)
 #else

@@ -13,7 +13,8 @@ ctypedef enum Op:               # with d = x - mean; elementwise, dy is multipli
     LOOK                        # as AFFINE, and report whether any x is inf
     SLOPE                       # y = dy * scale - beta - d * slope
     GUESS                       # mean = a shift near the data
-    ELEMENTWISE                 # for each batch position, the sums of dy and of dy * (d * scale + beta) over the channels
+    ELEMENTWISE                 # for each batch position, the sums of dy and of dy * (d * invstd + rest) over the channels
+    SLOPE_ELEMENTWISE           # SLOPE, and these sums
 
 ctypedef struct Columns:        # rows with a number for each column, or by runs for each channel
     double *mean
@@ -22,8 +23,12 @@ ctypedef struct Columns:        # rows with a number for each column, or by runs
     double *beta
     double *slope
     Py_ssize_t to_beta          # doubles from an elementwise gamma to its beta
-    double *each_sums           # ELEMENTWISE: rows of the sums
+    double *invstd              # ELEMENTWISE,
+    double *rest                # -mean_lo * invstd
+    double *each_sums           # rows of the sums
     Py_ssize_t each_pitch
+    bint settles                # Sums of doubles are added to pairs.
+    double *strips              # room for the sums of a strip, and for four rows of its results
     double *n                   # MOMENTS of what is finite: the sum of the weights,
     double *squares             # and that of their squares
     double *s
@@ -258,6 +263,9 @@ cdef inline bint walk(Op op, Count count, const native *x, const native *dy, cha
     t.width = b.width
     t.tail = b.tail
     t.stream = b.stream
+    if op > EXACT:
+        t.x.ahead = b.soon * t.x.channel_pitch
+        t.dy.ahead = b.soon * t.dy.channel_pitch
     for i in range(b.n_tables):
         if b.by_runs:
             for c in range(b.n_channels):
@@ -300,8 +308,8 @@ cdef inline bint of_floats(Op op, const native *x, char *y, const Block *b, Coun
         return guess(x, b, w)
     elif op == EXACT:
         walk(EXACT, ALL, x, x, y, b, w)     # of a tile of integers
-    elif op == ELEMENTWISE:
-        sum_elementwise(x, <const native *> b.layout[1].data, b, w)
+    elif op in (ELEMENTWISE, SLOPE_ELEMENTWISE):
+        sum_elementwise(op == SLOPE_ELEMENTWISE, x, <const native *> b.layout[1].data, y, b, w)
     else:
         return by_count(op, x, <const native *> b.layout[1 if op in (GRADIENTS, SLOPE) else 0].data, y, b, count, w)
     return False
@@ -326,7 +334,7 @@ cdef inline bint of_integers(Op op, const native *x, char *y, const Block *b, co
 cdef inline bint sweep(Op op, const Block *b, Count count, const Columns *w) noexcept nogil:
     """Apply an operation to the elements of a block that count. Return whether LOOK found inf, or GUESS also NaN."""
     cdef const char *x = b.layout[0].data
-    cdef char *y = b.layout[2 if op == SLOPE else (1 if op in (AFFINE, LOOK) else 0)].data
+    cdef char *y = b.layout[2 if op in (SLOPE, SLOPE_ELEMENTWISE) else (1 if op in (AFFINE, LOOK) else 0)].data
     if b.element == FLOAT32:
         return of_floats(op, <const f32 *> x, y, b, count, w)
     if b.element == FLOAT64:

@@ -67,6 +67,10 @@ cdef inline mask map_row(Op op, Count count, bint one, bint stream, int rows, co
     cdef mask found = first(0)
     cdef Py_ssize_t j = 0
     while j < width - VECTOR + 1:
+        if one and stream:
+            prefetch_line(x + t.x.ahead, j)
+            if op == SLOPE:
+                prefetch_line(dy + t.dy.ahead, j)
         found = found | map_columns(op, count, one, stream, rows, x, dy, y, by, t, w, weights, j, VECTOR)
         j += VECTOR
     if j < width:

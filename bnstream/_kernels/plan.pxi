@@ -75,6 +75,8 @@ cdef enum:
     FEW_ELEMENTS = 2048         # and should have at least as many elements of each channel.
     TILE_DOUBLES = 32768        # A tile has at most as many elements.
     ROOM_DOUBLES = 1536         # The scratch of a task is on the stack up to this size; stacks may be 64 KiB in all.
+    STRIP = 256                 # Elementwise gradients are summed in strips of as many positions: they stay in the L1 cache.
+    STRIP_DOUBLES = 1544        # Sums of a strip and four rows of results, from a cache line on.
     STATE_DOUBLES = 640         # So are the states of its channels where they have no other place.
 
 # Sizes of chunks.
@@ -83,6 +85,8 @@ cdef enum:
     WIDE_COLUMNS = 2048         # Past the cache it has at most as many: 512 would cost a quarter of the time.
     PAST_BYTES = 16777216       # An array of as many bytes is past the cache.
     CACHED_BYTES = 917504       # As many stay in an L2 cache of 1 MiB, common since 2017; 512 KB cost backward a third.
+    NEAR_BYTES = 131072         # Runs of instances are taken by as many: fewer wait for memory while others are computed.
+    FEWEST_RUNS = 4             # But there are as many in a chunk, if they stay in the cache.
     FEWEST_COLUMNS = 16         # Weighted rows of fewer channels become runs. Chunks of weighted runs have at least as many.
     JUMP_BYTES = 32768          # A unit of as many bytes is worth the jump to the next one.
 
@@ -121,6 +125,7 @@ ctypedef struct Plan:
     Py_ssize_t run_pieces       # pieces of a run
     Py_ssize_t chunk_blocks     # blocks of a chunk
     Py_ssize_t chunk_tasks      # tasks of a chunk
+    Py_ssize_t soon             # The second pass of a task prefetches the data of the channels so far on: the next chunk.
     Py_ssize_t granule          # The number of states is a multiple of this.
     Py_ssize_t pitch            # doubles between the rows of a task's scratch that hold a number per column or channel
     Py_ssize_t state_pitch      # doubles between those that hold a number per channel
@@ -266,13 +271,18 @@ cdef inline Py_ssize_t divided(const View *view, const Plan *p) noexcept nogil:
     return widest
 
 
-cdef inline Py_ssize_t cached_channels(const View *view) noexcept nogil:
-    """How many channels stay in the cache for a second pass."""
+cdef inline Py_ssize_t fitting_channels(const View *view, Py_ssize_t most_bytes) noexcept nogil:
+    """How many channels have at most as many bytes, in all operands that are read."""
     cdef Py_ssize_t n_bytes = 0
     cdef int k
     for k in range(view.n_read):
         n_bytes += view.operand[k].itemsize
-    return div(<Py_ssize_t> CACHED_BYTES, max(1, view.n_rows * n_bytes))
+    return div(most_bytes, max(1, view.n_rows * n_bytes))
+
+
+cdef inline Py_ssize_t cached_channels(const View *view) noexcept nogil:
+    """How many channels stay in the cache for a second pass."""
+    return fitting_channels(view, CACHED_BYTES)
 
 
 cdef inline bint holds_groups(const View *view, Py_ssize_t chunk) noexcept nogil:
@@ -303,6 +313,8 @@ cdef inline void choose_chunk(const View *view, Purpose purpose, Plan *p) noexce
             widest = max(widest, <Py_ssize_t> FEWEST_COLUMNS)
         if purpose in (TRAIN, BACKWARD):
             fitting = cached_channels(view)
+            if view.instance > 0 and p.by_runs:
+                fitting = min(fitting, max(<Py_ssize_t> FEWEST_RUNS, fitting_channels(view, NEAR_BYTES)))
             if fitting >= (1 if p.by_runs or p.inner > 1 else NARROW_COLUMNS):
                 widest = min(widest, fitting)
     p.chunk = ceil_div(n, ceil_div(n, widest))
@@ -394,6 +406,7 @@ cdef Plan make_plan(const View *view, Purpose purpose, int n_threads) noexcept n
     p.chunk_tasks = max(1, min(p.chunk_tasks, div(most, p.n_chunks), div(PARTIAL_CHANNELS, p.n_chunks * p.chunk)))
     if view.instance > 0 and purpose != MAP:
         p.chunk_tasks = instance_tasks(view, &p)
+    p.soon = p.chunk if p.by_runs and purpose in (TRAIN, BACKWARD) and p.chunk_tasks == 1 else 0
     p.granule = GRANULE if p.n_chunks == 1 else 1
     width = n_sums(&p, p.chunk)
     p.pitch = row_pitch(width)

@@ -6,6 +6,12 @@ cdef inline void prefetch_run(Op op, const native *x, const native *dy, Py_ssize
         prefetch(dy, n * sizeof(native))
 
 
+cdef inline void prefetch_line(const native *x, Py_ssize_t j) noexcept nogil:
+    """Prefetch element j if it is the first one of a cache line, as far as x begins at one."""
+    if j % (LINE_BYTES // <Py_ssize_t> sizeof(native)) == 0:
+        prefetch(x + j, 1)
+
+
 cdef inline Sums sum_of_lanes(Sums *lanes) noexcept nogil:
     """Halve the lanes until they fill one vector."""
     cdef Py_ssize_t k, n = LANES // VECTOR

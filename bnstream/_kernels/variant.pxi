@@ -100,6 +100,7 @@ cdef extern from "vectors.h" nogil:
     void stream_f32 "bn_stream_f32"(f32 *, vec)
     void stream_f64 "bn_stream_f64"(f64 *, vec)
     void wait_for_streams "bn_wait"()
+    void stream_bytes "bn_stream_bytes"(void *, const void *, Py_ssize_t)
     void store_f16 "bn_store_f16"(f16 *, vec)
     void store_bf16 "bn_store_bf16"(bf16 *, vec)
     void store_some_f32 "bn_store_some_f32"(f32 *, vec, Py_ssize_t)

@@ -206,10 +206,16 @@ static inline void bn_stream_f32(bn_f32 *p, bn_vec v) {
     bn_floats some = bn_narrow(v);
     bn_stream(p, &some, sizeof some);
 }
+static inline void bn_stream_bytes(void *p, const void *v, ptrdiff_t size) {
+    ptrdiff_t whole = size & -16;
+    bn_stream(p, v, whole);
+    memcpy((char *)p + whole, (const char *)v + whole, size - whole);
+}
 static inline void bn_wait(void) { _mm_sfence(); }
 #else
 static inline void bn_stream_f64(bn_f64 *p, bn_vec v) { bn_store_f64(p, v); }
 static inline void bn_stream_f32(bn_f32 *p, bn_vec v) { bn_store_f32(p, v); }
+static inline void bn_stream_bytes(void *p, const void *v, ptrdiff_t size) { memcpy(p, v, size); }
 static inline void bn_wait(void) {}
 #endif
 

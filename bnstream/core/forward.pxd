@@ -25,6 +25,7 @@ cdef class Forward:
     cdef bint result_only               # Neither statistics nor a backward pass are wanted.
     cdef bint about_zero                # x is divided by its root mean square
     cdef Elementwise each               # parameters of batch positions, if gamma is not NULL
+    cdef double *each_room              # the memory in which they begin at a cache line
 
     cdef double *row(self, int i) noexcept
     cdef Norm norm(self) noexcept

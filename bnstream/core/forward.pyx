@@ -79,7 +79,7 @@ cdef class Forward:
 
     def __dealloc__(self):
         free(self.rows)
-        free(self.each.gamma)
+        free(self.each_room)
 
     cdef double *row(self, int i) noexcept:
         return self.rows + i * self.pitch

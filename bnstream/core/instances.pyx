@@ -12,13 +12,14 @@ import operator
 import numpy as np
 
 cimport numpy as cnp
+from libc.stdint cimport uintptr_t
 from libc.stdlib cimport malloc
 from libc.string cimport memset
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.pyport cimport PY_SSIZE_T_MAX
 from numpy cimport ndarray
 
-from bnstream._kernels._table cimport BETA, FLOAT32, FLOAT64, GAMMA, GRANULE, Kernels
+from bnstream._kernels._table cimport BETA, FLOAT32, FLOAT64, GAMMA, GRANULE, Kernels, padded
 from bnstream.core.forward cimport Forward, forward_over, real_array
 from bnstream.core.view cimport as_array, number_of
 
@@ -67,10 +68,11 @@ cdef int set_elementwise(Forward f, object gamma, object beta, tuple shape) exce
     for i in shape:
         n *= i
     if n <= PY_SSIZE_T_MAX // <Py_ssize_t> (4 * sizeof(double)):
-        f.each.gamma = <double *> malloc((2 * n + GRANULE) * sizeof(double))
-    if f.each.gamma == NULL:
+        f.each_room = <double *> malloc(2 * (padded(n) + GRANULE) * sizeof(double))
+    if f.each_room == NULL:
         raise MemoryError(f"no memory for the parameters of {n} elements")
-    f.each.beta = f.each.gamma + n
+    f.each.gamma = <double *> (<uintptr_t> (f.each_room + GRANULE) & -<uintptr_t> (GRANULE * sizeof(double)))
+    f.each.beta = f.each.gamma + padded(n)
     memset(f.each.beta + n, 0, GRANULE * sizeof(double))        # read by vectors, and not used
     f.each.n = n
     if gamma is None:
