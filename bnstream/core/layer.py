@@ -425,6 +425,7 @@ class NormLayer:
     to_keras: Callable[..., Any] = late("bnstream.exchange.keras", "norm_to_keras")
     from_flax: Callable[..., Any] = late("bnstream.exchange.flax", "norm_from_flax", of_class=True)
     to_flax: Callable[..., Any] = late("bnstream.exchange.flax", "norm_to_flax")
+    to_linen: Callable[..., tuple[Any, dict[str, Any]]] = late("bnstream.exchange.flax", "norm_to_linen")
     from_onnx: Callable[..., Any] = late("bnstream.exchange.onnx", "norm_from_onnx", of_class=True)
     to_onnx: Callable[..., Any] = late("bnstream.exchange.onnx", "norm_to_onnx")
 

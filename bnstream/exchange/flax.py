@@ -1,7 +1,4 @@
-"""Normalization layers of Flax: `from_flax` and `to_flax` of all layers, `BatchNorm.to_linen`.
-
-Those of batch normalization are of NNX and Linen, the others of NNX.
-"""
+"""Normalization layers of Flax, those of NNX and those of Linen."""
 
 from __future__ import annotations
 
@@ -70,10 +67,7 @@ def from_flax(layer: Any, variables: Mapping[str, Any] | None = None, **settings
     used = {"scale": layer.use_scale, "bias": layer.use_bias}       # in Flax 0.10 an unused one is a Param of None
     arrays = {name: values for name, values in attributes_of(layer, "flax").items() if used.get(name, True)}
     if isinstance(layer, linen.BatchNorm):
-        if variables is None and layer.scope is None:
-            raise ValueError("a flax.linen.BatchNorm has no arrays of its own; pass its variables, as returned by "
-                             "layer.init")
-        variables = layer.variables if variables is None else variables
+        variables = variables_of(layer, variables)
         if "batch_stats" not in variables or "mean" not in variables["batch_stats"]:
             raise ValueError("expected the variables of this layer alone, {'params': {'scale', 'bias'}, 'batch_stats': "
                              f"{{'mean', 'var'}}}}, got {outline(variables)}; from those of a network take the ones "
@@ -191,30 +185,45 @@ def axis_of(layer: Any) -> int:
     return int(axes[0])
 
 
+def variables_of(layer: Any, variables: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The variables of a Linen layer: those given, or those of a bound module."""
+    if variables is None and layer.scope is None:
+        raise ValueError(f"a flax.linen.{type(layer).__name__} has no arrays of its own; pass its variables, as "
+                         "returned by layer.init")
+    found: Mapping[str, Any] = layer.variables if variables is None else variables
+    return found
+
+
 def outline(variables: Mapping[str, Any]) -> str:
     """The names in the upper two levels of a tree of variables."""
     return str({name: [*inner] if isinstance(inner, Mapping) else type(inner).__name__
                 for name, inner in variables.items()})
 
 
-def class_for(name: str) -> Any:
-    """The class of NNX for a layer of this name, which is its name there."""
+def class_for(name: str, module: str) -> Any:
+    """The class for a layer of this name, which is its name in NNX and in Linen."""
     import_framework("flax")
-    nnx = import_module("flax.nnx")
-    if not hasattr(nnx, name):
-        raise ValueError(f"this version of Flax has no {name}; install a newer one")
-    return getattr(nnx, name)
+    found = getattr(import_module(f"flax.{module}"), name, None)
+    if found is None:
+        raise ValueError(f"this version of Flax has no {module}.{name}; install a newer one")
+    return found
 
 
-def norm_from_flax(cls: type[NormLayer], layer: Any, **settings: Any) -> Any:
-    """Make a layer from one of `flax.nnx` of the same name.
+def norm_from_flax(
+    cls: type[NormLayer], layer: Any, variables: Mapping[str, Any] | None = None, **settings: Any
+) -> Any:
+    """Make a layer from one of Flax of the same name.
 
     Parameters
     ----------
-    layer : flax.nnx.LayerNorm, RMSNorm, GroupNorm or InstanceNorm
-        Its features lie along the last axis.
+    layer : flax.nnx or flax.linen LayerNorm, RMSNorm, GroupNorm or InstanceNorm
+        Its features lie along the last axis. A layer of NNX holds its arrays, one of Linen its settings alone.
+    variables : mapping, optional
+        The variables of a Linen layer, ``{"params": {"scale", "bias"}}``, without those of other layers. Not needed for
+        a bound module.
     **settings
-        Passed to the class: names, ... They take precedence over those of `layer`.
+        Passed to the class: names, ... They take precedence over those of `layer`. For a Linen layer without
+        parameters they must have its size, such as ``normalized_shape``.
 
     Returns
     -------
@@ -229,7 +238,8 @@ def norm_from_flax(cls: type[NormLayer], layer: Any, **settings: Any) -> Any:
     TypeError
         If `layer` is of another class.
     ValueError
-        If its features lie along another axis than the last one, or it reduces over other axes.
+        If its features lie along another axis than the last one, or it reduces over other axes; if `variables` are
+        missing, or are those of a network.
 
     Examples
     --------
@@ -238,27 +248,41 @@ def norm_from_flax(cls: type[NormLayer], layer: Any, **settings: Any) -> Any:
     >>> bnstream.LayerNorm.from_flax(nnx.LayerNorm(3, rngs=nnx.Rngs(0))).eps
     1e-06
     """
-    require_type(layer, class_for(cls.__name__), f"a flax.nnx.{cls.__name__}")
-    for name in ("feature_axes", "reduction_axes"):
-        axes = getattr(layer, name, -1)
+    name = cls.__name__
+    size_name = {GroupNorm: "num_channels", InstanceNorm: "num_features"}.get(cls, "normalized_shape")
+    in_linen = class_for(name, "linen")
+    require_type(layer, (in_linen, class_for(name, "nnx")), f"a flax.nnx.{name} or a flax.linen.{name}")
+    for axis in ("feature_axes", "reduction_axes"):
+        axes = getattr(layer, axis, -1)
         if axes not in (None, -1, (-1,), [-1]):
-            raise ValueError(f"the layer has {name}={axes}, and a {cls.__name__} the last axis; move the axis of x")
-    used = {"weight": layer.use_scale, "bias": getattr(layer, "use_bias", False)}
-    found = {"weight": layer.scale, "bias": getattr(layer, "bias", None)}
-    state = {name: value for name, value in found.items() if used[name]}
-    given: dict[str, Any] = {"eps": layer.epsilon, "dtype": np.dtype(layer.param_dtype).name,
-                             "result_dtype": layer.dtype, cls._affine: any(used.values())}
-    if "bias" in cls._settings:
-        given |= {"scale": used["weight"], "bias": used["bias"]}
-    if issubclass(cls, GroupNorm):
-        n = layer.num_groups * layer.group_size
-        given |= {"num_groups": layer.num_groups, "num_channels": n, "channel_axis": -1}
-    elif issubclass(cls, InstanceNorm):
-        given |= {"num_features": layer.num_features, "channel_axis": -1}
+            raise ValueError(f"the layer has {axis}={axes}, and a {name} the last axis; move the axis of x")
+    used = {"scale": layer.use_scale, "bias": getattr(layer, "use_bias", False)}
+    wanted = [parameter for parameter in used if used[parameter]]
+    if isinstance(layer, in_linen):
+        params: Any = variables_of(layer, variables).get("params", {}) if wanted else {}
+        if sorted(params) != sorted(wanted):
+            raise ValueError(f"expected the variables of this layer alone, {{'params': {wanted}}}, got "
+                             f"{outline(variables or {})}; from those of a network take the ones under the layer's "
+                             "name")
+        arrays = {parameter: params[parameter] for parameter in wanted}
+        size = next((len(np.asarray(values)) for values in arrays.values()), None)
     else:
-        given["normalized_shape"] = layer.num_features
+        arrays = {parameter: getattr(layer, parameter) for parameter in wanted}
+        size = layer.num_groups * layer.group_size if issubclass(cls, GroupNorm) else layer.num_features
+    given: dict[str, Any] = {"eps": layer.epsilon, "dtype": np.dtype(layer.param_dtype).name,
+                             "result_dtype": layer.dtype, cls._affine: bool(wanted)}
+    if "bias" in cls._settings:
+        given |= used
+    if issubclass(cls, ChannelNorm):
+        given["channel_axis"] = -1
+    size = settings.get(size_name, size)
+    if size is None:
+        raise ValueError(f"a flax.linen.{name} without parameters has no size; pass {size_name}")
+    given[size_name] = size
+    if issubclass(cls, GroupNorm):
+        given["num_groups"] = layer.num_groups or size // layer.group_size
     made = cls(**{**given, **settings})
-    made.load_state_dict(state)
+    made.load_state_dict({{"scale": "weight"}.get(parameter, parameter): array for parameter, array in arrays.items()})
     return made
 
 
@@ -283,6 +307,10 @@ def norm_to_flax(norm: NormLayer, **settings: Any) -> Any:
         If Flax has no such layer: `channel_axis` is not -1, `normalized_shape` has several lengths, the layer tracks
         running estimates, or the eps of `RMSNorm` is None.
 
+    See Also
+    --------
+    to_linen : a layer of Linen.
+
     Notes
     -----
     `names` and the mode are not converted. JAX has float64 only under jax_enable_x64.
@@ -293,7 +321,51 @@ def norm_to_flax(norm: NormLayer, **settings: Any) -> Any:
     >>> bnstream.GroupNorm(2, 4, channel_axis=-1).to_flax().num_groups
     2
     """
-    cls = class_for(type(norm).__name__)
+    cls = class_for(type(norm).__name__, "nnx")
+    options, params = norm_parts(norm)
+    layer = cls(norm._shape[0], **{**options, "rngs": import_module("flax.nnx").Rngs(0), **settings})
+    for name, values in params.items():
+        setattr(layer, name, type(getattr(layer, name))(values))
+    return layer
+
+
+def norm_to_linen(norm: NormLayer, **settings: Any) -> tuple[Any, dict[str, Any]]:
+    """Convert to a layer of `flax.linen` of the same name, and its variables.
+
+    Parameters
+    ----------
+    **settings
+        Passed to the class of Flax: axis_name, ... They take precedence over those of this layer.
+
+    Returns
+    -------
+    layer : flax.linen.Module
+    variables : dict
+        ``{"params": {"scale", "bias"}}``, those that this layer has, in its dtype.
+
+    Raises
+    ------
+    ModuleNotFoundError, ValueError
+        As `to_flax`.
+
+    See Also
+    --------
+    to_flax : a layer of NNX, and what is not converted.
+
+    Examples
+    --------
+    >>> import numpy as np, bnstream
+    >>> layer, variables = bnstream.LayerNorm(3).to_linen()
+    >>> layer.apply(variables, np.ones((2, 3))).shape
+    (2, 3)
+    """
+    cls = class_for(type(norm).__name__, "linen")
+    options, params = norm_parts(norm)
+    return cls(**{**options, **settings}), {"params": params} if params else {}
+
+
+def norm_parts(norm: NormLayer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings and parameters of the layer in Flax."""
     if isinstance(norm, ChannelNorm) and norm.channel_axis != -1:
         raise ValueError(f"Flax has the channels along the last axis, this layer along axis {norm.channel_axis}; if x "
                          "will have them there, set channel_axis = -1 on a copy")
@@ -305,15 +377,13 @@ def norm_to_flax(norm: NormLayer, **settings: Any) -> Any:
                          "this layer's inference")
     if norm.eps is None:
         raise ValueError("an eps of None depends on the dtype of x, and Flax needs a number; set eps on a copy")
-    nnx, jnp = import_module("flax.nnx"), import_module("jax.numpy")
+    jnp = import_module("jax.numpy")
     options: dict[str, Any] = {"epsilon": norm.eps, "use_scale": norm.gamma is not None, "param_dtype": norm.dtype,
-                               "dtype": norm.result_dtype, "rngs": nnx.Rngs(0)}
+                               "dtype": norm.result_dtype}
     if isinstance(norm, GroupNorm):
         options["num_groups"] = norm.num_groups
     if not isinstance(norm, RMSNorm):
         options["use_bias"] = norm.beta is not None
-    layer = cls(norm._shape[0], **{**options, **settings})
-    for name, values in (("scale", norm.gamma), ("bias", norm.beta)):
-        if values is not None:
-            setattr(layer, name, type(getattr(layer, name))(jnp.asarray(values, norm.dtype)))
-    return layer
+    params = {name: jnp.asarray(values, norm.dtype)
+              for name, values in (("scale", norm.gamma), ("bias", norm.beta)) if values is not None}
+    return options, params

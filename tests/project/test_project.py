@@ -21,7 +21,7 @@ METHODS = {f"{kind.__name__}.{name}": getattr(kind, name) for kind, names in (
     (bnstream.GroupNorm, "__call__"),
     (bnstream.InstanceNorm, "state_dict load_state_dict reset_running_stats")) for name in names.split()}
 FRAMEWORKS = {f"BatchNorm.{way}_{name}": name for name in ("torch", "keras", "flax", "onnx") for way in ("from", "to")}
-FRAMEWORKS["BatchNorm.to_linen"] = "flax"
+FRAMEWORKS |= dict.fromkeys(["BatchNorm.to_linen", "LayerNorm.to_linen"], "flax")
 FRAMEWORKS |= {f"LayerNorm.{way}_{name}": name for name in ("torch", "keras", "flax", "onnx")
                for way in ("from", "to")}
 METHODS |= {name: getattr(getattr(bnstream, name.partition(".")[0]), name.partition(".")[2]) for name in FRAMEWORKS}
