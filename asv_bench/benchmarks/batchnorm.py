@@ -1,5 +1,7 @@
 """Batch normalization of arrays of 1 to 17 million elements, by shape, dtype, layout and threads, beside NumPy."""
 
+from fractions import Fraction
+
 import numpy as np
 
 import bnstream
@@ -122,25 +124,26 @@ class InPlace(Timed):
 
 
 class VirtualBatches(Timed):
-    """float32 (4096, 1024) in parts of these rows; 4096 is the whole batch."""
+    """float32, in virtual batches of a fraction of the batch."""
 
-    params = ([32, 256, 4096],)
-    param_names = ("virtual_batch",)
+    params = ([(4096, 1024), (32, 64, 56, 56)], ["1/32", "1/4", "1"])
+    param_names = ("shape", "virtual_batch")
 
     @once
-    def setup(self, virtual_batch):
+    def setup(self, shape, virtual_batch):
         need("BatchNorm")
         if not hasattr(bnstream.BatchNorm, "virtual_batch"):
             raise NotImplementedError("this commit has no virtual batches")
         set_num_threads(2)
-        self.calls = layers.of_bnstream(array((4096, 1024), "float32"), virtual_batch=virtual_batch)
+        rows = int(shape[0] * Fraction(virtual_batch))
+        self.calls = layers.of_bnstream(array(shape, "float32"), virtual_batch=rows)
 
     @named("BatchNorm, training, virtual batches")
-    def time_training(self, virtual_batch):
+    def time_training(self, shape, virtual_batch):
         self.calls["training"]()
 
     @named("BatchNorm, backward, virtual batches")
-    def time_backward(self, virtual_batch):
+    def time_backward(self, shape, virtual_batch):
         self.calls["backward"]()
 
 

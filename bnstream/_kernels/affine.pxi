@@ -5,7 +5,7 @@
 # operations and a conversion back. Past the cache, that is hidden behind reading and writing.
 
 cdef enum:
-    COEFFICIENT_ROWS = 9
+    COEFFICIENT_ROWS = 10
 
 ctypedef struct Scaling:        # of a task's channels
     Scratch scratch
@@ -76,6 +76,7 @@ cdef bint make_scaling(const Job *job, const Task *t, Py_ssize_t n_more, double 
     w.invstd = columns.mean + 5 * pitch
     columns.anchors.high = columns.mean + 7 * pitch
     columns.anchors.low = columns.mean + 8 * pitch
+    columns.rest = columns.mean + 9 * pitch
     columns.to_beta = 0
     if norm.about_zero:
         memset(columns.mean, 0, t.channels * sizeof(double))

@@ -35,13 +35,12 @@ cdef void add_sums(const double *s, Py_ssize_t n, double *sums, Py_ssize_t pitch
         sums[pitch + c] = total.lo
 
 
-cdef inline void prepare_elementwise(const Job *job, const Task *t, double *rest, double *strips, Scaling *w) noexcept nogil:
-    """Set what the sums of elementwise parameters need. `rest` may be the row of mean_lo; strips has STRIP_DOUBLES."""
+cdef inline void prepare_elementwise(const Job *job, const Task *t, double *strips, Scaling *w) noexcept nogil:
+    """Set what the sums of elementwise parameters need. `strips` has STRIP_DOUBLES; declared where it is used, GCC would
+    put one on the stack for each type of elements."""
     cdef Py_ssize_t c
     for c in range(t.channels):
-        rest[c] = -w.mean_lo[c] * w.invstd[c]
-    w.columns.rest = rest
-    w.columns.invstd = w.invstd
+        w.columns.rest[c] = -w.mean_lo[c] * w.columns.scale[c]
     w.columns.each_sums = job.each_sums
     w.columns.each_pitch = job.norm.each.n
     w.columns.settles = job.settles
@@ -64,7 +63,7 @@ cdef int gradient_task(const Job *job, Py_ssize_t task) noexcept nogil:
     if not make_scaling(job, &t, 2 + SUM_ROWS, stack, &w):
         return -1
     if each:
-        prepare_elementwise(job, &t, w.columns.beta, strips, &w)
+        prepare_elementwise(job, &t, strips, &w)
     s = w.columns.s = w.scratch.rows + COEFFICIENT_ROWS * p.pitch
     q = w.columns.q = s + p.pitch
     sums = q + p.pitch if job.partials == NULL else job.partials + task * PARTIAL_ROWS * p.state_pitch
@@ -172,12 +171,11 @@ cdef int slope_task(const Job *job, Py_ssize_t task) noexcept nogil:
         slope[c] = slope[c] * w.invstd[c] / w.n[c] * w.invstd[c]        # in an order in which no factor overflows alone
         beta[c] = beta[c] * w.invstd[c] / w.n[c] - (w.mean_lo[c] * slope[c] if w.mean_lo[c] != 0 else 0.0)
     if each:
-        prepare_elementwise(job, &t, w.mean_lo, strips, &w)
-    else:
-        to_columns(p, &t, w.columns.mean, w.invstd)
-        to_columns(p, &t, w.columns.scale, w.invstd)
-        to_columns(p, &t, beta, w.invstd)
-        to_columns(p, &t, slope, w.invstd)
+        prepare_elementwise(job, &t, strips, &w)
+    to_columns(p, &t, w.columns.mean, w.invstd)
+    to_columns(p, &t, w.columns.scale, w.invstd)
+    to_columns(p, &t, beta, w.invstd)
+    to_columns(p, &t, slope, w.invstd)
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, &w.columns.anchors, w.scratch.tile)
         use_elementwise(job.norm.each, p, i, &b, &w.columns)

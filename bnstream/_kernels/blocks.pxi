@@ -26,7 +26,7 @@ ctypedef struct Block:
     Py_ssize_t tail             # columns of one more, shorter row
     Py_ssize_t n_tables
     bint stream                 # Results go around the caches.
-    Py_ssize_t soon             # channels from a load in the second pass of a task to its prefetch, by runs
+    Py_ssize_t channels_ahead   # as in its plan
 
 
 ctypedef struct Job:            # a view with its plan, and what to do
@@ -187,7 +187,7 @@ cdef Block make_block(const View *view, const Plan *p, const Task *t, Py_ssize_t
         layout.ahead = 0
     if not p.by_runs and p.fold == 1:
         b.sample_pitch = b.layout[0].pitch
-    b.soon = p.soon
+    b.channels_ahead = p.channels_ahead
     b.stream = p.stream and streams_well(view, &b)
     return b
 

@@ -1,6 +1,8 @@
 # The gradients of elementwise parameters. They are sums over the channels at each batch position:
 #
-#   grad_beta = sum of dy       grad_gamma = sum of dy * xhat,      xhat = (x - mean) * scale - mean_lo * scale
+#   grad_beta = sum of dy       grad_gamma = sum of dy * xhat,      xhat = (x - mean) * scale + rest
+#
+#   scale = invstd              rest = -mean_lo * invstd
 #
 # They are summed in the pass that writes dx, if the data stays in the cache, with 5 more operations for each element, else
 # in a pass of their own. Teams of neighbouring tasks have sums of their own, which are merged in order. The view alone
@@ -15,51 +17,27 @@ ctypedef struct Strip:          # of some positions, in channels of a block
     Py_ssize_t x_pitch          # from channel to channel
     Py_ssize_t dy_pitch
     Py_ssize_t y_pitch
-    Py_ssize_t soon             # channels from a load to its prefetch
+    Py_ssize_t ahead            # channels from a load to its prefetch
     const double *gamma
     double *s                   # sums of dy and of dy * xhat, in whole vectors
     double *q
 
-ctypedef struct Channel:        # coefficients, the same in every column of a vector
-    vec mean
-    vec invstd
-    vec rest
-    vec scale
-    vec beta
-    vec slope
-
-
-cdef inline Channel channel_of(bint slope, const Columns *w, Py_ssize_t c) noexcept nogil:
-    cdef Channel of
-    of.mean = all_of(w.mean[c])
-    of.invstd = all_of(w.invstd[c])
-    of.rest = all_of(w.rest[c])
-    if slope:
-        of.scale = all_of(w.scale[c])
-        of.beta = all_of(w.beta[c])
-        of.slope = all_of(w.slope[c])
-    return of
-
-
 cdef inline void sum_vectors(bint slope, bint stream, int rows, const native *x, const native *dy, char *y,
-                             const Strip *strip, const Channel *of, Py_ssize_t j, Py_ssize_t n) noexcept nogil:
+                             const Strip *strip, const Coefficients *by, Py_ssize_t j, Py_ssize_t n) noexcept nogil:
     """Add n elements from j on of each of some rows to the sums, and with `slope` write their dx."""
     cdef vec g[4]
     cdef vec h[4]
     cdef vec d, gamma = get(strip.gamma + j) if slope else all_of(0)
-    cdef Center center
     cdef int r
-    center.mean = center.high = center.low = all_of(0)
     for r in range(rows):
         if stream:
-            prefetch_line(x + (r + strip.soon) * strip.x_pitch, j)
-            prefetch_line(dy + (r + strip.soon) * strip.dy_pitch, j)
-        g[r] = values_of(dy + r * strip.dy_pitch + j, n, center)
-        d = minus(values_of(x + r * strip.x_pitch + j, n, center), of[r].mean)
-        h[r] = g[r] * plus(d * of[r].invstd, of[r].rest)
+            prefetch_line(x + (r + strip.ahead) * strip.x_pitch, j)
+            prefetch_line(dy + (r + strip.ahead) * strip.dy_pitch, j)
+        g[r] = values_of(dy + r * strip.dy_pitch + j, n, by[r].center)
+        d = minus(values_of(x + r * strip.x_pitch + j, n, by[r].center), by[r].center.mean)
+        h[r] = g[r] * plus(d * by[r].scale, by[r].rest)
         if slope:
-            d = minus(minus(g[r] * gamma * of[r].scale, of[r].beta), d * of[r].slope)
-            write(x, y + (r * strip.y_pitch + j) * result_size(x), d, n, False)
+            write(x, y + (r * strip.y_pitch + j) * result_size(x), slope_of(g[r] * gamma, d, by[r]), n, False)
     if rows == 4:
         g[0] = plus(plus(g[0], g[1]), plus(g[2], g[3]))
         h[0] = plus(plus(h[0], h[1]), plus(h[2], h[3]))
@@ -70,21 +48,24 @@ cdef inline void sum_vectors(bint slope, bint stream, int rows, const native *x,
 cdef inline void sum_strip(bint slope, bint stream, int rows, const native *x, const native *dy, char *y,
                            const Strip *strip, const Columns *w, Py_ssize_t c, Py_ssize_t n) noexcept nogil:
     """Add `rows` channels from c on, 1 or 4, to the sums of n positions, and with `slope` write their dx to y."""
-    cdef Channel of[4]
+    cdef Coefficients by[4]
+    cdef Columns of
     cdef Py_ssize_t j = 0
     cdef int r
     for r in range(rows):
-        of[r] = channel_of(slope, w, c + r)
+        of = of_channel(w, c + r)
+        by[r] = coefficients_of(SLOPE if slope else AFFINE, x, &of, 0, True)
+        by[r].rest = all_of(w.rest[c + r])
     while j < n - VECTOR + 1:
-        sum_vectors(slope, stream, rows, x, dy, y, strip, of, j, VECTOR)
+        sum_vectors(slope, stream, rows, x, dy, y, strip, by, j, VECTOR)
         j += VECTOR
     if j < n:
-        sum_vectors(slope, stream, rows, x, dy, y, strip, of, j, n - j)
+        sum_vectors(slope, stream, rows, x, dy, y, strip, by, j, n - j)
 
 
 cdef inline void map_strip(bint slope, bint stream, int rows, const native *x, const native *dy, char *y, const Strip *strip,
                            const Columns *w, Py_ssize_t c, Py_ssize_t n) noexcept nogil:
-    """The same. A result that goes around the caches is put together first, in whole cache lines."""
+    """`sum_strip`, but results that go around the caches are first collected in whole cache lines."""
     cdef char *room = <char *> (w.strips + 2 * STRIP)
     cdef Strip own
     cdef Py_ssize_t size = result_size(x)
@@ -101,7 +82,7 @@ cdef inline void map_strip(bint slope, bint stream, int rows, const native *x, c
 
 cdef inline void sum_strips(bint slope, bint stream, const native *x, const native *dy, char *y, const Block *b,
                             const Columns *w, Py_ssize_t j, Py_ssize_t n) noexcept nogil:
-    """Add all channels of a block to the sums of n positions from j on."""
+    """Add all channels of a block to the sums of n positions from j on, and with `slope` write their dx."""
     cdef double *s = w.strips
     cdef double *q = s + STRIP
     cdef Strip strip
@@ -111,7 +92,7 @@ cdef inline void sum_strips(bint slope, bint stream, const native *x, const nati
     strip.x_pitch = b.layout[0].channel_pitch
     strip.dy_pitch = b.layout[1].channel_pitch
     strip.y_pitch = b.layout[2].channel_pitch
-    strip.soon = b.soon
+    strip.ahead = b.channels_ahead
     strip.gamma = <const double *> b.weights + j
     strip.s = s
     strip.q = q
@@ -141,7 +122,7 @@ cdef inline void sum_strips(bint slope, bint stream, const native *x, const nati
 
 cdef inline void sum_elementwise(bint slope, const native *x, const native *dy, char *y, const Block *b,
                                  const Columns *w) noexcept nogil:
-    """Add a block to the sums of its positions."""
+    """Add a block to the sums of its positions, and with `slope` write its dx."""
     cdef Py_ssize_t i, j, n
     for i in range(ceil_div(b.width, STRIP)):
         j = i * STRIP
@@ -187,6 +168,7 @@ cdef void merge_teams(const Job *job) noexcept nogil:
     for team in range(job.n_teams if job.plan.chunk_tasks == 1 else 1):
         of_team = sums + team_sums(job, team)
         for i in range(0, SUM_ROWS, 2):
+            # A team that has not settled has only zeros in its pairs.
             if team > 0 and first_task(job, team + 1) - first_task(job, team) >= settling_tasks(job):
                 add_sums(of_team + i * n, n, sums + i * n, n)
                 add_sums(of_team + (i + 1) * n, n, sums + i * n, n)

@@ -15,10 +15,11 @@
 #define BN_RESTRICT __restrict__
 #endif
 
+/* To L2: what is fetched a chunk ahead would drive the chunk itself out of L1. */
 #if defined(__GNUC__)
 #define BN_PREFETCH(p) __builtin_prefetch((p), 0, 2)
 #elif defined(_MSC_VER) && defined(_M_X64)
-#define BN_PREFETCH(p) _mm_prefetch((p), _MM_HINT_T0)
+#define BN_PREFETCH(p) _mm_prefetch((p), _MM_HINT_T1)
 #else
 #define BN_PREFETCH(p) ((void)(p))
 #endif

@@ -13,7 +13,7 @@ ctypedef enum Op:               # with d = x - mean; elementwise, dy is multipli
     LOOK                        # as AFFINE, and report whether any x is inf
     SLOPE                       # y = dy * scale - beta - d * slope
     GUESS                       # mean = a shift near the data
-    ELEMENTWISE                 # for each batch position, the sums of dy and of dy * (d * invstd + rest) over the channels
+    ELEMENTWISE                 # for each batch position, the sums of dy and of dy * (d * scale + rest) over the channels
     SLOPE_ELEMENTWISE           # SLOPE, and these sums
 
 ctypedef struct Columns:        # rows with a number for each column, or by runs for each channel
@@ -23,8 +23,7 @@ ctypedef struct Columns:        # rows with a number for each column, or by runs
     double *beta
     double *slope
     Py_ssize_t to_beta          # doubles from an elementwise gamma to its beta
-    double *invstd              # ELEMENTWISE,
-    double *rest                # -mean_lo * invstd
+    double *rest                # ELEMENTWISE: -mean_lo * scale
     double *each_sums           # rows of the sums
     Py_ssize_t each_pitch
     bint settles                # Sums of doubles are added to pairs.
@@ -264,8 +263,8 @@ cdef inline bint walk(Op op, Count count, const native *x, const native *dy, cha
     t.tail = b.tail
     t.stream = b.stream
     if op > EXACT:
-        t.x.ahead = b.soon * t.x.channel_pitch
-        t.dy.ahead = b.soon * t.dy.channel_pitch
+        t.x.ahead = b.channels_ahead * t.x.channel_pitch
+        t.dy.ahead = b.channels_ahead * t.dy.channel_pitch
     for i in range(b.n_tables):
         if b.by_runs:
             for c in range(b.n_channels):

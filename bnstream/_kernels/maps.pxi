@@ -10,6 +10,7 @@ ctypedef struct Coefficients:   # of a vector of columns, or of one channel
     vec scale
     vec beta
     vec slope
+    vec rest                    # see elementwise.pxi
     Py_ssize_t to_beta
 
 
@@ -24,6 +25,10 @@ cdef inline Coefficients coefficients_of(Op op, const native *x, const Columns *
     return by
 
 
+cdef inline vec slope_of(vec dy, vec d, Coefficients by) noexcept nogil:
+    return minus(minus(dy * by.scale, by.beta), d * by.slope)
+
+
 cdef inline mask map_vector(Op op, Count count, bint one, bint stream, const native *x, const native *dy, char *y,
                             Coefficients by, const char *weights, Py_ssize_t j, Py_ssize_t n) noexcept nogil:
     """Map n elements of a row from column j on. Return which of them are inf, for LOOK."""
@@ -34,7 +39,7 @@ cdef inline mask map_vector(Op op, Count count, bint one, bint stream, const nat
         g = values_of(dy + j, n, by.center)
         if count == WEIGHTED:
             g = g * weights_at(weights, at, one, count)
-        d = minus(minus(g * by.scale, by.beta), d * by.slope)
+        d = slope_of(g, d, by)
     else:
         d = plus(d * by.scale, by.beta)
         if count == WEIGHTED:
@@ -66,8 +71,9 @@ cdef inline mask map_row(Op op, Count count, bint one, bint stream, int rows, co
     cdef Coefficients by = coefficients_of(op, x, w, 0, True)
     cdef mask found = first(0)
     cdef Py_ssize_t j = 0
+    cdef bint ahead = t.x.ahead != 0
     while j < width - VECTOR + 1:
-        if one and stream:
+        if one and stream and ahead:
             prefetch_line(x + t.x.ahead, j)
             if op == SLOPE:
                 prefetch_line(dy + t.dy.ahead, j)

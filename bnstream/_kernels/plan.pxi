@@ -75,9 +75,9 @@ cdef enum:
     FEW_ELEMENTS = 2048         # and should have at least as many elements of each channel.
     TILE_DOUBLES = 32768        # A tile has at most as many elements.
     ROOM_DOUBLES = 1536         # The scratch of a task is on the stack up to this size; stacks may be 64 KiB in all.
-    STRIP = 256                 # Elementwise gradients are summed in strips of as many positions: they stay in the L1 cache.
-    STRIP_DOUBLES = 1544        # Sums of a strip and four rows of results, from a cache line on.
     STATE_DOUBLES = 640         # So are the states of its channels where they have no other place.
+    STRIP = 256                 # Elementwise gradients are summed in strips of as many positions, whose sums stay in L1.
+    STRIP_DOUBLES = 6 * 256 + 8     # Sums of a strip and four rows of its results, from a cache line on.
 
 # Sizes of chunks.
 cdef enum:
@@ -85,8 +85,8 @@ cdef enum:
     WIDE_COLUMNS = 2048         # Past the cache it has at most as many: 512 would cost a quarter of the time.
     PAST_BYTES = 16777216       # An array of as many bytes is past the cache.
     CACHED_BYTES = 917504       # As many stay in an L2 cache of 1 MiB, common since 2017; 512 KB cost backward a third.
-    NEAR_BYTES = 131072         # Runs of instances are taken by as many: fewer wait for memory while others are computed.
-    FEWEST_RUNS = 4             # But there are as many in a chunk, if they stay in the cache.
+    NEAR_BYTES = 131072         # Runs of instances have at most as many; with 900 KB, layer norm took 1.2 times as long.
+    FEWEST_RUNS = 4             # But a chunk has at least as many of them, if they stay in the cache.
     FEWEST_COLUMNS = 16         # Weighted rows of fewer channels become runs. Chunks of weighted runs have at least as many.
     JUMP_BYTES = 32768          # A unit of as many bytes is worth the jump to the next one.
 
@@ -125,7 +125,7 @@ ctypedef struct Plan:
     Py_ssize_t run_pieces       # pieces of a run
     Py_ssize_t chunk_blocks     # blocks of a chunk
     Py_ssize_t chunk_tasks      # tasks of a chunk
-    Py_ssize_t soon             # The second pass of a task prefetches the data of the channels so far on: the next chunk.
+    Py_ssize_t channels_ahead   # between a load in the second pass of a task and its prefetch: a chunk, or 0 for none
     Py_ssize_t granule          # The number of states is a multiple of this.
     Py_ssize_t pitch            # doubles between the rows of a task's scratch that hold a number per column or channel
     Py_ssize_t state_pitch      # doubles between those that hold a number per channel
@@ -406,7 +406,7 @@ cdef Plan make_plan(const View *view, Purpose purpose, int n_threads) noexcept n
     p.chunk_tasks = max(1, min(p.chunk_tasks, div(most, p.n_chunks), div(PARTIAL_CHANNELS, p.n_chunks * p.chunk)))
     if view.instance > 0 and purpose != MAP:
         p.chunk_tasks = instance_tasks(view, &p)
-    p.soon = p.chunk if p.by_runs and purpose in (TRAIN, BACKWARD) and p.chunk_tasks == 1 else 0
+    p.channels_ahead = p.chunk if p.by_runs and purpose in (TRAIN, BACKWARD) and p.chunk_tasks == 1 else 0
     p.granule = GRANULE if p.n_chunks == 1 else 1
     width = n_sums(&p, p.chunk)
     p.pitch = row_pitch(width)

@@ -7,7 +7,7 @@ cdef inline void prefetch_run(Op op, const native *x, const native *dy, Py_ssize
 
 
 cdef inline void prefetch_line(const native *x, Py_ssize_t j) noexcept nogil:
-    """Prefetch element j if it is the first one of a cache line, as far as x begins at one."""
+    """Prefetch element j if it is the first one of a cache line, taking x to begin at one."""
     if j % (LINE_BYTES // <Py_ssize_t> sizeof(native)) == 0:
         prefetch(x + j, 1)
 

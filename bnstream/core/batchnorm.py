@@ -19,7 +19,7 @@ from bnstream.core.labels import counted
 from bnstream.core.late import late
 from bnstream.core.layer import NormLayer, Setting, flag
 from bnstream.core.moments import Moments, moments_from, rows_of
-from bnstream.core.rows import ROWS, require_possible
+from bnstream.core.rows import require_possible
 from bnstream.core.running import MEAN, VAR, RunningEstimates, divisor, require_variances
 from bnstream.core.statedict import COUNT, StateDict, checked_state
 from bnstream.core.threads import require_threads
@@ -325,10 +325,9 @@ class BatchNorm(NormLayer):
             If `x` is not of real numbers, `where` is not of bool, or `out` is not a plain array.
         ValueError
             If `x` does not have `num_features` channels, `where` does not broadcast, or `virtual_batch` does not divide
-            the batch; if `out` has another shape or
-            dtype, is read-only, or overlaps `x` in part; in training, if a channel has fewer than two values, unless
-            the batch is skipped, or squared deviations that sum to more than float64 can hold, or if there is NaN or
-            inf under ``nan_policy="raise"``.
+            the batch; if `out` has another shape or dtype, is read-only, or overlaps `x` in part; in training, if a
+            channel has fewer than two values, unless the batch is skipped, or squared deviations that sum to more than
+            float64 can hold, or if there is NaN or inf under ``nan_policy="raise"``.
 
         Examples
         --------
@@ -345,7 +344,7 @@ class BatchNorm(NormLayer):
         rows = self._running.rows
         forward = forward_of(
             x, self._shape[0], self._gamma, self._beta, self._eps, self._channel_axis, where, self._result_dtype,
-            self._virtual_batch or 0 if self._training else 0,
+            (self._virtual_batch or 0) if self._training else 0,
         )
         if not self._training:
             try:
@@ -383,11 +382,8 @@ class BatchNorm(NormLayer):
 
     def _pool(self, pooled: Moments, forward: Forward) -> None:
         """Move the running estimates, and merge the statistics of the batch into the pooled ones."""
-        rows = forward.statistics()[:len(ROWS)].reshape(len(ROWS), -1, self.num_features)
-        part = moments_from(rows[:, 0], nan_policy=self._nan_policy)
-        for i in range(1, rows.shape[1]):
-            part.merge(moments_from(rows[:, i], nan_policy=self._nan_policy))
-        total = pooled + part
+        of_batch = moments_from(forward.batch_statistics(), nan_policy=self._nan_policy)
+        total = pooled + of_batch
         self._require_usable(total)
         exact = None
         if self._momentum is None:
@@ -395,8 +391,8 @@ class BatchNorm(NormLayer):
             exact.use(total, self.running_ddof)
         running = self._running
         move_estimates(
-            forward, running.rows, running.n_batches, self._momentum, self._running_ddof, self._renorm, pooled, part,
-            None if exact is None else exact.rows,
+            forward, running.rows, running.n_batches, self._momentum, self._running_ddof, self._renorm, pooled,
+            of_batch, None if exact is None else exact.rows,
         )
         while exact is not None and total != pooled:        # Another thread's batch came in between.
             total = pooled.copy()

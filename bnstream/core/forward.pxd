@@ -5,6 +5,8 @@ from bnstream.core.view cimport Policy
 
 cdef class Forward:
     cdef readonly ndarray x             # None where the result has taken its place
+    cdef int ndim
+    cdef Py_ssize_t lengths[64]         # the shape of x in the call
     cdef ndarray where                  # which elements count, as `mask_of` has it; None: all
     cdef readonly bint skipped          # where leaves out the whole batch, which changes no estimates
     cdef readonly bint training
@@ -18,8 +20,8 @@ cdef class Forward:
     cdef double eps
     cdef bint omit
     cdef bint of_instances              # Every instance is normalized by itself.
-    cdef readonly Py_ssize_t instance   # channels of an instance, or of a part of the batch; 0: there are none
-    cdef Py_ssize_t part                # rows of a part, which is normalized by its own statistics; 0: the batch is whole
+    cdef readonly Py_ssize_t instance   # channels of an instance, or of a batch or virtual batch
+    cdef Py_ssize_t virtual_batch       # rows that are normalized by their own statistics; 0: the whole batch
     cdef Py_ssize_t group               # neighbouring channels that share their statistics
     cdef bint plain                     # Its channels have neither gamma nor beta.
     cdef bint result_only               # Neither statistics nor a backward pass are wanted.
@@ -29,10 +31,10 @@ cdef class Forward:
 
     cdef double *row(self, int i) noexcept
     cdef Norm norm(self) noexcept
+    cdef int require_same_shape(self) except -1
     cdef ndarray divided(self, ndarray a)
-    cdef tuple statistics_shape(self)
     cdef str place(self, Py_ssize_t c)
-    cdef bint left_out(self, Py_ssize_t c) noexcept
+    cdef bint left_out(self, Py_ssize_t first) noexcept
     cdef bint small(self) noexcept
     cdef bint one_row(self, ndarray a) noexcept
     cdef int threads(self, object n_threads) except -1
@@ -66,7 +68,7 @@ cdef class Forward:
 cdef int check(int failed) except -1
 cdef ndarray real_array(object values, str name)
 cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting, object gamma, object beta, double eps,
-                          bint plain=*, Py_ssize_t part=*)
+                          bint plain=*, Py_ssize_t virtual_batch=*)
 cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps,
-                         Py_ssize_t part=*)
+                         Py_ssize_t virtual_batch=*)
 cdef Forward broadcast_forward(object x, object mean, object var, object gamma, object beta, double eps)

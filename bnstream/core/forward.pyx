@@ -8,18 +8,18 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.math cimport INFINITY, fabs, sqrt
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport (
-    BETA, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, GAMMA, GRAD_BETA, GRAD_GAMMA, GRAD_ROWS, M2, M2_LO, MEAN, MEAN_LO, N,
-    NORM_ROWS, SMALL, Elementwise, Kernels, Norm, Sink, View, padded,
+    BETA, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, GAMMA, GRAD_BETA, GRAD_GAMMA, GRAD_ROWS, M2, M2_LO, MAX_DIMS, MEAN,
+    MEAN_LO, N, NORM_ROWS, SMALL, STATE_ROWS, Elementwise, Kernels, Norm, Sink, View, padded,
 )
 from bnstream.core.large cimport look_again, restored
 from bnstream.core.result cimport overlap, result_like, same_shape
 from bnstream.core.view cimport (
-    OMIT, PROPAGATE, RAISE, Policy, as_array, batch_axes, kept_shape, make_view, mask_of, policy_of, require_finite,
+    OMIT, PROPAGATE, RAISE, Policy, as_array, batch_axes, kept_shape, make_view, mask_of, not_finite, policy_of,
 )
 
 from bnstream._kernels import capsule
@@ -73,8 +73,9 @@ cdef ndarray real_array(object values, str name):
 cdef class Forward:
     """One normalization of x: the coefficients of its channels, and what backward needs.
 
-    There are seven rows of float64, with a column for each channel: n, mean, mean_lo, m2, m2_lo, gamma, beta. The first
-    five are a state: in training that of the batch, in inference n = 1 with the given mean and variance.
+    There are seven rows of float64, with a column for each channel of each instance or virtual batch: n, mean, mean_lo, m2,
+    m2_lo, gamma, beta. The first five are a state: in training that of the batch, in inference n = 1 with the given mean
+    and variance.
     """
 
     def __dealloc__(self):
@@ -95,33 +96,34 @@ cdef class Forward:
         return fields
 
     cdef int view_of(self, View *view, ndarray x, ndarray y=None, ndarray dx=None) except -1:
-        if self.part == 0:
-            make_view(view, self.axes, x, y, dx, None, self.where, self.instance, self.group)
+        if self.virtual_batch == 0:
+            make_view(view, self.axes, x, y, dx, None, self.where, self.instance if self.of_instances else 0,
+                      self.group)
         else:
             make_view(view, self.axes << 1, self.divided(x), self.divided(y), self.divided(dx), None,
-                      self.divided(self.where), self.instance, self.group)
+                      self.divided(self.where))
         if self.each.gamma != NULL and view.operand[0].element not in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16):
             view.in_place = False       # Only floats have loops with elementwise parameters.
-        if view.n_channels != self.n_channels:
-            raise ValueError(f"x has changed its shape since the call, {(<object> x).shape}; reshape it to a new array")
+        return 0
+
+    cdef int require_same_shape(self) except -1:
+        """Raise ValueError if x has another shape than in the call. The mask and the strides would not fit it."""
+        if self.x.ndim != self.ndim or memcmp(cnp.PyArray_DIMS(self.x), self.lengths, self.ndim * sizeof(Py_ssize_t)):
+            raise ValueError(f"x has changed its shape since the call, {(<object> self.x).shape}; reshape it to a new array")
         return 0
 
     cdef ndarray divided(self, ndarray a):
-        """An array with the axes of x, its first axis divided in two: that of the parts, and that of a part's rows."""
-        if a is None or self.part == 0:
+        """An array with the axes of x, its first one divided in two: that of the virtual batches, and that of their rows."""
+        if a is None or self.virtual_batch == 0:
             return a
-        rows = min(self.part, a.shape[0])       # A mask may have one row for all.
+        rows = min(self.virtual_batch, a.shape[0])      # A mask may have one row for all.
         return (<object> a).reshape(a.shape[0] // rows, rows, *(<object> a).shape[1:])
 
-    cdef tuple statistics_shape(self):
-        """The shape of the statistics of all channels; with parts, those of each part."""
-        cdef tuple shape = kept_shape(self.x, self.axes, False)
-        return shape if self.part == 0 else (self.x.shape[0] // self.part, *shape)
-
     cdef str place(self, Py_ssize_t c):
-        """Where the statistics number c come from."""
-        cdef Py_ssize_t n = self.instance
-        return f"channel {c}" if self.part == 0 else f"channel {c % n} of virtual batch {c // n}"
+        """Where statistics `c` come from."""
+        cdef tuple index = tuple(map(int, np.unravel_index(c % self.instance, kept_shape(self.x, self.axes, False))))
+        channel = f"channel {index[0] if len(index) == 1 else index}"
+        return channel if self.virtual_batch == 0 else f"{channel} of virtual batch {c // self.instance}"
 
     cdef bint small(self) noexcept:
         """Whether releasing the GIL would cost more than it gains."""
@@ -247,7 +249,7 @@ cdef class Forward:
     cdef int start_training(self, const View *view, Policy policy) except -1:
         if view.n_rows < 2 and not self.of_instances:
             what = "an empty batch" if view.n_rows == 0 else "one value"
-            parts = "" if self.part == 0 else f" in virtual batches of {self.part}"
+            parts = f" in virtual batches of {self.virtual_batch}" if self.virtual_batch > 0 else ""
             raise ValueError(f"training needs at least 2 values in each channel, got {what} from x of shape "
                              f"{(<object> self.x).shape}{parts}; use a larger batch, or inference mode")
         self.training = True
@@ -263,40 +265,49 @@ cdef class Forward:
         cdef const double *n = self.row(N)
         cdef const double *mean = self.row(MEAN)
         cdef const double *m2 = self.row(M2)
-        cdef Py_ssize_t c, n_bad = 0
+        cdef Py_ssize_t c, i, first = 0, n_bad = 0
         if self.of_instances:
             return self.require_bounded(policy)
         if policy == OMIT or self.where is not None:
             if self.where is not None and not self.where.any():
                 raise ValueError("where leaves out every value of the batch, and training needs at least 2 in each channel; "
                                  "leave the batch out, pass nan_policy='omit' to skip it, or use inference mode")
-            for c in range(self.n_channels):
-                if n[c] < 2 and not (policy == OMIT and self.left_out(c)):
-                    raise ValueError("training needs at least 2 values in each channel, got "
-                                     f"{int(n[c])} in {self.place(c)}, not counting those that where or nan_policy='omit' "
-                                     "leaves out; leave the batch out, or use inference mode")
+            mask = self.divided(self.where)
+            for i in range(self.n_channels // self.instance):
+                first = i * self.instance
+                if policy == OMIT and self.left_out(first) and not mask[i % len(mask)].any():
+                    continue
+                for c in range(first, first + self.instance):
+                    if n[c] < 2:
+                        raise ValueError("training needs at least 2 values in each channel, got "
+                                         f"{int(n[c])} in {self.place(c)}, not counting those that where or "
+                                         "nan_policy='omit' leaves out; leave the batch out, or use inference mode")
         for c in range(self.n_channels):
             n_bad += (mean[c] - mean[c]) + (m2[c] - m2[c]) != 0     # NaN, which only NaN and inf give
         if n_bad == 0 or replaced:
             return False
         looked = self.second_look(policy, threads)
-        if policy != PROPAGATE:
-            require_finite(self.statistics()[MEAN].reshape(self.statistics_shape()))
+        n_bad = 0
+        for c in range(self.n_channels - 1, -1, -1):
+            if mean[c] - mean[c] != 0:
+                first = c
+                n_bad += 1
+        if policy != PROPAGATE and n_bad > 0:
+            raise not_finite(n_bad, self.n_channels, f"in {self.place(first)}")
         for c in range(self.n_channels):
             if m2[c] == INFINITY and mean[c] - mean[c] == 0:
                 raise ValueError("the squared deviations of the batch sum to more than float64 can hold in "
                                  f"{self.place(c)}; scale x down")
         return looked
 
-    cdef bint left_out(self, Py_ssize_t c) noexcept:
-        """Whether the part with the statistics number c has no value in any channel."""
+    cdef bint left_out(self, Py_ssize_t first) noexcept:
+        """Whether no value counts in the virtual batch with the statistics from the first one on."""
         cdef const double *n = self.row(N)
-        cdef Py_ssize_t i, first
-        if self.part == 0:
+        cdef Py_ssize_t c
+        if self.virtual_batch == 0 or self.where is None:
             return False
-        first = c - c % self.instance
-        for i in range(first, first + self.instance):
-            if n[i] > 0:
+        for c in range(first, first + self.instance):
+            if n[c] > 0:
                 return False
         return True
 
@@ -337,8 +348,8 @@ cdef class Forward:
         sink.state = self.rows
         sink.pitch = self.pitch
         self.view_of(&view, self.x)
-        if not look_again(&view, &sink, self.divided(self.x), self.axes << (self.part > 0), None, self.divided(self.where),
-                          policy == OMIT, threads, exponent):
+        if not look_again(&view, &sink, self.divided(self.x), self.axes << (self.virtual_batch > 0), None,
+                          self.divided(self.where), policy == OMIT, threads, exponent):
             return False
         for c in range(self.n_channels):
             if exponent[c] == 0:
@@ -410,8 +421,9 @@ cdef class Forward:
         cdef View view
         if self.skip(policy):
             return self.apply(y, n_threads)
-        if replaced and (policy != PROPAGATE or self.where is not None or self.of_instances and self.x.dtype.itemsize == 8):
-            # A refused batch must not be lost: all of it is checked before anything is written.
+        if replaced and (policy != PROPAGATE or self.where is not None or cnp.PyArray_TYPE(self.x) == cnp.NPY_DOUBLE):
+            # A refused batch must not be lost: all of it is checked before anything is written. Squares of float64 may
+            # overflow under any policy.
             self.accumulate(nan_policy, n_threads)
             return self.apply(y, n_threads)
         threads = self.threads(n_threads)
@@ -475,6 +487,14 @@ cdef class Forward:
         cnp.set_array_base(rows, self)
         return rows[:, :self.n_channels]
 
+    def batch_statistics(self):
+        """The five rows of the state of the whole batch, (5, channels): those of its virtual batches, merged in order."""
+        cdef ndarray state = self.statistics()[:STATE_ROWS, :self.instance].copy()
+        cdef Py_ssize_t i, n = self.instance
+        for i in range(1, self.n_channels // n):
+            kernels.merge(<double *> cnp.PyArray_DATA(state), n, NULL, self.rows + i * n, self.pitch, n)
+        return state
+
     def backward(self, dy, out, tuple dtypes, n_threads, bint keep_x=False):
         """Return the gradients of x, gamma and beta. `dtypes` holds the dtypes of the last two, or None for a parameter that
         does not exist. With `keep_x`, `out` must not be x."""
@@ -488,6 +508,7 @@ cdef class Forward:
         cdef View view
         if x is None:
             raise RuntimeError("the call wrote its result over x, which backward needs; call without out=x")
+        self.require_same_shape()
         if not same_shape(a, x):
             raise ValueError(f"dy must have the shape of x in the call, {(<object> x).shape}, got {(<object> a).shape}")
         dx = result_like(x, out, None, &replaced)
@@ -559,7 +580,7 @@ cdef class Forward:
 
     cdef object parameter_gradient(self, double *row, const double *of_each, dtype):
         """The gradient of a parameter from those of the channels, which change, or of the batch positions; or None."""
-        cdef Py_ssize_t n = self.instance if self.instance > 0 else self.n_channels
+        cdef Py_ssize_t n = self.instance
         cdef double *of_instance
         cdef Py_ssize_t half, i, count
         if dtype is None:
@@ -604,13 +625,13 @@ def normalize_and_look(x, mean, gamma, beta):
 
 
 cdef Forward new_forward(object x, object channel_axis, int least_ndim, object gamma, object beta, double eps,
-                         Py_ssize_t part=0):
+                         Py_ssize_t virtual_batch=0):
     """A forward with parameters of the shape of the channels, whose statistics are still to come."""
     cdef ndarray a = as_array(x)
     if 0 < a.ndim < least_ndim:
         raise ValueError(f"expected an array of at least {least_ndim} dimensions, a batch and its channels, got shape "
                          f"{(<object> a).shape}; make a batch of one sample with x[None]")
-    return forward_over(a, batch_axes_of(channel_axis, a.ndim), False, gamma, beta, eps, False, part)
+    return forward_over(a, batch_axes_of(channel_axis, a.ndim), False, gamma, beta, eps, False, virtual_batch)
 
 
 cdef Forward broadcast_forward(object x, object mean, object var, object gamma, object beta, double eps):
@@ -649,15 +670,16 @@ cdef unsigned long long varying_axes(ndarray x, ndarray a, str name) except? 0:
 
 
 cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting, object gamma, object beta, double eps,
-                          bint plain=False, Py_ssize_t part=0):
-    """A forward that reduces over some axes, with its parameters, or none if it is plain. With a `part` of rows along axis
-    0, every part of the batch has statistics of its own."""
+                          bint plain=False, Py_ssize_t virtual_batch=0):
+    """A forward that reduces over some axes, with its parameters, or none if it is plain."""
     cdef Forward f = Forward.__new__(Forward)
-    cdef Py_ssize_t n_parts = x.shape[0] // part if part > 0 else 1
+    cdef Py_ssize_t n_parts = x.shape[0] // virtual_batch if virtual_batch > 0 else 1
     cdef int i
     if not 0 <= eps < INFINITY:
         raise ValueError(f"eps must be a finite number of at least 0, got {eps}")
     f.x = x
+    f.ndim = x.ndim
+    memcpy(f.lengths, cnp.PyArray_DIMS(x), x.ndim * sizeof(Py_ssize_t))
     f.axes = axes
     f.broadcasting = broadcasting
     f.group = 1
@@ -666,6 +688,7 @@ cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting,
     for i in range(x.ndim):
         if not axes >> i & 1:
             f.n_channels *= x.shape[i]
+    f.instance = f.n_channels
     f.pitch = padded(n_parts * f.n_channels)
     if f.n_channels <= PY_SSIZE_T_MAX // n_parts // <Py_ssize_t> (2 * NORM_ROWS * sizeof(double)):
         f.rows = <double *> malloc(max(1, NORM_ROWS * f.pitch) * sizeof(double))
@@ -682,12 +705,10 @@ cdef Forward forward_over(ndarray x, unsigned long long axes, bint broadcasting,
         f.fill(BETA, 0)
     else:
         f.set_row(BETA, beta, "beta")
-    if part > 0:
-        f.part = part
-        f.instance = f.n_channels
-        f.n_channels *= n_parts
-        f.repeat(GAMMA)
-        f.repeat(BETA)
+    f.virtual_batch = virtual_batch
+    f.n_channels *= n_parts
+    f.repeat(GAMMA)
+    f.repeat(BETA)
     return f
 
 
@@ -700,13 +721,13 @@ def forward_of(x, Py_ssize_t n_channels, gamma, beta, double eps, Py_ssize_t cha
     if a.ndim >= 2 and 0 <= axis < a.ndim and a.shape[axis] != n_channels:
         raise ValueError(f"expected {counted(n_channels)} along axis {channel_axis}, got {a.shape[axis]} from x of shape "
                          f"{(<object> a).shape}; channel_axis says which axis holds them")
-    f = new_forward(a, channel_axis, 2, gamma, beta, eps, part_of(a, axis, virtual_batch))
+    f = new_forward(a, channel_axis, 2, gamma, beta, eps, checked_virtual_batch(a, axis, virtual_batch))
     f.set_where(where)
     f.result_dtype = result_dtype
     return f
 
 
-cdef Py_ssize_t part_of(ndarray x, Py_ssize_t channel_axis, Py_ssize_t virtual_batch) except -1:
+cdef Py_ssize_t checked_virtual_batch(ndarray x, Py_ssize_t channel_axis, Py_ssize_t virtual_batch) except -1:
     """The rows of a virtual batch along axis 0; 0 if the batch is no larger than one."""
     if virtual_batch == 0 or x.ndim < 2:
         return 0
@@ -715,6 +736,8 @@ cdef Py_ssize_t part_of(ndarray x, Py_ssize_t channel_axis, Py_ssize_t virtual_b
                          "and set channel_axis")
     if x.shape[0] <= virtual_batch:
         return 0
+    if x.ndim == MAX_DIMS:
+        raise ValueError(f"virtual_batch needs x of at most {MAX_DIMS - 1} dimensions, got {MAX_DIMS}")
     if x.shape[0] % virtual_batch:
         raise ValueError(f"virtual_batch must divide the rows of the batch, got virtual_batch={virtual_batch} and x of "
                          f"shape {(<object> x).shape}; leave {counted(x.shape[0] % virtual_batch, 'row', 'rows')} "
@@ -723,22 +746,24 @@ cdef Py_ssize_t part_of(ndarray x, Py_ssize_t channel_axis, Py_ssize_t virtual_b
 
 
 def move_estimates(Forward forward, ndarray running, ndarray n_batches, momentum, double ddof, bint of_sd, pooled=None,
-                   part=None, ndarray exact=None):
-    """Move running estimates, as `RunningEstimates` has them, by the statistics of a batch, or of one part after the other.
+                   of_batch=None, ndarray exact=None):
+    """Move running estimates, as `RunningEstimates` has them, by the statistics of a batch, or of one virtual batch after
+    the other.
 
     Batch Renormalization moves the standard deviation, with eps, rather than the variance. Where pooled statistics are
-    kept, `part`, those of the batch, is merged into them. Without a momentum the estimates become `exact`. No Python runs in
+    kept, `of_batch` is merged into them. Without a momentum the estimates become `exact`. No Python runs in
     between, so that an interruption, such as Ctrl-C, comes before all of this or after it.
     """
     cdef double *rows = <double *> cnp.PyArray_DATA(running)
     cdef double *batch_var = rows + BATCH_VAR * running.shape[1]
     cdef double weight = 0 if momentum is None else momentum
-    cdef Py_ssize_t c, first, n = running.shape[1]
+    cdef Py_ssize_t c, i, first, n = running.shape[1]
     if pooled is not None:
-        pooled.merge(part)
+        pooled.merge(of_batch)
     if momentum is None:
         memcpy(rows, cnp.PyArray_DATA(exact), BATCH_MEAN * n * sizeof(double))
-    for first in range(0, forward.n_channels, n):
+    for i in range(forward.n_channels // n):
+        first = i * n
         if forward.left_out(first):
             continue
         (<cnp.npy_int64 *> cnp.PyArray_DATA(n_batches))[0] += 1

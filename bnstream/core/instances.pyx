@@ -13,8 +13,7 @@ import numpy as np
 
 cimport numpy as cnp
 from libc.stdint cimport uintptr_t
-from libc.stdlib cimport malloc
-from libc.string cimport memset
+from libc.stdlib cimport calloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.pyport cimport PY_SSIZE_T_MAX
 from numpy cimport ndarray
@@ -68,21 +67,18 @@ cdef int set_elementwise(Forward f, object gamma, object beta, tuple shape) exce
     for i in shape:
         n *= i
     if n <= PY_SSIZE_T_MAX // <Py_ssize_t> (4 * sizeof(double)):
-        f.each_room = <double *> malloc(2 * (padded(n) + GRANULE) * sizeof(double))
+        f.each_room = <double *> calloc(2 * (padded(n) + GRANULE), sizeof(double))      # Vectors read beyond the last one.
     if f.each_room == NULL:
         raise MemoryError(f"no memory for the parameters of {n} elements")
     f.each.gamma = <double *> (<uintptr_t> (f.each_room + GRANULE) & -<uintptr_t> (GRANULE * sizeof(double)))
     f.each.beta = f.each.gamma + padded(n)
-    memset(f.each.beta + n, 0, GRANULE * sizeof(double))        # read by vectors, and not used
     f.each.n = n
     if gamma is None:
         for i in range(n):
             f.each.gamma[i] = 1
     else:
         copy_parameter(gamma, "gamma", shape, f.each.gamma)
-    if beta is None:
-        memset(f.each.beta, 0, n * sizeof(double))
-    else:
+    if beta is not None:
         copy_parameter(beta, "beta", shape, f.each.beta)
     return 0
 

@@ -7,6 +7,7 @@ cdef enum Policy:
 
 cdef Policy policy_of(object nan_policy) except *
 cdef int require_finite(ndarray mean) except -1
+cdef object not_finite(Py_ssize_t n_bad, Py_ssize_t n_channels, str place)
 cdef ndarray as_array(object x)
 cdef double number_of(object value, str name) except? -1
 cdef unsigned long long batch_axes(object axis, int ndim, str name=*) except? 0

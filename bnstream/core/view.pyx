@@ -44,10 +44,14 @@ cdef int require_finite(ndarray mean) except -1:
     bad = np.argwhere(~np.isfinite(mean))
     if len(bad):
         channel = tuple(bad[0].tolist())
-        raise ValueError(f"NaN or inf in {len(bad)} of {mean.size} channels, the first at index "
-                         f"{channel[0] if len(channel) == 1 else channel}; clean the data, or pass nan_policy='omit' to "
-                         "leave such elements out, or 'propagate' to let them through")
+        raise not_finite(len(bad), mean.size, f"at index {channel[0] if len(channel) == 1 else channel}")
     return 0
+
+
+cdef object not_finite(Py_ssize_t n_bad, Py_ssize_t n_channels, str place):
+    """The error about NaN and inf in some channels, the first of them at this place."""
+    return ValueError(f"NaN or inf in {n_bad} of {n_channels} channels, the first {place}; clean the data, or pass "
+                      "nan_policy='omit' to leave such elements out, or 'propagate' to let them through")
 
 
 cdef ndarray as_array(object x):

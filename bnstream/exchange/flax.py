@@ -97,7 +97,7 @@ def to_flax(bn: BatchNorm, **settings: Any) -> Any:
     ModuleNotFoundError
         If Flax is not installed.
     ValueError
-        If it has `renorm` or `virtual_batch`, for which Flax has no layer.
+        If the layer has `renorm` or `virtual_batch`, for which Flax has none.
 
     See Also
     --------
@@ -190,7 +190,11 @@ def variables_of(layer: Any, variables: Mapping[str, Any] | None) -> Mapping[str
     if variables is None and layer.scope is None:
         raise ValueError(f"a flax.linen.{type(layer).__name__} has no arrays of its own; pass its variables, as "
                          "returned by layer.init")
-    found: Mapping[str, Any] = layer.variables if variables is None else variables
+    if not isinstance(variables, Mapping | None):
+        raise TypeError(f"variables must be a mapping, as returned by layer.init, got {type(variables).__name__}")
+    # Those with names of axes, from with_partitioning, are in boxes.
+    own = layer.variables if variables is None else variables
+    found: Mapping[str, Any] = import_module("flax.core.meta").unbox(own)
     return found
 
 
@@ -200,13 +204,19 @@ def outline(variables: Mapping[str, Any]) -> str:
                 for name, inner in variables.items()})
 
 
-def class_for(name: str, module: str) -> Any:
-    """The class for a layer of this name, which is its name in NNX and in Linen."""
+def classes_for(name: str) -> dict[str, Any]:
+    """The classes of this name in NNX and in Linen, those that this version of Flax has."""
     import_framework("flax")
-    found = getattr(import_module(f"flax.{module}"), name, None)
-    if found is None:
+    found = {module: getattr(import_module(f"flax.{module}"), name, None) for module in ("nnx", "linen")}
+    return {module: cls for module, cls in found.items() if cls is not None}
+
+
+def class_for(norm: NormLayer, module: str) -> Any:
+    """The class for a layer."""
+    name = type(norm).__name__
+    if module not in classes_for(name):
         raise ValueError(f"this version of Flax has no {module}.{name}; install a newer one")
-    return found
+    return classes_for(name)[module]
 
 
 def norm_from_flax(
@@ -249,20 +259,23 @@ def norm_from_flax(
     1e-06
     """
     name = cls.__name__
-    size_name = {GroupNorm: "num_channels", InstanceNorm: "num_features"}.get(cls, "normalized_shape")
-    in_linen = class_for(name, "linen")
-    require_type(layer, (in_linen, class_for(name, "nnx")), f"a flax.nnx.{name} or a flax.linen.{name}")
-    for axis in ("feature_axes", "reduction_axes"):
-        axes = getattr(layer, axis, -1)
-        if axes not in (None, -1, (-1,), [-1]):
-            raise ValueError(f"the layer has {axis}={axes}, and a {name} the last axis; move the axis of x")
+    size_name = next(size for size in ("normalized_shape", "num_channels", "num_features") if size in cls._settings)
+    found = classes_for(name)
+    require_type(layer, tuple(found.values()), f"a flax.nnx.{name} or a flax.linen.{name}")
+    last = () if issubclass(cls, GroupNorm) else (-1, (-1,), [-1])
+    for argument in ("feature_axes", "reduction_axes"):
+        axes = getattr(layer, argument, None)
+        if axes is not None and axes not in last:
+            raise ValueError(f"the layer has {argument}={axes}, and {name} takes {'the last axis' if last else 'all'}; "
+                             "move and reshape the axes of x")
     used = {"scale": layer.use_scale, "bias": getattr(layer, "use_bias", False)}
     wanted = [parameter for parameter in used if used[parameter]]
-    if isinstance(layer, in_linen):
-        params: Any = variables_of(layer, variables).get("params", {}) if wanted else {}
+    if "linen" in found and isinstance(layer, found["linen"]):
+        own = variables_of(layer, variables) if wanted else {}
+        params: Any = own.get("params", {})
         if sorted(params) != sorted(wanted):
             raise ValueError(f"expected the variables of this layer alone, {{'params': {wanted}}}, got "
-                             f"{outline(variables or {})}; from those of a network take the ones under the layer's "
+                             f"{outline(own)}; from those of a network take the ones under the layer's "
                              "name")
         arrays = {parameter: params[parameter] for parameter in wanted}
         size = next((len(np.asarray(values)) for values in arrays.values()), None)
@@ -282,7 +295,7 @@ def norm_from_flax(
     if issubclass(cls, GroupNorm):
         given["num_groups"] = layer.num_groups or size // layer.group_size
     made = cls(**{**given, **settings})
-    made.load_state_dict({{"scale": "weight"}.get(parameter, parameter): array for parameter, array in arrays.items()})
+    made.load_state_dict({"weight" if parameter == "scale" else parameter: arrays[parameter] for parameter in arrays})
     return made
 
 
@@ -321,7 +334,7 @@ def norm_to_flax(norm: NormLayer, **settings: Any) -> Any:
     >>> bnstream.GroupNorm(2, 4, channel_axis=-1).to_flax().num_groups
     2
     """
-    cls = class_for(type(norm).__name__, "nnx")
+    cls = class_for(norm, "nnx")
     options, params = norm_parts(norm)
     layer = cls(norm._shape[0], **{**options, "rngs": import_module("flax.nnx").Rngs(0), **settings})
     for name, values in params.items():
@@ -359,7 +372,7 @@ def norm_to_linen(norm: NormLayer, **settings: Any) -> tuple[Any, dict[str, Any]
     >>> layer.apply(variables, np.ones((2, 3))).shape
     (2, 3)
     """
-    cls = class_for(type(norm).__name__, "linen")
+    cls = class_for(norm, "linen")
     options, params = norm_parts(norm)
     return cls(**{**options, **settings}), {"params": params} if params else {}
 

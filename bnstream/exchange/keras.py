@@ -99,7 +99,7 @@ def to_keras(bn: BatchNorm, ndim: int = 4, **settings: Any) -> Any:
     ModuleNotFoundError
         If Keras is not installed.
     ValueError
-        If Keras has no such layer: it has `renorm` or `virtual_batch`, x with `ndim` dimensions has no axis
+        If Keras has no such layer: this one has `renorm` or `virtual_batch`, x with `ndim` dimensions has no axis
         `channel_axis`, or there is no policy of its `dtype` and `result_dtype`.
 
     See Also

@@ -41,8 +41,8 @@ def require_convertible(
 ) -> None:
     """Raise ValueError unless the framework has a layer for `bn`.
 
-    `channel_axis` is the only axis of channels that it supports. With `inference` it has no training, in which
-    alone Batch Renormalization and virtual batches make a difference.
+    `channel_axis` is the only axis of channels that it supports. With `inference` its layer only infers, where
+    Batch Renormalization and virtual batches make no difference.
     """
     if channel_axis is not None and bn.channel_axis != channel_axis:
         raise ValueError(f"{framework} has the channels along axis {channel_axis}, this layer along axis "

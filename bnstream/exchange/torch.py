@@ -91,8 +91,8 @@ def to_torch(bn: BatchNorm, ndim: int = 4) -> Any:
     ModuleNotFoundError
         If PyTorch is not installed.
     ValueError
-        If PyTorch has no such layer: `channel_axis` is not 1, `ndim` is not from 2 to 5, or it has
-        `renorm` or `virtual_batch`.
+        If PyTorch has no such layer: `channel_axis` is not 1, `ndim` is not from 2 to 5, or the
+        layer has `renorm` or `virtual_batch`.
 
     See Also
     --------

@@ -323,14 +323,17 @@ def test_estimates_that_change_in_between(training):
     assert backward(DY)[0].tobytes() == wanted.tobytes()
 
 
-def test_x_that_changes_its_shape():
+@pytest.mark.parametrize("shape", [(4, 15), (2, 3, 10), (4, 1, 3, 5), (1, 4, 3, 5)])
+@pytest.mark.parametrize("options", [{}, {"virtual_batch": 2}], ids=str)
+@pytest.mark.parametrize("masked", [False, True])
+def test_x_that_changes_its_shape(shape, options, masked):
     x = np.ones((4, 3, 5), "f4")
-    bn = BatchNorm(3)
-    bn(x)
+    bn = BatchNorm(3, **options)
+    bn(x, where=x > 0 if masked else None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        x.shape = (4, 15)
-    refused(bn, ValueError, "x has changed its shape since the call", np.ones((4, 15), "f4"))
+        x.shape = shape
+    refused(bn, ValueError, "x has changed its shape since the call", np.ones(shape, "f4"))
 
 
 @pytest.mark.parametrize("shape", [(8, 4), (7, 3), (3,), (8, 3, 1), (1, 3), (0, 3), (3, 8)])

@@ -345,7 +345,7 @@ def test_a_batch_whose_squares_exceed_float64(unchanged):
         unchanged(bn, ValueError, "deviations of the batch sum to more than float64 can hold in channel 0; scale x",
                   lambda m, where=where: m(x, where=where))
     unchanged(bn, ValueError, "variance of the data exceeds float64; scale the data down", lambda m: m.recalibrate([x]))
-    unchanged(bn, ValueError, "NaN or inf in 1 of 2 channels, the first at index 1",
+    unchanged(bn, ValueError, "NaN or inf in 1 of 2 channels, the first in channel 1",
               lambda m: m(np.stack([[1e160, -1e160], [np.nan, 2.0]], axis=1)))
     bn(GOOD[:, :2])
     assert bn.pooled.n.tolist() == [2 * len(GOOD)] * 2

@@ -1,5 +1,8 @@
 """What must not matter to an instance: the others, their number and layout, threads. Edges, masks and errors."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from support.arrays import BFLOAT16, every_other, normal, padded, rng
@@ -106,6 +109,37 @@ def test_results_that_go_around_the_caches():
     x, dy = normal(kind.dims).astype("f4"), normal(kind.dims, 1).astype("f4")
     assert x.nbytes > 1 << 24
     assert results(kind, x, dy)[:200] == results(kind, x[:200], dy[:200])
+
+
+@pytest.mark.parametrize(("dtype", "n_rows"), [("f4", 4500), ("f8", 2300), (BFLOAT16, 9000)])
+def test_gradients_that_go_around_the_caches(dtype, n_rows):
+    """They have the bits of gradients in the place of dy, which do not go around. Rows end amid a piece of 16 bytes."""
+    x, dy = (normal((n_rows, 1001), seed).astype(dtype) for seed in (0, 1))
+    backward = bnstream.layer_norm_vjp(x, 1001, normal(1001, 2), normal(1001, 3))[1]
+    room = np.empty((n_rows, 1008), dtype)
+    assert x.nbytes > 1 << 24
+    around, within = backward(dy, room[:, :1001]), backward(dy.copy(), dy)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(around, within, strict=True))
+
+
+def test_gradients_of_many_rows():
+    """The sums of a task and of a team are added to pairs of doubles: those of equal terms are exact."""
+    n = 20_000
+    x, dy = np.tile([[-1.0, 1.0, 0.5, -0.5]], (n, 25)).astype("f4"), np.full((n, 100), 0.1, "f4")
+    gradients = []
+    for n_threads in (1, 2, 7):
+        _, backward = bnstream.layer_norm_vjp(x, 100, np.ones(100), np.zeros(100), n_threads=n_threads)
+        gradients.append(backward(dy, n_threads=n_threads))
+    assert len({tuple(part.tobytes() for part in parts) for parts in gradients}) == 1
+    _, of_gamma, of_beta = gradients[0]
+    exact = Fraction(float(np.float32(0.1))) * n
+    assert of_beta.tolist() == [float(exact)] * 100
+    xhat = bnstream.layer_norm(x[:1].astype("f8"), 100)
+    np.testing.assert_allclose(of_gamma, float(exact) * xhat[0], rtol=4e-16)
+    rows = normal((n, 100), 1)
+    _, backward = bnstream.layer_norm_vjp(rows, 100, np.ones(100), np.zeros(100))
+    of_beta = backward(rows)[2]
+    np.testing.assert_allclose(of_beta, [math.fsum(column) for column in rows.T], rtol=1e-15, atol=1e-13)
 
 
 def test_groups_past_the_cache():

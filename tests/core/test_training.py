@@ -159,7 +159,7 @@ def test_not_finite_is_refused(shape, dtype, bad, renorm):
     x = np.broadcast_to(np.linspace(-1, 1, shape[0]).reshape(-1, *[1] * (len(shape) - 1)), shape).astype(dtype)
     x[shape[0] // 2, 1] = bad
     bn = trained(renorm=renorm)
-    message = r"NaN or inf in 1 of 3 channels, the first at index 1; clean the data, or pass nan_policy='omit'"
+    message = r"NaN or inf in 1 of 3 channels, the first in channel 1; clean the data, or pass nan_policy='omit'"
     refused(bn, x, message)
     refused(bn, x, message, out=x)
     mean, var = np.full(3, 7.0), np.full(3, 8.0)

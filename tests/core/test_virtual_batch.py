@@ -169,7 +169,9 @@ def test_a_part_left_out(options, unchanged):
     assert np.isfinite([*dx.ravel(), *of_gamma, *of_beta]).all()
     assert not dx[4:8].any()
     np.testing.assert_allclose(of_beta, 8)
-    where[4] = True
+    x[4:8] = np.nan                 # That no value is finite is another thing than that none is selected.
+    unchanged(ghost, ValueError, "got 0 in channel 0 of virtual batch 1, not counting", lambda layer: layer(x))
+    x, where[4] = normal((12, 5)), True
     unchanged(ghost, ValueError, "got 1 in channel 0 of virtual batch 1, not counting",
               lambda layer: layer(x, where=where))
 
@@ -213,11 +215,23 @@ def test_large_values():
     assert np.isnan(y[4:8, 1]).all()
 
 
+@pytest.mark.parametrize("options", [{}, {"virtual_batch": 2}], ids=str)
+@pytest.mark.parametrize("policy", ["raise", "propagate", "omit"])
+def test_large_values_in_place(options, policy, unchanged):
+    """A batch that is refused is not lost, under any policy."""
+    x = np.array([[1.0, 2], [3, 4], [5, 7], [1e200, 8]])
+    before = x.copy()
+    unchanged(BatchNorm(2, nan_policy=policy, **options), ValueError, "squared deviations of the batch sum to more",
+              lambda layer: layer(x, out=x))
+    assert np.array_equal(x, before)
+
+
 @pytest.mark.parametrize(("rows", "shape", "message"), [
     (4, (10, 3), r"must divide the rows of the batch, got virtual_batch=4 and x of shape \(10, 3\); leave 2 rows out"),
     (1, (10, 3), r"got one value from x of shape \(10, 3\) in virtual batches of 1; use a larger"),
     (4, (0, 3), "got an empty batch"),
     (4, (12, 4), r"expected 3 channels along axis 1, got 4"),
+    (4, (8, 3) + 62 * (1,), "virtual_batch needs x of at most 63 dimensions, got 64"),
 ])
 def test_refused(rows, shape, message, unchanged):
     unchanged(BatchNorm(3, virtual_batch=rows), ValueError, message, lambda layer: layer(np.ones(shape)))
@@ -233,5 +247,5 @@ def test_channels_along_the_batch():
 def test_nan_is_refused(unchanged):
     x = normal((12, 3))
     x[7, 2] = np.nan
-    unchanged(BatchNorm(3, virtual_batch=4), ValueError, r"NaN or inf in 1 of 9 channels, the first at index \(1, 2\)",
-              lambda layer: layer(x))
+    message = "NaN or inf in 1 of 9 channels, the first in channel 2 of virtual batch 1"
+    unchanged(BatchNorm(3, virtual_batch=4), ValueError, message, lambda layer: layer(x))

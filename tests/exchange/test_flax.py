@@ -245,3 +245,6 @@ def test_refusals():
         BatchNorm.from_flax(linen.BatchNorm())
     with pytest.raises(ValueError, match=r"Flax has no equivalent of renorm=True; set renorm = False on a copy"):
         BatchNorm(3, renorm=True).to_flax()
+    for convert in (BatchNorm.to_flax, BatchNorm.to_linen):
+        with pytest.raises(ValueError, match=r"no equivalent of virtual_batch=4; set virtual_batch = None on a copy"):
+            convert(BatchNorm(3, virtual_batch=4))

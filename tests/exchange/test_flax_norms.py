@@ -49,6 +49,8 @@ def test_linen(name):
             convert(module)
         with pytest.raises(ValueError, match=r"expected the variables of this layer alone, .* got {'params': \['norm'"):
             convert(module, {"params": {"norm": variables["params"]}})
+        with pytest.raises(ValueError, match=r"expected the variables of this layer alone, .* got {'params': \['norm'"):
+            convert(module.bind({"params": {"norm": variables["params"]}}))
     else:
         size = "normalized_shape" if isinstance(layer, LayerNorm) else "num_channels"
         assert convert(module, **{size: 4}) == layer
@@ -61,6 +63,9 @@ def test_layers_of_flax():
     layer = GroupNorm.from_flax(nnx.GroupNorm(64, rngs=nnx.Rngs(0)), names=None)
     assert (layer.num_groups, layer.num_channels, layer.eps, layer.channel_axis) == (32, 64, 1e-6, -1)
     assert GroupNorm.from_flax(nnx.GroupNorm(64, None, 16, rngs=nnx.Rngs(0))).num_groups == 4
+    boxed = linen.RMSNorm(scale_init=linen.with_partitioning(linen.initializers.ones, ("features",)))
+    variables = boxed.init(import_module("jax.random").key(0), X)
+    assert RMSNorm.from_flax(boxed, variables) == RMSNorm.from_flax(boxed.bind(variables)) == RMSNorm(4, 1e-6)
     layer = linen.GroupNorm(None, 16, use_bias=False, use_scale=False)
     assert GroupNorm.from_flax(layer, num_channels=64).num_groups == 4
 
@@ -68,7 +73,9 @@ def test_layers_of_flax():
 def test_refused():
     other = nnx.LayerNorm(5, reduction_axes=1, feature_axes=1, rngs=nnx.Rngs(0))
     for call, error, message in (
-        (lambda: LayerNorm.from_flax(other), ValueError, "the layer has feature_axes=1, and a LayerNorm the last axis"),
+        (lambda: LayerNorm.from_flax(other), ValueError, "has feature_axes=1, and LayerNorm takes the last axis"),
+        (lambda: LayerNorm.from_flax(linen.LayerNorm(), X), TypeError, "variables must be a mapping, as returned by"),
+        (lambda: GroupNorm.from_flax(linen.GroupNorm(2, reduction_axes=-1)), ValueError, "GroupNorm takes all; move"),
         (lambda: GroupNorm.from_flax(other), TypeError, "expected a flax.nnx.GroupNorm or a flax.linen.GroupNorm, got"),
         (lambda: GroupNorm(2, 4).to_flax(), ValueError, "Flax has the channels along the last axis, this layer along"),
         (lambda: LayerNorm((2, 3)).to_flax(), ValueError, "has one axis of features, this layer normalized_shape"),

@@ -191,6 +191,8 @@ def test_renorm():
         assert BatchNorm.from_keras(layer, renorm=renorm).renorm == renorm
     with pytest.raises(ValueError, match=r"Keras has no equivalent of renorm=True; set renorm = False on a copy"):
         BatchNorm(3, renorm=True).to_keras()
+    with pytest.raises(ValueError, match=r"no equivalent of virtual_batch=4; set virtual_batch = None on a copy"):
+        BatchNorm(3, virtual_batch=4).to_keras()
 
 
 @pytest.mark.parametrize(("axis", "ndim"), [(4, 4), (-5, 4), (2, 2)])

@@ -117,8 +117,9 @@ def test_exact_statistics():
     assert BatchNorm.from_onnx(model).momentum == 0.1
 
 
-def test_renorm_makes_no_difference_in_inference():
-    assert BatchNorm(5, renorm=True).to_onnx() == BatchNorm(5).to_onnx()
+@pytest.mark.parametrize("options", [{"renorm": True}, {"virtual_batch": 4}], ids=str)
+def test_what_makes_no_difference_in_inference(options):
+    assert BatchNorm(5, **options).to_onnx() == BatchNorm(5).to_onnx()
 
 
 @pytest.mark.parametrize("constants", [False, True])

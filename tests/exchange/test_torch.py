@@ -193,6 +193,8 @@ def test_to_torch_refuses():
         BatchNorm(3, channel_axis=-1).to_torch()
     with pytest.raises(ValueError, match=r"PyTorch has no equivalent of renorm=True; set renorm = False on a copy"):
         BatchNorm(3, renorm=True).to_torch()
+    with pytest.raises(ValueError, match=r"no equivalent of virtual_batch=4; set virtual_batch = None on a copy"):
+        BatchNorm(3, virtual_batch=4).to_torch()
     for ndim in (1, 6):
         with pytest.raises(ValueError, match=f"x of 2 to 5 dimensions, got ndim={ndim}"):
             BatchNorm(3).to_torch(ndim=ndim)
