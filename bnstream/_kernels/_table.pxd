@@ -5,6 +5,8 @@ A caller describes its arrays in a `View`, and in a `Sink` or a `Norm` what to d
 functions in `Kernels`, which each variant fills in.
 """
 
+from libc.stdint cimport int64_t, uint64_t
+
 cdef enum:
     MAX_DIMS = 64               # NumPy's own limit (NPY_MAXDIMS)
     MAX_OPERANDS = 5
@@ -39,6 +41,15 @@ cdef enum:
     POOLED_BETA = 2             # the sums of gamma times these over a group of channels
     POOLED_GAMMA = 3
     GRAD_ROWS = 4
+
+
+# Counts of an exact state: numbers, and what is not finite.
+cdef enum:
+    NUMBERS = 0
+    NANS = 1
+    PLUS_INFS = 2
+    MINUS_INFS = 3
+    COUNTED = 4
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n_channels) noexcept nogil:
@@ -85,6 +96,14 @@ ctypedef struct Sink:           # where the result goes: either a state, or mean
     Element element             # type of mean and var: floating
     double ddof
 
+ctypedef struct ExactSums:      # sums of every channel as integers: two's complement, lower limbs first
+    uint64_t *limbs             # of each channel: those of the sum, then those of the sum of squares
+    int64_t *counts             # of each channel: COUNTED
+    Py_ssize_t s_limbs
+    Py_ssize_t q_limbs
+    Py_ssize_t s_unit           # The last digit of the sum stands for 2**s_unit,
+    Py_ssize_t q_unit           # that of the sum of squares for 2**q_unit.
+
 ctypedef struct Elementwise:    # parameters of batch positions: the result is multiplied by gamma, then beta is added
     double *gamma               # n of them, and room for a whole vector at the end; likewise beta
     double *beta
@@ -118,5 +137,9 @@ ctypedef struct Kernels:
     void (*convert)(const char *source, Py_ssize_t stride, Py_ssize_t n, Element element, bint swapped,
                     double *out) noexcept nogil
     # Merge state b into state a, for n channels. `n_lo` is the row N_LO of a weighted state a, or NULL.
+    # Exact sums: how many channels `limbs` and `counts` need room for, all zeros; and the sums of operand x, of this
+    # element, in the places of the view's channels. The view is not in place; it calls 64-bit elements FLOAT64.
+    Py_ssize_t (*exact_channels)(const View *view, Element element, int n_threads) noexcept nogil
+    int (*exact)(const View *view, const ExactSums *sums, Element element, int n_threads) noexcept nogil
     void (*merge)(double *a, Py_ssize_t a_pitch, double *n_lo, const double *b, Py_ssize_t b_pitch,
                   Py_ssize_t n) noexcept nogil

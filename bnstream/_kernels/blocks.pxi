@@ -33,6 +33,8 @@ ctypedef struct Job:            # a view with its plan, and what to do
     const View *view
     const Sink *sink
     const Norm *norm
+    const ExactSums *exact
+    Element element             # of x, which the view may call FLOAT64 so that its bits are copied as they are
     double *grads
     double *partials
     double *each_sums           # rows of the sums of elementwise gradients, or NULL

@@ -13,10 +13,11 @@
 #   affine, backward   normalization, and its gradients
 #   elementwise        gradients of elementwise parameters
 #   jobs               the functions of `Kernels`
+#   limbs              exact sums as integers
 
 from cpython.pycapsule cimport PyCapsule_New
 from cython.parallel cimport prange
-from libc.math cimport INFINITY, NAN, fma, rint, sqrt
+from libc.math cimport INFINITY, NAN, fabs, fma, frexp, ldexp, rint, sqrt
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -127,6 +128,7 @@ include "affine.pxi"
 include "backward.pxi"
 include "elementwise.pxi"
 include "jobs.pxi"
+include "limbs.pxi"
 
 cdef Kernels kernels
 kernels.accumulate = accumulate
@@ -136,5 +138,7 @@ kernels.gradients = gradients
 kernels.backward = backward
 kernels.convert = convert
 kernels.merge = merge
+kernels.exact_channels = exact_channels
+kernels.exact = exact
 
 capsule = PyCapsule_New(&kernels, "bnstream.kernels", NULL)

@@ -11,6 +11,7 @@ import typer
 
 from bnstream.cli.options import StatePath
 from bnstream.core.labels import number_text
+from bnstream.core.moments import Moments
 from bnstream.core.summary import summary
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def show(
         csv.writer(sys.stdout, lineterminator="\n").writerows([tuple(columns), *zip(*columns.values(), strict=True)])
     else:
         print_table(columns, f"{path}: {file.metadata['kind']}, {file.metadata['completeness']}")
+        if isinstance(file.state, Moments) and file.state.exact:
+            print(f"exact, digest {file.state.digest()}")
 
 
 def print_json(columns: Columns, metadata: dict[str, Any]) -> None:

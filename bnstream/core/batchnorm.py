@@ -671,8 +671,8 @@ class BatchNorm(NormLayer):
 
 
 def as_pooled(moments: Moments, nan_policy: Any) -> Moments:
-    """These statistics as those of a layer of this policy: themselves, or a copy if the batch axes or policy differ."""
-    if moments.axis == 0 and moments.nan_policy == nan_policy:
+    """These statistics as those of a layer of this policy: themselves, or a copy if they are of another kind."""
+    if moments.axis == 0 and moments.nan_policy == nan_policy and not moments.exact:
         return moments
     rows = rows_of(moments)
     if rows is not None:

@@ -9,9 +9,11 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import NDArray
 
 from bnstream.core.columns import Column, Columns
+from bnstream.core.dlpack import as_numpy
+from bnstream.core.exactsums import side_by_side
 from bnstream.core.labels import counted
 from bnstream.core.masks import with_all_axes
-from bnstream.core.moments import Moments, moments_from, rows_of
+from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of
 from bnstream.core.rows import M2_LO, MEAN, of_one_height
 
 
@@ -32,13 +34,16 @@ def update_columnwise(m: Moments, batch: Columns, weights: Any, where: Any, n_th
         used = None if where is None else of_column(where, j, batch.shape, axes)
         weight = None if weights is None else of_column(weights, j, batch.shape, axes)
         try:
-            parts.append(moments_of(column, m.nan_policy, weight, used, n_threads))
+            parts.append(moments_of(column, m.nan_policy, weight, used, n_threads, m.exact))
         except ValueError as error:
             raise ValueError(f"column {column.name!r}: {error}" if batch.ndim == 2 else str(error)) from error
+    if axes == (0,) and batch.ndim == 2 and m.exact:
+        sums: Any = [sums_of(part) for part in parts]
+        return m.merge(exact_moments_from(side_by_side(sums), (len(parts),), nan_policy=m.nan_policy))
     if axes == (0,) and batch.ndim == 2:
         states: Any = [rows_of(part) for part in parts]
         return m.merge(moments_from(np.stack(of_one_height(states), axis=1), nan_policy=m.nan_policy))
-    return m.merge(sum(parts, Moments(nan_policy=m.nan_policy)))
+    return m.merge(sum(parts, Moments(nan_policy=m.nan_policy, exact=m.exact)))
 
 
 def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
@@ -52,9 +57,11 @@ def of_column(positions: Any, j: int, shape: tuple[int, ...], axes: tuple[int, .
     return values[:, j] if len(shape) == 2 else values
 
 
-def moments_of_rows(column: Column, nan_policy: Any, weights: Any, where: Any, n_threads: int | None) -> Moments:
+def moments_of_rows(
+    column: Column, nan_policy: Any, weights: Any, where: Any, n_threads: int | None, exact: bool
+) -> Moments:
     """The moments of a column whose rows are the batch positions."""
-    part = Moments(nan_policy=nan_policy)
+    part = Moments(nan_policy=nan_policy, exact=exact)
     if column.missing is None:
         return part.update(column.values, weights=weights, where=where, n_threads=n_threads)
     missing = column.missing if where is None else column.missing & where
@@ -66,12 +73,20 @@ def moments_of_rows(column: Column, nan_policy: Any, weights: Any, where: Any, n
     return part
 
 
-def moments_of_channels(column: Column, nan_policy: Any, weights: Any, where: Any, n_threads: int | None) -> Moments:
+def moments_of_channels(
+    column: Column, nan_policy: Any, weights: Any, where: Any, n_threads: int | None, exact: bool
+) -> Moments:
     """The moments of a column whose rows are the channels, of one value each."""
     used = np.ones(len(column.values), np.bool_) if where is None else where
     missing = np.zeros_like(used) if column.missing is None else column.missing & used
     require_none_missing(missing, nan_policy)
     values = np.where(used & ~missing, column.values, column.values.dtype.type(0))
+    if exact:
+        found = Moments(nan_policy=nan_policy, exact=True)
+        found.update(values[np.newaxis], where=(used & ~missing)[np.newaxis], n_threads=n_threads)
+        if nan_policy == "propagate" and missing.any():
+            found.update(np.full((1, len(used)), np.nan), where=missing[np.newaxis])
+        return found
     part = Moments(nan_policy=nan_policy).update(values[np.newaxis], n_threads=n_threads,
                                                  weights=None if weights is None else weights[:1])
     rows: Any = rows_of(part)
@@ -87,14 +102,20 @@ def require_none_missing(missing: NDArray[np.bool_], nan_policy: str) -> None:
                          "nan_policy='omit' to leave them out, or 'propagate' to let them through as NaN")
 
 
-def mean_var_columnwise(
-    x: Columns, axis: Any, ddof: Any, dtype: Any, keepdims: bool, nan_policy: Any, weights: Any, where: Any,
-    n_threads: int | None,
+def mean_var_by_moments(
+    x: Any, axis: Any, ddof: Any, dtype: Any, keepdims: bool, nan_policy: Any, weights: Any, where: Any,
+    n_threads: int | None, exact: bool,
 ) -> tuple[Any, Any]:
-    """Do what `mean_var` does for an array."""
-    m = update_columnwise(Moments(axis, nan_policy=nan_policy), x, weights, where, n_threads)
-    axes = axes_of(axis, x.ndim)
-    shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes)
+    """Do what `mean_var` does for an array, for `Columns`, or for an array exactly."""
+    m = Moments(axis, nan_policy=nan_policy, exact=exact)
+    if isinstance(x, Columns):
+        update_columnwise(m, x, weights, where, n_threads)
+    else:
+        m.update(x, weights=weights, where=where, n_threads=n_threads)
+    lengths = x.shape if isinstance(x, Columns) else as_numpy(x).shape
+    axes = axes_of(axis, len(lengths))
+    shape = tuple(1 if i in axes else n for i, n in enumerate(lengths) if keepdims or i not in axes)
+    results = (m.mean, m.var(ddof)) if m.shape is not None else (np.full(shape, np.nan), np.full(shape, np.nan))
     with np.errstate(all="ignore"):         # Too large for the dtype is inf.
-        mean, var = (np.asarray(values, dtype).reshape(shape) for values in (m.mean, m.var(ddof)))
+        mean, var = (np.asarray(values, dtype).reshape(shape) for values in results)
     return mean[()], var[()]

@@ -19,6 +19,7 @@ def mean_var(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
     n_threads: SupportsIndex | None = None,
+    exact: bool = False,
 ) -> tuple[NDArray[Any], NDArray[Any]]: ...
 @overload
 def mean_var(
@@ -32,6 +33,7 @@ def mean_var(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
     n_threads: SupportsIndex | None = None,
+    exact: bool = False,
 ) -> tuple[Any, Any]: ...
 def normalize(
     x: ArrayLike,

@@ -19,7 +19,7 @@ from bnstream.core.view cimport (
 
 from bnstream._kernels import capsule
 from bnstream.core.columns import Columns, in_exact_form
-from bnstream.core.columnwise import mean_var_columnwise
+from bnstream.core.columnwise import mean_var_by_moments
 from bnstream.core.dtypes import floating as floating_dtype
 from bnstream.core.forward import replace
 from bnstream.core.gradient import Backward, gradient_dtype
@@ -78,7 +78,7 @@ cdef int fill_in(ndarray results, object values, ndarray lost) except -1:
 
 
 def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="propagate", weights=None, where=None,
-             n_threads=None):
+             n_threads=None, bint exact=False):
     """Compute mean and variance of every channel, over the batch axes.
 
     Parameters
@@ -104,6 +104,9 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
         The elements to use, marked True, as for `Moments.update`. The others may hold anything.
     n_threads : int, optional
         The maximum number of threads; by default `get_num_threads()`.
+    exact : bool, default False
+        Round mean and variance correctly to float64, as ``Moments(exact=True)`` does; without weights. The results are
+        float64 unless `dtype` says otherwise.
 
     Returns
     -------
@@ -151,9 +154,9 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     """
     if not cnp.PyArray_CheckExact(x):
         x = in_exact_form(x)
-        if isinstance(x, Columns):
-            return mean_var_columnwise(x, axis, ddof, None if dtype is None else floating_dtype(dtype), keepdims,
-                                       nan_policy, weights, where, n_threads)
+    if exact or isinstance(x, Columns):
+        return mean_var_by_moments(x, axis, ddof, None if dtype is None else floating_dtype(dtype), keepdims, nan_policy,
+                                   weights, where, n_threads, exact)
     cdef ndarray a = as_array(x)
     cdef unsigned long long axes = batch_axes(axis, a.ndim)
     cdef View view

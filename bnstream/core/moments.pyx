@@ -2,8 +2,11 @@
 
 import copy
 import copyreg
+import hashlib
+import json
 import math
 import operator
+import threading
 
 import numpy as np
 
@@ -19,6 +22,7 @@ from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport (
     EXPONENT, M2, MEAN, N, N_LO, SCALED_ROWS, SMALL, SQUARES, STATE_ROWS, WEIGHTED_ROWS, Kernels, Sink, View, padded,
 )
+from bnstream.core.exact cimport exact_limbs
 from bnstream.core.large cimport (
     ROOM_ROWS, deviation_of, look_again, merge_large, moderate, restored, variance_of,
 )
@@ -28,14 +32,17 @@ from bnstream.core.view cimport (
 )
 
 from bnstream._kernels import capsule
+from bnstream.core.exactsums import ExactSums
 from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.labels import counted
 from bnstream.core.late import late
-from bnstream.core.rows import effective_n, has_weights, require_possible
+from bnstream.core.rows import POWER, effective_n, has_weights, require_possible
 
 cnp.import_array()
 
 cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "bnstream.kernels")
+
+LOCK = threading.Lock()         # held while exact sums are replaced
 
 cdef enum:
     AVERAGE, VARIANCE, DEVIATION
@@ -70,6 +77,10 @@ cdef class Moments:
     names : sequence of str, optional
         The names of the channels, if these are of one axis. `merge` copies names from the other object, and refuses
         names that differ.
+    exact : bool, default False
+        Keep the sums of the values and of their squares as integers: then mean, variance and standard deviation are
+        correctly rounded, equal data gives the same state however it was cut, ordered or laid out, parts can be taken
+        out again, and a `digest` names the data. It takes two to five times as long.
 
     Attributes
     ----------
@@ -86,7 +97,7 @@ cdef class Moments:
         The shape of the channels, None before the first batch.
     names : tuple of str or None
         The names of the channels. They may be set.
-    axis, nan_policy
+    axis, nan_policy, exact
         As given.
 
     See Also
@@ -102,6 +113,10 @@ cdef class Moments:
     that updates and merges lose no digits [1]_ [2]_: however the data was cut, the mean is within 8 eps of
     ``max(|mean|, sd)`` and the variance within a relative ``16 eps log2(n)``. For integers that differ by less than 2**52,
     n, mean and m2 have the same bits for every cut.
+
+    The state of an exact object is n, the sum and the sum of squares of the numbers of each channel. Merging is the addition
+    of integers, which no rounding and no order changes. Mean and variance are ratios of integers, rounded once to float64,
+    to even. An exact object merges with exact ones alone.
 
     A call that raises leaves the state as it was. Several threads may update one object at once. It pickles, and two
     objects are equal if they hold the same shape, n, mean and m2, to the last digit kept (NaN equals NaN).
@@ -132,12 +147,14 @@ cdef class Moments:
     cdef bint weighted          # the rows N_LO and SQUARES hold something
     cdef bint scaled            # the row EXPONENT holds something
     cdef bint large             # merges may overflow
+    cdef readonly bint exact
+    cdef object sums            # `ExactSums`, where the statistics are exact and there was a batch; then there is no state
 
     def __cinit__(self):
         """Set the defaults, so that an object made by ``__new__`` alone, as some serializers make it, is complete."""
         self.axis, self.nan_policy, self.policy = 0, "raise", RAISE
 
-    def __init__(self, axis=0, *, nan_policy="raise", names=None):
+    def __init__(self, axis=0, *, nan_policy="raise", names=None, exact=False):
         batch_axes(axis, 64)
         self.policy = policy_of(nan_policy)
         if isinstance(axis, (tuple, list)):
@@ -147,6 +164,7 @@ cdef class Moments:
         self.nan_policy = str(nan_policy)
         self.shape = None
         self.state = None
+        self.exact = exact
         self.names = names
 
     @property
@@ -215,6 +233,8 @@ cdef class Moments:
         cdef ndarray a = as_array(batch)
         cdef unsigned long long axes = batch_axes(self.axis, a.ndim)
         cdef ndarray mask = None if where is None else mask_of(where, a, axes)
+        if self.exact:
+            return self.update_exactly(a, axes, mask, weights, n_threads)
         cdef ndarray given = None if weights is None else weights_of(weights, mask, a, axes)
         cdef View view
         cdef Sink sink
@@ -265,9 +285,36 @@ cdef class Moments:
                 free(part)
         return self
 
+    cdef object update_exactly(self, ndarray a, unsigned long long axes, ndarray mask, object weights, object n_threads):
+        cdef object part, bad
+        if weights is not None:
+            raise ValueError("exact statistics take no weights, got weights; leave rows out with where, repeat them, or "
+                             "make the Moments without exact=True")
+        shape = kept_shape(a, axes, False)
+        if cnp.PyArray_SIZE(a) == 0:
+            return self
+        self.check_channels(a, axes, math.prod(shape))
+        part = ExactSums.of(exact_limbs(a, axes, mask, threads_for(cnp.PyArray_NBYTES(a), n_threads)))
+        bad = part.counts[1:].any(axis=0)
+        if self.policy == RAISE and bad.any():
+            require_finite(np.where(bad, NAN, 0.0).reshape(shape))
+        if self.policy == OMIT:
+            part.counts[1:] = 0
+        self.add_sums(part, shape)
+        return self
+
+    cdef int add_sums(self, object part, tuple shape) except -1:
+        """Add exact sums to the state. The lock is held because Python runs between reading and writing it."""
+        with LOCK:
+            if self.shape is not None and self.shape != shape:
+                raise ValueError(f"expected channels of shape {self.shape} as here, got {shape}")
+            self.sums = part if self.sums is None else self.sums + part
+            self.shape, self.size = shape, len(part.s)
+        return 0
+
     cdef int check_channels(self, ndarray a, unsigned long long axes, Py_ssize_t n_channels) except -1:
         cdef int i, kept = 0
-        if self.state is None:
+        if self.shape is None:
             if self._names is not None and kept_shape(a, axes, False) != (len(self._names),):
                 raise ValueError(f"expected {len(self._names)} channels, one for each name, got channels of shape "
                                  f"{kept_shape(a, axes, False)} from a batch of shape {(<object> a).shape} with "
@@ -352,6 +399,9 @@ cdef class Moments:
         cdef const char *state
         if self.shape is None or not size:
             return rows
+        if self.exact:
+            rows[...] = self.sums.rows(POWER).reshape((<object> rows).shape)
+            return rows
         if self.shape is not shape:     # A first batch came while the rows were allocated.
             return self.snapshot()
         state = <const char *> cnp.PyArray_DATA(self.state)
@@ -403,14 +453,25 @@ cdef class Moments:
         if them._names is not None and them._names != names:
             raise ValueError(f"expected channels named {list(names)} as here, got {list(them._names)} in the other "
                              "Moments")
-        if them.state is None:
+        if them.shape is None:
             self.names = names
             return self
+        if self.exact != them.exact:
+            kinds = ("plain", "exact")
+            raise ValueError(f"expected {kinds[self.exact]} statistics as here, got {kinds[them.exact]} ones; make both "
+                             "with exact=True, or neither")
         shape = self.shape if names is None else (len(names),)
         if shape is not None and shape != them.shape:
             raise ValueError(f"expected channels of shape {shape} as here, got {them.shape} in the other Moments")
         if them is self:
             them = self.copy()
+        if self.exact:
+            if self.policy != PROPAGATE and them.sums.counts[1:].any():
+                raise ValueError(f"expected finite statistics, as nan_policy={self.nan_policy!r} has them here, got NaN "
+                                 "or inf in the other Moments; merge them into one with nan_policy='propagate'")
+            self.add_sums(them.sums, them.shape)
+            self._names = names
+            return self
         theirs = them.state         # This reference keeps it alive if another thread replaces the state of `them`.
         part = <const double *> cnp.PyArray_DATA(theirs)
         pitch = theirs.shape[1]
@@ -424,6 +485,86 @@ cdef class Moments:
         self._names = names
         return self
 
+    def unmerge(self, other):
+        """Take the statistics of another object out again, of data that is part of this one's.
+
+        Parameters
+        ----------
+        other : Moments
+            Exact, with the same channels. It is not changed.
+
+        Returns
+        -------
+        Moments
+            The object itself.
+
+        Raises
+        ------
+        TypeError
+            If `other` is not a Moments.
+        ValueError
+            If either is not exact, the channels differ, or no data has the statistics that would be left: `other` is no
+            part. Nothing is changed then.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> day, week = (bnstream.Moments(exact=True) for _ in range(2))
+        >>> _ = day.update(np.array([[0.1], [0.3]]))
+        >>> _ = week.update(np.array([[0.2]])).merge(day)
+        >>> week.unmerge(day).mean.tolist()
+        [0.2]
+        """
+        cdef Moments them
+        if not isinstance(other, Moments):
+            raise TypeError(f"expected a Moments to take out, got {type(other).__name__}")
+        them = other
+        if not (self.exact and them.exact):
+            raise ValueError("only exact statistics can be taken apart, as others are rounded; make both with exact=True")
+        if them.sums is None:
+            return self
+        if self.shape != them.shape:
+            raise ValueError(f"expected channels of shape {self.shape} as here, got {them.shape} in the other Moments")
+        with LOCK:
+            left = self.sums - them.sums
+            left.require_possible()
+            self.sums = left
+        return self
+
+    def __sub__(self, other):
+        if not (isinstance(self, Moments) and isinstance(other, Moments)):
+            return NotImplemented
+        return self.copy().unmerge(other)
+
+    def digest(self):
+        """Return a name of the data: a hash of its exact statistics.
+
+        Returns
+        -------
+        str
+            The SHA-256 hash, in hexadecimal digits, of the shape and the names of the channels, the counts and the sums. It
+            is equal for equal data, whatever its cut, order, layout or dtype, on every machine.
+
+        Raises
+        ------
+        ValueError
+            If the statistics are not exact.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> x = np.random.default_rng(0).normal(size=(100, 3))
+        >>> a = bnstream.Moments(exact=True).update(x)
+        >>> b = bnstream.Moments(exact=True).update(x[60:]).update(x[:60])
+        >>> a.digest() == b.digest()
+        True
+        """
+        if not self.exact:
+            raise ValueError("only exact statistics have a digest, as others depend on the cut of the data; make them with "
+                             "exact=True")
+        heading = json.dumps(["bnstream exact statistics 1", self.shape, self._names])
+        return hashlib.sha256(heading.encode()).hexdigest() if self.sums is None else self.sums.digest(heading)
+
     def __add__(self, other):
         if not (isinstance(self, Moments) and isinstance(other, Moments)):
             return NotImplemented
@@ -434,6 +575,8 @@ cdef class Moments:
 
     @property
     def n(self):
+        if self.exact and self.sums is not None:
+            return self.sums.n.reshape(self.shape)[()]
         n = self.snapshot()[N]
         return n.astype(np.float64 if self.weighted or n.max(initial=0) >= 2.0**63 else np.int64)[()]
 
@@ -450,6 +593,9 @@ cdef class Moments:
 
         No Python runs in the loop, so that they are consistent.
         """
+        if self.exact and self.sums is not None:
+            found = self.sums.mean() if what == AVERAGE else self.sums.var(ddof, what == DEVIATION)
+            return found.reshape(self.shape)[()]
         cdef tuple shape = self.channels()
         cdef ndarray out = np.full(shape, NAN)
         cdef double *to = <double *> cnp.PyArray_DATA(out)
@@ -477,6 +623,8 @@ cdef class Moments:
 
     @property
     def m2(self):
+        if self.exact and self.sums is not None:
+            return self.sums.m2().reshape(self.shape)[()]
         rows = self.snapshot()
         with np.errstate(over="ignore"):
             return np.ldexp(rows[M2], 2 * rows[EXPONENT].astype(np.int32))
@@ -540,7 +688,7 @@ cdef class Moments:
         >>> m.copy() == m
         True
         """
-        if type(self) is Moments:
+        if type(self) is Moments and not self.exact:
             return moments_from(rows_of(self), self.axis, self.nan_policy, self._names)
         return copy.copy(self)          # with the attributes of a subclass
 
@@ -548,21 +696,35 @@ cdef class Moments:
         if not isinstance(other, Moments):
             return NotImplemented
         cdef Moments them = other
+        if self.exact != them.exact:
+            return False
         if self.shape is None or them.shape is None:
             return self.shape is them.shape
+        if self.exact:
+            return self.shape == them.shape and self.sums == them.sums
         return bool(np.array_equal(self.snapshot(), them.snapshot(), equal_nan=True))
 
     __hash__ = None
 
     def __getstate__(self):
         """Return the state as plain objects, which any serializer can write, and the attributes of a subclass."""
-        state = {"axis": self.axis, "nan_policy": self.nan_policy, "names": self._names, "rows": rows_of(self)}
+        state = {"axis": self.axis, "nan_policy": self.nan_policy, "names": self._names}
+        if self.exact:
+            state["exact"] = None if self.sums is None else (self.shape, self.sums.counts, *self.sums.limbs())
+        else:
+            state["rows"] = rows_of(self)
         attributes = getattr(self, "__dict__", None)
         return {**state, "attributes": dict(attributes)} if attributes else state
 
     def __setstate__(self, state):
-        cdef Moments m = moments_from(state["rows"], state["axis"], state["nan_policy"], state["names"])
-        if state["rows"] is not None:
+        cdef Moments m = moments_from(state.get("rows"), state["axis"], state["nan_policy"], state["names"])
+        self.exact = "exact" in state
+        if self.exact and state["exact"] is not None:
+            m.shape, *sums = state["exact"]
+            m.size = math.prod(m.shape)
+            self.sums = ExactSums.restored(*sums)
+            self.sums.require_possible()
+        if state.get("rows") is not None:
             require_possible(state["rows"], m.nan_policy)
         self.axis, self.nan_policy, self.policy, self._names = m.axis, m.nan_policy, m.policy, m._names
         self.shape, self.size, self.state = m.shape, m.size, m.state
@@ -610,6 +772,19 @@ def rows_of(Moments m):
     if not m.weighted:
         rows[SQUARES] = 0
     return rows
+
+
+def sums_of(Moments m):
+    """The exact sums of a `Moments`, `ExactSums`, of its channels in one axis; None before the first batch."""
+    return m.sums
+
+
+def exact_moments_from(sums, tuple shape, axis=0, nan_policy="raise", names=None):
+    """An exact `Moments` with these sums, of channels of this shape. They are not checked."""
+    cdef Moments m = Moments(axis, nan_policy=nan_policy, exact=True)
+    m.shape, m.size, m.sums = shape, math.prod(shape), sums
+    m.names = names
+    return m
 
 
 def moments_from(rows, axis=0, nan_policy="raise", names=None):

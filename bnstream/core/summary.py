@@ -110,7 +110,8 @@ def of_moments(m: Moments) -> Summary:
     if n.size:
         least, most = n.min(), n.max()
         title = f"{counted(n.size)}, n = {number_text(least)}" + f" to {number_text(most)}" * bool(least < most)
-    return Summary(f"Moments: {title}", f"axis={m.axis!r}, nan_policy={m.nan_policy!r}", shape, m.names, columns)
+    settings = f"axis={m.axis!r}, nan_policy={m.nan_policy!r}" + ", exact=True" * m.exact
+    return Summary(f"Moments: {title}", settings, shape, m.names, columns)
 
 
 def of_batchnorm(bn: BatchNorm) -> Summary:

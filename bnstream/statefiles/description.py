@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from bnstream.core import running
 from bnstream.core.batchnorm import BatchNorm, running_of
 from bnstream.core.dtypes import FLOATING, NamedArrays
+from bnstream.core.exactsums import ExactSums
 from bnstream.core.layer import NormLayer, settings_of
-from bnstream.core.moments import Moments, moments_from, rows_of
+from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of
 from bnstream.core.rows import (
     EXPONENT,
     ROWS,
@@ -31,6 +32,8 @@ MEANINGS_OF_MOMENTS = {
     "mean": "mean + mean_lo is the mean, with twice the digits of a double",
     "m2": "m2 + m2_lo is the sum of squared deviations from the mean; m2 / (n - ddof) is the variance",
     "axis": "the batch axes, which are reduced over; null: all axes",
+    "exact": "the statistics are integers: sum * 2**sum_unit and sum_of_squares * 2**sum_of_squares_unit, each in "
+             "two's complement, in limbs of 64 bits, lower ones first, along the last axis; null: no batch yet",
 }
 MEANINGS = {
     "moments": MEANINGS_OF_MOMENTS,
@@ -50,6 +53,8 @@ MEANINGS = {
 }
 MEANING_OF_EXPONENT = "mean and mean_lo are to be multiplied by 2**exponent, m2 and m2_lo by 4**exponent"
 LARGEST_COUNT = 2**53
+EXACT_COUNTS = ("numbers", "nan", "plus_inf", "minus_inf")
+SUM, SUM_OF_SQUARES = "sum", "sum_of_squares"
 SETTINGS = {
     "num_features": (int,), "eps": (float,), "momentum": (float, NoneType), "scale": (bool,), "bias": (bool,),
     "channel_axis": (int,), "dtype": (str,), "result_dtype": (str, NoneType), "running_ddof": (int, float),
@@ -107,11 +112,10 @@ class Fields:
 def describe_moments(m: Moments, prefix: str = "") -> tuple[dict[str, Any], NamedArrays]:
     """Describe a Moments in a dict, and return its rows as arrays."""
     m = m.copy()        # consistent even if another thread updates m
+    description: dict[str, Any] = {"axis": m.axis, "nan_policy": m.nan_policy, "names": m.names, "shape": m.shape}
+    if m.exact:
+        return describe_exact(m, description, prefix)
     rows = rows_of(m)
-    description = {
-        "axis": m.axis, "nan_policy": m.nan_policy, "names": m.names,
-        "shape": None if rows is None else rows.shape[1:],
-    }
     if rows is None:
         return description, {}
     require_counts(rows, prefix)
@@ -123,8 +127,54 @@ def describe_moments(m: Moments, prefix: str = "") -> tuple[dict[str, Any], Name
     return description, arrays
 
 
+def describe_exact(m: Moments, description: dict[str, Any], prefix: str) -> tuple[dict[str, Any], NamedArrays]:
+    """Describe exact statistics: counts, and the sums as integers of limbs of 64 bits."""
+    description["exact"] = sums = sums_of(m)
+    if sums is None or m.shape is None:
+        return description, {}
+    s, s_unit, q, q_unit = sums.limbs()
+    description["exact"] = {"sum_unit": s_unit, "sum_of_squares_unit": q_unit}
+    arrays = {prefix + name: count.reshape(m.shape) for name, count in zip(EXACT_COUNTS, sums.counts, strict=True)}
+    arrays |= {prefix + name: limbs.view(np.int64).reshape(*m.shape, limbs.shape[1])
+               for name, limbs in ((SUM, s), (SUM_OF_SQUARES, q))}
+    return description, arrays
+
+
+def restore_exact(fields: Fields, arrays: NamedArrays, prefix: str) -> Moments:
+    """Restore what `describe_exact` returned."""
+    policy, names = fields.one_of("nan_policy", "raise", "omit", "propagate"), fields.all_of("names", str)
+    shape, units = fields.all_of("shape", int), fields.get("exact", dict, NoneType)
+    if (shape is None) != (units is None):
+        raise ValueError(f"exact must be null where there is no batch, and only there, got {units!r:.60}")
+    if shape is None:
+        return Moments(fields.axis(), nan_policy=policy, names=names, exact=True)
+    counts = np.stack([taken(arrays, prefix + name, shape, np.int64).ravel() for name in EXACT_COUNTS])
+    units = Fields(units)
+    s_unit, q_unit = units.integer("sum_unit", -1074, 1024 + 63), units.integer("sum_of_squares_unit", -2148, 2048 + 63)
+    limbs = []
+    for name, most in ((SUM, 34), (SUM_OF_SQUARES, 67)):
+        found = arrays.get(prefix + name)
+        n_limbs = 0 if found is None or found.ndim != len(shape) + 1 else found.shape[-1]
+        if not 1 <= n_limbs <= most:
+            raise ValueError(f"{prefix}{name} must have 1 to {most} limbs of each channel")
+        limbs.append(taken(arrays, prefix + name, (*shape, n_limbs), np.int64).reshape(-1, n_limbs).view(np.uint64))
+    if counts.min(initial=0) < 0 or counts.sum(0).max(initial=0) > LARGEST_COUNT:
+        raise ValueError(f"counts must be from 0 to 2**53, got {counts.min()} to {counts.sum(0).max()}")
+    if policy != "propagate" and counts[1:].any():
+        raise ValueError(f"{prefix}nan and inf must be 0 with nan_policy={policy!r}")
+    sums = ExactSums.restored(counts, limbs[0], s_unit, limbs[1], q_unit)
+    sums.require_possible()
+    s, own_s_unit, q, own_q_unit = sums.limbs()
+    fewest = np.array_equal(s, limbs[0]) and np.array_equal(q, limbs[1])
+    if not (fewest and (s_unit, q_unit) == (own_s_unit, own_q_unit)):
+        raise ValueError("the exact sums must have the fewest limbs that hold them, in the largest unit")
+    return exact_moments_from(sums, shape, fields.axis(), policy, names)
+
+
 def restore_moments(fields: Fields, arrays: NamedArrays, prefix: str = "") -> Moments:
     """Restore a Moments from what `describe_moments` returned. Its arrays are removed from `arrays`."""
+    if "exact" in fields.values:
+        return restore_exact(fields, arrays, prefix)
     policy = fields.one_of("nan_policy", "raise", "omit", "propagate")
     shape, state = fields.all_of("shape", int), None
     if shape is not None:

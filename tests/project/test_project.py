@@ -14,7 +14,7 @@ import bnstream
 
 PUBLIC = {name: getattr(bnstream, name) for name in bnstream.__all__}
 METHODS = {f"{kind.__name__}.{name}": getattr(kind, name) for kind, names in (
-    (bnstream.Moments, "update merge var std copy plot to_sklearn"),
+    (bnstream.Moments, "update merge unmerge digest var std copy plot to_sklearn"),
     (bnstream.BatchNorm, "train eval backward recalibrate fold diagnose state_dict load_state_dict copy "
                          "reset_running_stats plot vjp zero_grad"),
     (bnstream.LayerNorm, "__call__ backward state_dict load_state_dict copy vjp zero_grad"),
@@ -26,7 +26,8 @@ FRAMEWORKS |= {f"LayerNorm.{way}_{name}": name for name in ("torch", "keras", "f
                for way in ("from", "to")}
 METHODS |= {name: getattr(getattr(bnstream, name.partition(".")[0]), name.partition(".")[2]) for name in FRAMEWORKS}
 FRAMEWORKS["Moments.to_sklearn"] = "sklearn"
-WITHOUT_PARAMETERS = {"get_num_threads", "SourceError", "StateError", "Moments.copy", "Moments.to_sklearn",
+WITHOUT_PARAMETERS = {"get_num_threads", "SourceError", "StateError", "Moments.copy", "Moments.digest",
+                      "Moments.to_sklearn",
                       *(f"{layer}.{name}" for layer in ("BatchNorm", "LayerNorm", "InstanceNorm") for name in (
     "eval", "diagnose", "state_dict", "copy", "reset_running_stats", "zero_grad"))}
 ROOT = Path(__file__).parents[2]
@@ -40,8 +41,8 @@ def test_names():
     modules = {name for name in public if inspect.ismodule(getattr(bnstream, name))}
     assert public - modules == set(bnstream.__all__)
     members = {name for name in dir(bnstream.Moments) if not name.startswith("_")}
-    assert members == {"axis", "copy", "effective_n", "m2", "mean", "merge", "n", "names", "nan_policy", "plot",
-                       "shape", "std", "to_sklearn", "update", "var"}
+    assert members == {"axis", "copy", "digest", "effective_n", "exact", "m2", "mean", "merge", "n", "names",
+                       "nan_policy", "plot", "shape", "std", "to_sklearn", "unmerge", "update", "var"}
     members = {name for name in dir(bnstream.BatchNorm(3)) if not name.startswith("_")}
     assert members == {name.partition(".")[2] for name in METHODS if name.startswith("BatchNorm.")} | {
         "affine", "beta", "bias", "channel_axis", "d_max", "dtype", "eps", "gamma", "grad_beta", "grad_gamma",
@@ -71,7 +72,7 @@ def test_version():
 def test_signatures():
     assert str(inspect.signature(bnstream.mean_var)).replace("bint ", "") == (
         "(x, axis=0, *, ddof=0, dtype=None, keepdims=False, nan_policy='propagate', weights=None, where=None, "
-        "n_threads=None)")
+        "n_threads=None, exact=False)")
     assert str(inspect.signature(bnstream.normalize)).replace("double ", "") == (
         "(x, mean, var, gamma=None, beta=None, *, eps=0.0, channel_axis=None, out=None, n_threads=None)")
     plain = re.sub("double |bint ", "", str(inspect.signature(bnstream.batch_norm)))

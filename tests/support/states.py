@@ -90,6 +90,10 @@ SAVED = {
     "holes": holed,
     "NaN and inf": lambda: Moments(nan_policy="propagate").update([[np.nan, np.inf, 1e200], [1.0, 2.0, -1e200]]),
     "merged": lambda: Moments().update(np.ones((2, 3))).merge(holed()),
+    "exact": lambda: Moments(exact=True, names=["a", "b", "c"]).update(normal((7, 3)) * [1e-200, 1, 1e200]),
+    "exact, empty": lambda: Moments(exact=True, nan_policy="omit"),
+    "exact, NaN and inf": lambda: Moments(exact=True, nan_policy="propagate").update(
+        [[np.nan, np.inf, 1e200], [0, 2, -0.5]]),
     "new layer": lambda: BatchNorm(3),
     "layer": trained,
     "named layer": lambda: trained(names=["a", "b", "c"], channel_axis=-1).eval(),

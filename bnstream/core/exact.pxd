@@ -1,0 +1,3 @@
+from numpy cimport ndarray
+
+cdef object exact_limbs(ndarray a, unsigned long long axes, ndarray mask, int threads)

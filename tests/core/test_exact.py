@@ -1,0 +1,303 @@
+"""Exact statistics against arithmetic of fractions, to the last bit, and their laws."""
+
+import copy
+import itertools
+import pickle
+from fractions import Fraction
+
+import ml_dtypes
+import numpy as np
+import pytest
+from support.arrays import BFLOAT16, DTYPES, HARD, LAYOUTS, normal, of_dtype, rng
+from support.cases import pairwise
+
+import bnstream
+from bnstream import Moments
+from bnstream.core.exactsums import quotient, square_root
+
+VIEWS = {       # shape and batch axes
+    "table": ((300, 7), 0), "one column": ((5000, 1), 0), "wide": ((9, 700), 0), "images": ((4, 3, 17, 19), (0, 2, 3)),
+    "small images": ((6, 5, 4, 2), (0, 2)), "rows": ((7, 600), 1), "all": ((40, 60), None),
+    "long runs": ((2, 3, 5000), (0, 2)),
+    "two channel axes": ((50, 3, 4), 0), "one value": ((1, 3), 0), "many rows": ((70_000, 3), 0),
+}
+
+
+def wild(dtype, shape, seed=0):
+    """Numbers over the whole range of a dtype, denormals and the largest ones among them."""
+    dtype = np.dtype(dtype)
+    if dtype.kind == "b":
+        return rng(seed).random(shape) < 0.3
+    if dtype.kind in "iu":
+        ends = np.iinfo(dtype)
+        return rng(seed).integers(ends.min, ends.max, shape, dtype=dtype, endpoint=True)
+    ends = ml_dtypes.finfo(dtype)
+    exponents = rng(seed).uniform(np.log2(float(ends.tiny)) - 20, np.log2(float(ends.max)) - 0.1, shape)
+    with np.errstate(all="ignore"):
+        x = (rng(seed + 1).choice([-1.0, 1.0], shape) * np.exp2(exponents)).astype(dtype)
+    x.flat[0] = ends.max
+    return x
+
+
+UNIT = 2**1074      # Every finite double is a multiple of 1 / UNIT.
+
+
+def channels_of(x, axis, where=None):
+    """The selected values of each channel, as integers times 1 / UNIT; NaN and inf are left out."""
+    axes = range(x.ndim) if axis is None else (axis if isinstance(axis, tuple) else (axis,))
+    kept = [i for i in range(x.ndim) if i not in axes]
+    table = np.moveaxis(x, kept, range(len(kept))).reshape(int(np.prod([x.shape[i] for i in kept])), -1)
+    used = np.ones_like(table, bool)
+    if where is not None:
+        used = np.moveaxis(np.broadcast_to(where, x.shape), kept, range(len(kept))).reshape(table.shape)
+    if table.dtype.kind in "iub":
+        return [[int(value) * UNIT for value in row[mask]] for row, mask in zip(table, used, strict=True)]
+    table = table.astype("f8")
+    ratios = [[value.as_integer_ratio() for value in row[mask].tolist()]
+              for row, mask in zip(table, used & np.isfinite(table), strict=True)]
+    return [[a * (UNIT // b) for a, b in row] for row in ratios]
+
+
+def rounded(numerator, denominator):
+    """A fraction as a float, correctly rounded."""
+    try:
+        return float(Fraction(numerator) / denominator)
+    except OverflowError:
+        return np.inf
+
+
+def assert_exact(m, channels, ddof=0):
+    n, mean, var = (np.ravel(values) for values in (m.n, m.mean, m.var(ddof)))
+    assert len(n) == len(channels)
+    for c, values in enumerate(channels):
+        assert n[c] == len(values)
+        if not values:
+            assert np.isnan(mean[c])
+            continue
+        total, k = sum(values), len(values)
+        assert mean[c] == rounded(total, k * UNIT)
+        if k > ddof:
+            spread = k * sum(value**2 for value in values) - total**2
+            assert var[c] == rounded(spread, k * (k - Fraction(ddof)) * UNIT**2)
+        else:
+            assert np.isnan(var[c])
+
+
+@pytest.mark.parametrize(("view", "layout", "dtype", "data"),
+                         pairwise(VIEWS, LAYOUTS, DTYPES, ["ordinary", "wild", "with NaN"]), ids=str)
+def test_grid(view, layout, dtype, data):
+    shape, axis = VIEWS[view]
+    x = of_dtype(dtype, shape) if data != "wild" else wild(dtype, shape)
+    if data == "with NaN" and x.dtype.kind not in "iub":
+        x.flat[::5], x.flat[1::7], x.flat[2::11] = np.nan, np.inf, -np.inf
+    x = LAYOUTS[layout](x)
+    m = Moments(axis, exact=True, nan_policy="omit").update(x)
+    assert_exact(m, channels_of(x, axis), 1)
+    where = rng(3).random(x.shape) < 0.6
+    masked = Moments(axis, exact=True, nan_policy="omit").update(x, where=where)
+    assert_exact(masked, channels_of(x, axis, where), 0.5)
+    rest = Moments(axis, exact=True, nan_policy="omit").update(x, where=~where)
+    assert masked.merge(rest).digest() == m.digest()
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_hard_sets(name):
+    m = Moments(exact=True).update(HARD[name])
+    assert_exact(m, channels_of(HARD[name], 0), 1)
+
+
+@pytest.mark.parametrize("shape", [(12, 5, 1), (12, 1, 4), (12, 1, 1), (1, 5, 4)])
+def test_masks_that_broadcast(shape):
+    x, where = normal((12, 5, 4)), rng(1).random(shape) < 0.5
+    for axis in (0, (0, 2), 1):
+        assert_exact(Moments(axis, exact=True).update(x, where=where), channels_of(x, axis, where))
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2", BFLOAT16, "i8", "u8", "i4", "u1"], ids=str)
+def test_any_cut_and_order(dtype):
+    """The state is the same, to the byte, for any partition, order, layout and number of threads."""
+    x = np.concatenate([of_dtype(np.dtype(dtype), (3000, 5)), wild(dtype, (100, 5))])
+    whole = Moments(exact=True).update(x)
+    for seed in range(5):
+        order, cuts = rng(seed).permutation(len(x)), np.sort(rng(seed).integers(0, len(x), 6))
+        parts = [Moments(exact=True).update(np.asfortranarray(part) if seed % 2 else part, n_threads=1 + seed)
+                 for part in np.split(x[order], cuts)]
+        rng(seed).shuffle(parts)
+        merged = sum(parts, Moments(exact=True))
+        assert merged == whole
+        assert merged.digest() == whole.digest()
+        assert pickle.dumps(merged) == pickle.dumps(whole)
+    other = x.copy()
+    if other.dtype.kind in "iu":
+        other[1, 2] ^= 1
+    else:
+        other[1, 2] = np.nextafter(np.float64(other[1, 2]), np.inf) if dtype == "f8" else -other[1, 2]
+    assert Moments(exact=True).update(other) != whole
+    assert Moments(exact=True).update(other).digest() != whole.digest()
+
+
+@pytest.mark.parametrize(("dtype", "digits"), [("f4", 24), ("f8", 53), (BFLOAT16, 8)], ids=str)
+def test_ranges(dtype, digits):
+    """To the widest range whose sums are exact in doubles, and beyond it."""
+    for span in range(10, 48):
+        x = np.where(rng(span).random((300, 20)) < 0.5, 2.0**span, 1.0) * rng(span + 1).integers(
+            2**(digits - 1), 2**digits, (300, 20), endpoint=True)
+        x = (x * rng(span + 2).choice([-1, 1], (1, 20))).astype(dtype)
+        assert_exact(Moments(exact=True).update(x), channels_of(x, 0))
+
+
+def test_dtypes_mix():
+    """A number is the same in any dtype that holds it."""
+    x = rng().integers(0, 100, (50, 3))
+    dtypes = ("u1", "i2", "i8", "u8", "f2", "f4", "f8")
+    digests = {Moments(exact=True).update(x.astype(dtype)).digest() for dtype in dtypes}
+    assert len(digests) == 1
+    m = Moments(exact=True)
+    for values in (x.astype("u1"), normal((20, 3)), normal((20, 3)).astype("f4")):
+        m.update(values)
+    assert_exact(m, [a + b + c for a, b, c in zip(
+        *(channels_of(v, 0) for v in (x, normal((20, 3)), normal((20, 3)).astype("f4"))), strict=True)])
+
+
+def test_unmerge():
+    x = normal((100, 3))
+    whole, part = Moments(exact=True).update(x), Moments(exact=True).update(x[30:60])
+    left = whole - part
+    assert left == Moments(exact=True).update(x[:30]).update(x[60:])
+    assert whole == Moments(exact=True).update(x)
+    assert left.merge(part) == whole
+    nothing = whole.copy().unmerge(whole)
+    assert nothing.n.tolist() == [0, 0, 0]
+    assert np.isnan(nothing.mean).all()
+    assert whole.unmerge(Moments(exact=True)).n.tolist() == [100, 100, 100]
+
+
+def test_what_is_no_part(unchanged):
+    x = normal((100, 3))
+    whole = Moments(exact=True).update(x)
+    more = Moments(exact=True).update(np.concatenate([x, x]))
+    large = Moments(exact=True).update(x[:10] * 100)
+    for other in (more, large):
+        unchanged(whole, ValueError, "no data has the statistics of channel 0 that would be left",
+                  lambda m, other=other: m.unmerge(other))
+    unchanged(whole, ValueError, "only exact statistics can be taken apart", lambda m: m.unmerge(Moments().update(x)))
+    unchanged(whole, ValueError, r"expected channels of shape \(3,\) as here, got \(2,\)",
+              lambda m: m.unmerge(Moments(exact=True).update(x[:, :2])))
+    unchanged(whole, TypeError, "expected a Moments to take out, got ndarray", lambda m: m.unmerge(x))
+    unchanged(Moments().update(x), ValueError, "only exact statistics can be taken apart", lambda m: m.unmerge(whole))
+
+
+def test_refused(unchanged):
+    x = normal((10, 3))
+    m = Moments(exact=True).update(x)
+    unchanged(m, ValueError, "exact statistics take no weights", lambda m: m.update(x, weights=np.ones(10)))
+    unchanged(m, ValueError, "expected exact statistics as here, got plain", lambda m: m.merge(Moments().update(x)))
+    unchanged(Moments().update(x), ValueError, "expected plain statistics as here, got exact", lambda a: a.merge(m))
+    unchanged(m, ValueError, r"expected channels of shape \(3,\)", lambda m: m.update(x[:, :2]))
+    unchanged(m, ValueError, "NaN or inf in 1 of 3 channels, the first at index 1",
+              lambda m: m.update(np.where(x == x[2, 1], np.nan, x)))
+    with pytest.raises(ValueError, match="only exact statistics have a digest"):
+        Moments().digest()
+
+
+def test_not_finite():
+    """What is not finite is counted apart, and takes part in what follows."""
+    x = np.array([[np.nan, np.inf, -np.inf, np.inf, 1.0], [1.0, 1.0, 1.0, -np.inf, 3.0]])
+    m = Moments(exact=True, nan_policy="propagate").update(x)
+    assert m.n.tolist() == [2] * 5
+    assert np.array_equal(m.mean, [np.nan, np.inf, -np.inf, np.nan, 2.0], equal_nan=True)
+    assert np.array_equal(m.var(), [np.nan] * 4 + [1.0], equal_nan=True)
+    assert m != Moments(exact=True, nan_policy="propagate").update(-x)
+    finite = m - Moments(exact=True, nan_policy="propagate").update(x[:1])
+    assert finite.mean.tolist() == [1.0, 1.0, 1.0, -np.inf, 3.0]
+    with pytest.raises(ValueError, match="expected finite statistics, as nan_policy='raise' has them here"):
+        Moments(exact=True).merge(m)
+
+
+def test_largest_numbers():
+    """No sum overflows, nor do squares."""
+    x = np.full((4, 2), np.finfo("f8").max)
+    x[2:, 1] *= -1
+    m = Moments(exact=True).update(x)
+    assert m.mean.tolist() == [np.finfo("f8").max, 0.0]
+    assert m.var().tolist() == [0.0, np.inf]
+    assert m.std().tolist() == [0.0, np.finfo("f8").max]
+    tiny = np.array([[5e-324], [1.5e-323]])
+    assert Moments(exact=True).update(tiny).std().tolist() == [5e-324]
+
+
+def test_empty_and_copies():
+    m = Moments(exact=True)
+    assert (m.exact, m.shape, m.n) == (True, None, 0)
+    assert np.isnan(m.mean)
+    assert m.update(np.empty((0, 3))).shape is None
+    assert m == Moments(exact=True) != Moments()
+    assert m.digest() != Moments(exact=True, names=["a"]).digest()
+    m = Moments(-1, exact=True, nan_policy="omit", names=["a", "b"]).update([[1.0, 2.0], [np.nan, 5.0]])
+    for other in (m.copy(), copy.deepcopy(m), pickle.loads(pickle.dumps(m))):
+        assert other == m
+        assert (other.axis, other.nan_policy, other.names, other.exact) == (-1, "omit", ("a", "b"), True)
+        assert other.digest() == m.digest()
+    assert m.copy().update([[0.0], [1.0]]) != m
+
+
+def test_rounding():
+    """Ties go to even, also below the least normal number; the next fraction does not."""
+    for bits, unit in itertools.product((2**52, 2**52 + 1, 2**53 - 1), (0, -1074, -1126, 900)):
+        above_a_tie = 2**100 * (2 * bits + 1) + 1, 2**101
+        for numerator, denominator in ((2 * bits + 1, 2), above_a_tie, (bits, 3), (2**60 - 1, bits)):
+            exact = Fraction(numerator, denominator) * Fraction(2)**unit
+            assert quotient(numerator, denominator, unit) == float(exact)
+            root = square_root(numerator, denominator, unit)
+            if root > 0:
+                below, above = (Fraction(root) + Fraction(np.nextafter(root, end)) for end in (0.0, np.inf))
+                assert below**2 <= 4 * exact <= above**2
+
+
+def test_roots_in_doubt():
+    """Roots that lie halfway between two doubles, or beside it by the least that a fraction can."""
+    for a in (2**52 + 1, 2**52 + 2, 2**53 - 1, 3 * 2**51 + 7):
+        half = 2 * a + 1
+        assert square_root(half**2, 4, 0) == float(a + a % 2)           # a tie
+        assert square_root(half**2 * 10**40 + 1, 4 * 10**40, 0) == float(a + 1)
+        assert square_root(half**2 * 10**40 - 1, 4 * 10**40, 0) == float(a)
+
+
+@pytest.mark.parametrize("options", [{}, {"ddof": 1}, {"keepdims": True}, {"axis": 1}, {"dtype": "f4"}], ids=str)
+def test_mean_var(options):
+    x = normal((20, 3)).astype("f4")
+    mean, var = bnstream.mean_var(x, exact=True, **options)
+    axis = options.get("axis", 0)
+    m = Moments(axis, exact=True).update(x)
+    plain, _ = bnstream.mean_var(x, **options)
+    assert mean.shape == var.shape == plain.shape
+    assert mean.dtype == var.dtype == options.get("dtype", np.float64)
+    assert np.array_equal(mean.ravel(), m.mean.astype(mean.dtype))
+    assert np.array_equal(var.ravel(), m.var(options.get("ddof", 0)).astype(mean.dtype))
+    assert np.isnan(bnstream.mean_var(np.empty((0, 3)), exact=True)[0]).tolist() == [True] * 3
+
+
+def test_tables():
+    """Each column by itself, and missing values as the policy has them."""
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"a": [2**62 + 1, 2**62 + 2, 0], "b": [0.1, np.nan, 0.3], "c": [True, False, True]})
+    m = Moments(exact=True, nan_policy="omit").update(table)
+    assert m.n.tolist() == [3, 2, 3]
+    assert m.mean[0] == float(Fraction(2**63 + 3, 3))
+    rows = Moments(1, exact=True, nan_policy="propagate").update(table)
+    assert np.isnan(rows.mean).tolist() == [False, True, False]
+    assert m.merge(m).n.tolist() == [6, 4, 6]
+
+
+def test_as_plain_statistics():
+    """What takes the rows of a plain state gets them from the exact sums."""
+    x = normal((100, 3)) * 1e3 + 1e9
+    exact, plain = Moments(exact=True).update(x), Moments().update(x)
+    bn = bnstream.BatchNorm(3, momentum=None)
+    bn.recalibrate(exact)
+    assert np.array_equal(bn.running_mean, exact.mean)
+    bn.train()(x)                       # The pooled statistics are plain.
+    assert bn.pooled.n.tolist() == [200] * 3
+    np.testing.assert_allclose(exact.m2, plain.m2, rtol=1e-14)
+    assert "mean" in repr(exact)
+    assert exact.effective_n.tolist() == [100.0] * 3
