@@ -136,10 +136,10 @@ ctypedef struct Kernels:
     # Convert n elements, `stride` bytes apart, to doubles; integers of 64 bits are not among them.
     void (*convert)(const char *source, Py_ssize_t stride, Py_ssize_t n, Element element, bint swapped,
                     double *out) noexcept nogil
-    # Merge state b into state a, for n channels. `n_lo` is the row N_LO of a weighted state a, or NULL.
     # Exact sums: how many channels `limbs` and `counts` need room for, all zeros; and the sums of operand x, of this
     # element, in the places of the view's channels. The view is not in place; it calls 64-bit elements FLOAT64.
     Py_ssize_t (*exact_channels)(const View *view, Element element, int n_threads) noexcept nogil
     int (*exact)(const View *view, const ExactSums *sums, Element element, int n_threads) noexcept nogil
+    # Merge state b into state a, for n channels. `n_lo` is the row N_LO of a weighted state a, or NULL.
     void (*merge)(double *a, Py_ssize_t a_pitch, double *n_lo, const double *b, Py_ssize_t b_pitch,
                   Py_ssize_t n) noexcept nogil
