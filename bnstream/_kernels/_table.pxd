@@ -138,7 +138,7 @@ ctypedef struct Kernels:
                     double *out) noexcept nogil
     # Exact sums: how many channels `limbs` and `counts` need room for, all zeros; and the sums of operand x, of this
     # element, in the places of the view's channels. The view is not in place; it calls 64-bit elements FLOAT64.
-    Py_ssize_t (*exact_channels)(const View *view, Element element, int n_threads) noexcept nogil
+    Py_ssize_t (*exact_channels)(const View *view, int n_threads) noexcept nogil
     int (*exact)(const View *view, const ExactSums *sums, Element element, int n_threads) noexcept nogil
     # Merge state b into state a, for n channels. `n_lo` is the row N_LO of a weighted state a, or NULL.
     void (*merge)(double *a, Py_ssize_t a_pitch, double *n_lo, const double *b, Py_ssize_t b_pitch,

@@ -281,13 +281,14 @@ cdef void sum_exactly(const double *x, Py_ssize_t n_rows, Py_ssize_t width, Py_s
 
 cdef void count_block(const Block *b, Py_ssize_t first, const ExactSums *to) noexcept nogil:
     """Count the elements that are selected, and set the others to 0."""
-    cdef Py_ssize_t c, i, k, n_positions = 0
+    cdef Py_ssize_t c, i, k, n_positions = b.n if b.count == ALL else 0
     cdef double *x = <double *> b.layout[0].data
     cdef const flag *positions = <const flag *> b.weights
     if b.flags != NULL:
         set_unselected(b, 0, NULL)
-    for i in range(b.n):
-        n_positions += b.count == ALL or positions[i] != 0
+    if b.count != ALL:
+        for i in range(b.n):
+            n_positions += positions[i] != 0
     for c in range(b.n_channels):
         to.counts[(first + c) * COUNTED + NUMBERS] += n_positions if b.flags == NULL else 0
     if b.flags == NULL and n_positions == b.n:
@@ -364,7 +365,7 @@ cdef void merge_exact(const Job *job) noexcept nogil:
                 to.counts[(t.place + c * t.step) * COUNTED + i] += to.counts[(n + task * job.plan.chunk + c) * COUNTED + i]
 
 
-cdef Py_ssize_t exact_channels(const View *view, Element element, int n_threads) noexcept nogil:
+cdef Py_ssize_t exact_channels(const View *view, int n_threads) noexcept nogil:
     """The channels that `limbs` and `counts` need room for: those of the view, and those of tasks that share them."""
     cdef Job job = make_job(view, NULL, NULL, False, n_threads, SUM)
     if job.plan.chunk_tasks == 1 and last_kept(view).stride[RESULT] == 1:

@@ -111,10 +111,10 @@ def mean_var_by_moments(
     if isinstance(x, Columns):
         update_columnwise(m, x, weights, where, n_threads)
     else:
+        x = as_numpy(x)
         m.update(x, weights=weights, where=where, n_threads=n_threads)
-    lengths = x.shape if isinstance(x, Columns) else as_numpy(x).shape
-    axes = axes_of(axis, len(lengths))
-    shape = tuple(1 if i in axes else n for i, n in enumerate(lengths) if keepdims or i not in axes)
+    axes = axes_of(axis, x.ndim)
+    shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes)
     results = (m.mean, m.var(ddof)) if m.shape is not None else (np.full(shape, np.nan), np.full(shape, np.nan))
     with np.errstate(all="ignore"):         # Too large for the dtype is inf.
         mean, var = (np.asarray(values, dtype).reshape(shape) for values in results)

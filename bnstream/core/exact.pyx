@@ -48,7 +48,7 @@ cdef object exact_limbs(ndarray a, unsigned long long axes, ndarray mask, int th
     view.in_place = False
     if element in (INT64, UINT64):
         view.operand[0].element = FLOAT64       # so that the bits are copied as they are
-    n = kernels.exact_channels(&view, element, threads)
+    n = kernels.exact_channels(&view, threads)
     limbs = np.zeros((n, sums.s_limbs + sums.q_limbs), np.uint64)
     counts = np.zeros((n, COUNTED), np.int64)
     sums.limbs = <uint64_t *> cnp.PyArray_DATA(limbs)
