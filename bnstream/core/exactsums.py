@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bnstream.core.rows import POWER
+
 NUMBERS, NANS, PLUS_INFS, MINUS_INFS = range(4)
 
 
@@ -87,14 +89,14 @@ class ExactSums:
         q, q_unit = fewest_limbs(self.q, self.q_unit)
         return s, s_unit, q, q_unit
 
-    def rows(self, scaled_by: int) -> NDArray[np.float64]:
-        """The eight rows of a plain state, (8, channels). Where m2 is too large they are those of x * 2**-scaled_by."""
+    def rows(self) -> NDArray[np.float64]:
+        """The eight rows of a plain state, (8, channels). Where m2 is too large they are those of x * 2**-POWER."""
         rows = np.zeros((8, len(self.s)))
         for c in range(len(self.s)):
             mean, m2, exponent = self.mean_of(c), self.m2_of(c), 0
             pairs = [(mean, 0.0), (m2, 0.0)]
             if not self.lacks_numbers(c):
-                exponent = scaled_by if math.isinf(m2) else 0
+                exponent = POWER if math.isinf(m2) else 0
                 of_s, of_q = self.s_unit - exponent, min(2 * self.s_unit, self.q_unit) - 2 * exponent
                 n = int(self.counts[NUMBERS, c])
                 pairs = [pair_of(self.s[c], n, of_s), pair_of(self.spread(c), n, of_q)]

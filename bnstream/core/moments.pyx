@@ -36,7 +36,7 @@ from bnstream.core.exactsums import ExactSums
 from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.labels import counted
 from bnstream.core.late import late
-from bnstream.core.rows import POWER, effective_n, has_weights, require_possible
+from bnstream.core.rows import effective_n, has_weights, require_possible
 
 cnp.import_array()
 
@@ -400,7 +400,7 @@ cdef class Moments:
         if self.shape is None or not size:
             return rows
         if self.exact:
-            rows[...] = self.sums.rows(POWER).reshape((<object> rows).shape)
+            rows[...] = self.sums.rows().reshape((<object> rows).shape)
             return rows
         if self.shape is not shape:     # A first batch came while the rows were allocated.
             return self.snapshot()

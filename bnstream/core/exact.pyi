@@ -1,0 +1,1 @@
+# Nothing for Python: what it holds is for cimport.
