@@ -174,6 +174,12 @@ class ExactSums:
     __hash__ = None  # type: ignore[assignment]
 
 
+def one_by_one(sums: ExactSums) -> list[ExactSums]:
+    """The sums of each channel by itself: the inverse of `side_by_side`."""
+    return [ExactSums(sums.counts[:, c:c + 1], sums.s[c:c + 1], sums.q[c:c + 1], sums.s_unit, sums.q_unit)
+            for c in range(len(sums.s))]
+
+
 def side_by_side(parts: Sequence[ExactSums]) -> ExactSums:
     """The sums of the channels of all parts."""
     s_unit, q_unit = min(part.s_unit for part in parts), min(part.q_unit for part in parts)

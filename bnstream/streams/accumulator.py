@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.batches import batch_of
-from bnstream.core.moments import Moments, moments_from, rows_of
-from bnstream.core.rows import ROWS, of_one_height
+from bnstream.core.columnwise import one_by_one, side_by_side
+from bnstream.core.moments import Moments
 from bnstream.streams.sources import Piece, Source
 from bnstream.streams.sources.errors import reading
 
@@ -19,8 +19,8 @@ Policy = Literal["raise", "omit", "propagate"]
 class Accumulator:
     """The moments of arrays, or of each column of a table by itself: columns are separate in memory."""
 
-    def __init__(self, source: Source, nan_policy: Policy, weights: str | None = None) -> None:
-        self.source, self.nan_policy, self.weights = source, nan_policy, weights
+    def __init__(self, source: Source, nan_policy: Policy, weights: str | None, exact: bool) -> None:
+        self.source, self.nan_policy, self.weights, self.exact = source, nan_policy, weights, exact
         self.parts: dict[str, Moments] = {}     # by column, in the order of arrival; one part for arrays
         self.n_rows = 0         # of a piece
 
@@ -28,12 +28,12 @@ class Accumulator:
         """The moments of a column, or of arrays."""
         if name not in self.parts:
             axes, names = (0, None) if self.source.batch_axes is None else (self.source.batch_axes, self.source.names)
-            self.parts[name] = Moments(axes, nan_policy=self.nan_policy, names=names)
+            self.parts[name] = Moments(axes, nan_policy=self.nan_policy, names=names, exact=self.exact)
         return self.parts[name]
 
     def of_piece(self, source: Source, piece: Piece) -> Accumulator:
         """The moments of one piece alone."""
-        part = Accumulator(self.source, self.nan_policy, self.weights)
+        part = Accumulator(self.source, self.nan_policy, self.weights, self.exact)
         with reading(f"{source.name}, {piece.place}"):
             for values in piece.load():
                 part.update(values)
@@ -51,12 +51,13 @@ class Accumulator:
         self.n_rows += values.num_rows
         weights = None
         if self.weights is not None:
-            weights = weights_in(values.column(self.weights), self.weights, omit=self.nan_policy == "omit")
+            omit = self.nan_policy == "omit"
+            weights = weights_in(values.column(self.weights), self.weights, omit=omit, exact=self.exact)
         for name in values.schema.names:
             if name != self.weights:
                 self.update_column(name, values.column(name), weights)
 
-    def update_column(self, name: str, column: Any, weights: NDArray[np.float64] | None) -> None:
+    def update_column(self, name: str, column: Any, weights: NDArray[Any] | None) -> None:
         """Add a column of a record batch. Missing values in rows of weight 0 do not matter."""
         from bnstream.streams.sources.columns import filled, present
 
@@ -87,19 +88,11 @@ class Accumulator:
         if self.source.batch_axes is not None:
             return self.part("").copy()
         names = self.source.names or ()
-        states = [rows_of(self.part(name)) for name in names]
-        state = np.stack(of_one_height([np.zeros(len(ROWS)) if state is None else state for state in states]), axis=1)
-        return moments_from(state, nan_policy=self.nan_policy, names=names)
+        return side_by_side([self.part(name) for name in names], names)
 
     def restore(self, moments: Moments) -> None:
         """Continue from the result of another pass."""
         if self.source.batch_axes is not None:
             self.parts = {"": moments.copy()}
-        else:
-            state = rows_of(moments)
-            if state is None:
-                return
-            self.parts = {
-                name: moments_from(column.copy(), nan_policy=self.nan_policy)
-                for name, column in zip(self.source.names or (), state.T, strict=True)
-            }
+        elif moments.shape is not None:
+            self.parts = dict(zip(self.source.names or (), one_by_one(moments), strict=True))

@@ -39,6 +39,7 @@ def fit(
     chunk_rows: int | None = None,
     n_threads: int | None = None,
     nan_policy: Policy = "raise",
+    exact: bool = False,
     checkpoint_every: float = 60.0,
     resume: bool = False,
     progress: Callable[[Progress], object] | None = None,
@@ -73,6 +74,9 @@ def fit(
         How to handle missing values, NaN and inf: raise an error; omit them, and count the other values of each
         channel; or propagate them to the result. A row whose weight is missing or NaN is left out under "omit", and an
         error under the other policies.
+    exact : bool, default False
+        Compute exact statistics, as `Moments` does with ``exact=True``: the result has the same bits for any cut of the
+        data into files, any order of them and any `chunk_rows`.
     checkpoint_every : float, default 60
         Seconds between checkpoints.
     resume : bool, default False
@@ -111,6 +115,8 @@ def fit(
     The error bound of `Moments` holds for any `chunk_rows` and any order of files. A checkpoint can be resumed only
     with the same arguments and the same sources; files are compared by size and modification time.
 
+    Exact statistics have the order of the columns in the first file, or that of `columns`.
+
     With weights, ``nan_policy="omit"`` leaves out the missing values of each channel by themselves. The values in rows
     of weight 0 are ignored under every policy.
 
@@ -123,6 +129,9 @@ def fit(
     >>> m = bnstream.fit([{"batch": np.array([[1.0], [3.0]]), "weights": [3, 1]}])
     >>> m.n.tolist(), m.mean.tolist()
     ([4.0], [1.5])
+    >>> parts = [np.array([[0.1], [0.2]]), np.array([[0.3]])]
+    >>> bnstream.fit(parts, exact=True) == bnstream.fit(parts[::-1], exact=True)
+    True
     """
     require_counts(chunk_rows, n_threads)
     columns = as_columns(columns)
@@ -133,11 +142,11 @@ def fit(
     number("checkpoint_every", checkpoint_every, "at least 0 seconds", lambda seconds: seconds >= 0)
     sources = open_sources(source, Wanted(columns, channel_axis, weights=weights))
     require_tables(sources, weights)
-    total = Accumulator(sources[0], nan_policy, weights)
+    total = Accumulator(sources[0], nan_policy, weights, exact)
     total.result()      # refuses an unknown nan_policy before anything is read
     cursor = Cursor(sources, {
         "columns": None if columns is None else [str(column) for column in columns], "channel_axis": channel_axis,
-        "chunk_rows": chunk_rows, "nan_policy": nan_policy, "weights": weights,
+        "chunk_rows": chunk_rows, "nan_policy": nan_policy, "weights": weights, "exact": bool(exact),
     })
     checkpoint = None if out is None else checkpoint_of(path_of("out", out), sources, resume)
     if checkpoint is not None and checkpoint.exists():

@@ -176,6 +176,7 @@ REFUSED = {
     "columns": ({"columns": ["a"]}, r"was made with columns=None, now \['a'\]"),
     "chunk_rows": ({"chunk_rows": 9}, "was made with chunk_rows=None, now 9"),
     "nan_policy": ({"nan_policy": "omit"}, "was made with nan_policy='raise', now 'omit'"),
+    "exact": ({"exact": True}, "was made with exact=False, now True"),
     "no resume": ({"resume": False}, r"there is a checkpoint, out\.checkpoint; resume from it with resume=True"),
 }
 

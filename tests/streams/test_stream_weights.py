@@ -104,9 +104,10 @@ def test_each_column_leaves_out_its_own_missing_values(suffix, chunk_rows, folde
     """Null and NaN are missing; so are weights, whose rows are left out of all columns."""
     x, lacks = X.copy(), rng(5).random(N) < 0.1
     x[5, 0], x[HOLES] = np.nan, 1e300
-    table = table_of(x, pa.array(W, mask=lacks), HOLES)
+    weights = np.where(np.arange(N) == 20, np.nan, W)
+    table = table_of(x, pa.array(weights, mask=lacks), HOLES)
     m = fit(written(suffix, table) if suffix else table, weights="w", nan_policy="omit", chunk_rows=chunk_rows)
-    check(m, X, np.where(lacks, 0, W), ~HOLES & ~np.isnan(x))
+    check(m, X, np.where(lacks | np.isnan(weights), 0, W), ~HOLES & ~np.isnan(x))
 
 
 def test_large_integers_with_missing_values():

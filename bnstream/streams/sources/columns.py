@@ -106,23 +106,25 @@ def filled(column: Any, name: str) -> tuple[NDArray[Any], NDArray[np.bool_] | No
     return column.fill_null(0).to_numpy(), column.is_valid().to_numpy(zero_copy_only=False)
 
 
-def weights_in(column: Any, name: str, *, omit: bool) -> NDArray[np.float64]:
-    """The weights in a column, in a new array; 0 in place of missing weights and NaN.
+def weights_in(column: Any, name: str, *, omit: bool, exact: bool) -> NDArray[Any]:
+    """The weights in a column, in its dtype; 0 in place of missing weights and NaN.
 
     Raises
     ------
     ValueError
-        If weights are missing, unless they are to be omitted; if a weight is out of the range of `Moments.update`.
+        If weights are missing, unless they are to be omitted; if `Moments.update` refuses a weight, for `exact` that of
+        exact statistics.
     """
-    weights: NDArray[np.float64] = as_numeric(column, name).to_numpy(zero_copy_only=False).astype(np.float64)
-    missing = np.isnan(weights)
+    weights, mask = filled(column, name)
+    missing = np.isnan(weights) if mask is None else np.isnan(weights) | ~mask
     n_missing = np.count_nonzero(missing)
     if n_missing and not omit:
         raise ValueError(f"column {name!r}, the weights, has {n_missing:,} missing values; leave these rows out with "
                          "nan_policy='omit' (--nan omit)")
-    weights[missing] = 0
+    if n_missing:
+        weights = np.where(missing, weights.dtype.type(0), weights)
     try:
-        Moments().update(np.empty((len(weights), 0)), weights=weights)      # checks the weights alone
+        Moments(exact=exact).update(np.empty((len(weights), 0)), weights=weights)      # checks the weights alone
     except ValueError as error:
         raise ValueError(f"column {name!r}: {error}") from error
     return weights
