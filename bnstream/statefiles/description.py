@@ -132,6 +132,7 @@ def describe_exact(m: Moments, description: dict[str, Any], prefix: str) -> tupl
     description["exact"] = sums = sums_of(m)
     if sums is None or m.shape is None:
         return description, {}
+    require_exact_counts(sums.counts)
     s, s_unit, q, q_unit = sums.limbs()
     description["exact"] = {"sum_unit": s_unit, "sum_of_squares_unit": q_unit}
     arrays = {prefix + name: count.reshape(m.shape) for name, count in zip(EXACT_COUNTS, sums.counts, strict=True)}
@@ -158,8 +159,7 @@ def restore_exact(fields: Fields, arrays: NamedArrays, prefix: str) -> Moments:
         if not 1 <= n_limbs <= most:
             raise ValueError(f"{prefix}{name} must have 1 to {most} limbs of each channel")
         limbs.append(taken(arrays, prefix + name, (*shape, n_limbs), np.int64).reshape(-1, n_limbs).view(np.uint64))
-    if counts.min(initial=0) < 0 or counts.sum(0).max(initial=0) > LARGEST_COUNT:
-        raise ValueError(f"counts must be from 0 to 2**53, got {counts.min()} to {counts.sum(0).max()}")
+    require_exact_counts(counts)
     if policy != "propagate" and counts[1:].any():
         raise ValueError(f"{prefix}nan and inf must be 0 with nan_policy={policy!r}")
     sums = ExactSums.restored(counts, limbs[0], s_unit, limbs[1], q_unit)
@@ -190,6 +190,12 @@ def restore_moments(fields: Fields, arrays: NamedArrays, prefix: str = "") -> Mo
         require_possible(state, policy, prefix, weighted)
         require_counts(state, prefix)
     return moments_from(state, fields.axis(), policy, fields.all_of("names", str))
+
+
+def require_exact_counts(counts: NDArray[np.int64]) -> None:
+    """Raise ValueError if counts are negative or exceed what the limbs of a file have room for."""
+    if counts.min(initial=0) < 0 or counts.sum(0).max(initial=0) > LARGEST_COUNT:
+        raise ValueError(f"counts must be from 0 to 2**53, got {counts.min()} to {counts.sum(0).max()}")
 
 
 def require_counts(state: NDArray[np.float64], prefix: str = "") -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.arrays import normal
 
-from bnstream import Moments
+from bnstream import Moments, save
 from bnstream.statefiles.description import Fields, describe_moments, restore_moments
 
 
@@ -56,3 +56,15 @@ def test_accepted():
     restored = restore_moments(Fields(DESCRIPTION), dict(ARRAYS))
     assert restored == M
     assert restored.digest() == M.digest()
+
+
+def test_too_many_values(tmp_path):
+    """A file has room for the sums of 2**53 values. More are refused before it is written, not when it is read."""
+    m = Moments(exact=True).update(np.ones((1, 2)))
+    for _ in range(53):
+        m.merge(m)
+    save(tmp_path / "m", m)
+    m.update([[0.0, 1.0]])
+    with pytest.raises(ValueError, match=r"counts must be from 0 to 2\*\*53, got 0 to 9007199254740993"):
+        save(tmp_path / "more", m)
+    assert not (tmp_path / "more").exists()

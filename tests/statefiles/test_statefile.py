@@ -4,6 +4,7 @@ import json
 import pickle
 import sys
 import zipfile
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import bnstream
 from bnstream import BatchNorm, Moments
 from bnstream.core.batchnorm import running_of
 from bnstream.core.layer import settings_of
+from bnstream.core.moments import sums_of
 from bnstream.statefiles import StateError, load, read, save, write
 
 STATES = Path(__file__).parent / "states"
@@ -161,6 +163,23 @@ def test_version_1_of_moments():
     m = load(STATES / "moments-1.npz")
     assert (m.axis, m.nan_policy, m.names, m.shape) == (0, "omit", ("height", "weight"), (2,))
     assert (m.n.tolist(), m.mean.tolist(), m.m2.tolist()) == ([3, 2], [3.0, 20.0], [14.0, 200.0])
+
+
+def test_version_1_of_exact_moments():
+    """Their digests are those that this version computes for the same data, whatever wrote the file."""
+    x = [[1e300, 0.1], [-5e-324, 0.2], [2.0**60, 0.3]]
+    m = load(STATES / "exact-1.npz")
+    assert (m.exact, m.axis, m.nan_policy, m.names, m.shape) == (True, 0, "raise", ("wide", "tenth"), (2,))
+    assert m.n.tolist() == [3, 3]
+    assert m.mean.tolist() == [float(sum(map(Fraction, column)) / 3) for column in zip(*x, strict=True)]
+    assert m.digest() == "1c38db73d999342940cab35b9d0ecd456b4274ce820c106b680a9dada463707f"
+    assert m == Moments(exact=True, names=m.names).update(x)
+    assert (m - m.copy().unmerge(Moments(exact=True).update(x[:1]))).mean.tolist() == x[0]
+    m = load(STATES / "exact_not_finite-1.npz")
+    assert (m.exact, m.axis, m.nan_policy, m.names, m.shape) == (True, (0, -1), "propagate", None, (3,))
+    assert sums_of(m).counts.tolist() == [[2, 3, 3], [2, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert np.array_equal(m.mean, [np.nan, np.inf, -np.inf], equal_nan=True)
+    assert m.digest() == "d2d35b5fe1e94ae3b1605203f0d9644bfd8c722d316ef5f1ab42776daa5e4e7e"
 
 
 def test_version_1_of_a_layer():

@@ -29,7 +29,8 @@ def bits(state):
     """All bits of a state. The last x and the gradients of a layer are not part of it."""
     if isinstance(state, Moments):
         rows, axis, policy, names = rows_of(state), state.axis, state.nan_policy, state.names
-        return repr((axis, policy, names)), None if rows is None else (rows.shape, rows.tobytes())
+        digest = state.digest() if state.exact else None
+        return repr((axis, policy, names)), None if rows is None else (rows.shape, rows.tobytes()), digest
     values = {**state.__getstate__(), "grad_gamma": None, "grad_beta": None}
     return {name: bits(value) if isinstance(value, Moments) else
             (value.dtype, value.tobytes()) if isinstance(value, np.ndarray) else

@@ -17,6 +17,17 @@ def moments():
     return Moments(nan_policy="omit", names=["height", "weight"]).update([[1.0, 10.0], [2.0, np.nan], [6.0, 30.0]])
 
 
+def exact():
+    """Beyond the squares that float64 holds, at both ends."""
+    return Moments(exact=True, names=["wide", "tenth"]).update([[1e300, 0.1], [-5e-324, 0.2], [2.0**60, 0.3]])
+
+
+def exact_not_finite():
+    x = np.arange(12.0).reshape(2, 3, 2)
+    x[0, 0], x[1, 1, 0], x[0, 2, 1] = np.nan, np.inf, -np.inf
+    return Moments((0, -1), exact=True, nan_policy="propagate").update(x)
+
+
 def batchnorm():
     bn = BatchNorm(2, eps=0.25, momentum=0.5, running_ddof=0, track_pooled=True, channel_axis=-1, names=["u", "v"])
     bn.gamma, bn.beta = [2.0, -1.0], [0.5, 0.0]
@@ -47,7 +58,7 @@ def instancenorm():
 
 
 if __name__ == "__main__":
-    for make in (moments, batchnorm, layernorm, rmsnorm, groupnorm, instancenorm):
+    for make in (moments, exact, exact_not_finite, batchnorm, layernorm, rmsnorm, groupnorm, instancenorm):
         path = HERE / f"{make.__name__}-{VERSION}.npz"
         if not path.exists():           # Those of older commits show what these wrote.
             save(path, make())
