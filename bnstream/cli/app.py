@@ -27,6 +27,7 @@ def make_app() -> "typer.Typer":
     from bnstream.cli.merge import merge
     from bnstream.cli.plot import plot
     from bnstream.cli.show import show
+    from bnstream.cli.subtract import subtract
 
     app = typer.Typer(
         name="bnstream",
@@ -52,7 +53,7 @@ def make_app() -> "typer.Typer":
     ) -> None:
         pass
 
-    for command in (fit, show, merge, apply, convert, plot, info, demo):
+    for command in (fit, show, merge, subtract, apply, convert, plot, info, demo):
         summary = (command.__doc__ or "").partition("\n\n")[0]      # Typer would cut it short.
         app.command(short_help=summary)(command)
     return app

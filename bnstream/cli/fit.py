@@ -38,6 +38,10 @@ def fit(
         Literal["raise", "omit", "propagate"],
         typer.Option(help="How to handle missing values, NaN and inf: raise an error, omit them, or propagate them."),
     ] = "raise",
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compute exact statistics: the same bits for any cut and order of the "
+                                           "data, from which parts can be subtracted. Slower.")
+    ] = False,
     chunk_rows: ChunkRows = None,
     threads: Threads = None,
     checkpoint_every: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
@@ -59,8 +63,8 @@ def fit(
         with progress_bar("fit") as progress:
             m = fitting.fit(
                 sources, out, columns=split_names(columns), weights=weights, channel_axis=channel_axis,
-                chunk_rows=chunk_rows, nan_policy=nan, checkpoint_every=checkpoint_every, resume=resume,
-                progress=progress,
+                chunk_rows=chunk_rows, nan_policy=nan, exact=exact, checkpoint_every=checkpoint_every,
+                resume=resume, progress=progress,
             )
     except KeyboardInterrupt:
         checkpoint = Path(f"{out}.checkpoint")

@@ -1,14 +1,17 @@
 """``bnstream merge``."""
 
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from bnstream.cli.options import Out
-from bnstream.cli.states import load_with_lacks
+from bnstream.cli.states import load_moments
 from bnstream.core.moments import Moments
+
+POLICIES = ("raise", "omit", "propagate")       # from the strictest one
 
 
 def merge(
@@ -17,19 +20,35 @@ def merge(
 ) -> None:
     """Merge the statistics of several workers or of several parts of the data, as exactly as one pass over all of it.
 
+    Exact statistics, as fit --exact writes them, give the same file in any order, and merge with exact ones alone.
+
     Example: bnstream merge part-*.npz -o stats.npz
     """
     from bnstream.statefiles import write
 
-    parts, all_lacks = zip(*map(load_with_lacks, paths), strict=True)
+    parts, lacks = load_moments(paths, "merged")
     for path, m in zip(paths, parts, strict=True):
-        if not isinstance(m, Moments):
-            raise ValueError(f"{path} holds a {type(m).__name__}; only statistics, as fit writes them, can be merged")
-    total = parts[0]
-    for path, m in zip(paths[1:], parts[1:], strict=True):
+        if m.exact != parts[0].exact:
+            kinds = ("plain", "exact")
+            raise ValueError(f"{path} holds {kinds[m.exact]} statistics, but {paths[0]} holds {kinds[parts[0].exact]} "
+                             "ones; fit all parts with --exact, or none")
+    total = nothing_like(parts)
+    for path, m in zip(paths, parts, strict=True):
         try:
             total.merge(m)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-    imported = [lacks for lacks in all_lacks if lacks is not None]
-    write(out, total, lacks=list(dict.fromkeys(chain(*imported))) if imported else None)
+    write(out, total, lacks=lacks)
+
+
+def nothing_like(parts: Sequence[Moments]) -> Moments:
+    """Empty statistics that all parts can be merged into, the same for any order of the parts.
+
+    They have the least strict policy of the parts, and the most batch axes.
+    """
+    def rank(axis: Any) -> tuple[int, str]:
+        return np.size(axis), repr(axis)
+
+    axis: Any = max((m.axis for m in parts), key=rank)
+    policy: Any = max((m.nan_policy for m in parts), key=POLICIES.index)
+    return Moments(axis, nan_policy=policy, exact=parts[0].exact)

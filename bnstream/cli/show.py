@@ -29,6 +29,8 @@ def show(
 ) -> None:
     """Show a state file: n, mean, std and var of every channel, or the running estimates and parameters of a layer.
 
+    Exact statistics have a digest, which names their data.
+
     Example: bnstream show stats.npz --csv > stats.csv
     """
     from bnstream.statefiles import read
@@ -37,15 +39,16 @@ def show(
         raise typer.BadParameter("give --json or --csv, not both")
     file = read(path)
     now = summary(file.state)
+    digest = file.state.digest() if isinstance(file.state, Moments) and file.state.exact else None
     columns = {"channel": now.labels} | {name: values.tolist() for name, values in now.columns.items()}
     if as_json:
-        print_json(columns, file.metadata)
+        print_json(columns, file.metadata if digest is None else {**file.metadata, "digest": digest})
     elif as_csv:
         csv.writer(sys.stdout, lineterminator="\n").writerows([tuple(columns), *zip(*columns.values(), strict=True)])
     else:
         print_table(columns, f"{path}: {file.metadata['kind']}, {file.metadata['completeness']}")
-        if isinstance(file.state, Moments) and file.state.exact:
-            print(f"exact, digest {file.state.digest()}")
+        if digest is not None:
+            print(f"exact, digest {digest}")
 
 
 def print_json(columns: Columns, metadata: dict[str, Any]) -> None:

@@ -1,8 +1,11 @@
 """The state files that commands read."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+from bnstream.core.moments import Moments
 
 
 def load_with_lacks(path: Path) -> tuple[Any, Sequence[str] | None]:
@@ -11,3 +14,19 @@ def load_with_lacks(path: Path) -> tuple[Any, Sequence[str] | None]:
 
     file = complete(path)
     return file.state, (file.metadata["lacks"] or ()) if file.metadata["completeness"] == "imported" else None
+
+
+def load_moments(paths: Sequence[Path], done: str) -> tuple[list[Moments], list[str] | None]:
+    """Load statistics, and what they lack if some were imported, else None.
+
+    Raises
+    ------
+    ValueError
+        If a file holds a layer. `done` is what the command does to statistics, such as "merged".
+    """
+    states, all_lacks = zip(*map(load_with_lacks, paths), strict=True)
+    for path, m in zip(paths, states, strict=True):
+        if not isinstance(m, Moments):
+            raise ValueError(f"{path} holds a {type(m).__name__}; only statistics, as fit writes them, can be {done}")
+    imported = [lacks for lacks in all_lacks if lacks is not None]
+    return list(states), list(dict.fromkeys(chain(*imported))) if imported else None

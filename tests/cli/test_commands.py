@@ -19,7 +19,7 @@ from bnstream.streams import fitting
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
-COMMANDS = ("fit", "show", "merge", "apply", "convert", "plot")
+COMMANDS = ("fit", "show", "merge", "subtract", "apply", "convert", "plot")
 
 
 @pytest.fixture
