@@ -28,6 +28,10 @@ from bnstream.streams.parallel import map_pieces
 from bnstream.streams.sources import Source, SourceError, Wanted, open_sources
 from bnstream.streams.sources.source import names_of
 
+# Values of each channel in a batch of a wide array, for exact statistics. The integers of a batch cost as much time as
+# some hundred values of each channel, and about as much memory.
+EXACT_ROWS = 128
+
 
 def fit(
     source: Any,
@@ -140,7 +144,8 @@ def fit(
     if resume and out is None:
         raise ValueError("resume=True resumes from the checkpoint beside out, but out is missing; give it")
     number("checkpoint_every", checkpoint_every, "at least 0 seconds", lambda seconds: seconds >= 0)
-    sources = open_sources(source, Wanted(columns, channel_axis, weights=weights))
+    wanted = Wanted(columns, channel_axis, weights=weights)
+    sources = open_sources(source, wanted._replace(least_rows=EXACT_ROWS) if exact else wanted)
     require_tables(sources, weights)
     total = Accumulator(sources[0], nan_policy, weights, exact)
     total.result()      # refuses an unknown nan_policy before anything is read

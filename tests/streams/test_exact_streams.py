@@ -117,7 +117,7 @@ def test_mixed_columns_and_policies(policy, folder):
 def test_what_is_not_finite_is_refused(folder):
     x = wild()
     x[7, 1] = np.nan
-    for suffix, where in ((".npy", "rows 0 to 16: NaN or inf in 1 of 3"), (".parquet", "rows 0 to 17: column 'b'")):
+    for suffix, where in ((".npy", "rows 0 to 60: NaN or inf in 1 of 3"), (".parquet", "rows 0 to 17: column 'b'")):
         with pytest.raises(SourceError, match=where):
             fit(write(suffix, x), exact=True, chunk_rows=1)
     assert fit("x.npy", exact=True, nan_policy="omit").n.tolist() == [60, 59, 60]
@@ -126,13 +126,13 @@ def test_what_is_not_finite_is_refused(folder):
 @pytest.mark.parametrize("suffix", [*SUFFIXES, "iterable"])
 def test_resume_gives_the_same_bytes(suffix, folder):
     """Also where a column had no value before the checkpoint, for tables."""
-    x = wild()
-    x[:40, 2] = np.nan
+    x = wild(600)
+    x[:400, 2] = np.nan
 
     def source():
-        return (x[i:i + 10] for i in range(0, 60, 10)) if suffix == "iterable" else files
+        return (x[i:i + 100] for i in range(0, 600, 100)) if suffix == "iterable" else files
 
-    files = [] if suffix == "iterable" else [write(suffix, x[:25], "1"), write(suffix, x[25:], "2")]
+    files = [] if suffix == "iterable" else [write(suffix, x[:250], "1"), write(suffix, x[250:], "2")]
     options = {"exact": True, "nan_policy": "omit", "chunk_rows": 4}
     seen = []
     m = fit(source(), "whole", progress=seen.append, **options)
@@ -145,6 +145,15 @@ def test_resume_gives_the_same_bytes(suffix, folder):
         assert fit(source(), "out", resume=True, **options) == m
         assert Path("out").read_bytes() == Path("whole").read_bytes()
         Path("out").unlink()
+
+
+def test_batches_of_wide_arrays(folder):
+    """They are large enough that the integers of each batch cost little."""
+    path = write(".npy", wild(300))
+    for options, rows in (({"exact": True}, [128, 256, 300]), ({}, [*range(16, 300, 16), 300])):
+        seen = []
+        fit(path, progress=seen.append, **options)
+        assert [now.n_rows for now in seen] == rows
 
 
 def test_images(folder):

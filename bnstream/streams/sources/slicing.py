@@ -17,7 +17,6 @@ from bnstream.streams.sources.errors import SourceAxisError, SourceError
 from bnstream.streams.sources.source import Piece, Wanted
 
 LARGEST_ROW = 1 << 22       # Values in a row; a larger row is itself sliced.
-LEAST_ROWS = 16             # Values of each channel in a batch of a wide array; the state of a batch takes 5 to 10.
 
 
 def require_real(dtype: np.dtype[Any], name: str) -> None:
@@ -73,7 +72,7 @@ class Slicing:
         if size > LARGEST_ROW * shape[self.axis] and not wanted.whole_rows:     # one image may fill a whole file
             fit = (axis for axis in self.batch_axes if size <= LARGEST_ROW * shape[axis])
             self.axis = next(fit, max(self.batch_axes, key=shape.__getitem__))
-        self.n_rows = shape[self.axis]
+        self.n_rows, self.least_rows = shape[self.axis], wanted.least_rows
         self.row_size = size // max(self.n_rows, 1)
         n_channels = 1 if self.one_axis else shape[self.channel_axis]
         self.indices = indices_of(wanted.columns, n_channels, name)
@@ -81,9 +80,9 @@ class Slicing:
         self.names = None if wanted.columns is None else tuple(map(str, wanted.columns))
 
     def rows_in(self, n_bytes: int, itemsize: int) -> int:
-        """Number of rows that take about `n_bytes`, with at least `LEAST_ROWS` values of each channel."""
+        """Number of rows that take about `n_bytes`, with at least `least_rows` values of each channel."""
         row_size = max(1, self.row_size)
-        return max(1, LEAST_ROWS * self.n_channels // row_size, n_bytes // (row_size * itemsize))
+        return max(1, self.least_rows * self.n_channels // row_size, n_bytes // (row_size * itemsize))
 
     def pieces(self, start: int, rows: int, load: Callable[[int, int], Any]) -> Iterator[Piece]:
         """Yield pieces of `rows` rows; ``load(first, stop)`` loads their arrays."""

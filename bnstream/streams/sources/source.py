@@ -21,6 +21,8 @@ class Wanted(NamedTuple):
     """Whether record batches keep the columns that are not in `columns`."""
     weights: str | None = None
     """The column of a table that holds the weights of its rows. It is read, but is no channel."""
+    least_rows: int = 16
+    """Values of each channel in a batch of a wide array, at least. The state of a batch takes the memory of 5 to 10."""
 
     @property
     def beside(self) -> list[str]:
