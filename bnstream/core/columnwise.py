@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import NDArray
 
-from bnstream.core import exactsums
+from bnstream.core.blocks import side_by_side
 from bnstream.core.columns import Column, Columns
 from bnstream.core.dlpack import as_numpy
 from bnstream.core.labels import counted
 from bnstream.core.masks import with_all_axes
-from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of
-from bnstream.core.rows import M2_LO, MEAN, of_one_height
+from bnstream.core.moments import Moments, moments_from, rows_of
+from bnstream.core.rows import M2_LO, MEAN
 
 
 def update_columnwise(m: Moments, batch: Columns, weights: Any, where: Any, n_threads: int | None) -> Moments:
@@ -39,29 +38,8 @@ def update_columnwise(m: Moments, batch: Columns, weights: Any, where: Any, n_th
         except ValueError as error:
             raise ValueError(f"column {column.name!r}: {error}" if batch.ndim == 2 else str(error)) from error
     if axes == (0,) and batch.ndim == 2:
-        return m.merge(side_by_side(parts))
+        return m.merge(side_by_side(parts, [len(parts)]))
     return m.merge(sum(parts, Moments(nan_policy=m.nan_policy, exact=m.exact)))
-
-
-def side_by_side(parts: Sequence[Moments], names: Sequence[str] | None = None) -> Moments:
-    """The moments of a table from those of each column, of shape (). A column without a batch has no values."""
-    nothing: Any = {"batch": np.zeros(1), "where": np.zeros(1, np.bool_)}
-    parts = [part if part.shape is not None else part.copy().update(**nothing) for part in parts]
-    policy = parts[0].nan_policy
-    if parts[0].exact:
-        sums: Any = [sums_of(part) for part in parts]
-        return exact_moments_from(exactsums.side_by_side(sums), (len(parts),), nan_policy=policy, names=names)
-    states: Any = [rows_of(part) for part in parts]
-    return moments_from(np.stack(of_one_height(states), axis=1), nan_policy=policy, names=names)
-
-
-def one_by_one(m: Moments) -> list[Moments]:
-    """The moments of each channel by itself: the inverse of `side_by_side`."""
-    if m.exact:
-        sums: Any = sums_of(m)
-        return [exact_moments_from(each, (), nan_policy=m.nan_policy) for each in exactsums.one_by_one(sums)]
-    rows: Any = rows_of(m)
-    return [moments_from(column.copy(), nan_policy=m.nan_policy) for column in rows.T]
 
 
 def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:

@@ -78,6 +78,13 @@ class ExactSums:
             operation(in_unit(self.q, self.q_unit, q_unit), in_unit(other.q, other.q_unit, q_unit)), s_unit, q_unit,
         )
 
+    def __len__(self) -> int:
+        return len(self.s)
+
+    def __getitem__(self, channels: NDArray[np.intp] | slice) -> ExactSums:
+        """The sums of some channels, in this order."""
+        return ExactSums(self.counts[:, channels], self.s[channels], self.q[channels], self.s_unit, self.q_unit)
+
     @property
     def n(self) -> NDArray[np.int64]:
         n: NDArray[np.int64] = self.counts.sum(0)
@@ -172,12 +179,6 @@ class ExactSums:
         return isinstance(other, ExactSums) and [*self.lines()] == [*other.lines()]
 
     __hash__ = None  # type: ignore[assignment]
-
-
-def one_by_one(sums: ExactSums) -> list[ExactSums]:
-    """The sums of each channel by itself: the inverse of `side_by_side`."""
-    return [ExactSums(sums.counts[:, c:c + 1], sums.s[c:c + 1], sums.q[c:c + 1], sums.s_unit, sums.q_unit)
-            for c in range(len(sums.s))]
 
 
 def side_by_side(parts: Sequence[ExactSums]) -> ExactSums:

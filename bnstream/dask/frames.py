@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bnstream.core.affine import Affine
 from bnstream.core.columns import column_of
 from bnstream.core.dtypes import is_real
-from bnstream.core.moments import Moments, moments_from, rows_of
+from bnstream.core.moments import Moments
 
 
 def columns_of(x: Any) -> tuple[str, ...]:
@@ -56,13 +56,10 @@ def values_of(column: Any) -> NDArray[Any]:
     return values
 
 
-def moments_of_column(column: Any, nan_policy: Any, given: Mapping[str, Any]) -> Moments:
+def moments_of_column(column: Any, options: Mapping[str, Any], given: Mapping[str, Any]) -> Moments:
     """The moments of a pandas Series, as one channel. Integers of a nullable dtype are not rounded."""
-    m = Moments(nan_policy=nan_policy)
-    if is_plain(column):
-        return m.update(values_of(column)[:, np.newaxis], **given, n_threads=1)
-    rows = rows_of(m.update(column, **given, n_threads=1))
-    return m if rows is None else moments_from(rows[:, np.newaxis], nan_policy=nan_policy)
+    values = values_of(column)[:, np.newaxis] if is_plain(column) else column
+    return Moments(**options).update(values, **given, n_threads=1)
 
 
 def normalized_column(column: Any, affine: Affine, name: str) -> NDArray[Any]:

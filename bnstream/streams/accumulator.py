@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.batches import batch_of
-from bnstream.core.columnwise import one_by_one, side_by_side
+from bnstream.core.blocks import one_by_one, side_by_side
 from bnstream.core.moments import Moments
 from bnstream.streams.sources import Piece, Source
 from bnstream.streams.sources.errors import reading
@@ -88,7 +88,10 @@ class Accumulator:
         if self.source.batch_axes is not None:
             return self.part("").copy()
         names = self.source.names or ()
-        return side_by_side([self.part(name) for name in names], names)
+        nothing: Any = {"batch": np.zeros(1), "where": np.zeros(1, np.bool_)}
+        parts = [self.part(name) if self.part(name).shape is not None else self.part(name).copy().update(**nothing)
+                 for name in names]
+        return side_by_side(parts, [len(parts)], names)
 
     def restore(self, moments: Moments) -> None:
         """Continue from the result of another pass."""

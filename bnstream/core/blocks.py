@@ -1,0 +1,61 @@
+"""Blocks of channels: the statistics of each, plain or exact, joined to those of all channels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnstream.core import exactsums
+from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of
+from bnstream.core.rows import of_one_height
+
+
+def side_by_side(parts: Sequence[Moments], grid: Sequence[int], names: Iterable[str] | None = None) -> Moments:
+    """Join the statistics of blocks of channels, in the order of a grid of blocks.
+
+    A block of shape () is one channel. Blocks without data or without channels are left out. The batch axes and the
+    policy are those of the first part.
+    """
+    settings: Any = {"axis": parts[0].axis, "nan_policy": parts[0].nan_policy, "names": names}
+    order = joined(list(numbered(parts, len(grid))), grid)
+    if order is None:
+        return Moments(exact=parts[0].exact, **settings)
+    if parts[0].exact:
+        sums = exactsums.side_by_side([of_part for part in parts if (of_part := sums_of(part)) is not None])
+        return exact_moments_from(sums[order.ravel()], order.shape, **settings)
+    states = [rows.reshape(len(rows), -1) for part in parts if (rows := rows_of(part)) is not None]
+    return moments_from(np.concatenate(of_one_height(states), axis=1)[:, order], **settings)
+
+
+def one_by_one(m: Moments) -> list[Moments]:
+    """The moments of each channel by itself, of shape (): the inverse of `side_by_side`."""
+    if m.exact:
+        sums: Any = sums_of(m)
+        return [exact_moments_from(sums[c:c + 1], (), nan_policy=m.nan_policy) for c in range(len(sums))]
+    rows: Any = rows_of(m)
+    return [moments_from(column.copy(), nan_policy=m.nan_policy) for column in rows.T]
+
+
+def numbered(parts: Iterable[Moments], ndim: int) -> Iterable[NDArray[np.intp] | None]:
+    """The channels of each block as an array of its shape, counted through all blocks; None without data."""
+    first = 0
+    for part in parts:
+        if part.shape is None:
+            yield None
+            continue
+        stop = first + math.prod(part.shape)
+        yield np.arange(first, stop).reshape(part.shape or (1,) * ndim)
+        first = stop
+
+
+def joined(blocks: list[NDArray[np.intp] | None], grid: Sequence[int]) -> NDArray[np.intp] | None:
+    """The array that a grid of blocks makes; None without any."""
+    for axis in reversed(range(len(grid))):
+        n = grid[axis]
+        rows = [[block for block in blocks[i:i + n] if block is not None] for i in range(0, len(blocks), n)]
+        blocks = [np.concatenate(row, axis) if row else None for row in rows]
+    return blocks[0]
