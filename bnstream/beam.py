@@ -30,6 +30,8 @@ class MomentsFn(CombineFn):
         How to treat NaN and inf, as for `Moments`.
     names : sequence of str, optional
         Names of the channels.
+    exact : bool, default False
+        Combine exact statistics, as ``Moments(exact=True)`` keeps them: the same state and `digest` in every run.
 
     See Also
     --------
@@ -38,8 +40,8 @@ class MomentsFn(CombineFn):
     Notes
     -----
     A batch takes hardly longer than a row: read the data in batches, or let ``beam.BatchElements`` make batches of rows
-    or numbers. Beam merges in any order, so the last bits may differ between runs, within the bound of `Moments`.
-    Without elements the result is an empty `Moments`.
+    or numbers. Beam merges in any order, so the last bits may differ between runs, within the bound of `Moments`; those
+    of exact statistics do not. Without elements the result is an empty `Moments`.
 
     Examples
     --------
@@ -58,8 +60,10 @@ class MomentsFn(CombineFn):
         *,
         nan_policy: Literal["raise", "omit", "propagate"] = "raise",
         names: Iterable[str] | None = None,
+        exact: bool = False,
     ) -> None:
-        self.empty = Moments(axis, nan_policy=nan_policy, names=names)  # raises here rather than in a worker
+        # This raises here rather than in a worker.
+        self.empty = Moments(axis, nan_policy=nan_policy, names=names, exact=exact)
 
     def create_accumulator(self) -> Moments:
         return self.empty.copy()

@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from support.arrays import of_dtype
+from support.arrays import of_dtype, rng
 from support.oracle import assert_within, exact_states, exact_weighted
 from support.processes import python
 
@@ -133,6 +133,49 @@ def test_merging_does_not_change_the_accumulators():
     assert pickle.dumps(parts) == before
     assert fn.merge_accumulators([]) == fn.create_accumulator() == Moments()
     assert pickle.loads(pickle.dumps(parts)) == parts
+
+
+@pytest.mark.parametrize("combine", [
+    lambda fn: beam.CombineGlobally(fn), lambda fn: beam.CombineGlobally(fn).with_fanout(3),
+])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_exact_in_any_order(combine, seed):
+    """One digest for any batches, orders and trees of merges."""
+    elements = np.split(rng(seed).permutation(X), [5, 5, 40 + 30 * seed, 120])
+
+    def matches(found):
+        (m,) = found
+        assert m == Moments(exact=True).update(X)
+        assert m.digest() == Moments(exact=True).update(X).digest()
+
+    run(matches, elements, combine(MomentsFn(exact=True)))
+
+
+def test_exact_in_any_tree():
+    """Accumulators travel as pickles, and may be merged and updated in any order."""
+    fn, whole = MomentsFn(exact=True, names=["a", "b", "c"]), Moments(exact=True, names=["a", "b", "c"]).update(X)
+    coder = beam.coders.registry.get_coder(Moments)
+    for seed in range(10):
+        generator = rng(seed)
+        parts = [fn.create_accumulator()]
+        parts += [fn.add_input(fn.create_accumulator(), batch) for batch in np.array_split(generator.permutation(X), 9)]
+        while len(parts) > 1:
+            generator.shuffle(parts)
+            some = [coder.decode(coder.encode(part)) for part in parts[:3]]
+            parts = [*parts[3:], fn.compact(fn.merge_accumulators(some))]
+        found = fn.extract_output(parts[0])
+        assert (found.digest(), pickle.dumps(found)) == (whole.digest(), pickle.dumps(whole))
+    assert fn.extract_output(fn.create_accumulator()).exact
+
+
+def test_exact_per_key():
+    elements = [(i % 3, row) for i, row in enumerate(X)]
+
+    def matches(found):
+        assert {key: m.digest() for key, m in found} == {
+            key: Moments(exact=True).update(X[key::3]).digest() for key in range(3)}
+
+    run(matches, elements, beam.CombinePerKey(MomentsFn((), exact=True)))
 
 
 def test_workers_use_one_thread():
