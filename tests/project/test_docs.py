@@ -84,6 +84,7 @@ PACKAGES = {
         "assert (stats.compute().n == 100_000).all()",
         "assert abs(y.compute().std() - 1) < 1e-9",
         "assert f'{weighted.compute().effective_n[0]:.0f}' == '75000'",      # 3/4 of the rows
+        "assert (a == b, a.exact) == (True, True)",
     ],
     ("docs/adapters/dask.md", "dask.dataframe"): [
         "assert stats.compute().n.tolist() == [2, 3]",
@@ -103,8 +104,14 @@ PACKAGES = {
         "assert rms.count > 100",
         "assert abs(observations).max() < 10",
     ],
-    ("docs/adapters/beam.md", "apache_beam"): ["assert 'n    1000' in printed"],
-    ("docs/adapters/mpi.md", "mpi4py"): ["assert total == m == bnstream.Moments().update(x)"],
+    ("docs/adapters/beam.md", "apache_beam"): [
+        "assert 'n    1000' in printed",
+        "import bnstream; assert bnstream.Moments(exact=True).update(x).digest() in printed",
+    ],
+    ("docs/adapters/mpi.md", "mpi4py"): [
+        "assert total == m == bnstream.Moments().update(x)",
+        "assert whole.digest() in printed",
+    ],
 }
 # The same for the lines of bash blocks that call bnstream; `printed` is their output.
 BASH = {
