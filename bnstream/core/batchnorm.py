@@ -12,14 +12,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from bnstream.core.batches import batch_of
 from bnstream.core.checks import integer, number, real_values, require_axis
 from bnstream.core.diagnosis import Diagnosis
-from bnstream.core.dlpack import as_numpy
 from bnstream.core.dtypes import is_floating
 from bnstream.core.forward import Forward, forward_of, move_estimates, replace
 from bnstream.core.labels import counted
 from bnstream.core.late import late
 from bnstream.core.layer import NormLayer, Setting, flag
-from bnstream.core.moments import Moments, moments_from, rows_of
-from bnstream.core.rows import require_possible
+from bnstream.core.moments import Moments, moments_from
+from bnstream.core.pooled import as_pooled, batch_moments, require_finite, tracking_of
 from bnstream.core.running import MEAN, VAR, RunningEstimates, divisor, require_variances
 from bnstream.core.statedict import COUNT, StateDict, checked_state
 from bnstream.core.threads import require_threads
@@ -71,8 +70,10 @@ class BatchNorm(NormLayer):
         a gradient of 0; or let them through, into the running estimates as well. A batch of which `where` selects
         nothing is skipped under ``"omit"``: the result and the gradients are 0, and the running estimates and
         `num_batches_tracked` stay as they were. The other policies refuse it.
-    track_pooled : bool, default False
-        Keep the exact statistics of all batches in `pooled`, beside running estimates with a momentum.
+    track_pooled : {False, True, "exact"}, default False
+        Keep the statistics of all batches in `pooled`, beside running estimates with a momentum. "exact" keeps them as
+        ``Moments(exact=True)`` does, so that they do not depend on the order and the cut of the batches; nor do the
+        running estimates with ``momentum=None``. A call in training then reads x once more.
     renorm : bool, default False
         Batch Renormalization [2]_, for small batches: normalize by the running estimates in training as well, as far as
         `r_max` and `d_max` let them differ from the statistics of the batch.
@@ -101,12 +102,13 @@ class BatchNorm(NormLayer):
     num_batches_tracked : int
         The number of batches in the running estimates.
     pooled : Moments or None
-        The exact statistics of all batches in training, if they are tracked.
+        The statistics of all batches in training, if they are tracked. They may be set, which also decides whether they
+        are tracked from then on, and whether exactly.
     training : bool
         The mode, initially True.
     names : tuple of str or None
         The names of the channels. They may be set, and ``==`` ignores them.
-    num_features, channel_axis, dtype, result_dtype, nan_policy, virtual_batch
+    num_features, channel_axis, dtype, result_dtype, nan_policy, track_pooled, virtual_batch
         As given. `eps`, `momentum`, `channel_axis`, `result_dtype`, `running_ddof`, `nan_policy`, `renorm`, `r_max`,
         `d_max` and `virtual_batch` may be set; the others are read-only.
 
@@ -177,7 +179,7 @@ class BatchNorm(NormLayer):
         result_dtype: DTypeLike | None = None,
         running_ddof: float = 1,
         nan_policy: Literal["raise", "omit", "propagate"] = "raise",
-        track_pooled: bool = False,
+        track_pooled: bool | Literal["exact"] = False,
         renorm: bool = False,
         r_max: float = 3.0,
         d_max: float = 5.0,
@@ -189,7 +191,8 @@ class BatchNorm(NormLayer):
             dtype=dtype, result_dtype=result_dtype, names=names,
         )
         self.channel_axis = channel_axis
-        self._pooled = Moments(nan_policy=nan_policy) if track_pooled or momentum is None else None
+        tracking = tracking_of(track_pooled) or momentum is None
+        self._pooled = Moments(nan_policy=nan_policy, exact=tracking == "exact") if tracking else None
         self.momentum, self.running_ddof, self.nan_policy = momentum, running_ddof, nan_policy
         self.renorm, self.r_max, self.d_max, self.virtual_batch = renorm, r_max, d_max, virtual_batch
         self._running = RunningEstimates(self.num_features)
@@ -240,6 +243,15 @@ class BatchNorm(NormLayer):
             self._momentum = number("momentum", value, expected, lambda weight: 0 <= weight <= 1)
 
     @property
+    def track_pooled(self) -> bool | Literal["exact"]:
+        return "exact" if self._is_exact else self._pooled is not None
+
+    @property
+    def _is_exact(self) -> bool:
+        """Whether the pooled statistics are exact."""
+        return self._pooled is not None and self._pooled.exact
+
+    @property
     def pooled(self) -> Moments | None:
         return self._pooled
 
@@ -250,7 +262,7 @@ class BatchNorm(NormLayer):
                 raise ValueError("a layer with momentum=None needs pooled statistics, got None; set momentum first")
         else:
             self._require_pooled(value)
-            value = as_pooled(value, self._nan_policy)
+            value = as_pooled(value, self._nan_policy, value.exact)
         self._pooled = value
 
     def _require_pooled(self, value: Any) -> None:
@@ -267,7 +279,7 @@ class BatchNorm(NormLayer):
     @nan_policy.setter
     def nan_policy(self, value: Literal["raise", "omit", "propagate"]) -> None:
         policy = Moments(nan_policy=value).nan_policy
-        pooled = None if self._pooled is None else as_pooled(self._pooled, policy)
+        pooled = None if self._pooled is None else as_pooled(self._pooled, policy, self._is_exact)
         replace([], [], self, {"_nan_policy": policy, "_pooled": pooled})
 
     def reset_running_stats(self) -> None:
@@ -282,7 +294,11 @@ class BatchNorm(NormLayer):
         >>> bn.running_mean.tolist()
         [0.0]
         """
-        self._become(RunningEstimates(self.num_features), Moments(nan_policy=self.nan_policy))
+        self._become(RunningEstimates(self.num_features), self._new_pooled())
+
+    def _new_pooled(self) -> Moments:
+        """Statistics of no data, of the kind that is tracked."""
+        return Moments(nan_policy=self._nan_policy, exact=self._is_exact)
 
     def _become(self, running: RunningEstimates, pooled: Moments, parameters: Sequence[NDArray[Any]] = ()) -> None:
         """Take over estimates, the pooled statistics if they are tracked, and perhaps all parameters, in one step."""
@@ -352,6 +368,10 @@ class BatchNorm(NormLayer):
             except ValueError:
                 self._running.require_possible()        # says what to do about a negative variance
                 raise
+        exact = None
+        if self._is_exact:          # before the result may be written over x, and without a message on NaN
+            policy = "omit" if self._nan_policy == "omit" else "propagate"
+            exact = self._moments_of(forward.x, {"where": where}, policy, n_threads)
         if self._renorm:
             forward.accumulate(self._nan_policy, n_threads)
             y = self._renormalize(forward, out, n_threads)
@@ -361,8 +381,15 @@ class BatchNorm(NormLayer):
             if self._pooled is None:
                 move_estimates(forward, rows, self._running.n_batches, self._momentum, self._running_ddof, self._renorm)
             else:
-                self._pool(self._pooled, forward)
+                self._pool(self._pooled, forward, exact)
         return y, forward
+
+    def _moments_of(
+        self, x: Any, positions: Mapping[str, Any], nan_policy: str, n_threads: int | None
+    ) -> Moments:
+        """The statistics of a batch, of the kind that is tracked."""
+        return batch_moments(x, self._channel_axis, self.num_features, n_threads, positions, nan_policy=nan_policy,
+                             exact=self._is_exact)
 
     def _renormalize(self, forward: Forward, out: NDArray[Any] | None, n_threads: int | None) -> NDArray[Any]:
         """Batch Renormalization: ``xhat * r + d``, where r and d are constants in backward."""
@@ -380,21 +407,22 @@ class BatchNorm(NormLayer):
         forward.ratio = r, d
         return y
 
-    def _pool(self, pooled: Moments, forward: Forward) -> None:
+    def _pool(self, pooled: Moments, forward: Forward, of_batch: Moments | None) -> None:
         """Move the running estimates, and merge the statistics of the batch into the pooled ones."""
-        of_batch = moments_from(forward.batch_statistics(), nan_policy=self._nan_policy)
+        if of_batch is None:
+            of_batch = moments_from(forward.batch_statistics(), nan_policy=self._nan_policy)
         total = pooled + of_batch
         self._require_usable(total)
-        exact = None
+        whole = None
         if self._momentum is None:
-            exact = self._running.copy()
-            exact.use(total, self.running_ddof)
+            whole = self._running.copy()
+            whole.use(total, self.running_ddof)
         running = self._running
         move_estimates(
             forward, running.rows, running.n_batches, self._momentum, self._running_ddof, self._renorm, pooled,
-            of_batch, None if exact is None else exact.rows,
+            of_batch, None if whole is None else whole.rows,
         )
-        while exact is not None and total != pooled:        # Another thread's batch came in between.
+        while whole is not None and total != pooled:        # Another thread's batch came in between.
             total = pooled.copy()
             running.use(total, self.running_ddof)
 
@@ -403,9 +431,7 @@ class BatchNorm(NormLayer):
         if moments.shape != (self.num_features,):
             got = "no data" if moments.shape is None else f"channels of shape {moments.shape}"
             raise ValueError(f"expected statistics of {counted(self.num_features)}, got {got}")
-        if self._nan_policy != "propagate" and not np.isfinite(moments.mean[moments.n > 0]).all():
-            raise ValueError("there is NaN or inf in the statistics; leave such data out, or make the layer with "
-                             "nan_policy='propagate'")
+        require_finite(moments, self._nan_policy)
 
     def recalibrate(
         self, batches: Iterable[ArrayLike | Mapping[str, Any]] | Moments, *, n_threads: int | None = None
@@ -424,7 +450,8 @@ class BatchNorm(NormLayer):
         Returns
         -------
         Moments
-            The statistics. Those of several workers add up: ``bn.recalibrate(sum(parts, Moments()))``.
+            The statistics, exact if the layer tracks exact ones. Those of several workers add up:
+            ``bn.recalibrate(sum(parts))``.
 
         Raises
         ------
@@ -459,35 +486,20 @@ class BatchNorm(NormLayer):
         if isinstance(batches, Moments):
             moments = batches.copy()
         else:
-            moments = Moments(nan_policy=self.nan_policy)
+            moments = self._new_pooled()
             count = 0
             for batch in batches:
-                moments.merge(self._moments_of(batch, n_threads))
+                moments.merge(self._moments_of(*batch_of(batch), self._nan_policy, n_threads))
                 count += 1
         self._require_usable(moments)
         if self._nan_policy != "propagate" and np.isinf(moments.var(self.running_ddof)).any():
             raise ValueError("the variance of the data exceeds float64; scale the data down")
-        running, pooled = self._running.copy(), as_pooled(moments.copy(), self._nan_policy)
+        running, pooled = self._running.copy(), as_pooled(moments.copy(), self._nan_policy, self._is_exact)
         running.use(moments, self.running_ddof)
         running.forget_batch()
         running.n_batches[0] = count
         self._become(running, pooled)
         return moments
-
-    def _moments_of(self, element: ArrayLike | Mapping[str, Any], n_threads: int | None) -> Moments:
-        """The statistics of a batch with any number of values."""
-        batch, positions = batch_of(element)
-        x = as_numpy(batch)
-        axis = self.channel_axis + x.ndim if self.channel_axis < 0 else self.channel_axis
-        if x.ndim < 2:
-            raise ValueError("expected batches of at least 2 dimensions, with the channels along "
-                             f"channel_axis={self.channel_axis}, got one of shape {x.shape}")
-        require_axis("channel_axis", self.channel_axis, "a batch", x.shape)
-        if x.shape[axis] != self.num_features:
-            raise ValueError(f"expected {counted(self.num_features)} along channel_axis={self.channel_axis}, got "
-                             f"{x.shape[axis]} from a batch of shape {x.shape}")
-        batch_axes = tuple(i for i in range(x.ndim) if i != axis)
-        return Moments(batch_axes, nan_policy=self.nan_policy).update(x, **positions, n_threads=n_threads)
 
     def fold(
         self, weight: ArrayLike, bias: ArrayLike | None = None, *, output_axis: int = 0
@@ -634,7 +646,7 @@ class BatchNorm(NormLayer):
         pooled = getattr(state, "pooled", None)
         if pooled is not None:
             self._require_pooled(pooled)
-            pooled = as_pooled(moments_from(rows_of(pooled), nan_policy=pooled.nan_policy), self._nan_policy)
+            pooled = as_pooled(pooled.copy(), self._nan_policy, self._is_exact)
         count = int(given.get(COUNT, self.num_batches_tracked))
         if self._momentum is None and pooled is None:
             count = 0               # None of those batches will be in the next estimates.
@@ -644,9 +656,7 @@ class BatchNorm(NormLayer):
         running.n_batches[0] = count
         if not count and (COUNT in given or self._momentum is None):
             running.keep_initial()
-        if pooled is None:
-            pooled = Moments(nan_policy=self.nan_policy)
-        self._become(running, pooled, self._loaded(given))
+        self._become(running, self._new_pooled() if pooled is None else pooled, self._loaded(given))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         running = state["_running"]
@@ -656,7 +666,8 @@ class BatchNorm(NormLayer):
 
     def __repr__(self) -> str:
         mode = "training" if self.training else "inference"
-        return f"{super().__repr__()}: {mode}, {counted(self.num_batches_tracked, 'batch', 'batches')}"
+        pooled = ", track_pooled='exact'" if self._is_exact else ""
+        return f"{super().__repr__()[:-1]}{pooled}): {mode}, {counted(self.num_batches_tracked, 'batch', 'batches')}"
 
     plot: Callable[..., Figure] = late("bnstream.plots", "plot_moments")
     from_torch: Callable[..., BatchNorm] = late("bnstream.exchange.torch", "from_torch", static=True)
@@ -668,16 +679,6 @@ class BatchNorm(NormLayer):
     to_linen: Callable[..., tuple[Any, dict[str, Any]]] = late("bnstream.exchange.flax", "to_linen")
     from_onnx: Callable[..., BatchNorm] = late("bnstream.exchange.onnx", "from_onnx", static=True)
     to_onnx: Callable[..., Any] = late("bnstream.exchange.onnx", "to_onnx")
-
-
-def as_pooled(moments: Moments, nan_policy: Any) -> Moments:
-    """These statistics as those of a layer of this policy: themselves, or a copy if they are of another kind."""
-    if moments.axis == 0 and moments.nan_policy == nan_policy and not moments.exact:
-        return moments
-    rows = rows_of(moments)
-    if rows is not None:
-        require_possible(rows, nan_policy, "pooled ")
-    return moments_from(rows, nan_policy=nan_policy, names=moments.names)
 
 
 def running_of(bn: BatchNorm) -> RunningEstimates:

@@ -66,7 +66,8 @@ SETTINGS = {
 def meanings(kind: str, arrays: NamedArrays) -> dict[str, str]:
     """What a file says about its arrays and settings."""
     exponents = [name for name in arrays if name.endswith(SCALED_ROWS[EXPONENT])]
-    return MEANINGS[kind] | dict.fromkeys(exponents, MEANING_OF_EXPONENT)
+    exact = {"pooled": "exact statistics of all batches: " + MEANINGS_OF_MOMENTS["exact"]}
+    return MEANINGS[kind] | dict.fromkeys(exponents, MEANING_OF_EXPONENT) | (exact if "pooled_sum" in arrays else {})
 
 
 class Fields:

@@ -146,6 +146,16 @@ def test_ranges(dtype, digits):
         assert_exact(Moments(exact=True).update(x), channels_of(x, 0))
 
 
+def test_equal():
+    """States are equal if counts, sums and sums of squares are, whatever the units of these."""
+    values = [[1.0, 3.0], [0.0, 4.0], [1.0, 3.0, 0.0], [1.5, 3.0], [np.nan, 1.0], [np.inf, 1.0], [-np.inf, 1.0]]
+    states = [Moments(exact=True, nan_policy="propagate").update(value) for value in values]
+    for (i, a), (j, b) in itertools.product(enumerate(states), repeat=2):
+        assert (a == b) is (a.digest() == b.digest()) is (i == j)
+    assert states[0] == Moments(exact=True).update(np.uint8([1, 3]))
+    assert states[0] != Moments(exact=True).update([[1.0], [3.0]])
+
+
 def test_dtypes_mix():
     """A number is the same in any dtype that holds it."""
     x = rng().integers(0, 100, (50, 3))

@@ -72,17 +72,19 @@ def other(**options):
     return bn
 
 
+POOLED = ({"track_pooled": True}, {"momentum": None}, {"track_pooled": "exact"},
+          {"track_pooled": "exact", "momentum": None})
 LAYERS = {f"{options} {name}": (lambda options=options: BatchNorm(3, **options), call, pickle.dumps)
-          for options in ({}, {"track_pooled": True}, {"momentum": None}, {"renorm": True})
+          for options in ({}, *POOLED, {"renorm": True})
           for name, call in (("call", lambda bn: bn(MORE)), ("vjp", lambda bn: bn.vjp(MORE)))}
 CALLS = {
     **LAYERS,
     **{f"{options} {name}": (lambda options=options: BatchNorm(3, **options), call, pickle.dumps)
-       for options in ({}, {"track_pooled": True}, {"momentum": None})
+       for options in ({}, *POOLED)
        for name, call in (
            ("recalibrate", lambda bn: bn.recalibrate([MORE])),
            ("reset", lambda bn: bn.reset_running_stats()),
-           ("load_state_dict", lambda bn: bn.load_state_dict(other(track_pooled=True).state_dict())),
+           ("load_state_dict", lambda bn: bn.load_state_dict(other(track_pooled="exact").state_dict())),
            ("running_mean", lambda bn: setattr(bn, "running_mean", [1, 2, 3])),
            ("running_var", lambda bn: setattr(bn, "running_var", [1, 2, 3])))},
     "backward": (lambda: BatchNorm(3), lambda bn: bn.vjp(X)[1](X, accumulate=True), gradients),

@@ -24,7 +24,8 @@ def trained(**options):
     return bn
 
 
-OPTIONS = [{}, {"momentum": None}, {"track_pooled": True, "dtype": "f8"}, {"affine": False}, {"bias": False},
+OPTIONS = [{}, {"momentum": None}, {"track_pooled": True, "dtype": "f8"}, {"track_pooled": "exact", "momentum": None},
+           {"affine": False}, {"bias": False},
            {"scale": False, "result_dtype": "f2"},
            {"dtype": "f2", "eps": 0.1},
            {"dtype": BFLOAT16, "running_ddof": 0, "nan_policy": "omit", "momentum": None},

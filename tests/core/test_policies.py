@@ -148,7 +148,7 @@ def test_a_state_of_no_data(place, value, message):
 def test_pooled_statistics_of_another_policy():
     """They take the policy and the batch axes of the layer, if it can have them."""
     bn = BatchNorm(2, track_pooled=True)
-    with pytest.raises(ValueError, match="pooled mean and pooled m2 must be finite under nan_policy 'raise'"):
+    with pytest.raises(ValueError, match="there is NaN or inf in the statistics"):
         bn.pooled = HOLED
     images = Moments((0, 2)).update(np.arange(24.0).reshape(3, 2, 4))
     bn.pooled = images
@@ -156,6 +156,6 @@ def test_pooled_statistics_of_another_policy():
     bn.nan_policy = "propagate"
     assert bn.pooled.nan_policy == "propagate"
     bn.pooled = HOLED
-    with pytest.raises(ValueError, match="pooled mean and pooled m2 must be finite under nan_policy 'omit'"):
+    with pytest.raises(ValueError, match="there is NaN or inf in the statistics"):
         bn.nan_policy = "omit"
     assert (bn.nan_policy, bn.pooled) == ("propagate", HOLED)

@@ -17,7 +17,8 @@ SHAPES = {      # shape, channel axis, rows of a part
     "channels in the middle": ((4, 9, 5, 70), 2, 2),
     "large parts": ((2048, 130), 1, 1024),
 }
-OPTIONS = [{}, {"momentum": None}, {"track_pooled": True}, {"renorm": True, "r_max": 1.5, "d_max": 0.5},
+OPTIONS = [{}, {"momentum": None}, {"track_pooled": True}, {"track_pooled": "exact"},
+           {"renorm": True, "r_max": 1.5, "d_max": 0.5},
            {"affine": False}, {"nan_policy": "omit"}, {"nan_policy": "propagate"}]
 
 

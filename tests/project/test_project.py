@@ -47,7 +47,8 @@ def test_names():
     assert members == {name.partition(".")[2] for name in METHODS if name.startswith("BatchNorm.")} | {
         "affine", "beta", "bias", "channel_axis", "d_max", "dtype", "eps", "gamma", "grad_beta", "grad_gamma",
         "momentum", "names", "nan_policy", "num_batches_tracked", "num_features", "pooled", "r_max", "renorm",
-        "result_dtype", "running_ddof", "running_mean", "running_var", "scale", "training", "virtual_batch"}
+        "result_dtype", "running_ddof", "running_mean", "running_var", "scale", "track_pooled", "training",
+        "virtual_batch"}
 
 
 @pytest.mark.parametrize("name", [*PUBLIC, *METHODS])

@@ -104,6 +104,7 @@ SAVED = {
     "momentum=None": lambda: trained(momentum=None),
     "pooled": lambda: trained(track_pooled=True, running_ddof=0),
     "pooled, omit": lambda: trained(track_pooled=True, nan_policy="omit", dtype="float16"),
+    "pooled, exact": lambda: trained(track_pooled="exact", momentum=None, nan_policy="omit"),
     "no affine": lambda: trained(affine=False, running_ddof=0.5),
     "no beta": lambda: trained(bias=False),
     "no gamma": lambda: trained(scale=False, dtype=BFLOAT16),
