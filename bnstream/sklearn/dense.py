@@ -14,15 +14,15 @@ from bnstream.core.moments import Moments
 from bnstream.sklearn.validation import refuse_inf, search_inf
 
 
-def dense_moments(x: NDArray[Any], weights: NDArray[Any] | None = None) -> Moments:
+def dense_moments(x: NDArray[Any], weights: NDArray[Any] | None = None, exact: bool = False) -> Moments:
     """The moments of each column without NaN; inf raises ValueError.
 
     A first pass assumes that there is no NaN, as omitting it takes twice as long.
     """
-    m = Moments(nan_policy="propagate").update(x, weights=weights)
+    m = Moments(nan_policy="propagate", exact=exact).update(x, weights=weights)
     if not np.isfinite(m.mean).all():
         search_inf(x)
-        m = Moments(nan_policy="omit").update(x, weights=weights)
+        m = Moments(nan_policy="omit", exact=exact).update(x, weights=weights)
     elif weights is not None:
         refuse_inf(x, where=weights == 0)       # The moments do not show inf in rows of weight 0.
     return m

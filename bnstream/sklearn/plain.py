@@ -40,8 +40,9 @@ def to_sklearn(self: Moments | StandardScaler) -> preprocessing.StandardScaler:
     """
     scaler = fitted_to(self) if isinstance(self, Moments) else self
     check_is_fitted(scaler)
-    plain = preprocessing.StandardScaler(**scaler.get_params())
-    plain.__dict__.update({name: deepcopy(value) for name, value in vars(scaler).items() if name != "_statistics"})
+    plain = preprocessing.StandardScaler()
+    own = ("_statistics", "exact")          # what scikit-learn's scaler does not have
+    plain.__dict__.update({name: deepcopy(value) for name, value in vars(scaler).items() if name not in own})
     for name in ATTRIBUTES:
         if hasattr(scaler, name):
             setattr(plain, name, deepcopy(getattr(scaler, name)))
@@ -51,7 +52,7 @@ def to_sklearn(self: Moments | StandardScaler) -> preprocessing.StandardScaler:
 def fitted_to(moments: Moments) -> StandardScaler:
     """A scaler with these statistics."""
     require_channels(moments)
-    scaler = StandardScaler()
+    scaler = StandardScaler(exact=moments.exact)
     scaler._statistics = FeatureStatistics(Part(moments.copy()))
     scaler.n_features_in_ = len(moments.mean)
     if moments.names is not None:

@@ -10,7 +10,8 @@ read the data.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,7 @@ from bnstream.sklearn.validation import (
     NUMBERS,
     is_foreign,
     refuse_centering,
+    refuse_exact,
     refuse_inf,
     require_n_features,
     scaling_options,
@@ -63,6 +65,10 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         Subtract the mean. Must be False for sparse matrices, which it would make dense.
     with_std : bool, default True
         Divide by the standard deviation.
+    exact : bool, default False
+        Keep exact statistics, as ``Moments(exact=True)`` does: mean and variance are correctly rounded, and the fitted
+        scaler has the same bits for any order and any division of the data into batches and merged parts. It cannot be
+        merged with a scaler whose statistics are not exact.
 
     Attributes
     ----------
@@ -87,9 +93,9 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
     Notes
     -----
     Methods, errors, dtypes, and the treatment of NaN (missing), inf (an error) and sparse matrices are scikit-learn's.
-    In addition, `merge` and ``+`` combine the statistics of several scalers, and mean and variance are exact to the
-    last digits for any division of the data into batches [1]_. A `partial_fit` or `merge` that raises leaves the
-    statistics unchanged.
+    In addition, `merge` and ``+`` combine the statistics of several scalers, and mean and variance are right to the
+    last digits for any division of the data into batches [1]_, with `exact` to the last bit. A `partial_fit` or `merge`
+    that raises leaves the statistics unchanged.
 
     Attributes can be set, edited in place and deleted, as those of scikit-learn's scaler: `transform`, `partial_fit`
     and `merge` then use the values that were set. `to_sklearn` returns a scaler of scikit-learn.
@@ -106,6 +112,14 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
     >>> (a + b).mean_.tolist(), (a + b).scale_.round(3).tolist()
     ([2.0, 10.0], [1.633, 1.0])
     """
+
+    _parameter_constraints: ClassVar = {**preprocessing.StandardScaler._parameter_constraints, "exact": ["boolean"]}
+
+    def __init__(
+        self, *, copy: bool = True, with_mean: bool = True, with_std: bool = True, exact: bool = False
+    ) -> None:
+        super().__init__(copy=copy, with_mean=with_mean, with_std=with_std)
+        self.exact = exact
 
     @FittedAttribute
     def n_samples_seen_(self) -> Any:
@@ -149,7 +163,7 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         Raises
         ------
         TypeError, ValueError
-            As scikit-learn raises them, and if a weight is negative.
+            As scikit-learn raises them, and if a weight is negative, or such as exact statistics do not take.
 
         Examples
         --------
@@ -186,6 +200,7 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         [2.0]
         """
         if is_foreign(X):
+            refuse_exact(self, X)
             super().partial_fit(X, y, sample_weight)        # sets the attributes
             return self
         X = validate_data(self, X, reset=not has(self, "n_samples_seen_"), accept_sparse=("csr", "csc"), dtype=NUMBERS,
@@ -195,7 +210,8 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
             if issparse(X):
                 refuse_centering(self, "center")
                 refuse_inf(X)
-            part = weighted_part(X, weights, sparse_moments if issparse(X) else dense_moments)
+            moments = partial(sparse_moments if issparse(X) else dense_moments, exact=bool(self.exact))
+            part = weighted_part(X, weights, moments)
             locked(LOCK, self._add, X.shape[1], part)
         return self
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.sparsefuncs import inplace_column_scale  # type: ignore[import-untyped]
 
-from bnstream.core.moments import Moments, moments_from, rows_of
+from bnstream.core.exactsums import NUMBERS, ExactSums, side_by_side
+from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of
 from bnstream.core.rows import MEAN, MEAN_LO, ROWS, SCALED_ROWS, SQUARES, WEIGHTED_ROWS, N
 from bnstream.sklearn.validation import refuse_inf
 
@@ -27,18 +28,24 @@ LONG = 1 << 12      # a column with more stored values than this is read in plac
 Array = NDArray[Any]
 
 
-def sparse_moments(x: Any, weights: Array | None = None) -> Moments:
+def sparse_moments(x: Any, weights: Array | None = None, exact: bool = False) -> Moments:
     """The moments of each column. Values that are not stored are 0, and NaN is omitted.
 
     Parameters
     ----------
     x : CSR or CSC matrix or array
     weights : ndarray of shape (rows,), optional
+    exact : bool, default False
 
     Returns
     -------
     Moments
-        Those of ``x.toarray()``, within the error bounds of `Moments`.
+        Those of ``x.toarray()``, within the error bounds of `Moments`, or exact.
+
+    Raises
+    ------
+    ValueError
+        If there are weights for exact statistics.
 
     Examples
     --------
@@ -47,15 +54,21 @@ def sparse_moments(x: Any, weights: Array | None = None) -> Moments:
     >>> sparse_moments(csr_array([[0.0, 3.0], [4.0, 0.0]])).mean.tolist()
     [2.0, 1.5]
     """
+    if exact and weights is not None:
+        raise ValueError("exact statistics of a sparse matrix take no weights, got weights; leave samples out, repeat "
+                         "them, or make the scaler with exact=False")
     if weights is not None and not weights.all():       # drop the rows of weight 0
         x, weights = x[weights != 0], weights[weights != 0]
-    total = Moments()
+    total = Moments(exact=exact)
     for start, stop in row_blocks(x):
         block = x if stop - start == x.shape[0] else row_slice(x, start, stop)
         block = block.tocsc()
         if not block.has_canonical_format:
             block = without_duplicates(block)
-        total.merge(column_moments(block, None if weights is None else weights[start:stop]))
+        if exact:
+            total.merge(exact_column_moments(block))
+        else:
+            total.merge(column_moments(block, None if weights is None else weights[start:stop]))
     return total
 
 
@@ -102,7 +115,13 @@ def column_moments(x: Any, weights: Array | None) -> Moments:
     else:
         total, total_lo = pair_sum(weights[:, None])
         zeros[N], zeros[SQUARES] = total, weights @ weights
-    for columns, values, rest, w in tables(x, n_stored, weights):
+    for columns, place, missing in tables(x, n_stored):
+        values, rest, w = x.data[place], None, None if weights is None else weights[x.indices[place]]
+        if missing is not None:
+            values, rest = as_pairs(values)
+            values[missing] = np.nan
+            rest = None if rest is None else np.where(missing, 0, rest)
+            w = None if w is None else np.where(missing, 0, w)
         state = table_state(values, rest, w)
         stored[:len(state), columns] = state
         if w is not None:
@@ -111,6 +130,25 @@ def column_moments(x: Any, weights: Array | None) -> Moments:
             zeros[SQUARES, columns] -= (w * w).sum(0)
     zeros[:, n_stored == x.shape[0]] = 0
     return moments_from(stored, nan_policy="omit").merge(moments_from(zeros, nan_policy="omit"))
+
+
+def exact_column_moments(x: Any) -> Moments:
+    """The exact statistics of the columns of a CSC matrix. Zeros add to the counts alone."""
+    n_stored, n_filled = np.diff(x.indptr), np.zeros(x.shape[1], np.int64)
+    empty = np.flatnonzero(n_stored == 0)
+    zeros = np.zeros(len(empty), object)
+    order, parts = [empty], [ExactSums(np.zeros((4, len(empty)), np.int64), zeros, zeros, 0, 0)]
+    for columns, place, missing in tables(x, n_stored):
+        values = x.data[place]
+        if missing is not None:
+            values[missing] = 0
+        part: Any = sums_of(Moments(nan_policy="omit", exact=True).update(values, n_threads=1))
+        order.append(columns)
+        parts.append(part)
+        n_filled[columns] = len(values)
+    sums = side_by_side(parts)[np.argsort(np.concatenate(order))]
+    sums.counts[NUMBERS] += x.shape[0] - n_filled
+    return exact_moments_from(sums, (x.shape[1],), nan_policy="omit")
 
 
 def table_state(values: Array, rest: Array | None, w: Array | None) -> Any:
@@ -164,25 +202,21 @@ def pair_sum(w: Array) -> tuple[Array, Array]:
     return high[0], low[0]
 
 
-def tables(x: Any, n_stored: Array, weights: Array | None) -> Iterator[tuple[Array, Array, Array | None, Array | None]]:
-    """Tables as (columns, values, rest, weights): columns side by side, filled up with NaN to a power of two."""
+def tables(x: Any, n_stored: Array) -> Iterator[tuple[Array, Any, Array | None]]:
+    """Tables as (columns, place, missing) of the stored values ``x.data[place]`` of columns, side by side.
+
+    They are filled up to a power of two, with any values, where `missing` is True. It is None where nothing is.
+    """
     length = 1
     while length <= LONG:
         columns = np.flatnonzero((n_stored > length // 2) & (n_stored <= length))
         rows, width = np.arange(length)[:, None], TABLE // length
         for some in (columns[i:i + width] for i in range(0, len(columns), width)):
             missing = rows >= n_stored[some]
-            place = np.where(missing, 0, x.indptr[some] + rows)
-            values, rest = as_pairs(x.data[place])
-            values[missing] = np.nan
-            if rest is not None:
-                rest[missing] = 0
-            yield some, values, rest, None if weights is None else np.where(missing, 0, weights[x.indices[place]])
+            yield some, np.where(missing, 0, x.indptr[some] + rows), missing
         length *= 2
     for column in np.flatnonzero(n_stored > LONG):
-        stored = slice(x.indptr[column], x.indptr[column + 1])
-        w = None if weights is None else weights[x.indices[stored], None]
-        yield np.array([column]), x.data[stored, None], None, w
+        yield np.array([column]), (slice(x.indptr[column], x.indptr[column + 1]), None), None
 
 
 def scale_sparse(x: Any, gamma: Array | None) -> Any:

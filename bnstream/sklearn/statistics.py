@@ -201,7 +201,12 @@ def unit_of(n: NDArray[Any]) -> int:
 
 def add_part(scaler: Any, own: Part | None, part: Part, features: Mapping[str, Any] | None = None) -> None:
     """Merge a part into the state of a scaler, `own`, and replace the state and the `FEATURES` given in one step."""
-    total = merged(part._replace(moments=Moments()) if own is None else own, part)
+    exact = bool(scaler.exact)
+    own = Part(Moments(exact=exact), part.exponent, part.unknown) if own is None else own
+    if not own.moments.exact == part.moments.exact == exact:
+        raise ValueError(f"expected statistics of fits with exact={exact}, got others; the scaler was fitted with "
+                         "another exact, or its attributes were set, so call fit()")
+    total = merged(own, part)
     kept = {name: value for name, value in vars(scaler).items() if name not in ATTRIBUTES}
     scaler.__dict__ = {**kept, **(features or {}), "_statistics": FeatureStatistics(total)}
 
@@ -214,10 +219,10 @@ def forget_attributes(scaler: Any) -> None:
 
 def mergeable_parts(scaler: Any, other: Any) -> tuple[Part | None, Part]:
     """The states of a scaler and of a fitted one to merge. Raise ValueError if parameters or features differ."""
-    for name in ("with_mean", "with_std"):
-        if getattr(other, name) != getattr(scaler, name):
-            raise ValueError(f"expected a scaler with {name}={getattr(scaler, name)}, as this one, got "
-                             f"{getattr(other, name)}")
+    for name in ("with_mean", "with_std", "exact"):
+        value = getattr(other, name, False)         # scikit-learn's own has no exact
+        if value != getattr(scaler, name):
+            raise ValueError(f"expected a scaler with {name}={getattr(scaler, name)}, as this one, got {value}")
     ours, theirs = part_of(scaler, features_of(other)), part_of(other, features_of(scaler))
     assert theirs is not None       # It has n_samples_seen_.
     if ours is None:

@@ -56,6 +56,12 @@ def refuse_centering(scaler: Any, verb: str) -> None:
                          "make them dense.")
 
 
+def refuse_exact(scaler: Any, X: Any) -> None:
+    if scaler.exact:
+        raise TypeError(f"a scaler with exact=True reads arrays of NumPy, got {type(X).__name__}; convert it, or make "
+                        "the scaler with exact=False")
+
+
 def refuse_inf(X: Any, where: NDArray[np.bool_] | None = None) -> None:
     """Raise ValueError if an array or a sparse matrix contains inf, with scikit-learn's message.
 

@@ -25,7 +25,7 @@ OPTIONS = [{"with_mean": with_mean, "with_std": with_std} for with_mean in (True
 
 def assert_same(plain, scaler):
     assert type(plain) is preprocessing.StandardScaler
-    assert plain.get_params() == scaler.get_params()
+    assert {**plain.get_params(), "exact": scaler.exact} == scaler.get_params()
     for name in ATTRIBUTES:
         got, wanted = getattr(plain, name), getattr(scaler, name)
         assert (got is None) == (wanted is None)
