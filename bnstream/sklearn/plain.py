@@ -52,7 +52,7 @@ def to_sklearn(self: Moments | StandardScaler) -> preprocessing.StandardScaler:
 def fitted_to(moments: Moments) -> StandardScaler:
     """A scaler with these statistics."""
     require_channels(moments)
-    scaler = StandardScaler(exact=moments.exact)
+    scaler = StandardScaler()
     scaler._statistics = FeatureStatistics(Part(moments.copy()))
     scaler.n_features_in_ = len(moments.mean)
     if moments.names is not None:
