@@ -13,8 +13,6 @@ from bnstream.core.dlpack import as_numpy
 from bnstream.core.labels import counted
 from bnstream.core.moments import Moments, moments_from, rows_of
 
-Policy = Literal["raise", "omit", "propagate"]
-
 
 def tracking_of(value: Any) -> bool | Literal["exact"]:
     """The argument `track_pooled`, checked."""
@@ -23,7 +21,7 @@ def tracking_of(value: Any) -> bool | Literal["exact"]:
     return "exact" if isinstance(value, str) else bool(value)
 
 
-def as_pooled(moments: Moments, nan_policy: Policy, exact: bool) -> Moments:
+def as_pooled(moments: Moments, nan_policy: Any, exact: bool) -> Moments:
     """These statistics as those of a layer of this policy: themselves, or a copy if they are of another kind.
 
     Raises
@@ -42,7 +40,7 @@ def as_pooled(moments: Moments, nan_policy: Policy, exact: bool) -> Moments:
     return Moments(nan_policy=nan_policy, exact=exact).merge(moments)
 
 
-def require_finite(moments: Moments, nan_policy: Policy) -> None:
+def require_finite(moments: Moments, nan_policy: Any) -> None:
     """Raise ValueError if there is NaN or inf in statistics that a policy keeps from it."""
     if nan_policy != "propagate" and not np.isfinite(moments.mean[moments.n > 0]).all():
         raise ValueError("there is NaN or inf in the statistics; leave such data out, or make the layer with "
