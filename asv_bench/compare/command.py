@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import levels
 from benchmarks.timing import set_pages
 
-from . import batch_norm, cache, errors, mean_var, norms, provenance, streams, summary, sweep, writing
+from . import batch_norm, cache, errors, exact, mean_var, norms, provenance, streams, summary, sweep, writing
 from .measure import Run
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +32,7 @@ TABLES = {      # by the name of their block
     "cache": cache.throughput,
     "small_batches": batch_norm.small_batches,
     "norms": norms.throughput,
+    "exact": exact.throughput,
     "streams": streams.throughput,
     "variance_errors": errors.variances,
     "batch_norm_errors": errors.layer,

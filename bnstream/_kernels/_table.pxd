@@ -96,13 +96,13 @@ ctypedef struct Sink:           # where the result goes: either a state, or mean
     Element element             # type of mean and var: floating
     double ddof
 
-ctypedef struct ExactSums:      # sums of every channel as integers: two's complement, lower limbs first
+ctypedef struct Limbs:          # exact sums of every channel as integers: two's complement, lower limbs first
     uint64_t *limbs             # of each channel: those of the sum, then those of the sum of squares
     int64_t *counts             # of each channel: COUNTED
-    Py_ssize_t s_limbs
-    Py_ssize_t q_limbs
-    Py_ssize_t s_unit           # The last digit of the sum stands for 2**s_unit,
-    Py_ssize_t q_unit           # that of the sum of squares for 2**q_unit.
+    int s_limbs
+    int q_limbs
+    int s_first                 # The first limb of the sum stands for multiples of 2**(64 * s_first),
+    int q_first                 # that of the sum of squares for multiples of 2**(64 * q_first).
 
 ctypedef struct Elementwise:    # parameters of batch positions: the result is multiplied by gamma, then beta is added
     double *gamma               # n of them, and room for a whole vector at the end; likewise beta
@@ -136,10 +136,9 @@ ctypedef struct Kernels:
     # Convert n elements, `stride` bytes apart, to doubles; integers of 64 bits are not among them.
     void (*convert)(const char *source, Py_ssize_t stride, Py_ssize_t n, Element element, bint swapped,
                     double *out) noexcept nogil
-    # Exact sums: how many channels `limbs` and `counts` need room for, all zeros; and the sums of operand x, of this
-    # element, in the places of the view's channels. The view is not in place; it calls 64-bit elements FLOAT64.
-    Py_ssize_t (*exact_channels)(const View *view, int n_threads) noexcept nogil
-    int (*exact)(const View *view, const ExactSums *sums, Element element, int n_threads) noexcept nogil
+    # Exact sums: add those of operand x, of this element, whose 64-bit integers the view calls FLOAT64. The limbs must
+    # have room for all sums of 2**62 elements of the type. Nothing is added if memory runs out.
+    int (*exact)(const View *view, const Limbs *sums, Element element, int n_threads) noexcept nogil
     # Merge state b into state a, for n channels. `n_lo` is the row N_LO of a weighted state a, or NULL.
     void (*merge)(double *a, Py_ssize_t a_pitch, double *n_lo, const double *b, Py_ssize_t b_pitch,
                   Py_ssize_t n) noexcept nogil

@@ -33,8 +33,10 @@ ctypedef struct Job:            # a view with its plan, and what to do
     const View *view
     const Sink *sink
     const Norm *norm
-    const ExactSums *exact
+    const Limbs *exact
     Element element             # of x, which the view may call FLOAT64 so that its bits are copied as they are
+    uint64_t *limbs             # the exact sums of each task, or NULL: it adds to `exact`
+    int64_t *counts
     double *grads
     double *partials
     double *each_sums           # rows of the sums of elementwise gradients, or NULL

@@ -28,6 +28,8 @@ cdef Job make_job(const View *view, const Sink *sink, const Norm *norm, bint omi
     job.sink = sink
     job.norm = norm
     job.grads = job.partials = job.each_sums = NULL
+    job.limbs = NULL
+    job.counts = NULL
     job.omit = omit
     job.once = False
     job.settles = True

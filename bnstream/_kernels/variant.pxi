@@ -13,15 +13,17 @@
 #   affine, backward   normalization, and its gradients
 #   elementwise        gradients of elementwise parameters
 #   jobs               the functions of `Kernels`
-#   limbs              exact sums as integers
+#   fixed, piles       exact sums: in doubles where the range allows it, and where it does not
+#   limbs              and as integers of many limbs
 
 from cpython.pycapsule cimport PyCapsule_New
 from cython.parallel cimport prange
-from libc.math cimport INFINITY, NAN, fabs, fma, frexp, ldexp, rint, sqrt
+from libc.math cimport INFINITY, NAN, fabs, fma, rint, sqrt
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from bnstream._kernels._integers cimport add_integer, add_limb, add_limbs, multiply64
 from bnstream._kernels._table cimport *
 
 cdef extern from "kernels.h" nogil:
@@ -72,6 +74,12 @@ cdef extern from "vectors.h" nogil:
     mask flag_of "bn_flag"(uint8_t)
     vec keep "bn_keep"(vec, mask)
     bint any_of "bn_any"(mask)
+    ctypedef int64_t longs "bn_longs"
+    longs bits_of "bn_bits"(vec)
+    longs get_longs "bn_get_longs"(const int64_t *)
+    void put_longs "bn_put_longs"(int64_t *, longs)
+    int64_t sum_of_longs "bn_sum_longs"(longs)
+    bint any_set "bn_any_set"(longs)
     vec load_f32 "bn_load_f32"(const f32 *)
     vec load_f64 "bn_load_f64"(const f64 *)
     vec load_i16 "bn_load_i16"(const i16 *)
@@ -128,6 +136,8 @@ include "affine.pxi"
 include "backward.pxi"
 include "elementwise.pxi"
 include "jobs.pxi"
+include "fixed.pxi"
+include "piles.pxi"
 include "limbs.pxi"
 
 cdef Kernels kernels
@@ -138,7 +148,6 @@ kernels.gradients = gradients
 kernels.backward = backward
 kernels.convert = convert
 kernels.merge = merge
-kernels.exact_channels = exact_channels
 kernels.exact = exact
 
 capsule = PyCapsule_New(&kernels, "bnstream.kernels", NULL)

@@ -98,6 +98,43 @@ static inline double bn_sum(bn_vec v) {
 #endif
 }
 
+/* The bits of doubles, as integers. */
+static inline bn_longs bn_bits(bn_vec v) {
+    bn_longs bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+
+static inline bn_longs bn_get_longs(const int64_t *p) {
+    bn_longs v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline void bn_put_longs(int64_t *p, bn_longs v) { memcpy(p, &v, sizeof v); }
+
+static inline int64_t bn_sum_longs(bn_longs v) {
+#if BN_WIDTH > 1
+    int64_t sum = 0;
+    for (int i = 0; i < BN_WIDTH; i++) sum += v[i];
+    return sum;
+#else
+    return v;
+#endif
+}
+
+static inline int bn_any_set(bn_longs v) {
+#if BN_WIDTH == 8
+    return _mm512_test_epi64_mask((__m512i)v, (__m512i)v) != 0;
+#elif BN_WIDTH == 4
+    return !_mm256_testz_si256((__m256i)v, (__m256i)v);
+#elif BN_WIDTH == 2
+    return (v[0] | v[1]) != 0;
+#else
+    return v != 0;
+#endif
+}
+
 /* Conversions from and to 32 bits. */
 #if BN_WIDTH == 8
 static inline bn_vec bn_widen(bn_floats v) { return (bn_vec)_mm512_cvtps_pd((__m256)v); }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnstream.core import exactsums
+from bnstream.core import exact
 from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of
 from bnstream.core.rows import of_one_height
 
@@ -25,7 +25,7 @@ def side_by_side(parts: Sequence[Moments], grid: Sequence[int], names: Iterable[
     if order is None:
         return Moments(exact=parts[0].exact, **settings)
     if parts[0].exact:
-        sums = exactsums.side_by_side([of_part for part in parts if (of_part := sums_of(part)) is not None])
+        sums = exact.side_by_side([of_part for part in parts if (of_part := sums_of(part)) is not None])
         return exact_moments_from(sums[order.ravel()], order.shape, **settings)
     states = [rows.reshape(len(rows), -1) for part in parts if (rows := rows_of(part)) is not None]
     return moments_from(np.concatenate(of_one_height(states), axis=1)[:, order], **settings)

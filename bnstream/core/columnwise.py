@@ -79,9 +79,10 @@ def moments_of_channels(
     values = np.where(used & ~missing, column.values, column.values.dtype.type(0))
     if exact:
         found = Moments(nan_policy=nan_policy, exact=True)
-        found.update(values[np.newaxis], where=(used & ~missing)[np.newaxis], n_threads=n_threads)
+        weight = None if weights is None else weights[:1]
+        found.update(values[np.newaxis], weights=weight, where=(used & ~missing)[np.newaxis], n_threads=n_threads)
         if nan_policy == "propagate" and missing.any():
-            found.update(np.full((1, len(used)), np.nan), where=missing[np.newaxis])
+            found.update(np.full((1, len(used)), np.nan), weights=weight, where=missing[np.newaxis])
         return found
     part = Moments(nan_policy=nan_policy).update(values[np.newaxis], n_threads=n_threads,
                                                  weights=None if weights is None else weights[:1])

@@ -105,7 +105,7 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     n_threads : int, optional
         The maximum number of threads; by default `get_num_threads()`.
     exact : bool, default False
-        Round mean and variance correctly to float64, as ``Moments(exact=True)`` does; without weights. The results are
+        Round mean and variance correctly to float64, as ``Moments(exact=True)`` does. The results are
         float64 unless `dtype` says otherwise.
 
     Returns

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import disjoint_base
 
-from bnstream.core.exactsums import ExactSums
+from bnstream.core.exact import ExactSums
 
 @disjoint_base
 class Moments:

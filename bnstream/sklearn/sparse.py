@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.sparsefuncs import inplace_column_scale  # type: ignore[import-untyped]
 
-from bnstream.core.exactsums import NUMBERS, ExactSums, side_by_side
+from bnstream.core.exact import ExactSums, side_by_side
+from bnstream.core.exactsums import NUMBERS
 from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of
 from bnstream.core.rows import MEAN, MEAN_LO, ROWS, SCALED_ROWS, SQUARES, WEIGHTED_ROWS, N
 from bnstream.sklearn.validation import refuse_inf
@@ -136,8 +137,8 @@ def exact_column_moments(x: Any) -> Moments:
     """The exact statistics of the columns of a CSC matrix. Zeros add to the counts alone."""
     n_stored, n_filled = np.diff(x.indptr), np.zeros(x.shape[1], np.int64)
     empty = np.flatnonzero(n_stored == 0)
-    zeros = np.zeros(len(empty), object)
-    order, parts = [empty], [ExactSums(np.zeros((4, len(empty)), np.int64), zeros, zeros, 0, 0)]
+    zeros = np.zeros((len(empty), 1), np.uint64)
+    order, parts = [empty], [ExactSums.restored(np.zeros((4, len(empty)), np.int64), zeros, 0, zeros, 0)]
     for columns, place, missing in tables(x, n_stored):
         values = x.data[place]
         if missing is not None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bnstream.core import running
 from bnstream.core.batchnorm import BatchNorm, running_of
 from bnstream.core.dtypes import FLOATING, NamedArrays
-from bnstream.core.exactsums import ExactSums
+from bnstream.core.exact import ExactSums
 from bnstream.core.layer import NormLayer, settings_of
 from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of
 from bnstream.core.rows import (
@@ -134,7 +134,7 @@ def describe_exact(m: Moments, description: dict[str, Any], prefix: str) -> tupl
     if sums is None or m.shape is None:
         return description, {}
     require_exact_counts(sums.counts)
-    s, s_unit, q, q_unit = sums.limbs()
+    s, s_unit, q, q_unit = sums.digits()
     description["exact"] = {"sum_unit": s_unit, "sum_of_squares_unit": q_unit}
     arrays = {prefix + name: count.reshape(m.shape) for name, count in zip(EXACT_COUNTS, sums.counts, strict=True)}
     arrays |= {prefix + name: limbs.view(np.int64).reshape(*m.shape, limbs.shape[1])
@@ -165,7 +165,7 @@ def restore_exact(fields: Fields, arrays: NamedArrays, prefix: str) -> Moments:
         raise ValueError(f"{prefix}nan and inf must be 0 with nan_policy={policy!r}")
     sums = ExactSums.restored(counts, limbs[0], s_unit, limbs[1], q_unit)
     sums.require_possible()
-    s, own_s_unit, q, own_q_unit = sums.limbs()
+    s, own_s_unit, q, own_q_unit = sums.digits()
     fewest = np.array_equal(s, limbs[0]) and np.array_equal(q, limbs[1])
     if not (fewest and (s_unit, q_unit) == (own_s_unit, own_q_unit)):
         raise ValueError("the exact sums must have the fewest limbs that hold them, in the largest unit")

@@ -111,7 +111,8 @@ def normalized(x, axis, n_threads):
 
 
 def digests(n_threads=None):
-    """Return digests by name: of mean and var under two policies, of a state after merges, and of layers."""
+    """Return digests by name: of mean and var under two policies, of a state after merges, of exact statistics, and of
+    layers."""
     out = {f"layer {name}": digest(*normalized(x, axis, n_threads)) for name, x, axis in layer_cases()}
     for name, x, axis in cases():
         results = [*bnstream.mean_var(x, axis, dtype="f8", n_threads=n_threads)]
@@ -126,6 +127,9 @@ def digests(n_threads=None):
         for part in np.array_split(x, 3, axis if isinstance(axis, int) else 0):
             m.merge(bnstream.Moments(axis, nan_policy="omit").update(part))
         out[name] = digest(*results, *rows_of(m))
+        for where in (None, mask, elements_of(x)):
+            m = bnstream.Moments(axis, nan_policy="propagate", exact=True).update(x, where=where, n_threads=n_threads)
+            out[f"exact {name}"] = [*out.get(f"exact {name}", []), m.digest(), digest(m.mean, m.std(1))]
     return out | {f"{kind.name} {kind.dims} {dtype}": digest(*of_norm(kind, dtype, n_threads)) for kind in NORMS
                   for dtype in ("f4", "f8", ml_dtypes.bfloat16, "u1")}
 
