@@ -2,85 +2,21 @@
 
 import copy
 import itertools
+import os
 import pickle
+import re
 from fractions import Fraction
 
-import ml_dtypes
 import numpy as np
 import pytest
 from support.arrays import BFLOAT16, DTYPES, HARD, LAYOUTS, normal, of_dtype, rng
 from support.cases import pairwise
+from support.exact_oracle import VIEWS, assert_exact, channels_of, wild
+from support.processes import python
 
 import bnstream
 from bnstream import Moments
 from bnstream.core.exactsums import quotient, square_root
-
-VIEWS = {       # shape and batch axes
-    "table": ((300, 7), 0), "one column": ((5000, 1), 0), "wide": ((9, 700), 0), "images": ((4, 3, 17, 19), (0, 2, 3)),
-    "small images": ((6, 5, 4, 2), (0, 2)), "rows": ((7, 600), 1), "all": ((40, 60), None),
-    "long runs": ((2, 3, 5000), (0, 2)),
-    "two channel axes": ((50, 3, 4), 0), "one value": ((1, 3), 0), "many rows": ((70_000, 3), 0),
-}
-
-
-def wild(dtype, shape, seed=0):
-    """Numbers over the whole range of a dtype, denormals and the largest ones among them."""
-    dtype = np.dtype(dtype)
-    if dtype.kind == "b":
-        return rng(seed).random(shape) < 0.3
-    if dtype.kind in "iu":
-        ends = np.iinfo(dtype)
-        return rng(seed).integers(ends.min, ends.max, shape, dtype=dtype, endpoint=True)
-    ends = ml_dtypes.finfo(dtype)
-    exponents = rng(seed).uniform(np.log2(float(ends.tiny)) - 20, np.log2(float(ends.max)) - 0.1, shape)
-    with np.errstate(all="ignore"):
-        x = (rng(seed + 1).choice([-1.0, 1.0], shape) * np.exp2(exponents)).astype(dtype)
-    x.flat[0] = ends.max
-    return x
-
-
-UNIT = 2**1074      # Every finite double is a multiple of 1 / UNIT.
-
-
-def channels_of(x, axis, where=None):
-    """The selected values of each channel, as integers times 1 / UNIT; NaN and inf are left out."""
-    axes = range(x.ndim) if axis is None else (axis if isinstance(axis, tuple) else (axis,))
-    kept = [i for i in range(x.ndim) if i not in axes]
-    table = np.moveaxis(x, kept, range(len(kept))).reshape(int(np.prod([x.shape[i] for i in kept])), -1)
-    used = np.ones_like(table, bool)
-    if where is not None:
-        used = np.moveaxis(np.broadcast_to(where, x.shape), kept, range(len(kept))).reshape(table.shape)
-    if table.dtype.kind in "iub":
-        return [[int(value) * UNIT for value in row[mask]] for row, mask in zip(table, used, strict=True)]
-    table = table.astype("f8")
-    ratios = [[value.as_integer_ratio() for value in row[mask].tolist()]
-              for row, mask in zip(table, used & np.isfinite(table), strict=True)]
-    return [[a * (UNIT // b) for a, b in row] for row in ratios]
-
-
-def rounded(numerator, denominator):
-    """A fraction as a float, correctly rounded."""
-    try:
-        return float(Fraction(numerator) / denominator)
-    except OverflowError:
-        return np.inf
-
-
-def assert_exact(m, channels, ddof=0):
-    n, mean, var = (np.ravel(values) for values in (m.n, m.mean, m.var(ddof)))
-    assert len(n) == len(channels)
-    for c, values in enumerate(channels):
-        assert n[c] == len(values)
-        if not values:
-            assert np.isnan(mean[c])
-            continue
-        total, k = sum(values), len(values)
-        assert mean[c] == rounded(total, k * UNIT)
-        if k > ddof:
-            spread = k * sum(value**2 for value in values) - total**2
-            assert var[c] == rounded(spread, k * (k - Fraction(ddof)) * UNIT**2)
-        else:
-            assert np.isnan(var[c])
 
 
 @pytest.mark.parametrize(("view", "layout", "dtype", "data"),
@@ -182,6 +118,51 @@ def test_unmerge():
     assert whole.unmerge(Moments(exact=True)).n.tolist() == [100, 100, 100]
 
 
+def test_the_empty_plain_object_is_the_identity():
+    """As for plain statistics; the result is exact, and its own."""
+    x = normal((30, 3))
+    parts = [Moments(exact=True).update(part) for part in np.split(x, 3)]
+    whole = Moments(exact=True).update(x)
+    for total in (sum(parts, Moments()), Moments() + whole, whole + Moments(), Moments().merge(Moments()).merge(whole)):
+        assert (total.exact, total) == (True, whole)
+        assert (total.digest(), pickle.dumps(total)) == (whole.digest(), pickle.dumps(whole))
+        total.update(x)
+        assert whole.n.tolist() == [30] * 3
+        assert total - whole == whole
+    named = Moments((0, 1), nan_policy="propagate", names=["a", "b", "c"]).merge(whole)
+    assert (named.axis, named.nan_policy, named.names) == ((0, 1), "propagate", ("a", "b", "c"))
+    assert named == whole
+    holes = Moments(exact=True, nan_policy="propagate").update([[np.nan, 1.0, 2.0]])
+    assert Moments(nan_policy="propagate").merge(holes) == holes
+    for refused, message in ((holes, "expected finite statistics"), (named, "expected channels named")):
+        m = Moments(names=["a", "c", "b"])
+        with pytest.raises(ValueError, match=message):
+            m.merge(refused)
+        assert (m, m.exact) == (Moments(), False)
+
+
+def test_names_of_parts(unchanged):
+    """They are those of the whole, as for merge, where both have names."""
+    x = normal((10, 3))
+    plain, part = Moments(exact=True).update(x), Moments(exact=True).update(x[:4])
+    named, named_part = (Moments(exact=True, names=["a", "b", "c"]).merge(m) for m in (plain, part))
+    for whole, some in itertools.product((plain, named), (part, named_part)):
+        left = whole - some
+        assert (left, left.names) == (Moments(exact=True).update(x[4:]), whole.names)
+    other = Moments(exact=True, names=["a", "c", "b"]).merge(part)
+    message = r"^expected channels named \['a', 'b', 'c'\] as here, got \['a', 'c', 'b'\] in the other Moments$"
+    unchanged(named, ValueError, message, lambda m: m.unmerge(other))
+    unchanged(named, ValueError, message, lambda m: m - other)
+
+
+def test_one_value_has_no_spread(unchanged):
+    """Of 0, 3 and 4 without 2 and 2 the count, the sum and the sum of squares are 1, 3 and 17."""
+    for values, other in (([0, 3, 4], [2, 2]), ([1, 2], [0, 3]), ([0.0, 1.0], [0.5])):
+        m, other = (Moments(exact=True).update(np.reshape(some, (-1, 1))) for some in (values, other))
+        unchanged(m, ValueError, "expected a part of these statistics to take out, got other data: no data has the "
+                                 "statistics of channel 0 that would be left", lambda m, other=other: m.unmerge(other))
+
+
 def test_what_is_no_part(unchanged):
     x = normal((100, 3))
     whole = Moments(exact=True).update(x)
@@ -200,7 +181,17 @@ def test_what_is_no_part(unchanged):
 def test_refused(unchanged):
     x = normal((10, 3))
     m = Moments(exact=True).update(x)
-    unchanged(m, ValueError, "exact statistics take no weights", lambda m: m.update(x, weights=np.ones(10)))
+    for weight in (0.5, 2.0**53, 1e17):
+        unchanged(m, ValueError, "^weights of exact statistics count how often a row is there: expected integers from "
+                                 rf"0 to 2\*\*53, got {re.escape(str(weight))}; scale them to integers, or make",
+                  lambda m, weight=weight: m.update(x, weights=np.full(10, weight)))
+    for weight in (-1, np.nan, np.inf):
+        unchanged(m, ValueError, "weights must be finite and not negative",
+                  lambda m, weight=weight: m.update(x, weights=np.full(10, weight)))
+    unchanged(m, ValueError, r"weights .*\(9,\)", lambda m: m.update(x, weights=np.ones(9)))
+    unchanged(m, TypeError, "weights must be of real numbers", lambda m: m.update(x, weights=np.full(10, 1j)))
+    unchanged(m, ValueError, "NaN or inf in 1 of 3 channels", lambda m: m.update(
+        np.where(x == x[2, 1], np.nan, x), weights=np.arange(10)))
     unchanged(m, ValueError, "expected exact statistics as here, got plain", lambda m: m.merge(Moments().update(x)))
     unchanged(Moments().update(x), ValueError, "expected plain statistics as here, got exact", lambda a: a.merge(m))
     unchanged(m, ValueError, r"expected channels of shape \(3,\)", lambda m: m.update(x[:, :2]))
@@ -311,3 +302,48 @@ def test_as_plain_statistics():
     np.testing.assert_allclose(exact.m2, plain.m2, rtol=1e-14)
     assert "mean" in repr(exact)
     assert exact.effective_n.tolist() == [100.0] * 3
+
+
+FORK = """
+import os, signal, threading, warnings
+import numpy as np
+from bnstream import Moments
+
+warnings.simplefilter("ignore", DeprecationWarning)     # from fork with other threads, since Python 3.12
+small, large = np.random.default_rng(0).normal(size=(4, 50)), np.random.default_rng(1).normal(size=(20_000, 50))
+parts = [Moments(exact=True).update(batch) for batch in (small, large)]
+m, stopped = Moments(exact=True), threading.Event()
+
+def update():
+    while not stopped.is_set():
+        for batch in (small, small, small, large):
+            m.update(batch, n_threads=1)
+
+thread = threading.Thread(target=update)
+thread.start()
+while m.shape is None:
+    pass
+children = []
+for _ in range(50):
+    child = os.fork()
+    if not child:
+        signal.alarm(20)        # It ends a child that hangs.
+        n, whole = int(m.n[0]), m.copy()
+        rounds, rest = divmod(n, 3 * len(small) + len(large))
+        wanted = Moments(exact=True).update(small, weights=np.full(4, 3 * rounds + rest // 4))
+        if rounds:
+            wanted.update(large, weights=np.full(len(large), rounds))
+        good = whole.digest() == m.digest() == wanted.digest() and m.update(small).n[0] == n + 4
+        os._exit(0 if good and m.unmerge(whole) == parts[0] else 1)
+    children.append(child)
+found = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+stopped.set()
+thread.join()
+assert found == [0] * 50, found
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_fork_during_an_update():
+    """A child has a whole state, whatever another thread did at that moment, and does not hang."""
+    python("-c", FORK)
