@@ -81,7 +81,7 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
     n_samples_seen_ : int64 or float64, or ndarray of shape (n_features,)
         The number of values of each feature: an array if features differ in it, because of missing values. The dtype is
         that of the installed version of scikit-learn. After a fit with `sample_weight` it is the sum of the weights,
-        float64.
+        float64; with `exact` it counts a sample of weight 3 as three.
     n_features_in_, feature_names_in_
         As for all estimators of scikit-learn.
 
@@ -153,7 +153,8 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         y
             Ignored.
         sample_weight : array_like of shape (n_samples,), or number, optional
-            The weight of each sample, at least 0 and of any size.
+            The weight of each sample, at least 0 and of any size. With `exact` it says how often the sample counts: a
+            whole number below 2**53.
 
         Returns
         -------
@@ -163,7 +164,9 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
         Raises
         ------
         TypeError, ValueError
-            As scikit-learn raises them, and if a weight is negative, or such as exact statistics do not take.
+            As scikit-learn raises them, and if a weight is negative, or with `exact` not a whole number.
+        OverflowError
+            If the weights of exact statistics add up to more than 2**62.
 
         Examples
         --------
@@ -190,7 +193,7 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
 
         Raises
         ------
-        TypeError, ValueError
+        TypeError, ValueError, OverflowError
             As `fit`, and if X has other features than earlier batches.
 
         Examples
@@ -211,7 +214,7 @@ class StandardScaler(preprocessing.StandardScaler):  # type: ignore[misc]
                 refuse_centering(self, "center")
                 refuse_inf(X)
             moments = partial(sparse_moments if issparse(X) else dense_moments, exact=bool(self.exact))
-            part = weighted_part(X, weights, moments)
+            part = Part(moments(X, weights)) if self.exact else weighted_part(X, weights, moments)
             locked(LOCK, self._add, X.shape[1], part)
         return self
 

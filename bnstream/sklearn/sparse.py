@@ -46,7 +46,9 @@ def sparse_moments(x: Any, weights: Array | None = None, exact: bool = False) ->
     Raises
     ------
     ValueError
-        If there are weights for exact statistics.
+        If the weights for exact statistics are not whole numbers.
+    OverflowError
+        If these add up to more than 2**62.
 
     Examples
     --------
@@ -56,8 +58,7 @@ def sparse_moments(x: Any, weights: Array | None = None, exact: bool = False) ->
     [2.0, 1.5]
     """
     if exact and weights is not None:
-        raise ValueError("exact statistics of a sparse matrix take no weights, got weights; leave samples out, repeat "
-                         "them, or make the scaler with exact=False")
+        return repeated_moments(x, weights)
     if weights is not None and not weights.all():       # drop the rows of weight 0
         x, weights = x[weights != 0], weights[weights != 0]
     total = Moments(exact=exact)
@@ -70,6 +71,20 @@ def sparse_moments(x: Any, weights: Array | None = None, exact: bool = False) ->
             total.merge(exact_column_moments(block))
         else:
             total.merge(column_moments(block, None if weights is None else weights[start:stop]))
+    return total
+
+
+def repeated_moments(x: Any, weights: Array) -> Moments:
+    """The exact moments of the rows of x, each as often as its weight says.
+
+    They are those of the rows that have the highest bit of the weights, twice those plus the rows that have the next
+    bit, and so on: one pass over the rows of each bit.
+    """
+    Moments(exact=True).update(np.empty((len(weights), 0)), weights=weights)        # checks the weights
+    counts = weights.astype(np.int64)
+    total = Moments(exact=True)
+    for bit in reversed(range(int(counts.max(initial=0)).bit_length())):
+        total.merge(total).merge(sparse_moments(x[(counts >> bit & 1).astype(np.bool_)], exact=True))
     return total
 
 

@@ -73,8 +73,10 @@ class FeatureStatistics:
         if self.mean is None or self.var is None:
             return None
         eps = np.finfo(np.float64).eps
-        # By its rule, no feature would vary once the sum of weights exceeds 1 / eps: then samples are counted instead.
-        n = np.where(self.n < 1 / eps, self.n, np.minimum(self.n, self.moments.effective_n))
+        # By its rule, no feature would vary once the sum of weights exceeds 1 / eps. Then samples are counted instead;
+        # exact statistics do not know how many there are, and their error does not grow with n.
+        samples = 1.0 if self.moments.exact else np.minimum(self.n, self.moments.effective_n)
+        n = np.where(self.n < 1 / eps, self.n, samples)
         scale: NDArray[np.float64] = self.moments.std()
         # The rule compares squares. Where these exceed the largest float, it is applied to the data times 2**-600.
         power = np.where(np.isinf(self.var), -600, 0)

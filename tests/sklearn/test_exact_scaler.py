@@ -28,8 +28,8 @@ def of(*parts, **parameters):
     return scaler
 
 
-def exact(x, **options):
-    return Moments(exact=True, nan_policy="omit", **options).update(x)
+def exact(x, **positions):
+    return Moments(exact=True, nan_policy="omit").update(x, **positions)
 
 
 def state(scaler):
@@ -115,9 +115,12 @@ def edited():
     (lambda: StandardScaler().fit(X).set_params(exact=True).partial_fit(X), "^expected statistics of fits with exact="),
     (lambda: edited().partial_fit(X), r"another exact, or its attributes were set, so call fit\(\)$"),
     (lambda: of().merge(edited()), "^expected statistics of fits with exact=True, got others"),
-    (lambda: of().fit(X, sample_weight=np.full(60, 0.5)), "^exact statistics take"),
-    (lambda: of().fit(X, sample_weight=np.full(60, 1e-200)), "^exact statistics take"),
-    (lambda: of(with_mean=False).fit(sparse.csr_array(X), sample_weight=np.ones(60)), "^exact statistics of a sparse"),
+    (lambda: of().fit(X, sample_weight=np.full(60, 0.5)), "^weights of exact statistics count .*, got 0.5; scale them"),
+    (lambda: of().fit(X, sample_weight=np.full(60, 1e-200)), "^weights must be .*, got 1e-200 to 1e-200; scale them"),
+    (lambda: of(with_mean=False).fit(sparse.csr_array(X), sample_weight=np.full(60, 2.5)),
+     "^weights of exact statistics count .*, got 2.5; scale them"),
+    (lambda: of().fit(X, sample_weight=np.zeros(60)), "Sample weights must contain at least one non-zero number"),
+    (lambda: of().fit(X, sample_weight=np.arange(60.0) - 1), "sample_weight must not be negative"),
     (lambda: of().fit(np.where(X > 1e6, np.inf, X)), "Input X contains infinity"),
 ])
 def test_refused(call, message):
@@ -167,12 +170,66 @@ def test_sparse(form, dtype, pieces, monkeypatch):
     assert state(of(x[:100], make(x[100:]), with_mean=False)) == state(whole)
 
 
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_array, sparse.csc_array], ids=["dense", "csr", "csc"])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i8", "u1"])
+def test_weights(make, dtype):
+    """A sample of weight w counts like w samples, in any division and order; the zeros of a sparse matrix as well."""
+    x = (normal((300, 6)) * 30 + 50).astype(dtype)
+    x[rng(1).random(x.shape) > [0, 0.1, 0.3, 0.6, 0.9, 1]] = 0         # The first column has no values.
+    if dtype[0] == "f":
+        x[::9, 3], x[::7, 4] = np.nan, -1e30
+    weights = rng(2).integers(0, 12, 300)
+    weights[::5], weights[7] = 0, 2**40
+    whole = of(with_mean=False)
+    for bit in range(41):       # so that a sample of weight 5 is there in two batches, of which one is repeated
+        batch = x[(weights >> bit & 1).astype(bool)]
+        if len(batch):
+            part = of(batch, with_mean=False)
+            for _ in range(bit):
+                part.merge(part)
+            whole.merge(part)
+    fit = of(with_mean=False).fit(make(x), sample_weight=weights)
+    assert state(fit) == state(whole)
+    assert fit._statistics.moments.digest() == exact(x, weights=weights).digest()
+    order, parts = rng(3).permutation(300), of(with_mean=False)
+    for some in np.split(order, [1, 100, 290]):
+        parts.partial_fit(make(x[some]), sample_weight=weights[some].astype("f8"))
+    assert state(parts) == state(whole)
+    assert state(of(with_mean=False).fit(make(x), sample_weight=3)) == state(of(*[x] * 3, with_mean=False))
+    with pytest.raises(OverflowError, match=r"at most 2\*\*62"):
+        parts.partial_fit(make(np.repeat(x[:2], 600, axis=0)), sample_weight=2**53 - 1)
+    assert state(parts) == state(whole)
+
+
+def test_large_weights_leave_the_scale():
+    """Beyond 1 / eps, the sum of weights says nothing of the error of the variance, which is rounded once."""
+    for factor in (1, 2**52):
+        scaler = of(with_mean=False).fit(X, sample_weight=np.full(60, factor))
+        assert scaler.n_samples_seen_.max() == 60 * factor
+        assert scaler.scale_.tolist() == np.sqrt(scaler.var_).tolist()
+    assert of().fit(np.full((60, 1), 7.1), sample_weight=np.full(60, 2**52)).scale_.tolist() == [1.0]
+
+
+def test_inf_where_the_weight_is_0():
+    """It is refused, as without exact, and NaN is omitted."""
+    x, weights = X.copy(), np.arange(60) % 3
+    x[3, 1] = np.nan
+    assert of().fit(x, sample_weight=weights)._statistics.moments.digest() == exact(x, weights=weights).digest()
+    x[3, 1] = np.inf
+    for make, options in ((np.asarray, {}), (sparse.csr_array, {"with_mean": False})):
+        with pytest.raises(ValueError, match="Input X contains infinity"):
+            of(**options).fit(make(x), sample_weight=weights)
+
+
 def test_sparse_duplicates_and_gaps():
     """Values stored twice count once, as their sum; stored zeros are zeros; NaN is omitted."""
     values, columns = [1.0, 2.0, 0.0, np.nan], [0, 0, 1, 1]
     x = sparse.csr_array((values, columns, [0, 2, 3, 4]), shape=(3, 2))
     assert sparse_moments(x, exact=True).digest() == exact([[3.0, 0.0], [0.0, 0.0], [0.0, np.nan]]).digest()
     assert sparse_moments(sparse.csc_array((70, 3)), exact=True).digest() == exact(np.zeros((70, 3))).digest()
+    for make in (sparse.csr_array, sparse.csc_array):
+        dense = exact([[3.0, 0.0], [0.0, 0.0], [0.0, np.nan]], weights=[6, 5, 3])
+        assert sparse_moments(make(x), np.array([6.0, 5, 3]), exact=True).digest() == dense.digest()
     gaps = with_gaps(HARD["offset 1e8"])
     gaps[~np.isfinite(gaps)] = np.nan
     assert sparse_moments(sparse.csr_array(gaps), exact=True).digest() == exact(gaps).digest()
