@@ -53,6 +53,7 @@ MEANINGS = {
 }
 MEANING_OF_EXPONENT = "mean and mean_lo are to be multiplied by 2**exponent, m2 and m2_lo by 4**exponent"
 LARGEST_COUNT = 2**53
+LARGEST_EXACT_COUNT = 2**62
 EXACT_COUNTS = ("numbers", "nan", "plus_inf", "minus_inf")
 SUM, SUM_OF_SQUARES = "sum", "sum_of_squares"
 SETTINGS = {
@@ -195,8 +196,9 @@ def restore_moments(fields: Fields, arrays: NamedArrays, prefix: str = "") -> Mo
 
 def require_exact_counts(counts: NDArray[np.int64]) -> None:
     """Raise ValueError if counts are negative or exceed what the limbs of a file have room for."""
-    if counts.min(initial=0) < 0 or counts.sum(0).max(initial=0) > LARGEST_COUNT:
-        raise ValueError(f"counts must be from 0 to 2**53, got {counts.min()} to {counts.sum(0).max()}")
+    most = counts.sum(0, np.float64).max(initial=0)         # The sum of integers is right where this one is small.
+    if counts.min(initial=0) < 0 or most > LARGEST_EXACT_COUNT or counts.sum(0).max(initial=0) > LARGEST_EXACT_COUNT:
+        raise ValueError(f"counts must be from 0 to 2**62, got {counts.min()} to {most:.17g}")
 
 
 def require_counts(state: NDArray[np.float64], prefix: str = "") -> None:

@@ -62,7 +62,7 @@ def save(path: str | os.PathLike[str], state: Moments | NormLayer) -> None:
         If `path` is not a path, or `state` is neither.
     ValueError
         If the `running_var` of a layer was set to negative values in place, or merges have brought a count of values
-        past 2**53, up to which counts are exact.
+        past 2**53, up to which counts are exact, or 2**62 for exact statistics.
     OSError
         If the file cannot be written. It names `path`; an old file is then as it was.
 

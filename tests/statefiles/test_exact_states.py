@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.arrays import normal
 
-from bnstream import Moments, save
+from bnstream import Moments, load, save
 from bnstream.statefiles.description import Fields, describe_moments, restore_moments
 
 
@@ -28,7 +28,10 @@ ZEROS = np.zeros(2, np.int64)
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"numbers": ZEROS - 1}, "counts must be from 0 to 2"),
-    ({"numbers": ZEROS + 2**53 + 1}, "counts must be from 0 to 2"),
+    ({"numbers": ZEROS + 2**62 + 1}, r"counts must be from 0 to 2\*\*62, got 0 to 4.6116860184273879e\+18"),
+    ({**dict.fromkeys(("numbers", "nan", "plus_inf", "minus_inf"), ZEROS + 2**62), "nan_policy": "propagate"},
+     r"counts must be from 0 to 2\*\*62, got \d+ to 1.8446744073709552e\+19"),
+    ({"numbers": ZEROS + 1}, "no data has the statistics of channel 0"),
     ({"numbers": ZEROS}, "no data has the statistics of channel 0"),
     ({"numbers": None}, "the array numbers is missing"),
     ({"numbers": ZEROS + 9.0}, "numbers must be int64"),
@@ -58,13 +61,23 @@ def test_accepted():
     assert restored.digest() == M.digest()
 
 
-def test_too_many_values(tmp_path):
-    """A file has room for the sums of 2**53 values. More are refused before it is written, not when it is read."""
-    m = Moments(exact=True).update(np.ones((1, 2)))
-    for _ in range(53):
-        m.merge(m)
+def test_one_value_has_no_spread():
+    description, arrays = describe_moments(Moments(exact=True).update([[3.0]]))
+    description |= {"shape": [1]}
+    assert restore_moments(Fields(description), dict(arrays)).mean.tolist() == [3]
+    for squares in (8, 10, 17):
+        given = {**arrays, "sum_of_squares": np.int64([[squares]])}
+        with pytest.raises(ValueError, match="no data has the statistics of channel 0"):
+            restore_moments(Fields(description), given)
+
+
+def test_most_values(tmp_path):
+    """A file has room for as many values as exact statistics count, which weights make soon."""
+    x = normal((1024, 2))
+    m = Moments(exact=True).update(x, weights=np.full(1024, 2**52))
     save(tmp_path / "m", m)
-    m.update([[0.0, 1.0]])
-    with pytest.raises(ValueError, match=r"counts must be from 0 to 2\*\*53, got 0 to 9007199254740993"):
-        save(tmp_path / "more", m)
-    assert not (tmp_path / "more").exists()
+    assert load(tmp_path / "m") == m
+    assert load(tmp_path / "m").digest() == m.digest()
+    largest = Moments(exact=True).update(np.full((1024, 1), 2.0**1023), weights=np.full(1024, 2**52))
+    save(tmp_path / "m", largest)
+    assert load(tmp_path / "m") == largest
