@@ -32,6 +32,7 @@ class MomentsFn(CombineFn):
         Names of the channels.
     exact : bool, default False
         Combine exact statistics, as ``Moments(exact=True)`` keeps them: the same state and `digest` in every run.
+        Weights are whole numbers then, and count rows.
 
     See Also
     --------

@@ -75,7 +75,7 @@ def merge(a: Any, b: Any, datatype: object = None) -> Any:
             return a + b
         raise TypeError("MERGE takes a Moments from every rank, or a RunningMeanStd from every rank, got "
                         f"{type(a).__name__} and {type(b).__name__}")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         return Refused(error)
 
 

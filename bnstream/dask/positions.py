@@ -17,7 +17,7 @@ from bnstream.core.moments import Moments
 from bnstream.dask.frames import values_of
 
 
-def along_batch_axes(values: Any, name: str, x: Array, channel_axes: Sequence[int], exact: bool) -> Array:
+def along_batch_axes(values: Any, name: str, x: Array, channel_axes: Sequence[int]) -> Array:
     """Weights or a mask with as many dimensions as x, chunked like x; weights have 1 along the channel axes.
 
     Raises
@@ -25,8 +25,7 @@ def along_batch_axes(values: Any, name: str, x: Array, channel_axes: Sequence[in
     TypeError
         If `values` is another collection of dask, or of another dtype.
     ValueError
-        If its shape is another, the sizes of chunks are unknown and those of x and `values` cannot be matched, or exact
-        statistics take no such weights.
+        If its shape is another, or the sizes of chunks are unknown and those of x and `values` cannot be matched.
     """
     if is_dask_collection(values) and not isinstance(values, Array):
         raise TypeError(f"{name} of a dask array must be a dask or NumPy array, got {type(values).__name__}")
@@ -34,7 +33,7 @@ def along_batch_axes(values: Any, name: str, x: Array, channel_axes: Sequence[in
     batch_axes = [i for i in range(x.ndim) if i not in channel_axes]
     w = at_positions(name, w, x.shape, batch_axes)
     sample: Any = np.ones_like(w._meta, shape=[0 if i in batch_axes else 1 for i in range(x.ndim)])
-    Moments(tuple(batch_axes), exact=exact).update(np.ones((0,) * x.ndim), **{name: sample})        # checks the dtype
+    Moments(tuple(batch_axes)).update(np.ones((0,) * x.ndim), **{name: sample})        # checks the dtype
     chunks: dict[int, Any] = {}
     for i, (n, m) in enumerate(zip(w.shape, x.shape, strict=True)):
         if n == 1 or not math.isnan(n + m):
@@ -45,7 +44,7 @@ def along_batch_axes(values: Any, name: str, x: Array, channel_axes: Sequence[in
     return w.rechunk(chunks)
 
 
-def rows_like(values: Any, name: str, x: Any, exact: bool) -> Any:
+def rows_like(values: Any, name: str, x: Any) -> Any:
     """Weights or a mask of the rows of a dataframe, in the same partitions.
 
     Raises
@@ -53,8 +52,7 @@ def rows_like(values: Any, name: str, x: Any, exact: bool) -> Any:
     TypeError
         If `values` is not a dask Series of numbers, or of bool if it is a mask.
     ValueError
-        If it has other partitions, or exact statistics take no such weights. The index is compared when a partition is
-        read.
+        If it has other partitions. The index is compared when a partition is read.
     """
     if not (is_dask_collection(values) and is_series_like(values)):
         raise TypeError(f"{name} of a dataframe must be a dask Series with the same index, got {type(values).__name__}")
@@ -64,7 +62,6 @@ def rows_like(values: Any, name: str, x: Any, exact: bool) -> Any:
         raise ValueError(f"{name} must have the partitions of the dataframe, {x.npartitions} with divisions "
                          f"{x.divisions}, got {values.npartitions} with divisions {values.divisions}; take it as a "
                          "column of the same dataframe")
-    Moments(exact=exact).update(np.empty((0, 1)), **{name: rows_of_series(values._meta, name)})     # checks weights
     return values
 
 

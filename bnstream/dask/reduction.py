@@ -58,6 +58,7 @@ def moments(
         to include, as a Series like `weights`.
     exact : bool, default False
         Compute exact statistics, as ``Moments(exact=True)`` keeps them: the same state and `digest` for any chunks.
+        Weights are whole numbers then, and count batch positions.
 
     Returns
     -------
@@ -69,9 +70,11 @@ def moments(
     TypeError
         If `x`, `weights` or `where` is of another kind or dtype; the message names columns that are not numbers.
     ValueError
-        If an axis is out of range, `weights` have another shape or are such as exact statistics do not take, `where`
-        does not broadcast, or two columns have the same name. During the computation: if there is NaN or inf under
-        ``nan_policy="raise"``, or a weight is out of range; the message names the chunk.
+        If an axis is out of range, `weights` have another shape, `where` does not broadcast, or two columns have the
+        same name. During the computation: if there is NaN or inf under ``nan_policy="raise"``, or a weight is out of
+        range, for exact statistics no whole number; the message names the chunk.
+    OverflowError
+        During the computation, if the weights of exact statistics add up to more than 2**62.
 
     See Also
     --------
@@ -103,7 +106,7 @@ def moments(
     if isinstance(x, Array):
         Moments(axis, **options).update(x._meta)        # checks axis, nan_policy and dtype
         kept = kept_axes(axis, x.ndim)
-        arrays = [along_batch_axes(value, name, x, kept, exact) for name, value in positions.items()]
+        arrays = [along_batch_axes(value, name, x, kept) for name, value in positions.items()]
         meta = np.empty((0,) * x.ndim, object)
         parts = map_blocks(moments_of_chunk, x, *arrays, roles=(*positions,), axis=axis, dtype=object, meta=meta,
                            **options).to_delayed()
@@ -114,7 +117,7 @@ def moments(
         raise ValueError(f"axis of a dataframe must be 0, as its columns are the channels, got {axis!r}")
     require_numbers(x, columns)
     Moments(**options)      # checks nan_policy
-    series = [rows_like(value, name, x, exact) for name, value in positions.items()]
+    series = [rows_like(value, name, x) for name, value in positions.items()]
     parts = x.map_partitions(moments_of_frame, *series, roles=(*positions,), meta=x._meta, enforce_metadata=False,
                              align_dataframes=False, **options).to_delayed()
     return merged(np.array(parts, object), columns)

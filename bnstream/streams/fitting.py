@@ -26,6 +26,7 @@ from bnstream.streams.checks import (
 from bnstream.streams.cursor import Cursor, Progress
 from bnstream.streams.parallel import map_pieces
 from bnstream.streams.sources import Source, SourceError, Wanted, open_sources
+from bnstream.streams.sources.errors import reading
 from bnstream.streams.sources.source import names_of
 
 # Values of each channel in a batch of a wide array, for exact statistics. The integers of a batch cost as much time as
@@ -65,7 +66,8 @@ def fit(
         The channels to use, by default all: names of table columns, of arrays in a .npz file, or of image channels;
         indices of array channels.
     weights : str, optional
-        The column of a table that holds the weight of each row, as for `Moments.update`. It is not a channel.
+        The column of a table that holds the weight of each row, as for `Moments.update`: with `exact` a whole number,
+        how often the row counts. It is not a channel.
     channel_axis : int, optional
         The channel axis of arrays, by default the last. All other axes are reduced. An array of one axis is one
         channel, and takes no `channel_axis`; nor do tables and images.
@@ -105,7 +107,7 @@ def fit(
         A ValueError: if there is nothing to read or there are no rows; if a file is damaged, changes while it is read,
         or has other columns than the first; if a column is not numeric or has only missing values; if there is NaN or
         inf under ``nan_policy="raise"``; if a weight is missing, negative or out of range, or `weights` is given for
-        arrays. The message says where. The last checkpoint is kept.
+        arrays; if exact statistics count more than 2**62 values. The message says where. The last checkpoint is kept.
     OSError
         If `out` cannot be written.
 
@@ -119,7 +121,8 @@ def fit(
     The error bound of `Moments` holds for any `chunk_rows` and any order of files. A checkpoint can be resumed only
     with the same arguments and the same sources; files are compared by size and modification time.
 
-    Exact statistics have the order of the columns in the first file, or that of `columns`.
+    Exact statistics have the order of the columns in the first file, or that of `columns`. A row of weight 3 counts
+    like three equal rows.
 
     With weights, ``nan_policy="omit"`` leaves out the missing values of each channel by themselves. The values in rows
     of weight 0 are ignored under every policy.
@@ -164,7 +167,8 @@ def fit(
     saved = time.monotonic()
     with closing(map_pieces(total.of_piece, sources, cursor, chunk_rows, n_threads)) as parts:
         for index, piece, part in parts:
-            total.merge(part)
+            with reading(sources[index].name):
+                total.merge(part)
             if not cursor.advance(index, piece, part.n_rows):
                 continue
             try:

@@ -151,6 +151,25 @@ def test_exact_in_any_order(combine, seed):
     run(matches, elements, combine(MomentsFn(exact=True)))
 
 
+@pytest.mark.parametrize("dtype", ["u1", "f4", "f8"])
+def test_exact_weights(dtype):
+    """A row counts as often as its weight says, in batches and by itself."""
+    weights = np.arange(200) % 5
+    wanted = Moments(exact=True).update(np.repeat(X, weights, axis=0)).digest()
+    times = weights.astype(dtype)
+    batches = [{"batch": X[some], "weights": times[some]} for some in (slice(7), slice(7, 90), slice(90, 200))]
+    rows = [{"batch": row, "weights": weight} for row, weight in zip(X, times, strict=True)]
+
+    def matches(found):
+        assert [m.digest() for m in found] == [wanted]
+
+    run(matches, batches, beam.CombineGlobally(MomentsFn(exact=True)))
+    run(matches, rows, beam.CombineGlobally(MomentsFn((), exact=True)))
+    fn = MomentsFn(exact=True)
+    with pytest.raises(ValueError, match="weights of exact statistics count how often a row is there"):
+        fn.add_input(fn.create_accumulator(), {"batch": X, "weights": np.full(200, 0.5)})
+
+
 def test_exact_in_any_tree():
     """Accumulators travel as pickles, and may be merged and updated in any order."""
     fn, whole = MomentsFn(exact=True, names=["a", "b", "c"]), Moments(exact=True, names=["a", "b", "c"]).update(X)

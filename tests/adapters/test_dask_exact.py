@@ -105,10 +105,31 @@ def test_normalize():
         assert bnstream.dask.normalize(y, moments(y, exact=True)).compute().tobytes() == wanted
 
 
-def test_weights_are_refused_at_once():
+@pytest.mark.parametrize("kind", ["numpy", "dask"])
+@pytest.mark.parametrize("axis", [0, 1, (0, 2), None])
+def test_weights(kind, axis):
+    """A batch position counts as often as its weight says, in any chunks of the data and of the weights."""
+    x = with_gaps(rng(8).normal(1e8, 1, (23, 54))).reshape(26, 9, 6)
+    weights = rng(9).integers(0, 5, x.shape if axis is None else [x.shape[i] for i in np.atleast_1d(axis)])
+    axes = range(3) if axis is None else np.atleast_1d(axis)
+    first = np.moveaxis(x, axes, range(len(axes)))
+    rows = np.repeat(first.reshape(-1, *first.shape[len(axes):]), weights.ravel(), axis=0)
+    whole = Moments(exact=True, nan_policy="omit").update(rows)
+    for seed, dtype in enumerate(("u1", "f4", "f8")):
+        given = weights.astype(dtype) if kind == "numpy" else da.from_array(weights.astype(dtype), chunks=4 + seed)
+        m = exact(da.from_array(x, chunks=pieces(x.shape, seed)), axis, nan_policy="omit", weights=given)
+        assert m.digest() == whole.digest()
+
+
+def test_weights_that_are_refused():
+    """The message names the chunk."""
     x = da.ones((6, 3), chunks=2)
-    with pytest.raises(ValueError, match=r"^exact statistics take"):
-        moments(x, exact=True, weights=np.full(6, 0.5))
+    with pytest.raises(ValueError, match=r"^chunk \(2, \d\): weights of exact statistics count .*, got 0.5; scale"):
+        exact(x, weights=np.array([1, 1, 1, 1, 1, 0.5]))
+    y = da.ones((1030, 1), chunks=515)
+    with pytest.raises(OverflowError, match=r"^expected at most 2\*\*62 values in a channel"):
+        exact(y, weights=np.full(1030, 2**52))
+    assert exact(y[:1024], weights=np.full(1024, 2**52)).n.tolist() == [2**62]
 
 
 def test_frames():
@@ -119,10 +140,15 @@ def test_frames():
     x[::5] = np.nan
     frame = pd.DataFrame({
         "a": x, "time": pd.array([2**62 + 3**i for i in range(39)] + [None], "Int64"),
-        "flag": np.arange(40) % 3 == 0, "small": np.arange(40, dtype="f4") / 7,
+        "flag": np.arange(40) % 3 == 0, "small": np.arange(40, dtype="f4") / 7, "index": pd.array(range(40), "Int32"),
     })
-    whole = Moments(exact=True, nan_policy="omit").update(frame)
-    whole.names = list(frame.columns)
+
+    def omitted(frame):
+        m = Moments(exact=True, nan_policy="omit").update(frame)
+        m.names = list(frame.columns)
+        return m
+
+    whole = omitted(frame)
     assert whole.n[1] == 39
     for n in (1, 3, 7):
         y = dd.from_pandas(frame, npartitions=n)
@@ -131,5 +157,8 @@ def test_frames():
         chosen = exact(y[["a", "small"]], nan_policy="omit", where=y.flag)
         assert chosen.n[1] == 14
         assert chosen == Moments(exact=True, nan_policy="omit").update(frame.loc[frame.flag, ["a", "small"]])
-        with pytest.raises(ValueError, match=r"^exact statistics take"):
-            moments(y, exact=True, weights=y.small + 0.5)
+        weighted = exact(y, nan_policy="omit", weights=y["index"] % 4, where=y.flag)
+        rows = frame.loc[np.repeat(frame.index, frame["index"] % 4 * frame.flag)]
+        assert weighted.digest() == omitted(rows).digest()
+        with pytest.raises(ValueError, match=r"^column 'a' of partition \d: weights of exact statistics count"):
+            exact(y, nan_policy="omit", weights=y.small + 0.5)

@@ -55,7 +55,7 @@ for op in (MERGE, MERGE_EXACT):
     for total in (comm.allreduce(part, op=op), comm.bcast(comm.reduce(part, op=op))):
         try:
             found.append(total.mean)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             found.append((repr(total), str(error)))
 """
 
@@ -113,16 +113,28 @@ def test_exact_on_any_ranks(n_ranks, tmp_path):
 
 
 @needs_mpi
+def test_exact_weights(tmp_path):
+    """A row counts as often as its weight says."""
+    x, weights = of_dtype("f8", (100, 5)) + 1e8, rng(1).integers(0, 6, 100)
+    parts = [Moments(exact=True).update(x[start:stop], weights=weights[start:stop])
+             for start, stop in ((0, 9), (9, 70), (70, 100))]
+    assert run(tmp_path, parts, DIGESTS) == [
+        [Moments(exact=True).update(np.repeat(x, weights, axis=0)).digest()] * 3] * 3
+
+
+@needs_mpi
 @pytest.mark.parametrize("other", [0, 1, 3])
 @pytest.mark.parametrize(("kind", "message"), [
     ("plain", ["expected (exact|plain) statistics as here", "MERGE_EXACT takes exact statistics from every rank, got"]),
     ("channels", [r"expected channels of shape \(.,\) as here"] * 2),
+    ("too many", [r"expected at most 2\*\*62 values in a channel"] * 2),
     ("RunningMeanStd", ["MERGE takes a Moments from every rank", "MERGE"]),
 ])
 def test_states_that_do_not_merge(other, kind, message, tmp_path):
     """Every rank gets the error. None waits for another."""
     parts = [Moments(exact=True).update([[1.0, 2.0]]) for _ in range(4)]
     parts[other] = {"plain": Moments().update([[1.0, 2.0]]), "channels": Moments(exact=True).update([[1.0]]),
+                    "too many": Moments(exact=True).update(np.ones((1024, 2)), weights=np.full(1024, 2**52)),
                     "RunningMeanStd": RunningMeanStd().update([[1.0, 2.0]])}[kind]
     ranks = run(tmp_path, parts, ERRORS)
     assert ranks == [ranks[0]] * 4

@@ -113,7 +113,7 @@ def test_not_finite():
     (lambda bn: bn(X[:, :2]), "channel"),
     (lambda bn: bn(X, where=np.zeros(60, bool)), "value"),
     (lambda bn: bn(X, out=np.empty(3)), "out"),
-    (lambda bn: bn.recalibrate([{"batch": X, "weights": np.full(60, 0.5)}]), "^exact statistics take"),
+    (lambda bn: bn.recalibrate([{"batch": X, "weights": np.full(60, 0.5)}]), "^weights of exact statistics count how"),
     (lambda bn: bn.recalibrate(Moments().update(X)), "^expected exact statistics, as track_pooled='exact' keeps, got "
                                                      r"plain ones; make them with Moments\(exact=True\)$"),
     (lambda bn: bn.load_state_dict(trained(track_pooled=True).state_dict()), "^expected exact statistics, as"),
@@ -192,6 +192,14 @@ def test_recalibrate_and_reset():
     assert bn.recalibrate(sum(parts[::-1])).digest() == m.digest()
     masked = bn.recalibrate([{"batch": X, "where": X[:, 0] > 0}])
     assert masked == exact(X[X[:, 0] > 0])
+    weights = rng(1).integers(0, 5, 60)
+    weighted = bn.recalibrate({"batch": X[some], "weights": weights[some].astype(dtype)}
+                              for some, dtype in ((slice(9), "u1"), (slice(9, 60), "f4")))
+    assert weighted.digest() == bn.pooled.digest() == exact(np.repeat(X, weights, axis=0)).digest()
+    assert estimates(bn) == (weighted.mean.tobytes(), weighted.var(1).tobytes())
+    images = normal((4, 3, 5, 2))
+    m = bn.recalibrate([{"batch": images, "weights": np.arange(4).reshape(4, 1, 1)}])
+    assert m.digest() == exact(np.repeat(images, range(4), axis=0), (0, 2, 3)).digest()
     bn.reset_running_stats()
     assert (bn.pooled, bn.track_pooled) == (exact(), "exact")
     drift = of(X, X).diagnose()

@@ -128,7 +128,7 @@ def test_tables(policy):
     table = pandas.DataFrame({
         "a": pandas.array([2**62 + 1, None, 2**62 + 5, None], "Int64"), "b": [0.1, np.nan, 0.3, 0.4],
         "c": [True, False, True, True], "d": np.float32([1, 2, 3, np.nan])})
-    weights = [3, 2, 1, 0]
+    weights = [3, 4, 1, 0]
     for axis, times, rows in ((0, weights, table.iloc[np.repeat(range(4), weights)]),
                               (1, [2, 0, 1, 5], table[["a"] * 2 + ["c"] + ["d"] * 5])):
         if axis == 1:

@@ -1,6 +1,7 @@
 """Exact statistics of streams: the same bytes for any cut, order and threads, and for any pass that was resumed."""
 
 import itertools
+import re
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,7 @@ import bnstream
 from bnstream import Moments, SourceError, fit
 
 pa = pytest.importorskip("pyarrow", minversion="17")
+pytest.importorskip("pyarrow.csv")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 SUFFIXES = [".npy", ".npz", ".parquet", ".arrow", ".csv", ".csv.gz"]
@@ -166,20 +168,77 @@ def test_images(folder):
     assert m == Moments(exact=True).update(rows)
 
 
-@pytest.mark.parametrize("weights", [np.arange(60) % 4, np.arange(60) / 4])
-def test_weights_are_as_update_has_them(weights, folder):
+def weighted(policy):
+    """A table with holes and a column of weights, and the same with its rows as often as their weights say."""
+    holes, weights = np.arange(60) % 7 == 3, rng(4).integers(0, 6, 60)
+    weights[holes] *= policy != "raise"         # Rows of weight 0 may hold anything.
+    lacks = (np.arange(60) % 9 == 5) & (policy == "omit")
+    table = pa.table({"a": wild()[:, 0], "w": pa.array(weights, mask=lacks), "b": pa.array(wild()[:, 1], mask=holes),
+                      "long": pa.array(2**62 + np.arange(60), mask=holes)})
+    return table, table.take(np.repeat(np.arange(60), np.where(lacks, 0, weights))).drop_columns("w")
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".csv"])
+@pytest.mark.parametrize("policy", ["raise", "omit", "propagate"])
+def test_weights(suffix, policy, folder):
+    """A row counts as often as its weight says, in any cut and order, and in the file as well."""
+    def written(table, stem):
+        if suffix == ".csv":
+            pa.csv.write_csv(table, f"{stem}.csv")
+        elif suffix == ".arrow":
+            with pa.ipc.new_file(f"{stem}.arrow", table.schema) as file:
+                file.write_table(table, 17)
+        else:
+            parquet.write_table(table, f"{stem}.parquet", row_group_size=17)
+        return f"{stem}{suffix}"
+
+    table, rows = weighted(policy)
+    options = {"exact": True, "nan_policy": policy}
+    wanted = fit(rows, "rows.state", **options)
+    files = [written(table.slice(start, stop - start), str(start)) for start, stop in ((0, 11), (11, 40), (40, 60))]
+    for source, chunk_rows, n_threads in ((files, None, 1), (files[::-1], 7, 3), (table, 1, 2)):
+        m = fit(source, "w.state", weights="w", chunk_rows=chunk_rows, n_threads=n_threads, **options)
+        assert (m.digest(), m.n.dtype) == (wanted.digest(), np.int64)
+        assert Path("w.state").read_bytes() == Path("rows.state").read_bytes()
+    Path("w.state").unlink()
+    for _ in range(2):
+        with pytest.raises(Stop):
+            fit(files, "w.state", weights="w", chunk_rows=7, resume=True, progress=stop_after(2), **options)
+    assert fit(files, "w.state", weights="w", chunk_rows=7, resume=True, **options) == wanted
+    assert Path("w.state").read_bytes() == Path("rows.state").read_bytes()
+
+
+def test_weights_of_arrays():
+    x, weights = wild(), rng(4).integers(0, 6, 60)
+    rows = Moments(exact=True).update(np.repeat(x, weights, axis=0))
+    for dtype in ("u1", "f4", "f8"):
+        elements = [{"batch": x[some], "weights": weights[some].astype(dtype)} for some in (slice(20), slice(20, 60))]
+        assert fit(elements, exact=True).digest() == rows.digest()
+
+
+@pytest.mark.parametrize("weights", [np.arange(60) / 4, np.full(60, 2**53 + 1), np.full(60, -1)])
+def test_weights_that_are_refused(weights):
+    """The message says where, and which weight."""
     x = wild()
-    table = pa.table({"a": x[:, 0], "w": weights})
-    try:
-        wanted = Moments(exact=True).update(x[:, :1], weights=weights)
-    except ValueError as error:
-        with pytest.raises(SourceError, match=f"column 'w': {error}"):
-            fit(table, exact=True, weights="w")
-        with pytest.raises(SourceError, match=str(error)):
-            fit([{"batch": x[:, :1], "weights": weights}], exact=True)
-    else:
-        assert fit(table, exact=True, weights="w", chunk_rows=7) == wanted
-        assert fit([{"batch": x[:, :1], "weights": weights}], exact=True) == wanted
+    with pytest.raises(ValueError) as refused:
+        Moments(exact=True).update(x, weights=weights)
+    with pytest.raises(SourceError, match=f"^the Table, rows 0 to 60: column 'w': {re.escape(str(refused.value))}$"):
+        fit(pa.table({"a": x[:, 0], "w": weights}), exact=True, weights="w")
+    with pytest.raises(SourceError, match=re.escape(str(refused.value))):
+        fit([{"batch": x, "weights": weights}], exact=True)
+
+
+def test_more_values_than_there_is_room_for(folder):
+    """They are refused where they are read, or where the pieces come together."""
+    table = pa.table({"a": np.ones(1024), "w": np.full(1024, 2**52)})
+    m = fit(table, "most", exact=True, weights="w", chunk_rows=100)
+    assert (m.n.tolist(), bnstream.load("most")) == ([2**62], m)
+    more = pa.concat_tables([table, table.slice(0, 10)]).combine_chunks()
+    with pytest.raises(SourceError, match=r"^the Table, rows 0 to 1,034: expected weights that add up to at most 2"):
+        fit(more, exact=True, weights="w")
+    with pytest.raises(SourceError, match=r"^the Table: expected at most 2\*\*62 values in a channel, got 4,"):
+        fit(more, "more", exact=True, weights="w", chunk_rows=100)
+    assert not Path("more").exists()
 
 
 def test_masks(folder):
