@@ -10,9 +10,11 @@ import typer
 
 from bnstream._kernels._runtime import set_num_threads
 from bnstream.cli.exits import INTERRUPTED
-from bnstream.cli.options import ChunkRows, Out, Sources, Threads
+from bnstream.cli.options import ChunkRows, Out, Sources, Threads, naming
 from bnstream.cli.progress import progress_bar
 from bnstream.core.labels import counted, number_text
+
+OPTIONS = {"exact=True": "--exact", "nan_policy='omit'": "--nan omit"}       # by the argument of fit that they set
 
 
 def split_names(lists: list[str] | None) -> list[str] | None:
@@ -28,7 +30,8 @@ def fit(
                                                                "a name contains a comma.", show_default="all")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The column of a table that holds the weight of each row.",
+        str | None, typer.Option(metavar="COLUMN", help="The column of a table that holds the weight of each row, "
+                                                        "with --exact how often the row counts.",
                                  show_default="all rows count the same")
     ] = None,
     channel_axis: Annotated[
@@ -60,7 +63,7 @@ def fit(
     if threads is not None:
         set_num_threads(threads)
     try:
-        with progress_bar("fit") as progress:
+        with naming(OPTIONS), progress_bar("fit") as progress:
             m = fitting.fit(
                 sources, out, columns=split_names(columns), weights=weights, channel_axis=channel_axis,
                 chunk_rows=chunk_rows, nan_policy=nan, exact=exact, checkpoint_every=checkpoint_every,

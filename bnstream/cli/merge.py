@@ -36,7 +36,7 @@ def merge(
     for path, m in zip(paths, parts, strict=True):
         try:
             total.merge(m)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ValueError(f"{path}: {error}") from error
     write(out, total, lacks=lacks)
 

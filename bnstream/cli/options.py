@@ -1,5 +1,7 @@
 """The arguments and options that several commands share."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,3 +14,16 @@ Out = Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="The file 
 ChunkRows = Annotated[int | None, typer.Option(min=1, help="Maximum number of rows to read at a time.",
                                                show_default="some MiB")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Number of threads.", show_default="as many as CPUs")]
+
+
+@contextmanager
+def naming(options: Mapping[str, str]) -> Iterator[None]:
+    """Add to the arguments that an error names the options of the command that set them, as "exact=True (--exact)"."""
+    try:
+        yield
+    except ValueError as error:
+        message = str(error)
+        for argument, option in options.items():
+            if option not in message:
+                message = message.replace(argument, f"{argument} ({option})")
+        raise ValueError(message) from error

@@ -7,7 +7,6 @@ import typer
 
 from bnstream.cli.options import Out
 from bnstream.cli.states import load_moments
-from bnstream.core.moments import Moments
 
 
 def subtract(
@@ -31,14 +30,8 @@ def subtract(
     rest = str(whole)
     for path, m in zip(paths, parts, strict=True):
         try:
-            require_same_names(left, m)
             left.unmerge(m)
         except ValueError as error:
             raise ValueError(f"{path} is not a part of {rest}: {error}") from error
         rest = f"what is left of {whole}"
     write(out, left, lacks=lacks)
-
-
-def require_same_names(m: Moments, other: Moments) -> None:
-    """Raise the error of a merge if both have names and these differ."""
-    Moments(names=m.names).merge(Moments(names=other.names))

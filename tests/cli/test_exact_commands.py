@@ -10,6 +10,7 @@ from support.command import invoke, main
 
 import bnstream
 from bnstream import Moments
+from bnstream.cli.options import naming
 from bnstream.statefiles import write as write_state
 
 X = normal((60, 3)) * 10.0 ** rng(1).integers(-200, 200, (60, 3))
@@ -46,6 +47,38 @@ def test_fit(folder):
         assert (folder / "cut.npz").read_bytes() == (folder / "whole.npz").read_bytes()
     done("fit", "1.npy", "-o", "plain.npz")
     assert not bnstream.load("plain.npz").exact
+
+
+def test_fit_with_weights(folder):
+    """A row of weight 3 counts like three rows, and its file is a part like theirs."""
+    lines = ["1,0.1", "2,0.2", "3,", "4,0.4"]
+    for name, times in (("w", (3, 0, 5, 1)), ("once", (1, 1, 1, 1)), ("twice", (2, 0, 4, 0))):
+        rows = [f"{line},{weight}\n" for line, weight in zip(lines, times, strict=True)]
+        (folder / f"{name}.csv").write_text("".join(["a,b,w\n", *rows]), encoding="utf-8")
+        repeats = [f"{line}\n" for line, weight in zip(lines, times, strict=True) for _ in range(weight)]
+        (folder / f"{name}-rows.csv").write_text("".join(["a,b\n", *repeats]), encoding="utf-8")
+        done("fit", f"{name}.csv", "-o", f"{name}.npz", "--exact", "--nan", "omit", "--weights", "w")
+        done("fit", f"{name}-rows.csv", "-o", f"{name}-rows.npz", "--exact", "--nan", "omit")
+        assert (folder / f"{name}.npz").read_bytes() == (folder / f"{name}-rows.npz").read_bytes()
+    done("subtract", "w.npz", "twice.npz", "-o", "rest.npz")
+    assert bnstream.load("rest.npz").n.tolist() == [3, 2]
+    done("merge", "rest.npz", "twice-rows.npz", "-o", "again.npz")
+    assert (folder / "again.npz").read_bytes() == (folder / "w.npz").read_bytes()
+
+
+def test_options_in_errors():
+    """An error names the option where it names an argument, unless the option is there already."""
+    for error, message in (
+        (ValueError("leave exact=True, or exact=True"), "leave exact=True (--exact), or exact=True (--exact)"),
+        (bnstream.SourceError("use exact=True (--exact)"), "use exact=True (--exact)"),
+        (ValueError("with exact=False"), "with exact=False"),
+    ):
+        with pytest.raises(ValueError) as raised, naming({"exact=True": "--exact"}):
+            raise error
+        assert str(raised.value) == message
+        assert raised.value.__cause__ is error
+    with pytest.raises(TypeError, match=r"^exact=True$"), naming({"exact=True": "--exact"}):
+        raise TypeError("exact=True")
 
 
 def test_the_digest_names_the_data(folder):
@@ -149,11 +182,18 @@ REFUSED = [
     (("subtract", "named.npz", "other names.npz"),
      "other names.npz is not a part of named.npz: expected channels named ['a', 'b', 'c'] as here, got ['c', 'b'"),
     (("subtract", "1.npz", "whole.npz"),
-     "whole.npz is not a part of 1.npz: no data has the statistics of channel 0 that would be left"),
-    (("subtract", "whole.npz", "far.npz"), "far.npz is not a part of whole.npz: no data has the statistics of channel"),
+     "whole.npz is not a part of 1.npz: expected a part of these statistics to take out, got other data: no data has "
+     "the statistics of channel 0 that would be left"),
+    (("subtract", "whole.npz", "far.npz"), "far.npz is not a part of whole.npz: expected a part of these statistics"),
     (("subtract", "whole.npz", "1.npz", "1.npz", "whole.npz"),
-     "whole.npz is not a part of what is left of whole.npz: no data has the statistics"),
-    (("subtract", "whole.npz", "NaN.npz"), "NaN.npz is not a part of whole.npz: no data has the statistics"),
+     "whole.npz is not a part of what is left of whole.npz: expected a part of these statistics to take out"),
+    (("subtract", "whole.npz", "NaN.npz"), "NaN.npz is not a part of whole.npz: expected a part of these statistics"),
+    (("merge", "whole.npz", "many.npz"), "many.npz: expected at most 2**62 values in a channel, got 4,611,686,018,427"),
+    (("fit", "t.csv", "--exact", "--weights", "half"),
+     "t.csv, bytes 11 to 54: column 'half': weights of exact statistics count how often a row is there: expected "
+     "integers from 0 to 2**53, got 1.5; scale them to integers, or make the Moments without exact=True (--exact)"),
+    (("fit", "NaN.npy"), "NaN.npy, rows 0 to 2: NaN or inf in 1 of 1 channels, the first at index 0; clean the data, "
+                         "or pass nan_policy='omit' (--nan omit) to leave such elements out, or 'propagate'"),
     (("subtract", "bn.npz", "1.npz"), "bn.npz holds a BatchNorm; only statistics, as fit writes them, can be subtr"),
     (("subtract", "whole.npz", "bn.npz"), "bn.npz holds a BatchNorm; only statistics"),
     (("subtract", "whole.npz", "nowhere.npz"), "nowhere.npz"),
@@ -168,7 +208,10 @@ def test_every_error_is_one_line(folder, arguments, message):
               "named": Moments(exact=True, names=["a", "b", "c"]).update(X),
               "other names": Moments(exact=True, names=["c", "b", "a"]).update(X[:2]),
               "far": Moments(exact=True).update([[1e300, 0.0, 0.0]]), "bn": bnstream.BatchNorm(3),
-              "NaN": Moments(exact=True, nan_policy="propagate").update([[np.nan, 0.0, 0.0]])}
+              "NaN": Moments(exact=True, nan_policy="propagate").update([[np.nan, 0.0, 0.0]]),
+              "many": Moments(exact=True).update(np.ones((1024, 3)), weights=np.full(1024, 2**52))}
+    (folder / "t.csv").write_text("a,b,w,half\n1,0.1,3,1.5\n2,0.2,0,2.0\n3,,5,0.0\n4,0.4,1,2\n", encoding="utf-8")
+    np.save("NaN.npy", [np.nan, 1.0])
     for name, state in states.items():
         bnstream.save(f"{name}.npz", state)
     write_state("checkpoint", bnstream.load("1.npz"), progress={})
