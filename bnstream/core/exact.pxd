@@ -32,5 +32,4 @@ cdef class ExactSums:
 
 cdef bint covers(const Limbs *a, const Limbs *b) noexcept nogil
 cdef ExactSums sums_of_array(ndarray a, unsigned long long axes, ndarray mask, int threads, ExactSums own)
-cdef ndarray counts_of(ndarray weights)
 cdef ExactSums weighted_sums(ndarray a, unsigned long long axes, ndarray mask, ndarray counts, int threads)

@@ -1,11 +1,14 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import disjoint_base
 
+@disjoint_base
 class ExactSums:
     __hash__ = None  # type: ignore[assignment]
 
+    def __init__(self, /, *args: object, **kwargs: object) -> None: ...
     @staticmethod
     def restored(
         counts: NDArray[np.int64], s: NDArray[np.uint64], s_unit: int, q: NDArray[np.uint64], q_unit: int
@@ -22,6 +25,7 @@ class ExactSums:
     def rows(self) -> NDArray[np.float64]: ...
     def digits(self) -> tuple[NDArray[np.uint64], int, NDArray[np.uint64], int]: ...
     def require_possible(self) -> None: ...
+    def lines(self) -> Iterable[str]: ...
     def digest(self, heading: str) -> str: ...
     def __eq__(self, other: object, /) -> bool: ...
 

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+cimport cython
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport fabs, fma, frexp, ldexp, sqrt
@@ -109,6 +110,7 @@ cdef void copy_limbs(uint64_t *to, const uint64_t *limbs, Py_ssize_t n, bint neg
         carry = add_limb(&to[i], limbs[i] ^ sign, carry)
 
 
+@cython.auto_pickle(False)
 cdef class ExactSums:
     """Counts, sums and sums of squares of channels.
 
@@ -354,8 +356,9 @@ cdef class ExactSums:
 
     cdef int require_room(self, ExactSums part) except -1:
         """Raise OverflowError if the limbs may have no room for both sums."""
-        if self.most() + part.most() > MOST_COUNTED:
-            raise OverflowError(f"expected at most 2**62 values in a channel, got {self.most() + part.most():,}")
+        if self.most() > MOST_COUNTED - part.most():
+            raise OverflowError("expected at most 2**62 values in a channel, got "
+                                f"{int((self.n.astype(object) + part.n).max()):,}")
         return 0
 
     cdef int64_t most(self) noexcept:
@@ -440,7 +443,7 @@ cdef ExactSums sums_of_array(ndarray a, unsigned long long axes, ndarray mask, i
     if element in (INT64, UINT64):
         view.operand[0].element = FLOAT64       # so that the bits are copied as they are
     view.in_place = view.in_place and not view.weighted and element not in (INT64, UINT64)
-    if own is None or not small or not covers(&own.of, &window):
+    if own is None or not small or not covers(&own.of, &window) or own.most() > MOST_COUNTED - view.n_rows:
         to = ExactSums.zeros(view.n_channels, window)
     if small:
         failed = kernels.exact(&view, &to.of, element, threads)
@@ -452,24 +455,13 @@ cdef ExactSums sums_of_array(ndarray a, unsigned long long axes, ndarray mask, i
     return to
 
 
-cdef ndarray counts_of(ndarray weights):
-    """Weights of batch positions as counts: integers below 2**53."""
-    cdef ndarray counts
-    if not (weights < 2.0**53).all() or not (weights == np.rint(weights)).all():
-        wrong = weights[~((weights < 2.0**53) & (weights == np.rint(weights)))][0]
-        raise ValueError(f"weights of exact statistics count how often a row is there: expected integers from 0 to 2**53, "
-                         f"got {wrong}; scale them to integers, or make the Moments without exact=True")
-    counts = weights.astype(np.int64)
-    return counts
-
-
 cdef ExactSums weighted_sums(ndarray a, unsigned long long axes, ndarray mask, ndarray counts, int threads):
     """The exact sums of an array each of whose batch positions counts several times: those of each bit of the counts."""
     cdef ExactSums total = None, part
     cdef object selected
     cdef int bit
-    if counts.sum(dtype=np.float64) > MOST_COUNTED:
-        raise OverflowError(f"expected weights that add up to at most 2**62, got {counts.sum(dtype=np.float64):.17g}")
+    if counts.sum(dtype=np.float64) > 2.0**62 or counts.sum() > MOST_COUNTED:
+        raise OverflowError(f"expected weights that add up to at most 2**62, got {sum(counts.ravel().tolist()):,}")
     for bit in range(max(1, int(counts.max()).bit_length())):
         selected = (<object> counts >> bit & 1).astype(np.bool_)
         part = sums_of_array(a, axes, selected if mask is None else mask & selected, threads, None)

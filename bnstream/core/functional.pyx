@@ -105,8 +105,8 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     n_threads : int, optional
         The maximum number of threads; by default `get_num_threads()`.
     exact : bool, default False
-        Round mean and variance correctly to float64, as ``Moments(exact=True)`` does. The results are
-        float64 unless `dtype` says otherwise.
+        Round mean and variance correctly to float64, as ``Moments(exact=True)`` does, whose weights are whole numbers. The
+        results are float64 unless `dtype` says otherwise.
 
     Returns
     -------
@@ -122,6 +122,8 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     ValueError
         If an axis is out of range (a `numpy.exceptions.AxisError`) or given twice, `x` is 0-d or ragged, or holds NaN or
         inf under ``"raise"``; if `weights` has another shape, `where` does not broadcast, or a weight is out of range.
+    OverflowError
+        If exact statistics would count more than 2**62 values in a channel.
 
     See Also
     --------

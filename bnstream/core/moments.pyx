@@ -21,12 +21,12 @@ from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport (
     EXPONENT, M2, MEAN, N, N_LO, SCALED_ROWS, SMALL, SQUARES, STATE_ROWS, WEIGHTED_ROWS, Kernels, Sink, View, padded,
 )
-from bnstream.core.exact cimport ExactSums, counts_of, covers, sums_of_array, weighted_sums
+from bnstream.core.exact cimport ExactSums, covers, sums_of_array, weighted_sums
 from bnstream.core.large cimport (
     ROOM_ROWS, deviation_of, look_again, merge_large, moderate, restored, variance_of,
 )
 from bnstream.core.view cimport (
-    OMIT, PROPAGATE, RAISE, Policy, as_array, batch_axes, kept_shape, make_view, mask_of, number_of, policy_of,
+    OMIT, PROPAGATE, RAISE, Policy, as_array, batch_axes, counts_of, kept_shape, make_view, mask_of, number_of, policy_of,
     require_finite, weights_of,
 )
 
@@ -59,6 +59,12 @@ cdef tuple require_names(object names):
     return names
 
 
+cdef object unlike(bint exact):
+    kinds = ("plain", "exact")
+    return ValueError(f"expected {kinds[exact]} statistics as here, got {kinds[not exact]} ones; make both with exact=True, "
+                      "or neither")
+
+
 cdef class Moments:
     """Count, mean and sum of squared deviations of every channel, of all batches so far.
 
@@ -76,18 +82,19 @@ cdef class Moments:
     exact : bool, default False
         Keep the sums of the values and of their squares as integers: then mean, variance and standard deviation are
         correctly rounded, equal data gives the same state however it was cut, ordered or laid out, parts can be taken
-        out again, and a `digest` names the data. float32 and integers of at most 32 bits take at most 1.5 times as long
-        as without, float64 three times, in the cache up to five.
+        out again, and a `digest` names the data. Weights are whole numbers then, and count batch positions. float32 and
+        integers of at most 32 bits take at most 1.5 times as long as without, float64 three times, in the cache up to
+        five.
 
     Attributes
     ----------
     n : ndarray of int64 or float64
         The number of values of each channel, of the shape of the channels: int64, or float64 and the sum of the weights
-        once there were weights. Counts are exact up to 2**53; those of 2**63 and more make it float64 as well. Those of
-        an exact object are int64, and at most 2**62.
+        once there were weights. Counts are exact up to 2**53; those of 2**63 and more make it float64 as well. Of
+        exact statistics it is always int64, up to 2**62.
     effective_n : ndarray of float64
         How many values of equal weight would give the same precision: ``n**2 / sum(weights**2)`` [3]_, of the shape of
-        the channels. Without weights it equals n.
+        the channels. Without weights, and of exact statistics, it equals n.
     mean, m2 : ndarray of float64
         Mean and sum of squared deviations, of the shape of the channels; new arrays. The mean of nothing is NaN. m2 is
         inf where it exceeds the largest float; the state holds it nevertheless.
@@ -114,7 +121,8 @@ cdef class Moments:
 
     The state of an exact object is n, the sum and the sum of squares of the numbers of each channel. Merging is the addition
     of integers, which no rounding and no order changes. Mean and variance are ratios of integers, rounded once to float64,
-    to even. An exact object merges with exact ones alone, and an object that is empty becomes exact by such a merge.
+    to even. An exact object merges with exact ones, and with an empty object of either kind. A batch position of weight 3
+    counts like three equal ones.
 
     A call that raises leaves the state as it was. Several threads may update one object at once. It pickles, and two
     objects are equal if they hold the same shape, n, mean and m2, to the last digit kept (NaN equals NaN).
@@ -189,7 +197,8 @@ cdef class Moments:
         weights : array_like, optional
             The weight of each batch position, that is, of a row of all channels: 0, or from 1e-100 to 1e100, of the
             shape of `batch` along the batch axes, or with length 1 along any of them. Mean and variance depend only on
-            their ratios. Those of an exact object say how often a row counts: they are integers, from 0 to 2**53.
+            their ratios. Exact statistics take whole numbers from 0 to below 2**53, which say how often the position
+            counts.
         where : array_like of bool, optional
             The elements to use, marked True. The others may hold anything. A mask with fewer axes than `batch` that has
             the shape of the batch positions, or 1 along any of them, selects batch positions; any other mask broadcasts
@@ -211,9 +220,9 @@ cdef class Moments:
         ValueError
             If its channels are not those of the batches before, an axis is out of range, or it holds NaN or inf under
             ``nan_policy="raise"``; if `weights` has another shape, `where` does not broadcast, or a weight is out of
-            range, or no integer where statistics are exact.
+            range, for exact statistics no whole number.
         OverflowError
-            If a channel of exact statistics would have more than 2**62 values.
+            If exact statistics would count more than 2**62 values in a channel. The state is as it was.
 
         Examples
         --------
@@ -288,7 +297,7 @@ cdef class Moments:
     cdef object update_exactly(self, ndarray a, unsigned long long axes, ndarray mask, object weights, object n_threads):
         cdef ExactSums part, own = self.sums
         cdef int threads = threads_for(cnp.PyArray_NBYTES(a), n_threads)
-        cdef ndarray counts = None if weights is None else counts_of(weights_of(weights, None, a, axes))
+        cdef ndarray counts = None if weights is None else counts_of(weights, a, axes)
         if cnp.PyArray_SIZE(a) == 0:
             return self
         shape = self.shape if self.shape is not None else kept_shape(a, axes, False)
@@ -376,7 +385,9 @@ cdef class Moments:
         if self.state is None:
             fresh = np.zeros((SCALED_ROWS, pitch))
             size = math.prod(shape)
-            if self.state is None:      # Another thread may have come first while memory was allocated.
+            if self.exact:              # Another thread may have come first while memory was allocated,
+                raise unlike(True)      # and have merged exact statistics.
+            if self.state is None:
                 self.state = fresh
                 self.shape = shape
                 self.size = size
@@ -449,8 +460,10 @@ cdef class Moments:
         TypeError
             If `other` is not a Moments.
         ValueError
-            If its channels differ in shape or in name, or if it holds NaN or inf and this object's `nan_policy` is not
-            "propagate". Nothing is changed then.
+            If its channels differ in shape or in name, if one is exact and the other is not, or if it holds NaN or inf and
+            this object's `nan_policy` is not "propagate". Nothing is changed then.
+        OverflowError
+            If exact statistics would count more than 2**62 values in a channel.
 
         Examples
         --------
@@ -472,10 +485,8 @@ cdef class Moments:
         if them.shape is None:
             self.names = names
             return self
-        if self.exact != them.exact and self.shape is not None:
-            kinds = ("plain", "exact")
-            raise ValueError(f"expected {kinds[self.exact]} statistics as here, got {kinds[them.exact]} ones; make both "
-                             "with exact=True, or neither")
+        if self.exact and not them.exact or them.exact and self.state is not None:
+            raise unlike(self.exact)
         if them is self:
             them = self.copy()
         if them.exact:
@@ -485,7 +496,6 @@ cdef class Moments:
             self.add_sums(them.sums.copied(), them.shape)
             self.exact, self._names = True, names
             return self
-        self.exact = False
         theirs = them.state         # This reference keeps it alive if another thread replaces the state of `them`.
         part = <const double *> cnp.PyArray_DATA(theirs)
         pitch = theirs.shape[1]
@@ -559,7 +569,7 @@ cdef class Moments:
         if them._names is not None and them._names != names:
             raise ValueError(f"expected channels named {list(names)} as here, got {list(them._names)} in the other "
                              "Moments")
-        shape = self.shape if names is None else (len(names),)
+        shape = (len(names),) if self.shape is None and names is not None else self.shape
         if them.shape is not None and shape is not None and shape != them.shape:
             raise ValueError(f"expected channels of shape {shape} as here, got {them.shape} in the other Moments")
         return names
@@ -666,13 +676,13 @@ cdef class Moments:
             return np.ldexp(rows[M2], 2 * rows[EXPONENT].astype(np.int32))
 
     def var(self, ddof=0):
-        """Compute the variance: ``m2 / (n - ddof)``; with weights ``m2 / (n - ddof * n / effective_n)``.
+        """Compute the variance: ``m2 / (n - ddof)``; with weights, unless exact, ``m2 / (n - ddof * n / effective_n)``.
 
         Parameters
         ----------
         ddof : float, default 0
             1 for the unbiased estimate, which takes weights as measures of reliability, like `aweights` of
-            ``numpy.cov``.
+            ``numpy.cov``; those of exact statistics as counts, like `fweights`.
 
         Returns
         -------

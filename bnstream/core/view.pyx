@@ -264,15 +264,29 @@ cdef bint is_along(ndarray mask, ndarray x, unsigned long long axes) noexcept:
     return k == mask.ndim
 
 
+cdef ndarray real_positions(object weights, ndarray x, unsigned long long axes):
+    w = positions(weights, "weights", x, axes)
+    if not is_real(w.dtype):
+        raise TypeError(f"weights must be of real numbers, got dtype {w.dtype}")
+    return w
+
+
+cdef ndarray counts_of(object weights, ndarray x, unsigned long long axes):
+    """Weights of batch positions that say how often a position counts, as int64."""
+    w = real_positions(weights, x, axes)
+    wrong = w[~((w >= 0) & (w < np.float64(2**53)) & (w == np.rint(w)))]
+    if wrong.size:
+        raise ValueError("weights of exact statistics count how often a row is there: expected integers from 0 to below "
+                         f"2**53, got {wrong[0]}; scale them to integers, or make the Moments without exact=True")
+    return w.astype(np.int64)
+
+
 cdef ndarray weights_of(object weights, ndarray mask, ndarray x, unsigned long long axes):
     """The weight of each batch position, 0 where a mask of positions is False; None if there are no weights."""
     cdef ndarray w
     if weights is None:
         return None
-    w = positions(weights, "weights", x, axes)
-    if not is_real(w.dtype):
-        raise TypeError(f"weights must be of real numbers, got dtype {w.dtype}")
-    w = w.astype(np.float64, copy=False)
+    w = real_positions(weights, x, axes).astype(np.float64, copy=False)
     if mask is not None and is_of_positions(mask, x, axes):
         w = np.where(mask, w, 0.0)
     least = w.min(initial=np.inf)

@@ -174,6 +174,8 @@ def test_what_is_no_part(unchanged):
     unchanged(whole, ValueError, "only exact statistics can be taken apart", lambda m: m.unmerge(Moments().update(x)))
     unchanged(whole, ValueError, r"expected channels of shape \(3,\) as here, got \(2,\)",
               lambda m: m.unmerge(Moments(exact=True).update(x[:, :2])))
+    named = Moments(exact=True, names=list("abcd")).update(np.c_[x[:4], np.ones(4)])
+    unchanged(whole, ValueError, r"expected channels of shape \(3,\) as here, got \(4,\)", lambda m: m.unmerge(named))
     unchanged(whole, TypeError, "expected a Moments to take out, got ndarray", lambda m: m.unmerge(x))
     unchanged(Moments().update(x), ValueError, "only exact statistics can be taken apart", lambda m: m.unmerge(whole))
 
@@ -181,12 +183,9 @@ def test_what_is_no_part(unchanged):
 def test_refused(unchanged):
     x = normal((10, 3))
     m = Moments(exact=True).update(x)
-    for weight in (0.5, 2.0**53, 1e17):
+    for weight in (0.5, 2.0**53, 1e17, -1, np.nan, np.inf):
         unchanged(m, ValueError, "^weights of exact statistics count how often a row is there: expected integers from "
-                                 rf"0 to 2\*\*53, got {re.escape(str(weight))}; scale them to integers, or make",
-                  lambda m, weight=weight: m.update(x, weights=np.full(10, weight)))
-    for weight in (-1, np.nan, np.inf):
-        unchanged(m, ValueError, "weights must be finite and not negative",
+                                 rf"0 to below 2\*\*53, got {re.escape(str(weight))}; scale them to integers, or make",
                   lambda m, weight=weight: m.update(x, weights=np.full(10, weight)))
     unchanged(m, ValueError, r"weights .*\(9,\)", lambda m: m.update(x, weights=np.ones(9)))
     unchanged(m, TypeError, "weights must be of real numbers", lambda m: m.update(x, weights=np.full(10, 1j)))
@@ -194,11 +193,28 @@ def test_refused(unchanged):
         np.where(x == x[2, 1], np.nan, x), weights=np.arange(10)))
     unchanged(m, ValueError, "expected exact statistics as here, got plain", lambda m: m.merge(Moments().update(x)))
     unchanged(Moments().update(x), ValueError, "expected plain statistics as here, got exact", lambda a: a.merge(m))
+    unchanged(Moments(exact=True), ValueError, "expected exact statistics as here, got plain",
+              lambda a: a.merge(Moments().update(x)))
     unchanged(m, ValueError, r"expected channels of shape \(3,\)", lambda m: m.update(x[:, :2]))
     unchanged(m, ValueError, "NaN or inf in 1 of 3 channels, the first at index 1",
               lambda m: m.update(np.where(x == x[2, 1], np.nan, x)))
     with pytest.raises(ValueError, match="only exact statistics have a digest"):
         Moments().digest()
+
+
+def test_update_while_exact_statistics_come(monkeypatch):
+    """Another thread may make an empty object exact while a plain update allocates. Neither is lost without a word."""
+    x, zeros, m = normal((10, 3)), np.zeros, Moments()
+
+    def allocate(*args, **options):
+        monkeypatch.undo()
+        m.merge(Moments(exact=True).update(x))
+        return zeros(*args, **options)
+
+    monkeypatch.setattr(np, "zeros", allocate)
+    with pytest.raises(ValueError, match="expected exact statistics as here, got plain"):
+        m.update(x)
+    assert m == Moments(exact=True).update(x)
 
 
 def test_not_finite():
