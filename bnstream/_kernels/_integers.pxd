@@ -52,11 +52,23 @@ cdef inline void add_integer(uint64_t *limbs, Py_ssize_t n, int64_t value, Py_ss
         carry_on(limbs, n, i + 2, sign, carry)
 
 
+cdef inline bint changes_nothing(const uint64_t *limbs, uint64_t carry) noexcept nogil:
+    """Whether eight limbs are 0, or -1 with a carry."""
+    cdef uint64_t changes = 0
+    cdef int i
+    for i in range(8):
+        changes |= limbs[i] ^ (0 - carry)
+    return changes == 0
+
+
 cdef inline void add_limbs(uint64_t *limbs, Py_ssize_t n, const uint64_t *other, Py_ssize_t n_other) noexcept nogil:
     """Add an integer of at most as many limbs."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i = 0
     cdef uint64_t carry = 0
-    for i in range(n_other):
-        if other[i] + carry != 0:       # Most limbs are 0, or -1 with a carry: they change nothing.
-            carry = add_limb(&limbs[i], other[i], carry)
+    while i < n_other:
+        if i + 8 <= n_other and changes_nothing(other + i, carry):
+            i += 8
+            continue
+        carry = add_limb(&limbs[i], other[i], carry)
+        i += 1
     carry_on(limbs, n, n_other, -(other[n_other - 1] >> 63), carry)

@@ -99,6 +99,7 @@ ctypedef struct Sink:           # where the result goes: either a state, or mean
 ctypedef struct Limbs:          # exact sums of every channel as integers: two's complement, lower limbs first
     uint64_t *limbs             # of each channel: those of the sum, then those of the sum of squares
     int64_t *counts             # of each channel: COUNTED
+    Py_ssize_t step             # from one channel to the next
     int s_limbs
     int q_limbs
     int s_first                 # The first limb of the sum stands for multiples of 2**(64 * s_first),

@@ -35,7 +35,7 @@ ctypedef struct Job:            # a view with its plan, and what to do
     const Norm *norm
     const Limbs *exact
     Element element             # of x, which the view may call FLOAT64 so that its bits are copied as they are
-    uint64_t *limbs             # the exact sums of each task, or NULL: it adds to `exact`
+    uint64_t *limbs             # the exact sums of each thread, or NULL: they add to `exact`
     int64_t *counts
     double *grads
     double *partials

@@ -11,7 +11,7 @@ cdef enum:
 
 cdef void add_totals(const Fixed *f, Py_ssize_t j, Py_ssize_t channel, const Limbs *to) noexcept nogil:
     """Add the totals of a column to the limbs of its channel, and begin again from 0."""
-    cdef uint64_t *s = to.limbs + channel * (to.s_limbs + to.q_limbs)
+    cdef uint64_t *s = limbs_of(to, channel)
     cdef int k, unit
     for k in range(f.n_bins):
         unit = unit_of(f.width, k, <int> f.window[j])
@@ -44,7 +44,7 @@ cdef void add_misfit(double *x, Py_ssize_t n, const Fixed *f, Py_ssize_t j, Py_s
     cdef Py_ssize_t i
     cdef int e = NO_WINDOW
     cdef bint done
-    set_nonfinite(x, n, to.counts + channel * COUNTED)
+    set_nonfinite(x, n, counts_of(to, channel))
     for i in range(n):
         memcpy(&bits, &x[i], sizeof(bits))
         bits = bits << 1 >> 1
@@ -104,9 +104,9 @@ cdef inline void gather(const native *x, Py_ssize_t pitch, Py_ssize_t n, double 
         out[i] = value_of(x + i * pitch, NULL, 0)
 
 
-cdef inline void add_columns(Width width, const native *x, const Block *b, const Fixed *f, Py_ssize_t first,
-                             Element element, const Limbs *to) noexcept nogil:
-    """Add a table to the totals of its columns, or to the limbs of the channels from the first one on."""
+cdef inline void add_columns(Width width, const native *x, const Block *b, const Fixed *f, Element element,
+                             const Limbs *to) noexcept nogil:
+    """Add a table to the totals of its columns, or to the limbs of their channels."""
     cdef double some[BLOCK_ROWS]
     cdef Py_ssize_t i, j, n
     fix_table(width, x, b, f)
@@ -119,11 +119,11 @@ cdef inline void add_columns(Width width, const native *x, const Block *b, const
                 continue
             n = b.n_rows + (j < b.tail)
             gather(x + j, b.layout[0].pitch, n, some)
-            add_misfit(some, n, f, j, first + j // b.inner % b.n_channels, element, to)
+            add_misfit(some, n, f, j, j // b.inner % b.n_channels, element, to)
 
 
-cdef inline void add_run(Width width, const native *x, const Block *b, const Fixed *f, Py_ssize_t c, Py_ssize_t channel,
-                         Element element, const Limbs *to) noexcept nogil:
+cdef inline void add_run(Width width, const native *x, const Block *b, const Fixed *f, Py_ssize_t c, Element element,
+                         const Limbs *to) noexcept nogil:
     """Add a run to the totals of its channel, or to its limbs."""
     cdef double some[BLOCK_ROWS]
     cdef Py_ssize_t done = 0, i, n, part
@@ -134,22 +134,22 @@ cdef inline void add_run(Width width, const native *x, const Block *b, const Fix
             for i in range(ceil_div(part, BLOCK_ROWS)):
                 n = min(part - i * BLOCK_ROWS, <Py_ssize_t> BLOCK_ROWS)
                 gather(x + i * BLOCK_ROWS, 1, n, some)
-                add_misfit(some, n, f, c, channel, element, to)
+                add_misfit(some, n, f, c, c, element, to)
         x += part
         done += part
 
 
-cdef inline void add_tables(Width width, const native *x, const Block *b, const Fixed *f, Py_ssize_t first, Element element,
+cdef inline void add_tables(Width width, const native *x, const Block *b, const Fixed *f, Element element,
                             const Limbs *to) noexcept nogil:
     cdef Py_ssize_t i, c
     if width in (SINGLE, DOUBLE):
         guess_windows(x, b, f, element)
     if not b.by_runs:
-        add_columns(width, x, b, f, first, element, to)
+        add_columns(width, x, b, f, element, to)
         return
     for i in range(b.n_tables):
         for c in range(b.n_channels):
-            add_run(width, x + i * b.layout[0].table_pitch + c * b.layout[0].channel_pitch, b, f, c, first + c, element, to)
+            add_run(width, x + i * b.layout[0].table_pitch + c * b.layout[0].channel_pitch, b, f, c, element, to)
 
 
 cdef inline void settle_whole(const Block *b, const Fixed *f, Py_ssize_t j) noexcept nogil:
@@ -162,8 +162,7 @@ cdef inline void settle_whole(const Block *b, const Fixed *f, Py_ssize_t j) noex
         f.totals[1][j] += 256 * sum + 16384 * n
 
 
-cdef void add_block(const Block *b, const Fixed *f, Columns *w, Py_ssize_t first, Element element,
-                    const Limbs *to) noexcept nogil:
+cdef void add_block(const Block *b, const Fixed *f, Columns *w, Element element, const Limbs *to) noexcept nogil:
     cdef const char *x = b.layout[0].data
     cdef Py_ssize_t c, j
     if f.width == WHOLE:
@@ -174,24 +173,24 @@ cdef void add_block(const Block *b, const Fixed *f, Columns *w, Py_ssize_t first
             settle_whole(b, f, j)
     elif f.width == LONG:
         for c in range(b.n_channels):
-            add_longs(<const uint64_t *> x + c * (b.n if b.by_runs else b.inner), b, element == INT64, first + c, to)
+            add_longs(<const uint64_t *> x + c * (b.n if b.by_runs else b.inner), b, element == INT64, c, to)
     elif b.element == FLOAT32:
-        add_tables(SINGLE, <const f32 *> x, b, f, first, element, to)
+        add_tables(SINGLE, <const f32 *> x, b, f, element, to)
     elif b.element == FLOAT16:
-        add_tables(HALF, <const f16 *> x, b, f, first, element, to)
+        add_tables(HALF, <const f16 *> x, b, f, element, to)
     elif b.element == BFLOAT16:
-        add_tables(SINGLE, <const bf16 *> x, b, f, first, element, to)
+        add_tables(SINGLE, <const bf16 *> x, b, f, element, to)
     elif b.element == INT32:
-        add_tables(INTEGER, <const i32 *> x, b, f, first, element, to)
+        add_tables(INTEGER, <const i32 *> x, b, f, element, to)
     elif b.element == UINT32:
-        add_tables(INTEGER, <const u32 *> x, b, f, first, element, to)
+        add_tables(INTEGER, <const u32 *> x, b, f, element, to)
     elif f.width == DOUBLE:
-        add_tables(DOUBLE, <const f64 *> x, b, f, first, element, to)
+        add_tables(DOUBLE, <const f64 *> x, b, f, element, to)
     else:                       # a tile
-        add_tables(SINGLE, <const f64 *> x, b, f, first, element, to)
+        add_tables(SINGLE, <const f64 *> x, b, f, element, to)
 
 
-cdef void count_block(const Block *b, Py_ssize_t first, f64_out sums, const Limbs *to) noexcept nogil:
+cdef void count_block(const Block *b, f64_out sums, const Limbs *to) noexcept nogil:
     """Count the elements that are selected, and set the others to 0. There is room for a sum of each column."""
     cdef f64_out x = <double *> b.layout[0].data
     cdef const double *flags = b.flags
@@ -210,7 +209,7 @@ cdef void count_block(const Block *b, Py_ssize_t first, f64_out sums, const Limb
                 for i in range(width):
                     sums[i] += flags[r * width + i]
         for i in range(b.n_channels if b.by_runs else width):
-            to.counts[(first + (i if b.by_runs else i // run)) * COUNTED + NUMBERS] += <int64_t> sums[i]
+            counts_of(to, i if b.by_runs else i // run)[NUMBERS] += <int64_t> sums[i]
         return
     if b.count != ALL:
         n = 0
@@ -224,16 +223,25 @@ cdef void count_block(const Block *b, Py_ssize_t first, f64_out sums, const Limb
                     for i in range(run):
                         x[r * width + c * run + i] = x[r * width + c * run + i] if positions[r * run + i] != 0 else 0
     for c in range(b.n_channels):
-        to.counts[(first + c) * COUNTED + NUMBERS] += n
+        counts_of(to, c)[NUMBERS] += n
 
 
-cdef inline Limbs part_of(const Job *job, Py_ssize_t task) noexcept nogil:
-    """Where a task adds its sums: to those of all, or to its own."""
-    cdef Limbs part = job.exact[0]
+cdef inline Limbs place_for(const Job *job, const Task *t, Py_ssize_t task) noexcept nogil:
+    """Where a task adds the sums of its channels: to those of all, or of its thread."""
+    cdef Limbs to = job.exact[0]
+    cdef Py_ssize_t share
     if job.limbs != NULL:
-        part.limbs = job.limbs + task * job.plan.chunk * (part.s_limbs + part.q_limbs)
-        part.counts = job.counts + task * job.plan.chunk * COUNTED
-    return part
+        share = div((task + 1) * n_shares(job) - 1, n_tasks(job)) * job.view.n_channels     # as `perform` divides them
+        to.limbs = job.limbs + share * (to.s_limbs + to.q_limbs)
+        to.counts = job.counts + share * COUNTED
+    to.limbs += t.place * (to.s_limbs + to.q_limbs)
+    to.counts += t.place * COUNTED
+    to.step = t.step
+    return to
+
+
+cdef inline Py_ssize_t n_shares(const Job *job) noexcept nogil:
+    return min(<Py_ssize_t> job.n_threads, n_tasks(job))
 
 
 cdef int exact_task(const Job *job, Py_ssize_t task) noexcept nogil:
@@ -241,8 +249,8 @@ cdef int exact_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef const Plan *p = &job.plan
     cdef Task t = make_task(job.view, p, task)
     cdef double stack[ROOM_DOUBLES]
-    cdef Py_ssize_t i, j, width = n_sums(p, t.channels), settled = 0, first = t.place if job.limbs == NULL else 0
-    cdef Limbs to = part_of(job, task)
+    cdef Py_ssize_t i, j, width = n_sums(p, t.channels), settled = 0
+    cdef Limbs to = place_for(job, &t, task)
     cdef Anchors anchors
     cdef Scratch scratch
     cdef Columns w
@@ -279,51 +287,47 @@ cdef int exact_task(const Job *job, Py_ssize_t task) noexcept nogil:
     anchors.high = anchors.low = NULL
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, &anchors, scratch.tile)
-        count_block(&b, first, f.sums[0], &to)
-        add_block(&b, &f, &w, first, job.element, &to)
+        count_block(&b, f.sums[0], &to)
+        add_block(&b, &f, &w, job.element, &to)
         settled += b.n_tables * ceil_div(b.width, PART_ELEMENTS) if b.by_runs else 1
         if settled > MOST_SETTLED or i == t.stop - 1:
             for j in range(width):
-                add_totals(&f, j, first + j // b.inner % t.channels, &to)
+                add_totals(&f, j, j // b.inner % t.channels, &to)
             settled = 0
     give_back(&scratch)
     return 0
 
 
-cdef void merge_parts(const Job *job) noexcept nogil:
-    """Add the sums of tasks to those of their channels."""
+cdef void merge_shares(const Job *job) noexcept nogil:
+    """Add the sums of each thread to those of all."""
     cdef const Limbs *to = job.exact
-    cdef Py_ssize_t pitch = to.s_limbs + to.q_limbs, task, c, i, place
-    cdef Limbs part
-    cdef Task t
-    for task in range(n_tasks(job)):
-        t = make_task(job.view, &job.plan, task)
-        part = part_of(job, task)
-        for c in range(t.channels):
-            place = t.place + c * t.step
-            add_limbs(to.limbs + place * pitch, to.s_limbs, part.limbs + c * pitch, to.s_limbs)
-            add_limbs(to.limbs + place * pitch + to.s_limbs, to.q_limbs, part.limbs + c * pitch + to.s_limbs, to.q_limbs)
-            for i in range(COUNTED):
-                to.counts[place * COUNTED + i] += part.counts[c * COUNTED + i]
+    cdef const uint64_t *share = job.limbs
+    cdef Py_ssize_t i, k, n = job.view.n_channels
+    for i in range(n_shares(job) * n):
+        add_limbs(limbs_of(to, i % n), to.s_limbs, share, to.s_limbs)
+        add_limbs(limbs_of(to, i % n) + to.s_limbs, to.q_limbs, share + to.s_limbs, to.q_limbs)
+        share += to.s_limbs + to.q_limbs
+        for k in range(COUNTED):
+            counts_of(to, i % n)[k] += job.counts[i * COUNTED + k]
 
 
 cdef int exact(const View *view, const Limbs *sums, Element element, int n_threads) noexcept nogil:
-    """Tasks have sums of their own where they share channels, and where memory may run out only before the first addition:
-    where there are few data, as the caller may then have no copy of the sums."""
+    """Threads have sums of their own where they share channels. So has the only one where there are few data, as memory may
+    then run out only before the first addition: the caller may have no copy of the sums."""
     cdef Job job = make_job(view, NULL, NULL, False, n_threads, SUM)
-    cdef Py_ssize_t n = n_tasks(&job), room = n * job.plan.chunk
     cdef bint few = view.n_rows * view.n_channels * view.operand[0].itemsize < <Py_ssize_t> SMALL
+    cdef Py_ssize_t room = n_shares(&job) * view.n_channels
     cdef int failed = 0
     job.exact = sums
     job.element = element
-    if job.plan.chunk_tasks > 1 or last_kept(view).stride[RESULT] != 1 or n > 1 and few:
+    if job.plan.chunk_tasks > 1 and n_shares(&job) > 1 or n_tasks(&job) > 1 and few:
         job.limbs = <uint64_t *> calloc(room * (sums.s_limbs + sums.q_limbs), sizeof(uint64_t))
         job.counts = <int64_t *> calloc(room * COUNTED, sizeof(int64_t))
         failed = -(job.limbs == NULL or job.counts == NULL)
     if not failed:
-        failed = perform(&job, exact_task, n, False)
+        failed = perform(&job, exact_task, n_tasks(&job), False)
     if not failed and job.limbs != NULL:
-        merge_parts(&job)
+        merge_shares(&job)
     free(job.limbs)
     free(job.counts)
     return failed

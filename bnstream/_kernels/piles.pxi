@@ -8,6 +8,14 @@ cdef enum:
     PILED_LIMBS = 70            # which are so many limbs
 
 
+cdef inline uint64_t *limbs_of(const Limbs *to, Py_ssize_t channel) noexcept nogil:
+    return to.limbs + channel * to.step * (to.s_limbs + to.q_limbs)
+
+
+cdef inline int64_t *counts_of(const Limbs *to, Py_ssize_t channel) noexcept nogil:
+    return to.counts + channel * to.step * COUNTED
+
+
 cdef inline void pile_up(int64_t *piles, int n_parts, uint64_t high, uint64_t low, size_t place,
                          int64_t sign) noexcept nogil:
     """Add (high * 2**64 + low) * 2**place in a literal number of parts; with sign -1, subtract it."""
@@ -60,7 +68,7 @@ cdef void add_one_by_one(const double *x, Py_ssize_t n, double most, double leas
     """Add at most 256 elements in this range to the limbs of their channel."""
     cdef int64_t s[S_PILES]
     cdef int64_t q[Q_PILES]
-    cdef uint64_t *limbs = to.limbs + channel * (to.s_limbs + to.q_limbs)
+    cdef uint64_t *limbs = limbs_of(to, channel)
     cdef Py_ssize_t last = max(exponent_of(least) - (53 if f.width == DOUBLE else 24), f.least)
     cdef Py_ssize_t end = exponent_of(most), s_limb = last >> 6, q_limb = 2 * last >> 6
     cdef Py_ssize_t n_s = (end - 64 * s_limb) // 64 + 2, n_q = (2 * end - 64 * q_limb) // 64 + 2
@@ -78,8 +86,8 @@ cdef void add_one_by_one(const double *x, Py_ssize_t n, double most, double leas
 
 cdef void add_longs(const uint64_t *x, const Block *b, bint has_sign, Py_ssize_t channel, const Limbs *to) noexcept nogil:
     """Add the integers of a channel of a tile, from x on: one run, or some of each unit."""
-    cdef uint64_t *s = to.limbs + channel * (to.s_limbs + to.q_limbs) - to.s_first
-    cdef uint64_t *q = to.limbs + channel * (to.s_limbs + to.q_limbs) + to.s_limbs - to.q_first
+    cdef uint64_t *s = limbs_of(to, channel) - to.s_first
+    cdef uint64_t *q = limbs_of(to, channel) + to.s_limbs - to.q_first
     cdef uint64_t sums[2]
     cdef uint64_t squares[3]
     cdef uint64_t value, sign, high, low

@@ -82,6 +82,7 @@ cdef Limbs window_of(Element element) noexcept:
     cdef Limbs window
     window.limbs = NULL
     window.counts = NULL
+    window.step = 1
     window.s_first = window.q_first = 0
     window.s_limbs, window.q_limbs = 2, 3
     if element == FLOAT64:
@@ -94,20 +95,20 @@ cdef Limbs window_of(Element element) noexcept:
 
 
 cdef Limbs union_of(const Limbs *a, const Limbs *b) noexcept:
-    cdef Limbs window
+    cdef Limbs window = a[0]
     window.s_first, window.q_first = min(a.s_first, b.s_first), min(a.q_first, b.q_first)
     window.s_limbs = max(a.s_first + a.s_limbs, b.s_first + b.s_limbs) - window.s_first
     window.q_limbs = max(a.q_first + a.q_limbs, b.q_first + b.q_limbs) - window.q_first
     return window
 
 
-cdef void copy_limbs(uint64_t *to, const uint64_t *limbs, Py_ssize_t n, bint negated) noexcept nogil:
-    """Copy an integer, or its negative."""
+cdef void negate(uint64_t *to, const uint64_t *limbs, Py_ssize_t n) noexcept nogil:
+    """Set an integer to the negative of another one."""
     cdef Py_ssize_t i
-    cdef uint64_t sign = -<uint64_t> negated, carry = negated
+    cdef uint64_t carry = 1
     for i in range(n):
         to[i] = 0
-        carry = add_limb(&to[i], limbs[i] ^ sign, carry)
+        carry = add_limb(&to[i], ~limbs[i], carry)
 
 
 @cython.auto_pickle(False)
@@ -169,17 +170,19 @@ cdef class ExactSums:
 
     cdef void add(self, ExactSums other, bint subtract) noexcept:
         """Add sums, whose window this one covers, or subtract them. No Python runs."""
-        cdef uint64_t number[ROOM]
+        cdef uint64_t number[2 * ROOM]
         cdef const uint64_t *theirs
         cdef uint64_t *own
         cdef Py_ssize_t c, k, s_place = other.of.s_first - self.of.s_first
         cdef Py_ssize_t q_place = self.of.s_limbs + other.of.q_first - self.of.q_first
         for c in range(self.n_channels):
             own, theirs = self.of.limbs + c * self.pitch, other.of.limbs + c * other.pitch
-            copy_limbs(number, theirs, other.of.s_limbs, subtract)
-            add_limbs(own + s_place, self.of.s_limbs - s_place, number, other.of.s_limbs)
-            copy_limbs(number, theirs + other.of.s_limbs, other.of.q_limbs, subtract)
-            add_limbs(own + q_place, self.pitch - q_place, number, other.of.q_limbs)
+            if subtract:
+                negate(number, theirs, other.of.s_limbs)
+                negate(number + other.of.s_limbs, theirs + other.of.s_limbs, other.of.q_limbs)
+                theirs = number
+            add_limbs(own + s_place, self.of.s_limbs - s_place, theirs, other.of.s_limbs)
+            add_limbs(own + q_place, self.pitch - q_place, theirs + other.of.s_limbs, other.of.q_limbs)
         for k in range(self.n_channels * COUNTED):
             self.of.counts[k] += -other.of.counts[k] if subtract else other.of.counts[k]
 
