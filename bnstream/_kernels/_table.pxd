@@ -138,7 +138,8 @@ ctypedef struct Kernels:
     void (*convert)(const char *source, Py_ssize_t stride, Py_ssize_t n, Element element, bint swapped,
                     double *out) noexcept nogil
     # Exact sums: add those of operand x, of this element, whose 64-bit integers the view calls FLOAT64. The limbs must
-    # have room for all sums of 2**62 elements of the type. Nothing is added if memory runs out.
+    # have room for all sums of 2**62 elements of the type. If memory runs out, a view of fewer than SMALL bytes has added
+    # nothing; others may have added some.
     int (*exact)(const View *view, const Limbs *sums, Element element, int n_threads) noexcept nogil
     # Merge state b into state a, for n channels. `n_lo` is the row N_LO of a weighted state a, or NULL.
     void (*merge)(double *a, Py_ssize_t a_pitch, double *n_lo, const double *b, Py_ssize_t b_pitch,

@@ -1,24 +1,27 @@
 # Sums of columns that are exact in doubles, where the range of the column allows it.
 #
 # A bin begins with 1.5 * 2**52 units. As long as it is between 2**52 and 2**53 units, it is a whole number of them, its bits
-# count them, and an addition leaves a rest of at most half a unit, which is a double. In bins for |x| < 2**e, with at most
-# 256 additions (e - 43 stands for a unit of 2**(e - 43)):
+# count them, and an addition leaves a rest of at most half a unit, which is a double. These are the units of the bins of a
+# column with |x| < 2**e and at most 256 elements (e - 43 stands for 2**(e - 43)), and the vector operations an element:
 #
-#                      sum of x        sum of x * x                           what x * x loses              operations
-#   up to 24 bits      e - 43          2e - 43, its rest 2e - 86                                            7, checked 10
-#   up to 32 bits      e - 43          2e - 43, its rest 2e - 86              likewise 2e - 86              9
-#   float64            e - 43, e - 87  2e - 43, 2e - 87, 2e - 131             2e - 95, 2e - 139, 2e - 183   26
+#                      sum of x        sum of x * x                 what x * x loses             operations
+#   up to 24 bits      e - 43          2e - 43, its rest 2e - 86                                 7, or 10 with a check
+#   up to 32 bits      e - 43          2e - 43, its rest 2e - 86    likewise 2e - 86             9
+#   float64            e - 43, e - 87  2e - 43, 2e - 87, 2e - 131   2e - 95, 2e - 139, 2e - 183  26
 #
-# The first bin of x * x only grows. If it ends below 2**53 units, the sum of x * x was below 2**(2e + 8), the sum of |x|
-# below 2**(e + 8), and that of what is lost below 2**(2e - 45): no bin has left its range. A last rest may have digits below
-# its unit. Where the type does not rule it out, its addition is checked: `lost` collects the bits of what it rounded away.
-# So no column has to be looked at before it is summed. Sums that turn out not to be exact are dropped, and the column is
-# added again with a window, its 2**e, that suits it; or, if none does, element by element.
+# The first bin of x * x only grows. It begins 256 units higher, as 256 additions may round away 128. If it ends below 2**53
+# units, the sum of x * x is below 2**(2e + 8), that of |x| therefore below 2**(e + 8), and that of what is lost below
+# 2**(2e - 45): no bin has left its range. A last rest may have digits below its unit. Where the type does not rule it out,
+# its addition is checked: `lost` collects the bits of what it rounded away. So no column has to be looked at before it is
+# summed. Sums that turn out not to be exact are dropped, and the column is added again with a window, its 2**e, that suits
+# it; or, if none does, element by element.
 
 cdef enum:
     BINS = 8                    # the most bins of a column
     NO_WINDOW = -32768
-    MOST_SETTLED = 256          # parts or blocks after which totals are added to limbs; each adds less than 2**54
+    MOST_SETTLED = 256          # parts or blocks after which totals are added to limbs; 288 * 2**54 < 2**63
+
+cdef double START = 6755399441055744        # of a bin, in units: 1.5 * 2**52
 
 ctypedef enum Width:            # what is known of the elements
     WHOLE                       # integers of at most 16 bits: plain sums are exact
@@ -31,7 +34,9 @@ ctypedef enum Width:            # what is known of the elements
 ctypedef struct Fixed:          # rows with a number for each column, or by runs for each channel
     Width width
     int n_bins
-    int least                   # of `least_digit`
+    int last_digit              # of the type
+    Element element             # of x
+    Limbs to                    # the sums of the channels
     double *starts[BINS]
     double *sums[BINS]
     int64_t *totals[BINS]       # of sums that were exact, in units
@@ -51,7 +56,7 @@ cdef inline Width width_of(Element element, bint tiled) noexcept nogil:
     return DOUBLE if element == FLOAT64 else WHOLE
 
 
-cdef inline int least_digit(Element element) noexcept nogil:
+cdef inline int last_digit_of(Element element) noexcept nogil:
     """The exponent of the last digit that a number of this type can have."""
     if element == FLOAT64:
         return -1074
@@ -73,11 +78,6 @@ cdef inline int unit_of(Width width, int k, int e) noexcept nogil:
     return 2 * e - (43 + 44 * (k - 2) if k < 5 else 95 + 44 * (k - 5))
 
 
-cdef inline bint is_of_x(Width width, int k) noexcept nogil:
-    """Whether bin k is of the sum of x."""
-    return k < (2 if width == DOUBLE else 1)
-
-
 cdef inline int first_square(Width width) noexcept nogil:
     """The first bin of x * x."""
     return 2 if width == DOUBLE else 1
@@ -88,7 +88,7 @@ cdef inline double power_of_two(int exponent) noexcept nogil:
 
 
 cdef inline int exponent_of(double x) noexcept nogil:
-    """e, where 0 < |x| < 2**e, at most one too large."""
+    """The e with 2**(e - 1) <= |x| < 2**e; -1021 for denormal numbers."""
     cdef uint64_t bits
     memcpy(&bits, &x, sizeof(bits))
     return max(<int> (bits >> 52 & 0x7ff), 1) - 1022
@@ -98,47 +98,45 @@ cdef inline void open_window(const Fixed *f, Py_ssize_t j, int e) noexcept nogil
     cdef int k
     f.window[j] = e
     for k in range(f.n_bins):
-        f.starts[k][j] = 1.5 * power_of_two(unit_of(f.width, k, e) + 52)
+        f.starts[k][j] = (START + 256 * (k == first_square(f.width))) * power_of_two(unit_of(f.width, k, e))
 
 
-cdef inline int window_for(const Fixed *f, double most, double least, Element element) noexcept nogil:
-    """The window of numbers in this range, with room for others; NO_WINDOW if there is none.
-
-    All are multiples of the last digit of the least one.
-    """
-    cdef int e = exponent_of(most), digits = 8 if element == BFLOAT16 else (53 if f.width == DOUBLE else 24)
-    cdef int last = max(exponent_of(least) - digits, f.least), span = 87 if f.width == DOUBLE else 43
+cdef inline int window_for(const Fixed *f, double most, double least) noexcept nogil:
+    """A window for numbers from `least` to `most`, with room for some four times as large; NO_WINDOW if their digits do not
+    fit in one."""
+    cdef int e = exponent_of(most), digits = 8 if f.element == BFLOAT16 else (53 if f.width == DOUBLE else 24)
+    cdef int last = max(exponent_of(least) - digits, f.last_digit), span = 87 if f.width == DOUBLE else 43
     if e - last > span:
         return NO_WINDOW
     e = min(e + 2, last + span)
     return NO_WINDOW if f.width == DOUBLE and not -440 < e < 500 else e
 
 
-cdef inline vec put_in(vec *bin, vec term) noexcept nogil:
+cdef inline vec add_to_bin(vec *bin, vec term) noexcept nogil:
     """Add to a bin, and return the rest."""
     cdef vec sum = bin[0] + term, rest = minus(term, sum - bin[0])
     bin[0] = sum
     return rest
 
 
-cdef inline void put_last(vec *bin, longs *lost, vec term) noexcept nogil:
+cdef inline void add_last(vec *bin, longs *lost, vec term) noexcept nogil:
     """Add to a bin, and collect the bits of the rest."""
-    lost[0] = lost[0] | bits_of(put_in(bin, term))
+    lost[0] = lost[0] | bits_of(add_to_bin(bin, term))
 
 
-cdef inline void put_all(Width width, vec *bins, longs *lost, vec x) noexcept nogil:
+cdef inline void add_terms(Width width, vec *bins, longs *lost, vec x) noexcept nogil:
     """Add x and x * x to the bins."""
     cdef vec square = x * x
     if width == DOUBLE:
-        put_last(&bins[1], lost, put_in(&bins[0], x))
-        put_last(&bins[4], lost, put_in(&bins[3], put_in(&bins[2], square)))
-        bins[7] = plus(bins[7], put_in(&bins[6], put_in(&bins[5], fma_of(x, x, -square))))
+        add_last(&bins[1], lost, add_to_bin(&bins[0], x))
+        add_last(&bins[4], lost, add_to_bin(&bins[3], add_to_bin(&bins[2], square)))
+        bins[7] = plus(bins[7], add_to_bin(&bins[6], add_to_bin(&bins[5], fma_of(x, x, -square))))
         return
     if width == SINGLE:
-        put_last(&bins[0], lost, x)
+        add_last(&bins[0], lost, x)
     else:
         bins[0] = plus(bins[0], x)
-    bins[2] = plus(bins[2], put_in(&bins[1], square))
+    bins[2] = plus(bins[2], add_to_bin(&bins[1], square))
     if width == INTEGER:
         bins[2] = plus(bins[2], fma_of(x, x, -square))
 
@@ -159,14 +157,14 @@ cdef inline Center nothing() noexcept nogil:
     return center
 
 
-cdef inline int rows_of(Width width) noexcept nogil:
+cdef inline int rows_together(Width width) noexcept nogil:
     """How many rows are summed together."""
     return 4 if width == DOUBLE else 8
 
 
-cdef inline void fix_vector(Width width, int n_rows, const native *x, Py_ssize_t step, const Fixed *f, Py_ssize_t j,
+cdef inline void bin_vector(Width width, int n_rows, const native *x, Py_ssize_t step, const Fixed *f, Py_ssize_t j,
                             Py_ssize_t n) noexcept nogil:
-    """Add a literal number of rows to the bins of n columns from column j on."""
+    """Add `n_rows`, a compile-time constant, to the bins of n columns from column j on."""
     cdef Center center = nothing()
     cdef vec bins[BINS]
     cdef longs lost = get_longs(f.lost + j)
@@ -174,39 +172,39 @@ cdef inline void fix_vector(Width width, int n_rows, const native *x, Py_ssize_t
     for k in range(bins_of(width)):
         bins[k] = get(f.sums[k] + j)
     for r in range(n_rows):
-        put_all(width, bins, &lost, values_of(x + j + r * step, n, center))
+        add_terms(width, bins, &lost, values_of(x + j + r * step, n, center))
     for k in range(bins_of(width)):
         put(f.sums[k] + j, bins[k])
     put_longs(f.lost + j, lost)
 
 
-cdef inline void fix_rows(Width width, int n_rows, const native *x, Py_ssize_t step, Py_ssize_t n_columns,
+cdef inline void bin_rows(Width width, int n_rows, const native *x, Py_ssize_t step, Py_ssize_t n_columns,
                           const Fixed *f) noexcept nogil:
     cdef Py_ssize_t j = 0
     cdef int r
     while j < n_columns - VECTOR + 1:
-        fix_vector(width, n_rows, x, step, f, j, VECTOR)
+        bin_vector(width, n_rows, x, step, f, j, VECTOR)
         j += VECTOR
     if j < n_columns:
         for r in range(n_rows):
-            fix_vector(width, 1, x + r * step, 0, f, j, n_columns - j)
+            bin_vector(width, 1, x + r * step, 0, f, j, n_columns - j)
 
 
-cdef inline void fix_table(Width width, const native *x, const Block *b, const Fixed *f) noexcept nogil:
-    """Sum the columns of a table. As the loops of the moments, it takes a row of each of some sections together."""
-    cdef Py_ssize_t r, pitch = b.layout[0].pitch, step = b.n_rows // rows_of(width)
+cdef inline void bin_table(Width width, const native *x, const Block *b, const Fixed *f) noexcept nogil:
+    """Sum the columns of a table. Like the loops of the moments, it adds one row of each section together."""
+    cdef Py_ssize_t r, pitch = b.layout[0].pitch, step = b.n_rows // rows_together(width)
     cdef Py_ssize_t n_bytes = round_up(b.width, GRANULE) * sizeof(double)
     cdef int k
     for k in range(bins_of(width)):
         memcpy(f.sums[k], f.starts[k], n_bytes)
     memset(f.lost, 0, n_bytes)
     for r in range(step):
-        fix_rows(width, rows_of(width), x + r * pitch, step * pitch, b.width, f)
-    for r in range(rows_of(width) * step, b.n_rows + (b.tail > 0)):
-        fix_rows(width, 1, x + r * pitch, 0, b.width if r < b.n_rows else b.tail, f)
+        bin_rows(width, rows_together(width), x + r * pitch, step * pitch, b.width, f)
+    for r in range(rows_together(width) * step, b.n_rows + (b.tail > 0)):
+        bin_rows(width, 1, x + r * pitch, 0, b.width if r < b.n_rows else b.tail, f)
 
 
-cdef inline bint fix_run(Width width, const native *x, Py_ssize_t n, const Fixed *f, Py_ssize_t c) noexcept nogil:
+cdef inline bint bin_run(Width width, const native *x, Py_ssize_t n, const Fixed *f, Py_ssize_t c) noexcept nogil:
     """Add at most PART_ELEMENTS elements of one channel to its totals, if the sums are exact. Return whether they are."""
     cdef Center center = nothing()
     cdef vec bins[LANES][BINS]  # LANES // VECTOR of them are used.
@@ -223,13 +221,13 @@ cdef inline bint fix_run(Width width, const native *x, Py_ssize_t n, const Fixed
         lost[lane] = bits_of(all_of(0))
     for i in range(n // LANES):
         for lane in range(LANES // VECTOR):
-            put_all(width, bins[lane], &lost[lane], values_of(x + lane * VECTOR, VECTOR, center))
+            add_terms(width, bins[lane], &lost[lane], values_of(x + lane * VECTOR, VECTOR, center))
         x += LANES
     n %= LANES
     for lane in range(LANES // VECTOR):
         some = min(n - lane * VECTOR, VECTOR)
         if some > 0:
-            put_all(width, bins[lane], &lost[lane], values_of(x + lane * VECTOR, some, center))
+            add_terms(width, bins[lane], &lost[lane], values_of(x + lane * VECTOR, some, center))
     wrong = bits_of(all_of(0))
     for lane in range(LANES // VECTOR):
         wrong = wrong | astray(lost[lane], bins[lane][squares], starts[squares])

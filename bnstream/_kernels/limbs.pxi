@@ -9,13 +9,14 @@ cdef enum:
     SAMPLES = 8                 # rows of a block, or elements of a run, that a window is guessed from
 
 
-cdef void add_totals(const Fixed *f, Py_ssize_t j, Py_ssize_t channel, const Limbs *to) noexcept nogil:
+cdef void add_totals(const Fixed *f, Py_ssize_t j, Py_ssize_t channel) noexcept nogil:
     """Add the totals of a column to the limbs of its channel, and begin again from 0."""
+    cdef const Limbs *to = &f.to
     cdef uint64_t *s = limbs_of(to, channel)
     cdef int k, unit
     for k in range(f.n_bins):
         unit = unit_of(f.width, k, <int> f.window[j])
-        if is_of_x(f.width, k):
+        if k < first_square(f.width):
             add_integer(s, to.s_limbs, f.totals[k][j], unit - 64 * to.s_first)
         else:
             add_integer(s + to.s_limbs, to.q_limbs, f.totals[k][j], unit - 64 * to.q_first)
@@ -37,14 +38,13 @@ cdef inline void set_nonfinite(f64_out x, Py_ssize_t n, int64_t *counts) noexcep
     counts[MINUS_INFS] += minus_infs
 
 
-cdef void add_misfit(double *x, Py_ssize_t n, const Fixed *f, Py_ssize_t j, Py_ssize_t channel, Element element,
-                     const Limbs *to) noexcept nogil:
+cdef void add_misfit(double *x, Py_ssize_t n, const Fixed *f, Py_ssize_t j, Py_ssize_t channel) noexcept nogil:
     """Add at most BLOCK_ROWS elements of a channel that do not fit the window of their column."""
     cdef uint64_t bits, largest = 0, smallest = <uint64_t> 0x7ff << 52
     cdef Py_ssize_t i
     cdef int e = NO_WINDOW
     cdef bint done
-    set_nonfinite(x, n, counts_of(to, channel))
+    set_nonfinite(x, n, counts_of(&f.to, channel))
     for i in range(n):
         memcpy(&bits, &x[i], sizeof(bits))
         bits = bits << 1 >> 1
@@ -53,16 +53,16 @@ cdef void add_misfit(double *x, Py_ssize_t n, const Fixed *f, Py_ssize_t j, Py_s
     if largest == 0:
         return
     if f.width in (SINGLE, DOUBLE):
-        e = window_for(f, as_double(largest), as_double(smallest), element)
+        e = window_for(f, as_double(largest), as_double(smallest))
     if e != NO_WINDOW and e != f.window[j]:
-        add_totals(f, j, channel, to)
+        add_totals(f, j, channel)
         open_window(f, j, e)
     if f.width == DOUBLE:
-        done = e != NO_WINDOW and fix_run(DOUBLE, <const f64 *> x, n, f, j)
+        done = e != NO_WINDOW and bin_run(DOUBLE, <const f64 *> x, n, f, j)
     else:
-        done = (e != NO_WINDOW or f.width == HALF) and fix_run(SINGLE, <const f64 *> x, n, f, j)
+        done = (e != NO_WINDOW or f.width == HALF) and bin_run(SINGLE, <const f64 *> x, n, f, j)
     if not done:
-        add_one_by_one(x, n, as_double(largest), as_double(smallest), f, channel, to)
+        add_one_by_one(x, n, as_double(largest), as_double(smallest), f, channel)
 
 
 cdef inline void widen_range(const native *x, Py_ssize_t pitch, Py_ssize_t n, f64_out most, f64_out least) noexcept nogil:
@@ -75,7 +75,7 @@ cdef inline void widen_range(const native *x, Py_ssize_t pitch, Py_ssize_t n, f6
         least[j] = a if a < least[j] else least[j]
 
 
-cdef inline void guess_windows(const native *x, const Block *b, const Fixed *f, Element element) noexcept nogil:
+cdef inline void guess_windows(const native *x, const Block *b, const Fixed *f) noexcept nogil:
     """Open a window for each column of a table, or run, if there are none yet."""
     cdef Py_ssize_t j, i, n = b.n_channels if b.by_runs else b.width, n_samples = b.width if b.by_runs else b.n_rows
     cdef Py_ssize_t column_pitch = b.layout[0].channel_pitch if b.by_runs else 1
@@ -94,7 +94,7 @@ cdef inline void guess_windows(const native *x, const Block *b, const Fixed *f, 
         else:
             widen_range(x + i * sample_pitch, 1, n, most, least)
     for j in range(round_up(n, GRANULE)):
-        e = window_for(f, most[j], least[j], element) if j < n and 0 < most[j] < INFINITY else 0
+        e = window_for(f, most[j], least[j]) if j < n and 0 < most[j] < INFINITY else 0
         open_window(f, j, e if e != NO_WINDOW else 0)
 
 
@@ -104,12 +104,11 @@ cdef inline void gather(const native *x, Py_ssize_t pitch, Py_ssize_t n, double 
         out[i] = value_of(x + i * pitch, NULL, 0)
 
 
-cdef inline void add_columns(Width width, const native *x, const Block *b, const Fixed *f, Element element,
-                             const Limbs *to) noexcept nogil:
+cdef inline void add_columns(Width width, const native *x, const Block *b, const Fixed *f) noexcept nogil:
     """Add a table to the totals of its columns, or to the limbs of their channels."""
     cdef double some[BLOCK_ROWS]
     cdef Py_ssize_t i, j, n
-    fix_table(width, x, b, f)
+    bin_table(width, x, b, f)
     for i in range(ceil_div(b.width, VECTOR)):
         if settle_vector(width, f, i * VECTOR):
             continue
@@ -119,37 +118,35 @@ cdef inline void add_columns(Width width, const native *x, const Block *b, const
                 continue
             n = b.n_rows + (j < b.tail)
             gather(x + j, b.layout[0].pitch, n, some)
-            add_misfit(some, n, f, j, j // b.inner % b.n_channels, element, to)
+            add_misfit(some, n, f, j, j // b.inner % b.n_channels)
 
 
-cdef inline void add_run(Width width, const native *x, const Block *b, const Fixed *f, Py_ssize_t c, Element element,
-                         const Limbs *to) noexcept nogil:
+cdef inline void add_run(Width width, const native *x, const Block *b, const Fixed *f, Py_ssize_t c) noexcept nogil:
     """Add a run to the totals of its channel, or to its limbs."""
     cdef double some[BLOCK_ROWS]
     cdef Py_ssize_t done = 0, i, n, part
     while done < b.width:
         part = min(b.width - done, <Py_ssize_t> PART_ELEMENTS)
         prefetch(x + b.layout[0].ahead, part * sizeof(native))
-        if not fix_run(width, x, part, f, c):
+        if not bin_run(width, x, part, f, c):
             for i in range(ceil_div(part, BLOCK_ROWS)):
                 n = min(part - i * BLOCK_ROWS, <Py_ssize_t> BLOCK_ROWS)
                 gather(x + i * BLOCK_ROWS, 1, n, some)
-                add_misfit(some, n, f, c, c, element, to)
+                add_misfit(some, n, f, c, c)
         x += part
         done += part
 
 
-cdef inline void add_tables(Width width, const native *x, const Block *b, const Fixed *f, Element element,
-                            const Limbs *to) noexcept nogil:
+cdef inline void add_tables(Width width, const native *x, const Block *b, const Fixed *f) noexcept nogil:
     cdef Py_ssize_t i, c
     if width in (SINGLE, DOUBLE):
-        guess_windows(x, b, f, element)
+        guess_windows(x, b, f)
     if not b.by_runs:
-        add_columns(width, x, b, f, element, to)
+        add_columns(width, x, b, f)
         return
     for i in range(b.n_tables):
         for c in range(b.n_channels):
-            add_run(width, x + i * b.layout[0].table_pitch + c * b.layout[0].channel_pitch, b, f, c, element, to)
+            add_run(width, x + i * b.layout[0].table_pitch + c * b.layout[0].channel_pitch, b, f, c)
 
 
 cdef inline void settle_whole(const Block *b, const Fixed *f, Py_ssize_t j) noexcept nogil:
@@ -162,7 +159,7 @@ cdef inline void settle_whole(const Block *b, const Fixed *f, Py_ssize_t j) noex
         f.totals[1][j] += 256 * sum + 16384 * n
 
 
-cdef void add_block(const Block *b, const Fixed *f, Columns *w, Element element, const Limbs *to) noexcept nogil:
+cdef void add_block(const Block *b, const Fixed *f, const Columns *w) noexcept nogil:
     cdef const char *x = b.layout[0].data
     cdef Py_ssize_t c, j
     if f.width == WHOLE:
@@ -173,21 +170,21 @@ cdef void add_block(const Block *b, const Fixed *f, Columns *w, Element element,
             settle_whole(b, f, j)
     elif f.width == LONG:
         for c in range(b.n_channels):
-            add_longs(<const uint64_t *> x + c * (b.n if b.by_runs else b.inner), b, element == INT64, c, to)
+            add_longs(<const uint64_t *> x + c * (b.n if b.by_runs else b.inner), b, f.element == INT64, c, &f.to)
     elif b.element == FLOAT32:
-        add_tables(SINGLE, <const f32 *> x, b, f, element, to)
+        add_tables(SINGLE, <const f32 *> x, b, f)
     elif b.element == FLOAT16:
-        add_tables(HALF, <const f16 *> x, b, f, element, to)
+        add_tables(HALF, <const f16 *> x, b, f)
     elif b.element == BFLOAT16:
-        add_tables(SINGLE, <const bf16 *> x, b, f, element, to)
+        add_tables(SINGLE, <const bf16 *> x, b, f)
     elif b.element == INT32:
-        add_tables(INTEGER, <const i32 *> x, b, f, element, to)
+        add_tables(INTEGER, <const i32 *> x, b, f)
     elif b.element == UINT32:
-        add_tables(INTEGER, <const u32 *> x, b, f, element, to)
+        add_tables(INTEGER, <const u32 *> x, b, f)
     elif f.width == DOUBLE:
-        add_tables(DOUBLE, <const f64 *> x, b, f, element, to)
+        add_tables(DOUBLE, <const f64 *> x, b, f)
     else:                       # a tile
-        add_tables(SINGLE, <const f64 *> x, b, f, element, to)
+        add_tables(SINGLE, <const f64 *> x, b, f)
 
 
 cdef void count_block(const Block *b, f64_out sums, const Limbs *to) noexcept nogil:
@@ -250,7 +247,6 @@ cdef int exact_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef Task t = make_task(job.view, p, task)
     cdef double stack[ROOM_DOUBLES]
     cdef Py_ssize_t i, j, width = n_sums(p, t.channels), settled = 0
-    cdef Limbs to = place_for(job, &t, task)
     cdef Anchors anchors
     cdef Scratch scratch
     cdef Columns w
@@ -261,7 +257,9 @@ cdef int exact_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef double *ones
     f.width = width_of(job.element, p.tiled)
     f.n_bins = bins_of(f.width)
-    f.least = least_digit(job.element)
+    f.last_digit = last_digit_of(job.element)
+    f.element = job.element
+    f.to = place_for(job, &t, task)
     if not make_scratch(job.view, p, (3 * f.n_bins + 5) * p.pitch, stack, &scratch):
         return -1
     rows = scratch.rows
@@ -283,16 +281,16 @@ cdef int exact_task(const Job *job, Py_ssize_t task) noexcept nogil:
         if f.width in (SINGLE, DOUBLE):
             f.window[j] = NO_WINDOW
         else:
-            open_window(&f, j, f.least + 43)
+            open_window(&f, j, f.last_digit + 43)
     anchors.high = anchors.low = NULL
     for i in range(t.start, t.stop):
         b = make_block(job.view, p, &t, i, &anchors, scratch.tile)
-        count_block(&b, f.sums[0], &to)
-        add_block(&b, &f, &w, job.element, &to)
+        count_block(&b, f.sums[0], &f.to)
+        add_block(&b, &f, &w)
         settled += b.n_tables * ceil_div(b.width, PART_ELEMENTS) if b.by_runs else 1
         if settled > MOST_SETTLED or i == t.stop - 1:
             for j in range(width):
-                add_totals(&f, j, j // b.inner % t.channels, &to)
+                add_totals(&f, j, j // b.inner % t.channels)
             settled = 0
     give_back(&scratch)
     return 0
@@ -312,12 +310,15 @@ cdef void merge_shares(const Job *job) noexcept nogil:
 
 
 cdef int exact(const View *view, const Limbs *sums, Element element, int n_threads) noexcept nogil:
-    """Threads have sums of their own where they share channels. So has the only one where there are few data, as memory may
-    then run out only before the first addition: the caller may have no copy of the sums."""
+    """Threads that share channels add to sums of their own, which are merged at the end. A small view with several tasks
+    does so on one thread as well: its caller adds to a live state, so memory may run out only before the first addition."""
     cdef Job job = make_job(view, NULL, NULL, False, n_threads, SUM)
     cdef bint few = view.n_rows * view.n_channels * view.operand[0].itemsize < <Py_ssize_t> SMALL
-    cdef Py_ssize_t room = n_shares(&job) * view.n_channels
+    cdef Py_ssize_t room
     cdef int failed = 0
+    if job.plan.n_chunks >= n_threads:
+        job.plan.chunk_tasks = 1        # No channel is shared then. That changes no bit.
+    room = n_shares(&job) * view.n_channels
     job.exact = sums
     job.element = element
     if job.plan.chunk_tasks > 1 and n_shares(&job) > 1 or n_tasks(&job) > 1 and few:

@@ -1,11 +1,11 @@
 # Exact sums of what fits no window: of columns of a wide range, and of 64-bit integers.
 
 cdef enum:
-    PLACES = 8                  # A pile has numbers that end at one of so many neighbouring places,
-    PART_BITS = 48              # and are below 2**PART_BITS times the last of them: 256 fit into 64 bits.
-    S_PILES = 280               # piles for any sum of doubles,
-    Q_PILES = 560               # and for their squares,
-    PILED_LIMBS = 70            # which are so many limbs
+    PLACES = 8                  # A pile sums numbers below 2**48 that are shifted by 0 to 7 places: 256 fit into 64 bits.
+    PART_PILES = 6              # piles from one part of 48 bits to the next
+    PILED_LIMBS = 70            # for the sum of the squares of any doubles
+    S_PILES = 280
+    Q_PILES = 560
 
 
 cdef inline uint64_t *limbs_of(const Limbs *to, Py_ssize_t channel) noexcept nogil:
@@ -24,21 +24,21 @@ cdef inline void pile_up(int64_t *piles, int n_parts, uint64_t high, uint64_t lo
     for i in range(n_parts):
         part = low if i == 0 else (low >> 48 | high << 16 if i == 1 else high >> 32)
         part = (part & (<uint64_t> 1 << 48) - 1) << place % PLACES
-        piles[place // PLACES + i * (PART_BITS // PLACES)] += (<int64_t> part ^ sign) - sign
+        piles[place // PLACES + i * PART_PILES] += (<int64_t> part ^ sign) - sign
 
 
-cdef inline void add_piles(uint64_t *limbs, Py_ssize_t n, const int64_t *piles, Py_ssize_t n_piles) noexcept nogil:
-    """Add piles, as digits of eight bits with their carries, to an integer from its first limb on."""
+cdef inline void add_piles(uint64_t *limbs, Py_ssize_t n, const int64_t *piles, Py_ssize_t n_limbs) noexcept nogil:
+    """Add the piles of some limbs, as digits of eight bits with their carries, to an integer from its first limb on."""
     cdef uint64_t number[PILED_LIMBS]
     cdef int64_t carry = 0, sum
     cdef Py_ssize_t i, k
-    for i in range(n_piles // PLACES):
+    for i in range(n_limbs):
         number[i] = 0
         for k in range(PLACES):
             sum = piles[i * PLACES + k] + carry
             number[i] |= <uint64_t> (sum & 0xff) << 8 * k
             carry = sum >> 8
-    add_limbs(limbs, n, number, min(n_piles // PLACES, n))
+    add_limbs(limbs, n, number, min(n_limbs, n))
 
 
 cdef inline void add_elements(bint few_bits, const double *x, Py_ssize_t n, Py_ssize_t last, int64_t *s,
@@ -63,13 +63,14 @@ cdef inline void add_elements(bint few_bits, const double *x, Py_ssize_t n, Py_s
         pile_up(q, 1 if few_bits else 3, high, low, 2 * exponent - (2 * last & ~63), 0)
 
 
-cdef void add_one_by_one(const double *x, Py_ssize_t n, double most, double least, const Fixed *f, Py_ssize_t channel,
-                         const Limbs *to) noexcept nogil:
+cdef void add_one_by_one(const double *x, Py_ssize_t n, double most, double least, const Fixed *f,
+                         Py_ssize_t channel) noexcept nogil:
     """Add at most 256 elements in this range to the limbs of their channel."""
     cdef int64_t s[S_PILES]
     cdef int64_t q[Q_PILES]
+    cdef const Limbs *to = &f.to
     cdef uint64_t *limbs = limbs_of(to, channel)
-    cdef Py_ssize_t last = max(exponent_of(least) - (53 if f.width == DOUBLE else 24), f.least)
+    cdef Py_ssize_t last = max(exponent_of(least) - (53 if f.width == DOUBLE else 24), f.last_digit)
     cdef Py_ssize_t end = exponent_of(most), s_limb = last >> 6, q_limb = 2 * last >> 6
     cdef Py_ssize_t n_s = (end - 64 * s_limb) // 64 + 2, n_q = (2 * end - 64 * q_limb) // 64 + 2
     memset(s, 0, n_s * PLACES * sizeof(int64_t))
@@ -80,8 +81,8 @@ cdef void add_one_by_one(const double *x, Py_ssize_t n, double most, double leas
         add_elements(True, x, n, last, s, q)
     s_limb -= to.s_first
     q_limb -= to.q_first
-    add_piles(limbs + s_limb, to.s_limbs - s_limb, s, n_s * PLACES)
-    add_piles(limbs + to.s_limbs + q_limb, to.q_limbs - q_limb, q, n_q * PLACES)
+    add_piles(limbs + s_limb, to.s_limbs - s_limb, s, n_s)
+    add_piles(limbs + to.s_limbs + q_limb, to.q_limbs - q_limb, q, n_q)
 
 
 cdef void add_longs(const uint64_t *x, const Block *b, bint has_sign, Py_ssize_t channel, const Limbs *to) noexcept nogil:

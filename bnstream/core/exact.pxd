@@ -22,6 +22,7 @@ cdef class ExactSums:
     cdef bint finite(self) noexcept
     cdef void leave_out(self) noexcept
     cdef Py_ssize_t impossible(self) noexcept
+    cdef void negate(self) noexcept
     cdef int require_room(self, ExactSums part) except -1
     cdef int64_t most(self) noexcept
     cdef void shift(self, int bits) noexcept
@@ -31,5 +32,6 @@ cdef class ExactSums:
     cdef ndarray each_var(self, double ddof, bint root, bint sum)
 
 cdef bint covers(const Limbs *a, const Limbs *b) noexcept nogil
-cdef ExactSums sums_of_array(ndarray a, unsigned long long axes, ndarray mask, int threads, ExactSums own)
+cdef ExactSums sums_of_array(ndarray a, unsigned long long axes, ndarray mask, int threads, ExactSums own=*,
+                             bint refuse=*)
 cdef ExactSums weighted_sums(ndarray a, unsigned long long axes, ndarray mask, ndarray counts, int threads)

@@ -105,10 +105,11 @@ cdef Limbs union_of(const Limbs *a, const Limbs *b) noexcept:
 cdef void negate(uint64_t *to, const uint64_t *limbs, Py_ssize_t n) noexcept nogil:
     """Set an integer to the negative of another one."""
     cdef Py_ssize_t i
-    cdef uint64_t carry = 1
+    cdef uint64_t limb, carry = 1
     for i in range(n):
+        limb = ~limbs[i]                # which may be the same memory
         to[i] = 0
-        carry = add_limb(&to[i], ~limbs[i], carry)
+        carry = add_limb(&to[i], limb, carry)
 
 
 @cython.auto_pickle(False)
@@ -143,7 +144,10 @@ cdef class ExactSums:
                 64 * least.q_first <= q_unit and q_unit + 64 * q.shape[1] <= 320):
             window = least
         made = ExactSums.zeros(len(s), window)
-        made.table[:] = np.asarray(counts, np.int64).T
+        made.table[...] = np.asarray(counts, np.int64).T
+        most = made.table.astype(np.float64).sum(1).max(initial=0)
+        if len(q) != len(s) or made.table.min(initial=0) < 0 or most > 2.0**62:
+            raise ValueError("expected as many sums as sums of squares, and counts from 0 to 2**62")
         if max(s.shape[1], q.shape[1]) > ROOM or s_unit < -1074 or q_unit < -2148:
             raise ValueError("no data has as many digits as these sums")
         for limbs, own, unit in ((made.limbs[:, :window.s_limbs], integers(s), s_unit - 64 * window.s_first),
@@ -277,13 +281,12 @@ cdef class ExactSums:
         cdef bint short_n = n >> 53 == 0            # so that n and n - ddof are exact
         if not self.finite_channel(c):
             return 0 if sum and not self.table[c].any() else math.nan
+        if ddof == -math.inf:
+            return 0
         if not (sum or (<double> n > ddof if short_n else n > <object> ddof)):
             return math.nan
         self.set_spread(c, &spread)
         ratio = divide(leading(&spread, &exponent), whole if sum else multiply(whole, less))
-        if root and exponent % 2:
-            ratio = scale(ratio, 2)
-            exponent -= 1
         if root and ratio.hi > 0:
             ratio = root_of(ratio)
         if short_n and rounded(ratio, exponent // 2 if root else exponent, &result):
@@ -357,6 +360,16 @@ cdef class ExactSums:
         if c >= 0:
             raise ValueError(f"no data has the statistics of channel {c}")
 
+    cdef void negate(self) noexcept:
+        """Negate the counts and the sums, in place."""
+        cdef Py_ssize_t c, k
+        for c in range(self.n_channels):
+            negate(self.of.limbs + c * self.pitch, self.of.limbs + c * self.pitch, self.of.s_limbs)
+            negate(self.of.limbs + c * self.pitch + self.of.s_limbs, self.of.limbs + c * self.pitch + self.of.s_limbs,
+                   self.of.q_limbs)
+        for k in range(self.n_channels * COUNTED):
+            self.of.counts[k] = -self.of.counts[k]
+
     cdef int require_room(self, ExactSums part) except -1:
         """Raise OverflowError if the limbs may have no room for both sums."""
         if self.most() > MOST_COUNTED - part.most():
@@ -429,10 +442,12 @@ def side_by_side(parts):
     return made
 
 
-cdef ExactSums sums_of_array(ndarray a, unsigned long long axes, ndarray mask, int threads, ExactSums own):
+cdef ExactSums sums_of_array(ndarray a, unsigned long long axes, ndarray mask, int threads, ExactSums own=None,
+                             bint refuse=False):
     """The exact sums of an array over its batch axes, of the elements that a mask selects.
 
-    Those of a small array are added to `own`, if this has the limbs, and `own` is returned: no Python runs meanwhile.
+    Those of a small array are added to `own`, if this has the limbs, and `own` is returned. With `refuse`, they are not if
+    the array holds NaN or inf, and None is returned. No Python runs between the first addition and the return.
     """
     cdef View view
     cdef Element element
@@ -455,6 +470,11 @@ cdef ExactSums sums_of_array(ndarray a, unsigned long long axes, ndarray mask, i
             failed = kernels.exact(&view, &to.of, element, threads)
     if failed:
         raise MemoryError("no memory for the scratch of an update")
+    if refuse and to is own and not own.finite():
+        own.negate()                            # -(-(own + part) + part) is own
+        failed = kernels.exact(&view, &own.of, element, threads)
+        own.negate()
+        return None
     return to
 
 
@@ -467,7 +487,7 @@ cdef ExactSums weighted_sums(ndarray a, unsigned long long axes, ndarray mask, n
         raise OverflowError(f"expected weights that add up to at most 2**62, got {sum(counts.ravel().tolist()):,}")
     for bit in range(max(1, int(counts.max()).bit_length())):
         selected = (<object> counts >> bit & 1).astype(np.bool_)
-        part = sums_of_array(a, axes, selected if mask is None else mask & selected, threads, None)
+        part = sums_of_array(a, axes, selected if mask is None else mask & selected, threads)
         part.shift(bit)
         if total is None:
             total = part

@@ -305,11 +305,10 @@ cdef class Moments:
         if counts is not None:
             part = weighted_sums(a, axes, mask, counts, threads)
         else:
-            part = sums_of_array(a, axes, mask, threads, own)
+            part = sums_of_array(a, axes, mask, threads, own, self.policy == RAISE)
+        if part is None or part is own and own is not self.sums:    # refused, or another thread has widened the sums
+            part = sums_of_array(a, axes, mask, threads)
         if self.policy == RAISE and not part.finite():
-            if part is own:         # The batch is taken out again.
-                part = sums_of_array(a, axes, mask, threads, None)
-                own.add(part, True)
             require_finite(np.where(part.counts[1:].any(0), NAN, 0.0).reshape(shape))
         if self.policy == OMIT:
             part.leave_out()
@@ -605,8 +604,9 @@ cdef class Moments:
         if not self.exact:
             raise ValueError("only exact statistics have a digest, as others depend on the cut of the data; make them with "
                              "exact=True")
+        sums = sums_of(self)
         heading = json.dumps(["bnstream exact statistics 1", self.shape, self._names])
-        return hashlib.sha256(heading.encode()).hexdigest() if self.sums is None else self.sums.copied().digest(heading)
+        return hashlib.sha256(heading.encode()).hexdigest() if sums is None else sums.digest(heading)
 
     def __add__(self, other):
         if not (isinstance(self, Moments) and isinstance(other, Moments)):
@@ -772,6 +772,8 @@ cdef class Moments:
             m.shape, *sums = state["exact"]
             m.size = math.prod(m.shape)
             self.sums = ExactSums.restored(*sums)
+            if len(self.sums) != m.size:
+                raise ValueError(f"expected sums of {m.size} channels, got those of {len(self.sums)}")
             self.sums.require_possible()
         if state.get("rows") is not None:
             require_possible(state["rows"], m.nan_policy)

@@ -217,6 +217,57 @@ def test_update_while_exact_statistics_come(monkeypatch):
     assert m == Moments(exact=True).update(x)
 
 
+def test_a_refused_batch_leaves_nothing(monkeypatch):
+    """Also where no memory is left to find out which channels are to blame."""
+    m, wanted = (Moments(exact=True).update(normal((10, 3))) for _ in range(2))
+
+    def no_memory(*args, **options):
+        raise MemoryError
+
+    for bad in (np.nan, np.inf):
+        monkeypatch.setattr(np, "zeros", no_memory)
+        with pytest.raises(MemoryError):
+            m.update([[1.0, bad, 3.0]])
+        monkeypatch.undo()
+        assert m == wanted
+        assert m.update([[1.0, 2.0, 3.0]]) == wanted.update([[1.0, 2.0, 3.0]])
+
+
+def test_sums_that_are_widened_during_an_update(monkeypatch):
+    """Another thread may come while the dtype of a batch is looked up, which runs Python for bfloat16."""
+    x, finds = normal((10, 3)).astype(BFLOAT16), []
+    m = Moments(exact=True).update(normal((5, 3)).astype(BFLOAT16))
+    wanted = m.copy().update(x).update(normal((7, 3)))
+    find = np._core._dtype._name_get
+
+    def widen(dtype):
+        if not finds:
+            finds.append(m.update(normal((7, 3))))
+        return find(dtype)
+
+    monkeypatch.setattr(np._core._dtype, "_name_get", widen)
+    m.update(x)
+    assert finds
+    assert m == wanted
+
+
+@pytest.mark.parametrize("ddof", [-np.inf, np.inf, np.nan, 1e308, -1e308])
+def test_extreme_ddof(ddof):
+    exact, plain = Moments(exact=True).update([[1.0], [3.0]]), Moments().update([[1.0], [3.0]])
+    assert np.array_equal(exact.var(ddof), plain.var(ddof), equal_nan=True)
+    assert np.array_equal(exact.std(ddof), plain.std(ddof), equal_nan=True)
+
+
+def test_forged_pickles():
+    m = Moments(exact=True).update(normal((10, 3)))
+    state = m.__getstate__()
+    shape, counts, *sums = state["exact"]
+    for wrong in ((shape, np.full((4, 3), 2**62), *sums), ((1,), counts, *sums), (shape, counts[:, :2], *sums),
+                  (shape, counts, sums[0][:2], *sums[1:]), (shape, -counts, *sums)):
+        with pytest.raises(ValueError, match=r"expected|no data|broadcast"):
+            Moments().__setstate__({**state, "exact": wrong})
+
+
 def test_not_finite():
     """What is not finite is counted apart, and takes part in what follows."""
     x = np.array([[np.nan, np.inf, -np.inf, np.inf, 1.0], [1.0, 1.0, 1.0, -np.inf, 3.0]])

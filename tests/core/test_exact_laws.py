@@ -66,6 +66,55 @@ def test_laws(kind, seed):
         assert values.shape == (c,)
 
 
+UNIT = 2.0**-43     # of the bins of a column with |x| < 1
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("columns", [1, 20])
+def test_full_bins(columns, sign):
+    """256 elements that fill the bins of a column to the last unit, after smaller ones that have chosen the window."""
+    full = np.array([1 + UNIT / 2 + 2.0**-52] * 127 + [1 - UNIT / 4 - 2.0**-53] * 129) * sign
+    small = rng().uniform(0.126, 0.249, 16384)
+    if columns == 1:
+        x = np.concatenate([small, np.repeat(full, 8), np.zeros(14336)])[:, np.newaxis]
+    else:
+        x = np.tile(np.concatenate([small[:256], full, small[:256], full])[:, np.newaxis], columns)
+    one_by_one = Moments(exact=True)
+    for part in np.array_split(x, len(x) // 100):
+        one_by_one.update(part)
+    assert Moments(exact=True).update(x) == one_by_one
+
+
+@pytest.mark.parametrize("e", [-300, -3, 0, 1, 400])
+def test_columns_at_the_end_of_their_window(e):
+    """Blocks at a fifth of 2**e choose a window; blocks beside 2**e fill it."""
+    random = rng(abs(e))
+    x = (1 + random.normal(size=(16384, 130)) * 2e-13) * random.choice([-1, 1], 130)
+    x.reshape(64, 256, 130)[::2] = 0.2
+    x *= 2.0**e
+    parts = Moments(exact=True)
+    for part in np.split(x, 64):
+        parts.update(part)
+    assert Moments(exact=True).update(x) == parts
+
+
+def test_totals_of_long_tasks():
+    """Totals in 64 bits are added to the limbs before they overflow."""
+    n = 2**25
+    m = Moments(exact=True).update(np.broadcast_to(np.uint8(255), n))
+    assert (m.n, m.mean, m.m2) == (n, 255, 0)
+    assert Moments(exact=True).update(np.full(n, 255, np.uint8), n_threads=1) == m
+
+
+@pytest.mark.parametrize("shape", [(513, 9000), (2048, 1500), (60, 40, 500)], ids=str)
+def test_threads_that_share_channels(shape):
+    x = rng().normal(size=shape)
+    x[rng(1).random(shape) < 1e-4] = np.nan
+    alone, together = (Moments(exact=True, nan_policy="propagate").update(x, n_threads=n) for n in (1, 3))
+    halves = [Moments(exact=True, nan_policy="propagate").update(half, n_threads=1) for half in np.array_split(x, 2)]
+    assert alone == together == halves[1] + halves[0]
+
+
 @pytest.mark.parametrize("dtype", ["f8", "f4", "f2", ml_dtypes.bfloat16], ids=str)
 def test_one_ulp(dtype):
     """A digest differs where one element does, by the least that it can."""
