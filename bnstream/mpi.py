@@ -52,6 +52,8 @@ class Refused:
         self.error = error
 
     def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):        # Python and notebooks ask for these.
+            raise AttributeError(name)
         raise self.error
 
     def __reduce__(self) -> tuple[Any, ...]:

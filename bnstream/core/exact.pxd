@@ -24,6 +24,7 @@ cdef class ExactSums:
     cdef Py_ssize_t impossible(self) noexcept
     cdef void negate(self) noexcept
     cdef int require_room(self, ExactSums part) except -1
+    cdef int64_t counted(self, Py_ssize_t c) noexcept
     cdef int64_t most(self) noexcept
     cdef void shift(self, int bits) noexcept
     cdef bint set_spread(self, Py_ssize_t c, void *spread) noexcept

@@ -328,7 +328,7 @@ cdef class ExactSums:
         rows = np.zeros((8, self.n_channels))
         n, mean, m2 = self.n, self.mean(), self.m2()
         for c in range(self.n_channels):
-            rows[:, c] = n[c], mean[c], 0, m2[c], 0, 0, n[c], 0
+            rows[:, c] = n[c], mean[c] if n[c] else 0, 0, m2[c], 0, 0, n[c], 0
             if self.finite_channel(c):
                 spread, unit = self.spread_of(c)
                 rows[:, c] = exactsums.rows_of(int(n[c]), self.integers_of(c)[0], 64 * self.of.s_first, spread, unit)
@@ -372,19 +372,24 @@ cdef class ExactSums:
 
     cdef int require_room(self, ExactSums part) except -1:
         """Raise OverflowError if the limbs may have no room for both sums."""
-        if self.most() > MOST_COUNTED - part.most():
-            raise OverflowError("expected at most 2**62 values in a channel, got "
-                                f"{int((self.n.astype(object) + part.n).max()):,}")
+        cdef Py_ssize_t c
+        for c in range(self.n_channels):
+            if self.counted(c) > MOST_COUNTED - part.counted(c):
+                raise OverflowError("expected at most 2**62 values in a channel, got "
+                                    f"{<object> self.counted(c) + part.counted(c):,}; divide the weights by a common factor")
         return 0
+
+    cdef int64_t counted(self, Py_ssize_t c) noexcept:
+        """The count of a channel, with what is not finite."""
+        cdef const int64_t *counts = self.of.counts + c * COUNTED
+        return counts[NUMBERS] + counts[NANS] + counts[PLUS_INFS] + counts[MINUS_INFS]
 
     cdef int64_t most(self) noexcept:
         """The largest count of a channel."""
-        cdef const int64_t *counts
         cdef int64_t most = 0
         cdef Py_ssize_t c
         for c in range(self.n_channels):
-            counts = self.of.counts + c * COUNTED
-            most = max(most, counts[NUMBERS] + counts[NANS] + counts[PLUS_INFS] + counts[MINUS_INFS])
+            most = max(most, self.counted(c))
         return most
 
     cdef void shift(self, int bits) noexcept:
@@ -484,8 +489,12 @@ cdef ExactSums weighted_sums(ndarray a, unsigned long long axes, ndarray mask, n
     cdef object selected
     cdef int bit
     if counts.sum(dtype=np.float64) > 2.0**62 or counts.sum() > MOST_COUNTED:
-        raise OverflowError(f"expected weights that add up to at most 2**62, got {sum(counts.ravel().tolist()):,}")
-    for bit in range(max(1, int(counts.max()).bit_length())):
+        raise OverflowError(f"expected weights that add up to at most 2**62, got {sum(counts.ravel().tolist()):,}; "
+                            "divide them by a common factor")
+    found = int(np.bitwise_or.reduce(counts, axis=None))
+    for bit in range(max(1, found.bit_length())):
+        if found and not found >> bit & 1:
+            continue
         selected = (<object> counts >> bit & 1).astype(np.bool_)
         part = sums_of_array(a, axes, selected if mask is None else mask & selected, threads)
         part.shift(bit)

@@ -78,7 +78,7 @@ cdef int fill_in(ndarray results, object values, ndarray lost) except -1:
 
 
 def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="propagate", weights=None, where=None,
-             n_threads=None, bint exact=False):
+             n_threads=None, exact=False):
     """Compute mean and variance of every channel, over the batch axes.
 
     Parameters
@@ -156,7 +156,7 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     """
     if not cnp.PyArray_CheckExact(x):
         x = in_exact_form(x)
-    if exact or isinstance(x, Columns):
+    if exact is not False or isinstance(x, Columns):
         return mean_var_by_moments(x, axis, ddof, None if dtype is None else floating_dtype(dtype), keepdims, nan_policy,
                                    weights, where, n_threads, exact)
     cdef ndarray a = as_array(x)

@@ -170,6 +170,8 @@ cdef class Moments:
         self.nan_policy = str(nan_policy)
         self.shape = None
         self.state = None
+        if not isinstance(exact, bool | np.bool_):
+            raise TypeError(f"exact must be True or False, got {exact!r}")
         self.exact = exact
         self.names = names
 
@@ -297,7 +299,7 @@ cdef class Moments:
     cdef object update_exactly(self, ndarray a, unsigned long long axes, ndarray mask, object weights, object n_threads):
         cdef ExactSums part, own = self.sums
         cdef int threads = threads_for(cnp.PyArray_NBYTES(a), n_threads)
-        cdef ndarray counts = None if weights is None else counts_of(weights, a, axes)
+        cdef ndarray counts = None if weights is None else counts_of(weights, mask, a, axes)
         if cnp.PyArray_SIZE(a) == 0:
             return self
         shape = self.shape if self.shape is not None else kept_shape(a, axes, False)
@@ -318,6 +320,8 @@ cdef class Moments:
 
     cdef int add_sums(self, ExactSums part, tuple shape) except -1:
         """Add exact sums to the state."""
+        if self.state is not None:      # Another thread has updated an empty object meanwhile.
+            raise unlike(False)
         if self.sums is None:
             self.shape, self.size = shape, len(part)
             self.sums = part
@@ -544,7 +548,7 @@ cdef class Moments:
         if not isinstance(other, Moments):
             raise TypeError(f"expected a Moments to take out, got {type(other).__name__}")
         them = other
-        if not (self.exact and them.exact):
+        if not self.exact or not them.exact and them.shape is not None:
             raise ValueError("only exact statistics can be taken apart, as others are rounded; make both with exact=True")
         self.require_same_channels(them)
         if them.sums is None:
@@ -619,7 +623,7 @@ cdef class Moments:
     @property
     def n(self):
         if self.exact and self.sums is not None:
-            return self.sums.n.reshape(self.shape)[()]
+            return self.sums.copied().n.reshape(self.shape)[()]
         n = self.snapshot()[N]
         return n.astype(np.float64 if self.weighted or n.max(initial=0) >= 2.0**63 else np.int64)[()]
 
@@ -709,8 +713,8 @@ cdef class Moments:
         Returns
         -------
         ndarray of float64
-            An array of the shape of the channels; NaN where ``n - ddof <= 0``, without a warning. Finite for all finite
-            data, also where the variance is inf.
+            An array of the shape of the channels; NaN where ``n - ddof <= 0``, without a warning. With ddof 0 finite for
+            all finite data, also where the variance is inf.
 
         Examples
         --------
@@ -775,6 +779,8 @@ cdef class Moments:
             if len(self.sums) != m.size:
                 raise ValueError(f"expected sums of {m.size} channels, got those of {len(self.sums)}")
             self.sums.require_possible()
+            if m.policy != PROPAGATE and not self.sums.finite():
+                raise ValueError(f"expected no NaN and inf with nan_policy={m.nan_policy!r}")
         if state.get("rows") is not None:
             require_possible(state["rows"], m.nan_policy)
         self.axis, self.nan_policy, self.policy, self._names = m.axis, m.nan_policy, m.policy, m._names

@@ -104,7 +104,7 @@ def of_moments(m: Moments) -> Summary:
     if (m.effective_n != m.n).any():
         columns["effective_n"] = m.effective_n
     shape = (0,) if m.shape is None else m.shape
-    columns = {name: np.broadcast_to(values, shape).ravel() for name, values in columns.items()}
+    columns = {name: values.ravel() if m.shape is not None else np.empty(0) for name, values in columns.items()}
     n = columns["n"]
     title = "empty"
     if n.size:

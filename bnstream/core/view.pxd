@@ -14,7 +14,7 @@ cdef unsigned long long batch_axes(object axis, int ndim, str name=*) except? 0
 cdef int element_of(ndarray a) except -1
 cdef tuple kept_shape(ndarray a, unsigned long long axes, bint keepdims)
 cdef ndarray mask_of(object where, ndarray x, unsigned long long axes)
-cdef ndarray counts_of(object weights, ndarray x, unsigned long long axes)
+cdef ndarray counts_of(object weights, ndarray mask, ndarray x, unsigned long long axes)
 cdef ndarray weights_of(object weights, ndarray mask, ndarray x, unsigned long long axes)
 cdef int make_view(View *view, unsigned long long axes, ndarray x, ndarray y=*, ndarray dx=*, ndarray weights=*,
                    ndarray where=*, Py_ssize_t instance=*, Py_ssize_t group=*) except -1

@@ -271,9 +271,11 @@ cdef ndarray real_positions(object weights, ndarray x, unsigned long long axes):
     return w
 
 
-cdef ndarray counts_of(object weights, ndarray x, unsigned long long axes):
-    """Weights of batch positions that say how often a position counts, as int64."""
+cdef ndarray counts_of(object weights, ndarray mask, ndarray x, unsigned long long axes):
+    """Weights that say how often a batch position counts, as int64; 0 where a mask of positions is False."""
     w = real_positions(weights, x, axes)
+    if mask is not None and is_of_positions(mask, x, axes):
+        w = np.where(mask, w, w.dtype.type(0))
     wrong = w[~((w >= 0) & (w < np.float64(2**53)) & (w == np.rint(w)))]
     if wrong.size:
         raise ValueError("weights of exact statistics count how often a row is there: expected integers from 0 to below "

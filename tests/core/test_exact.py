@@ -115,7 +115,8 @@ def test_unmerge():
     nothing = whole.copy().unmerge(whole)
     assert nothing.n.tolist() == [0, 0, 0]
     assert np.isnan(nothing.mean).all()
-    assert whole.unmerge(Moments(exact=True)).n.tolist() == [100, 100, 100]
+    for empty in (Moments(exact=True), Moments()):
+        assert whole.unmerge(empty).n.tolist() == [100, 100, 100]
 
 
 def test_the_empty_plain_object_is_the_identity():
@@ -258,12 +259,32 @@ def test_extreme_ddof(ddof):
     assert np.array_equal(exact.std(ddof), plain.std(ddof), equal_nan=True)
 
 
+def test_empty_objects_with_names():
+    for exact in (False, True):
+        m = Moments(names=["a", "b"], exact=exact)
+        assert repr(m).endswith(": empty")
+        assert "empty" in m._repr_html_()
+
+
+def test_exact_is_a_bool():
+    for call in (lambda: Moments(exact="no"), lambda: bnstream.mean_var([[1.0]], exact="False")):
+        with pytest.raises(TypeError, match="exact must be True or False, got '"):
+            call()
+
+
+def test_rows_of_a_channel_without_values():
+    m = Moments(exact=True).update(np.ones((4, 2)), where=np.broadcast_to([True, False], (4, 2)))
+    with pytest.raises(ValueError, match="needs n > 1 in every channel, got n = 0"):
+        bnstream.BatchNorm(2).recalibrate(m)
+
+
 def test_forged_pickles():
     m = Moments(exact=True).update(normal((10, 3)))
     state = m.__getstate__()
     shape, counts, *sums = state["exact"]
     for wrong in ((shape, np.full((4, 3), 2**62), *sums), ((1,), counts, *sums), (shape, counts[:, :2], *sums),
-                  (shape, counts, sums[0][:2], *sums[1:]), (shape, -counts, *sums)):
+                  (shape, counts, sums[0][:2], *sums[1:]), (shape, -counts, *sums),
+                  (shape, counts + np.array([[0], [1], [0], [0]]), *sums)):
         with pytest.raises(ValueError, match=r"expected|no data|broadcast"):
             Moments().__setstate__({**state, "exact": wrong})
 

@@ -148,3 +148,26 @@ def test_tables(policy):
                   Moments(exact=True).update(table.iloc[[0]], weights=[2**53 - 1]))):
         assert m.n.tolist() == [2**53] * 4
         assert m.mean[2] == 1
+
+
+def test_what_where_leaves_out_may_have_any_weight():
+    x, rows = normal((3, 2)), np.array([True, True, False])
+    wanted = Moments(exact=True).update(x[:2], weights=[1, 2])
+    for weight in (np.nan, 0.5, -1, 1e300):
+        assert Moments(exact=True).update(x, weights=[1, 2, weight], where=rows) == wanted
+    counts = np.full(2000, 2**52)
+    assert Moments(exact=True).update(np.ones((2000, 1)), weights=counts, where=np.arange(2000) < 1).n.item() == 2**52
+
+
+def test_room_is_that_of_each_channel():
+    ones, counts = np.ones((1024, 2)), np.full(1024, 2**51)
+    a, b = (Moments(exact=True).update(ones, weights=counts, where=np.broadcast_to(channels, ones.shape))
+            for channels in ([True, False], [False, True]))
+    a.update([[1.0, 1.0]], where=np.array([[True, False]]))
+    assert (a + b).n.tolist() == [2**61 + 1, 2**61]
+
+
+def test_weights_of_high_bits_alone():
+    x = normal((100, 2))
+    assert Moments(exact=True).update(x, weights=np.full(100, 2**52)).n.tolist() == [100 * 2**52] * 2
+    assert Moments(exact=True).update(x, weights=np.zeros(100)).n.tolist() == [0, 0]
