@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from support import nist
 from support.arrays import BFLOAT16, DTYPES, HARD, LAYOUTS, normal, of_dtype, rng
 from support.cases import pairwise
 from support.exact_oracle import VIEWS, assert_exact, channels_of, wild
@@ -34,6 +35,12 @@ def test_grid(view, layout, dtype, data):
     assert_exact(masked, channels_of(x, axis, where), 0.5)
     rest = Moments(axis, exact=True, nan_policy="omit").update(x, where=~where)
     assert masked.merge(rest).digest() == m.digest()
+
+
+@pytest.mark.parametrize("name", nist.SETS)
+def test_nist(name):
+    x = np.asarray(nist.SETS[name][0], np.float64)[:, np.newaxis]
+    assert_exact(Moments(exact=True).update(x), channels_of(x, 0), 1)
 
 
 @pytest.mark.parametrize("name", HARD)
