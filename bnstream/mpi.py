@@ -82,7 +82,10 @@ def merge(a: Any, b: Any, datatype: object = None) -> Any:
 
 
 def merge_exact(a: Any, b: Any, datatype: object = None) -> Any:
-    """The same for exact statistics alone."""
+    """The same for exact statistics alone, of one policy: a + b would have that of a."""
+    if isinstance(a, Moments) and isinstance(b, Moments) and a.nan_policy != b.nan_policy:
+        return Refused(ValueError("MERGE_EXACT takes statistics of one nan_policy from every rank, got "
+                                  f"{' and '.join(sorted({a.nan_policy, b.nan_policy}))}"))
     total = merge(a, b, datatype)
     for part in (a, b, total):      # The first error is kept.
         if isinstance(part, Refused):

@@ -180,7 +180,11 @@ def test_which_commutes():
     """a + b and b + a may differ in the last bits, so MPI must not exchange them, unless they are exact."""
     done = in_python("assert not MERGE.Is_commutative() and MERGE_EXACT.Is_commutative()",
                      "a, b, c = (Moments(exact=True).update([[x]]) for x in (0.1, 0.2, 1e300))",
-                     "assert MERGE_EXACT(a, MERGE_EXACT(b, c)) == MERGE_EXACT(MERGE_EXACT(c, a), b)")
+                     "assert MERGE_EXACT(a, MERGE_EXACT(b, c)) == MERGE_EXACT(MERGE_EXACT(c, a), b)",
+                     "d = Moments(exact=True, nan_policy='propagate').update([[float('nan')]])",
+                     "assert repr(MERGE_EXACT(a, d)) == repr(MERGE_EXACT(d, a)) == 'Refused: MERGE_EXACT takes '"
+                     "'statistics of one nan_policy from every rank, got propagate and raise'",
+                     "assert not hasattr(MERGE_EXACT(a, d), '_repr_html_')")
     assert not done.returncode, done.stderr
 
 
