@@ -21,7 +21,8 @@ cdef enum:
     NO_WINDOW = -32768
     MOST_SETTLED = 256          # parts or blocks after which totals are added to limbs; 288 * 2**54 < 2**63
 
-cdef double START = 6755399441055744        # of a bin, in units: 1.5 * 2**52
+cdef double START = 1.5                 # of a bin, times 2**52 units
+cdef double HIGHER = 1.5 + 2.0**-44     # 256 units more
 
 ctypedef enum Width:            # what is known of the elements
     WHOLE                       # integers of at most 16 bits: plain sums are exact
@@ -98,7 +99,7 @@ cdef inline void open_window(const Fixed *f, Py_ssize_t j, int e) noexcept nogil
     cdef int k
     f.window[j] = e
     for k in range(f.n_bins):
-        f.starts[k][j] = (START + 256 * (k == first_square(f.width))) * power_of_two(unit_of(f.width, k, e))
+        f.starts[k][j] = (HIGHER if k == first_square(f.width) else START) * power_of_two(unit_of(f.width, k, e) + 52)
 
 
 cdef inline int window_for(const Fixed *f, double most, double least) noexcept nogil:

@@ -53,6 +53,15 @@ def test_variances(root, scale):
     assert of(x, -x, x, -x, x * TINY, -x * TINY).var(2).item() == above
 
 
+@pytest.mark.parametrize("e", range(-460, 511, 11))
+def test_digits_of_every_window(e):
+    """Numbers whose squares, and what these lose, have digits in every bin of their column."""
+    x = np.array([1, -1 - 2.0**-52, 2.0**-20 * (1 + 2.0**-51), 2.0**-25 * (1 + 2.0**-50)]) * 2.0**e
+    numbers = list(map(Fraction, x.tolist()))
+    mean = sum(numbers) / 4
+    assert fraction_of(of(*x)) == (mean, sum(value**2 for value in numbers) / 4 - mean**2)
+
+
 def test_any_data():
     """Mean, variance and standard deviation of data of all kinds, against fractions."""
     for seed in range(thorough(3000, 300)):
