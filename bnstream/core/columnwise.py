@@ -77,15 +77,14 @@ def moments_of_channels(
     missing = np.zeros_like(used) if column.missing is None else column.missing & used
     require_none_missing(missing, nan_policy)
     values = np.where(used & ~missing, column.values, column.values.dtype.type(0))
+    weight = None if weights is None else weights[:1]
     if exact:
         found = Moments(nan_policy=nan_policy, exact=True)
-        weight = None if weights is None else weights[:1]
         found.update(values[np.newaxis], weights=weight, where=(used & ~missing)[np.newaxis], n_threads=n_threads)
         if nan_policy == "propagate" and missing.any():
             found.update(np.full((1, len(used)), np.nan), weights=weight, where=missing[np.newaxis])
         return found
-    part = Moments(nan_policy=nan_policy).update(values[np.newaxis], n_threads=n_threads,
-                                                 weights=None if weights is None else weights[:1])
+    part = Moments(nan_policy=nan_policy).update(values[np.newaxis], weights=weight, n_threads=n_threads)
     rows: Any = rows_of(part)
     rows[:, ~used if nan_policy == "propagate" else ~used | missing] = 0
     rows[MEAN:M2_LO + 1, missing & (nan_policy == "propagate")] = np.nan

@@ -15,7 +15,8 @@ cdef class ExactSums:
     cdef ExactSums zeros(Py_ssize_t n, Limbs window)
     cdef ExactSums copied(self)
     cdef ExactSums widened(self, const Limbs *window)
-    cdef void add(self, ExactSums other, bint subtract) noexcept
+    cdef void add(self, ExactSums other) noexcept
+    cdef void subtract(self, ExactSums other) noexcept
     cdef tuple integers_of(self, Py_ssize_t c)
     cdef tuple spread_of(self, Py_ssize_t c)
     cdef bint finite_channel(self, Py_ssize_t c) noexcept

@@ -5,7 +5,6 @@ Mean and variance are ratios of integers, rounded once: from their 100 leading b
 `core.exactsums` from all bits.
 """
 
-import hashlib
 import math
 
 import numpy as np
@@ -102,14 +101,14 @@ cdef Limbs union_of(const Limbs *a, const Limbs *b) noexcept:
     return window
 
 
-cdef void negate(uint64_t *to, const uint64_t *limbs, Py_ssize_t n) noexcept nogil:
-    """Set an integer to the negative of another one."""
+cdef void negate(uint64_t *limbs, Py_ssize_t n) noexcept nogil:
+    """Negate an integer, in place."""
     cdef Py_ssize_t i
     cdef uint64_t limb, carry = 1
     for i in range(n):
-        limb = ~limbs[i]                # which may be the same memory
-        to[i] = 0
-        carry = add_limb(&to[i], limb, carry)
+        limb = ~limbs[i]
+        limbs[i] = 0
+        carry = add_limb(&limbs[i], limb, carry)
 
 
 @cython.auto_pickle(False)
@@ -169,26 +168,36 @@ cdef class ExactSums:
     cdef ExactSums widened(self, const Limbs *window):
         """A copy whose window covers another one as well."""
         cdef ExactSums made = ExactSums.zeros(self.n_channels, union_of(&self.of, window))
-        made.add(self, False)
+        made.add(self)
         return made
 
-    cdef void add(self, ExactSums other, bint subtract) noexcept:
-        """Add sums, whose window this one covers, or subtract them. No Python runs."""
-        cdef uint64_t number[2 * ROOM]
+    cdef void add(self, ExactSums other) noexcept:
+        """Add sums, whose window this one covers. No Python runs."""
         cdef const uint64_t *theirs
         cdef uint64_t *own
         cdef Py_ssize_t c, k, s_place = other.of.s_first - self.of.s_first
         cdef Py_ssize_t q_place = self.of.s_limbs + other.of.q_first - self.of.q_first
         for c in range(self.n_channels):
             own, theirs = self.of.limbs + c * self.pitch, other.of.limbs + c * other.pitch
-            if subtract:
-                negate(number, theirs, other.of.s_limbs)
-                negate(number + other.of.s_limbs, theirs + other.of.s_limbs, other.of.q_limbs)
-                theirs = number
             add_limbs(own + s_place, self.of.s_limbs - s_place, theirs, other.of.s_limbs)
             add_limbs(own + q_place, self.pitch - q_place, theirs + other.of.s_limbs, other.of.q_limbs)
         for k in range(self.n_channels * COUNTED):
-            self.of.counts[k] += -other.of.counts[k] if subtract else other.of.counts[k]
+            self.of.counts[k] += other.of.counts[k]
+
+    cdef void subtract(self, ExactSums other) noexcept:
+        """The same for the negative of these sums."""
+        self.negate()
+        self.add(other)
+        self.negate()
+
+    cdef void negate(self) noexcept:
+        """Negate the counts and the sums, in place."""
+        cdef Py_ssize_t c, k
+        for c in range(self.n_channels):
+            negate(self.of.limbs + c * self.pitch, self.of.s_limbs)
+            negate(self.of.limbs + c * self.pitch + self.of.s_limbs, self.of.q_limbs)
+        for k in range(self.n_channels * COUNTED):
+            self.of.counts[k] = -self.of.counts[k]
 
     @property
     def counts(self):
@@ -360,16 +369,6 @@ cdef class ExactSums:
         if c >= 0:
             raise ValueError(f"no data has the statistics of channel {c}")
 
-    cdef void negate(self) noexcept:
-        """Negate the counts and the sums, in place."""
-        cdef Py_ssize_t c, k
-        for c in range(self.n_channels):
-            negate(self.of.limbs + c * self.pitch, self.of.limbs + c * self.pitch, self.of.s_limbs)
-            negate(self.of.limbs + c * self.pitch + self.of.s_limbs, self.of.limbs + c * self.pitch + self.of.s_limbs,
-                   self.of.q_limbs)
-        for k in range(self.n_channels * COUNTED):
-            self.of.counts[k] = -self.of.counts[k]
-
     cdef int require_room(self, ExactSums part) except -1:
         """Raise OverflowError if the limbs may have no room for both sums."""
         cdef Py_ssize_t c
@@ -414,11 +413,6 @@ cdef class ExactSums:
             s, q = self.integers_of(c)
             numbers = [*self.table[c].tolist(), hexadecimal(s, 64 * self.of.s_first), hexadecimal(q, 64 * self.of.q_first)]
             yield " ".join(map(str, numbers))
-
-    def digest(self, heading):
-        """The SHA-256 hash of a heading and of all channels."""
-        text = "\n".join((heading, *self.lines(), ""))
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def __eq__(self, other):
         if not isinstance(other, ExactSums):
@@ -479,6 +473,8 @@ cdef ExactSums sums_of_array(ndarray a, unsigned long long axes, ndarray mask, i
         own.negate()                            # -(-(own + part) + part) is own
         failed = kernels.exact(&view, &own.of, element, threads)
         own.negate()
+        if failed:
+            raise MemoryError("no memory to take out a batch with NaN or inf again; the statistics hold it now")
         return None
     return to
 
@@ -501,5 +497,5 @@ cdef ExactSums weighted_sums(ndarray a, unsigned long long axes, ndarray mask, n
         if total is None:
             total = part
         else:
-            total.add(part, False)
+            total.add(part)
     return total

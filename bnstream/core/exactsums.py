@@ -12,6 +12,7 @@ from bnstream.core.rows import POWER
 
 NUMBERS, NANS, PLUS_INFS, MINUS_INFS = range(4)     # rows of the counts
 
+
 def integers(limbs: NDArray[np.uint64]) -> NDArray[Any]:
     """The ints of rows of limbs."""
     data, size = limbs.astype("<u8").tobytes(), 8 * limbs.shape[1]

@@ -330,7 +330,7 @@ cdef class Moments:
             raise ValueError(f"expected channels of shape {self.shape} as here, got {shape}")
         self.widen(part)
         self.sums.require_room(part)
-        self.sums.add(part, False)
+        self.sums.add(part)
         return 0
 
     cdef int widen(self, ExactSums part) except -1:
@@ -557,10 +557,10 @@ cdef class Moments:
             raise ValueError("expected a part of these statistics to take out, but they are empty")
         part = them.sums.copied()
         self.widen(part)
-        self.sums.add(part, True)
+        self.sums.subtract(part)
         c = self.sums.impossible()
         if c >= 0:
-            self.sums.add(part, False)
+            self.sums.add(part)
             channel = c if self._names is None else repr(self._names[c])
             raise ValueError(f"expected a part of these statistics to take out, got other data: no data has the statistics "
                              f"of channel {channel} that would be left")
@@ -610,7 +610,8 @@ cdef class Moments:
                              "exact=True")
         sums = sums_of(self)
         heading = json.dumps(["bnstream exact statistics 1", self.shape, self._names])
-        return hashlib.sha256(heading.encode()).hexdigest() if sums is None else sums.digest(heading)
+        text = heading if sums is None else "\n".join((heading, *sums.lines(), ""))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def __add__(self, other):
         if not (isinstance(self, Moments) and isinstance(other, Moments)):
