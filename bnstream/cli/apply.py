@@ -1,7 +1,7 @@
 """``bnstream apply``."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,9 +9,11 @@ from bnstream._kernels._runtime import set_num_threads
 from bnstream.cli.exits import INTERRUPTED
 from bnstream.cli.options import ChunkRows, Out, Sources, StatePath, Threads
 from bnstream.cli.progress import progress_bar
+from bnstream.cli.reading import with_reading_options
 from bnstream.core.labels import counted
 
 
+@with_reading_options
 def apply(
     state: StatePath,
     sources: Sources,
@@ -24,6 +26,7 @@ def apply(
     ] = None,
     chunk_rows: ChunkRows = None,
     threads: Threads = None,
+    **reading: Any,
 ) -> None:
     """Normalize files by statistics or by a layer, and write a .parquet, .arrow, .csv or .npy file.
 
@@ -38,7 +41,8 @@ def apply(
     try:
         with progress_bar("apply") as progress:
             n_rows = applying.apply(
-                state, sources, out, channel_axis=channel_axis, eps=eps, chunk_rows=chunk_rows, progress=progress
+                state, sources, out, channel_axis=channel_axis, eps=eps, chunk_rows=chunk_rows, progress=progress,
+                **reading,
             )
     except KeyboardInterrupt:
         print(f"bnstream: interrupted; {out} is as it was", file=sys.stderr)

@@ -3,7 +3,7 @@
 import csv
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -12,6 +12,7 @@ from bnstream._kernels._runtime import set_num_threads
 from bnstream.cli.exits import INTERRUPTED
 from bnstream.cli.options import ChunkRows, Out, Sources, Threads, naming
 from bnstream.cli.progress import progress_bar
+from bnstream.cli.reading import with_reading_options
 from bnstream.core.labels import counted, number_text
 
 OPTIONS = {"exact=True": "--exact", "nan_policy='omit'": "--nan omit"}       # by the argument of fit that they set
@@ -22,6 +23,7 @@ def split_names(lists: list[str] | None) -> list[str] | None:
     return [name for names in csv.reader(lists, skipinitialspace=True) for name in names] if lists else None
 
 
+@with_reading_options
 def fit(
     sources: Sources,
     out: Out,
@@ -49,6 +51,7 @@ def fit(
     threads: Threads = None,
     checkpoint_every: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint, if there is one.")] = False,
+    **reading: Any,
 ) -> None:
     """Compute count, mean and variance of every channel of files of any size, in one pass.
 
@@ -67,7 +70,7 @@ def fit(
             m = fitting.fit(
                 sources, out, columns=split_names(columns), weights=weights, channel_axis=channel_axis,
                 chunk_rows=chunk_rows, nan_policy=nan, exact=exact, checkpoint_every=checkpoint_every,
-                resume=resume, progress=progress,
+                resume=resume, progress=progress, **reading,
             )
     except KeyboardInterrupt:
         checkpoint = Path(f"{out}.checkpoint")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from bnstream.statefiles.atomic import replacing
 from bnstream.streams.checks import require_counts, require_no_source, require_writable
 from bnstream.streams.cursor import Cursor, Progress
 from bnstream.streams.parallel import map_pieces
-from bnstream.streams.sources import Piece, Source, SourceError, Wanted, open_sources
+from bnstream.streams.sources import Piece, Reading, Source, SourceError, Wanted, open_sources, options_of
 from bnstream.streams.sources.errors import reading
 from bnstream.streams.sources.source import names_of
 from bnstream.streams.writers import writing
@@ -35,6 +35,7 @@ def apply(
     chunk_rows: int | None = None,
     n_threads: int | None = None,
     progress: Callable[[Progress], object] | None = None,
+    **reading_options: Unpack[Reading],
 ) -> int:
     """Normalize a source of any size by the statistics of its channels, and write it to a file.
 
@@ -57,6 +58,8 @@ def apply(
         not divided.
     chunk_rows, n_threads, progress
         As for `fit`. The threads load and normalize.
+    **reading_options
+        How to read the source, as for `fit`.
 
     Returns
     -------
@@ -108,7 +111,8 @@ def apply(
                          "a Moments or a BatchNorm")
     affine = Affine(known, eps)
     axis = None if channel_axis is None else integer("channel_axis", channel_axis)
-    wanted = Wanted(affine.names, axis, default_axis=default_channel_axis(known), whole_rows=True)
+    wanted = Wanted(affine.names, axis, default_axis=default_channel_axis(known), whole_rows=True,
+                    reading=options_of("apply", reading_options))
     sources = open_sources(source, wanted)
     require_no_source(out, sources)
     cursor = Cursor(sources, {})

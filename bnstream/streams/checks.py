@@ -55,7 +55,7 @@ def require_tables(sources: Sequence[Source], weights: str | None) -> None:
 def require_no_source(out: Path, sources: Sequence[Source]) -> None:
     """Raise ValueError if the output would replace a source."""
     for source in sources:
-        if isinstance(source, FileSource) and source.path.resolve() == out.resolve():
+        if isinstance(source, FileSource) and source.file.path.resolve() == out.resolve():
             raise ValueError(f"{out} is one of the sources and would be replaced; give another name")
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from bnstream.streams.checks import (
 )
 from bnstream.streams.cursor import Cursor, Progress
 from bnstream.streams.parallel import map_pieces
-from bnstream.streams.sources import Source, SourceError, Wanted, open_sources
+from bnstream.streams.sources import Reading, Source, SourceError, Wanted, open_sources, options_of
 from bnstream.streams.sources.errors import reading
 from bnstream.streams.sources.source import names_of
 
@@ -48,6 +48,7 @@ def fit(
     checkpoint_every: float = 60.0,
     resume: bool = False,
     progress: Callable[[Progress], object] | None = None,
+    **reading_options: Unpack[Reading],
 ) -> Moments:
     """Count, mean and variance of every channel of a source of any size, in one pass.
 
@@ -90,6 +91,9 @@ def fit(
     progress : callable, optional
         Called after each chunk with a `Progress`, which has the fields share, n_rows and source. If it raises, the pass
         writes a checkpoint and ends.
+    **reading_options
+        How to read the source; see `Reading` for all of these options. An option that does not concern the source is
+        refused.
 
     Returns
     -------
@@ -147,14 +151,15 @@ def fit(
     if resume and out is None:
         raise ValueError("resume=True resumes from the checkpoint beside out, but out is missing; give it")
     number("checkpoint_every", checkpoint_every, "at least 0 seconds", lambda seconds: seconds >= 0)
-    wanted = Wanted(columns, channel_axis, weights=weights)
+    options = options_of("fit", reading_options)
+    wanted = Wanted(columns, channel_axis, weights=weights, reading=options)
     sources = open_sources(source, wanted._replace(least_rows=EXACT_ROWS) if exact else wanted)
     require_tables(sources, weights)
     total = Accumulator(sources[0], nan_policy, weights, exact)
     total.result()      # refuses an unknown nan_policy before anything is read
     cursor = Cursor(sources, {
         "columns": None if columns is None else [str(column) for column in columns], "channel_axis": channel_axis,
-        "chunk_rows": chunk_rows, "nan_policy": nan_policy, "weights": weights, "exact": bool(exact),
+        "chunk_rows": chunk_rows, "nan_policy": nan_policy, "weights": weights, "exact": bool(exact), **options,
     })
     checkpoint = None if out is None else checkpoint_of(path_of("out", out), sources, resume)
     if checkpoint is not None and checkpoint.exists():

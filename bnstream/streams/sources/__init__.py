@@ -12,6 +12,7 @@ of an uninterrupted read.
 
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.opening import open_sources
+from bnstream.streams.sources.options import Reading, options_of
 from bnstream.streams.sources.source import Piece, Source, Wanted
 
-__all__ = ["Piece", "Source", "SourceError", "Wanted", "open_sources"]
+__all__ = ["Piece", "Reading", "Source", "SourceError", "Wanted", "open_sources", "options_of"]

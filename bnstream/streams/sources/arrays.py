@@ -6,7 +6,6 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from bnstream.core.columns import Column, Columns, common_dtype, in_exact_form
 from bnstream.streams.sources.errors import SourceError, reading
 from bnstream.streams.sources.npyheader import read_header
+from bnstream.streams.sources.places import File
 from bnstream.streams.sources.slicing import Slicing, require_real
 from bnstream.streams.sources.source import FileSource, Piece, Source, Wanted
 
@@ -114,23 +114,20 @@ class NpyStream:
 class NpyFile(FileSource):
     """A .npy file."""
 
-    def __init__(self, path: Path, wanted: Wanted) -> None:
-        super().__init__(path)
-        with reading(self.name), self.open() as file:
-            self.stream = NpyStream(self.name, file)
-            n_bytes = file.seek(0, 2) - self.stream.start
+    def __init__(self, file: File, wanted: Wanted) -> None:
+        super().__init__(file)
+        with reading(self.name), file.open(buffering=0) as content:
+            self.stream = NpyStream(self.name, content)
+            n_bytes = content.seek(0, 2) - self.stream.start
         if n_bytes != self.stream.n_bytes:
             why = "it is truncated, or not completely written"
             if n_bytes > self.stream.n_bytes:
                 why = "something was appended to it"
-            raise SourceError(f"{path} has {n_bytes:,} bytes of data, but its shape {self.stream.shape} needs "
+            raise SourceError(f"{file} has {n_bytes:,} bytes of data, but its shape {self.stream.shape} needs "
                               f"{self.stream.n_bytes:,}: {why}")
         self.slicing = Slicing(self.name, self.stream.shape, wanted)
         self.names, self.batch_axes, self.extent = self.slicing.names, self.slicing.batch_axes, self.slicing.n_rows
         self.rows_first, self.n_channels = self.slicing.axis == 0, self.slicing.n_channels
-
-    def open(self) -> IO[bytes]:
-        return self.path.open("rb", buffering=0)
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         rows = chunk_rows or self.slicing.rows_in(CHUNK_BYTES, self.stream.dtype.itemsize)
@@ -138,17 +135,17 @@ class NpyFile(FileSource):
         yield from self.slicing.pieces(start, in_piece, partial(self.load, rows))
 
     def load(self, rows: int, first: int, stop: int) -> Iterator[NDArray[Any]]:
-        with self.open() as file:
+        with self.file.open(buffering=0) as content:
             for at in range(first, stop, rows):
-                yield self.slicing.pick(self.stream.read(file, self.slicing.axis, at, min(at + rows, stop), room))
+                yield self.slicing.pick(self.stream.read(content, self.slicing.axis, at, min(at + rows, stop), room))
 
 
 class NpzFile(FileSource):
     """A .npz file that holds one array, or one array of one axis for each named channel."""
 
-    def __init__(self, path: Path, wanted: Wanted) -> None:
-        super().__init__(path)
-        self.streams, wanted = streams_in(path, wanted)
+    def __init__(self, file: File, wanted: Wanted) -> None:
+        super().__init__(file)
+        self.streams, wanted = streams_in(file, wanted)
         first = next(iter(self.streams.values()))
         self.slicing = Slicing(self.name, first.shape, wanted)
         are_channels = first.shape[1:] == () and wanted.columns is None
@@ -166,7 +163,7 @@ class NpzFile(FileSource):
         rows = chunk_rows or self.slicing.rows_in(CHUNK_BYTES, itemsize)
         if self.scattered:
             rows = self.slicing.n_rows
-        with zipfile.ZipFile(self.path) as archive, ExitStack() as stack:
+        with self.file.open() as content, zipfile.ZipFile(content) as archive, ExitStack() as stack:
             streams = [(stack.enter_context(archive.open(f"{key}.npy")), s) for key, s in self.streams.items()]
             # Everything is read in order: a seek gives up the checksum, and fails in Python 3.13.0.
             for file, stream in streams:
@@ -186,25 +183,26 @@ def side_by_side(arrays: Sequence[NDArray[Any]], names: Sequence[str] | None) ->
     return columns if common_dtype(columns) is None else np.stack(arrays, axis=1)
 
 
-def streams_in(path: Path, wanted: Wanted) -> tuple[dict[str, NpyStream], Wanted]:
+def streams_in(file: File, wanted: Wanted) -> tuple[dict[str, NpyStream], Wanted]:
     """The selected arrays of a .npz file by name, and what is wanted from them."""
-    with reading(f"{path} is not a .npz file, or is truncated"), zipfile.ZipFile(path) as archive:
+    fault = f"{file} is not a .npz file, or is truncated"
+    with reading(fault), file.open() as content, zipfile.ZipFile(content) as archive:
         keys = sorted(key.removesuffix(".npy") for key in archive.namelist() if key.endswith(".npy"))
         if len(keys) < len(archive.namelist()):
-            raise SourceError(f"{path} holds more than arrays, as state files do; give a .npz file of arrays")
+            raise SourceError(f"{file} holds more than arrays, as state files do; give a .npz file of arrays")
         if wanted.columns is not None and (len(keys) > 1 or set(wanted.columns) <= set(keys)):
             for column in wanted.columns:
                 if column not in keys:
-                    raise SourceError(f"{path} has no array {column!r}; its arrays are {', '.join(keys)}")
+                    raise SourceError(f"{file} has no array {column!r}; its arrays are {', '.join(keys)}")
             keys, wanted = list(wanted.columns), wanted._replace(columns=None)
         streams = {}
         for key in keys:
-            with archive.open(f"{key}.npy") as file:
-                streams[key] = NpyStream(f"{path}[{key!r}]", file)
+            with archive.open(f"{key}.npy") as member:
+                streams[key] = NpyStream(f"{file}[{key!r}]", member)
     shapes = {key: stream.shape for key, stream in streams.items()}
     if len(shapes) > 1 and (len(set(shapes.values())) > 1 or any(len(shape) != 1 for shape in shapes.values())):
-        raise SourceError(f"{path} holds arrays of shapes {shapes}; with columns= or --columns select one array, or "
+        raise SourceError(f"{file} holds arrays of shapes {shapes}; with columns= or --columns select one array, or "
                           "several of one axis and equal length as channels")
     if not shapes:
-        raise SourceError(f"{path} holds no arrays")
+        raise SourceError(f"{file} holds no arrays")
     return streams, wanted

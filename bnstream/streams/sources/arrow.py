@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -11,7 +10,8 @@ from pyarrow import ipc
 from bnstream._kernels._runtime import get_num_threads
 from bnstream.streams.sources.columns import selected_names
 from bnstream.streams.sources.errors import reading
-from bnstream.streams.sources.source import Piece, Source, Wanted, mark_of
+from bnstream.streams.sources.places import File
+from bnstream.streams.sources.source import Piece, Source, Wanted
 from bnstream.streams.sources.tables import TableFile, arrow_errors, pieces_of, sliced, table_rows
 
 
@@ -32,7 +32,7 @@ class ArrowStream(Source):
         self.names = selected_names(self.name, self.reader.schema, wanted)
         self.n_channels = len(self.names)
         self.columns = self.reader.schema.names if wanted.whole_rows else [*self.names, *wanted.beside]
-        files = [mark_of(Path(file)) for file in getattr(source, "files", ()) if Path(file).exists()]
+        files = [file.mark() for file in map(File, getattr(source, "files", ())) if file.exists()]
         types = [str(self.reader.schema.field(name).type) for name in self.names]
         self.mark = [[self.name, list(self.names), types, files]]
 
@@ -59,7 +59,7 @@ class ArrowFile(TableFile):
 
     @contextmanager
     def open(self, options: Any) -> Iterator[Any]:
-        with pa.OSFile(str(self.path)) as file:
+        with pa.OSFile(str(self.file.path)) as file:
             open_as = ipc.open_file if file.read(6) == b"ARROW1" else ipc.open_stream
             file.seek(0)
             yield open_as(file, options=options)

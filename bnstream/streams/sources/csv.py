@@ -33,11 +33,11 @@ class CsvFile(TableFile):
     def inspect(self, wanted: Wanted) -> None:
         header = self.read_header()
         unquoted = re.sub('"[^"]*"', "", header)
-        likely = "\t" if ".tsv" in self.path.suffixes else max(DELIMITERS, key=unquoted.count)
+        likely = "\t" if ".tsv" in self.file.suffixes else max(DELIMITERS, key=unquoted.count)
         self.parse_options = csv.ParseOptions(delimiter=likely)
         self.header = csv.read_csv(native(header.encode() + b"\n"), parse_options=self.parse_options).column_names
         if all(is_number(column) for column in self.header):
-            raise SourceError(f"{self.path} begins with numbers, {header[:40]!r}; expected a header with the names of "
+            raise SourceError(f"{self.file} begins with numbers, {header[:40]!r}; expected a header with the names of "
                               "the columns; add one")
         if wanted.columns is not None:      # before types are inferred, as other columns may hold text
             selected_names(self.name, pa.schema([(column, pa.float64()) for column in self.header]), wanted)
@@ -58,29 +58,29 @@ class CsvFile(TableFile):
             while line and not line.removeprefix(codecs.BOM_UTF8).strip():      # pyarrow also skips empty lines
                 line = text.readline()
             self.start = text.tell()
-            self.extent = None if self.path.suffix.lower() in (".gz", ".zip") else text.seek(0, 2)
+            self.extent = None if self.file.suffixes[-1:] in ([".gz"], [".zip"]) else text.seek(0, 2)
         try:
             header = line.decode("utf-8-sig").rstrip("\r\n")
         except UnicodeDecodeError as error:
-            raise SourceError(f"{self.path}: the header is not UTF-8: {error}") from error
+            raise SourceError(f"{self.file}: the header is not UTF-8: {error}") from error
         if not header:
-            raise SourceError(f"{self.path} is empty; expected a header with the names of the columns")
+            raise SourceError(f"{self.file} is empty; expected a header with the names of the columns")
         return header
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        if self.path.suffix.lower() == ".gz":
-            with gzip.open(self.path) as text:
+        if self.file.suffixes[-1:] == [".gz"]:
+            with self.file.open() as content, gzip.open(content) as text:
                 yield cast(IO[bytes], text)
-        elif self.path.suffix.lower() == ".zip":
-            with zipfile.ZipFile(self.path) as archive:
+        elif self.file.suffixes[-1:] == [".zip"]:
+            with self.file.open() as content, zipfile.ZipFile(content) as archive:
                 members = [name for name in archive.namelist() if not name.endswith("/")]
                 if len(members) != 1:
-                    raise SourceError(f"{self.path} holds {len(members)} files; expected one")
+                    raise SourceError(f"{self.file} holds {len(members)} files; expected one")
                 with archive.open(members[0]) as text:
                     yield text
         else:
-            with self.path.open("rb") as text:
+            with self.file.open() as text:
                 yield text
 
     def blocks(self, start: int, n_bytes: int) -> Iterator[tuple[int, bytes]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from bnstream.core.optional import needing
 from bnstream.streams.sources.errors import SourceError
+from bnstream.streams.sources.places import File
 from bnstream.streams.sources.source import Source, Wanted
 
 # The module and the class that read the files with a suffix.
@@ -22,10 +23,11 @@ FORMATS: dict[str, tuple[str, str]] = {
 }
 
 
-def format_of(path: Path) -> tuple[str, str] | None:
-    """The entry of `FORMATS` for the longest suffix that has one, or None."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    return FORMATS.get("".join(suffixes[-2:])) or FORMATS.get("".join(suffixes[-1:]))
+def format_of(file: File, chosen: str | None = None) -> tuple[str, str] | None:
+    """The entry of `FORMATS` for the chosen format, or for the longest suffix that has one; None without."""
+    if chosen is not None:
+        return FORMATS.get(f".{chosen}")
+    return FORMATS.get("".join(file.suffixes[-2:])) or FORMATS.get("".join(file.suffixes[-1:]))
 
 
 def reader(module: str, name: str) -> Callable[..., Source]:
@@ -46,33 +48,38 @@ def is_path(source: Any) -> bool:
     return isinstance(source, (str, os.PathLike))
 
 
-def files_of(path: str) -> list[Path]:
+def files_of(path: str, chosen: str | None) -> list[File]:
     """The files of a path, a folder or a glob, sorted by name."""
     if not path:
         raise SourceError("a path is empty; give files, folders or globs")
     if Path(path).is_dir():
-        found = [file for file in sorted(Path(path).rglob("*")) if file.is_file() and format_of(file)]
-        files = [file for file in found if not any(part[0] in "._" for part in file.relative_to(path).parts)]
+        visible = [file for file in sorted(Path(path).rglob("*"))
+                   if file.is_file() and not any(part[0] in "._" for part in file.relative_to(path).parts)]
+        files = [file for file in map(File, visible) if format_of(file, chosen)]
         if not files:
             raise SourceError(f"the folder {path} holds no file with a supported suffix: {' '.join(FORMATS)}")
         return files
     if not Path(path).exists() and glob.has_magic(path):
-        files = [file for file in map(Path, sorted(glob.glob(path, recursive=True))) if file.is_file()]  # noqa: PTH207
-        if not files:
+        matches = [file for file in map(Path, sorted(glob.glob(path, recursive=True))) if file.is_file()]  # noqa: PTH207
+        if not matches:
             raise SourceError(f"no file matches {path}")
-        return files
-    return [Path(path)]
+        return [File(file) for file in matches]
+    return [File(path)]
 
 
 def open_files(paths: Sequence[str], wanted: Wanted) -> list[Source]:
     """Open the files of several paths, folders or globs, all of one format."""
-    files = [file for path in paths for file in files_of(path)]
+    chosen = wanted.reading.get("format")
+    if chosen is not None and f".{chosen}" not in FORMATS:
+        raise SourceError(f"format must be one of {', '.join(suffix[1:] for suffix in FORMATS)}, got {chosen!r}")
+    files = [file for path in paths for file in files_of(path, chosen)]
     for file in files:
         if not file.exists():
             raise SourceError(f"there is no file {file}")
-        if format_of(file) is None:
-            raise SourceError(f"{file} has no supported suffix; supported are {' '.join(FORMATS)}")
-    formats = {format_of(file): file for file in reversed(files)}
+        if format_of(file, chosen) is None:
+            raise SourceError(f"{file} has no supported suffix; supported are {' '.join(FORMATS)}; name its format "
+                              "with format= or --format")
+    formats = {format_of(file, chosen): file for file in reversed(files)}
     if len(formats) > 1:
         raise SourceError(f"the files have different formats, such as {' and '.join(map(str, formats.values()))}; "
                           "process each format separately and merge the statistics")

@@ -9,6 +9,7 @@ from bnstream.streams.sources.arrays import Array, is_array
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.files import is_path, open_files, reader
 from bnstream.streams.sources.iterables import Iterable
+from bnstream.streams.sources.options import require_taken
 from bnstream.streams.sources.source import Source, Wanted, require_same
 
 
@@ -29,6 +30,7 @@ def open_sources(source: Any, wanted: Wanted) -> list[Source]:
         sources = [Array(source, wanted)]
     else:
         sources = [Iterable(source, wanted, open_item)]
+    require_taken(wanted.reading, sources[0].takes, sources[0].name)
     if wanted.channel_axis is not None and not hasattr(sources[0], "slicing") and not isinstance(sources[0], Iterable):
         what = "its columns" if sources[0].batch_axes is None else "the last axis of its images"
         raise SourceError(f"the channels of {sources[0].name} are {what}; leave out channel_axis={wanted.channel_axis} "

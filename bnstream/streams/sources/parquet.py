@@ -23,7 +23,7 @@ class ParquetFile(TableFile):
     """
 
     def inspect(self, wanted: Wanted) -> None:
-        with parquet.ParquetFile(self.path) as file:
+        with parquet.ParquetFile(self.file.for_library()) as file:
             self.names = selected_names(self.name, file.schema_arrow, wanted)
             self.metadata, self.extent = file.metadata, file.metadata.num_rows
         self.whole_rows, self.beside = wanted.whole_rows, wanted.beside
@@ -46,7 +46,8 @@ class ParquetFile(TableFile):
                 yield Piece(load, stop - first if last else 0, stop if last else None, f"rows {first:,} to {stop:,}")
 
     def open(self) -> Any:
-        return parquet.ParquetFile(self.path, metadata=self.metadata, pre_buffer=False, buffer_size=BUFFER_BYTES)
+        return parquet.ParquetFile(self.file.for_library(), metadata=self.metadata, pre_buffer=False,
+                                   buffer_size=BUFFER_BYTES)
 
     def load(self, row_groups: list[int], columns: list[str], rows: int, n_rows: int) -> Iterator[Any]:
         with arrow_errors(self.name), self.open() as file:

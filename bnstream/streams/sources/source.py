@@ -1,11 +1,11 @@
 """What a source is, and what a caller wants from it."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 from bnstream.core.labels import counted
 from bnstream.streams.sources.errors import SourceError
+from bnstream.streams.sources.places import File
 
 
 class Wanted(NamedTuple):
@@ -23,6 +23,8 @@ class Wanted(NamedTuple):
     """The column of a table that holds the weights of its rows. It is read, but is no channel."""
     least_rows: int = 16
     """Values of each channel in a batch of a wide array, at least. The state of a batch takes the memory of 5 to 10."""
+    reading: Mapping[str, Any] = {}
+    """The options of reading that are given, by their names in `Reading`."""
 
     @property
     def beside(self) -> list[str]:
@@ -46,6 +48,8 @@ class Piece(NamedTuple):
 class Source:
     """A stream of pieces with the same channels, which can be read from the end of any piece."""
 
+    takes: ClassVar[frozenset[str]] = frozenset()
+    """The options of reading that it takes, by their names in `Reading`."""
     name: str
     names: tuple[str, ...] | None
     """Names of the channels, if they have any."""
@@ -74,21 +78,16 @@ class Source:
 class FileSource(Source):
     """A source that is one file."""
 
+    takes = frozenset({"format"})
     in_turn = False
 
-    def __init__(self, path: Path) -> None:
-        self.name, self.path, self.mark = str(path), path, mark_of(path)
+    def __init__(self, file: File) -> None:
+        self.name, self.file, self.mark = file.name, file, file.mark()
         self.size = self.mark[1]
 
     def require_unchanged(self) -> None:
-        if mark_of(self.path) != self.mark:
-            raise SourceError(f"{self.path} changed while it was read; start again when it is complete")
-
-
-def mark_of(path: Path) -> list[Any]:
-    """The path, size and modification time of a file."""
-    status = path.stat()
-    return [str(path), status.st_size, status.st_mtime_ns]
+        if self.file.mark() != self.mark:
+            raise SourceError(f"{self.file} changed while it was read; start again when it is complete")
 
 
 def names_of(sources: Sequence[Source]) -> str:

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from bnstream.streams.sources.errors import SourceError, reading
+from bnstream.streams.sources.places import File
 from bnstream.streams.sources.source import FileSource, Piece, Wanted
 
 COLUMN_ROWS = 1 << 17       # Rows of a column that are read at a time; 1 MiB of float64.
@@ -20,8 +20,8 @@ class TableFile(FileSource):
     batch_axes = None
     rows_first = True
 
-    def __init__(self, path: Path, wanted: Wanted) -> None:
-        super().__init__(path)
+    def __init__(self, file: File, wanted: Wanted) -> None:
+        super().__init__(file)
         self.names: tuple[str, ...] = ()
         self.extent: int | None = None
         with reading(self.name), arrow_errors(self.name):

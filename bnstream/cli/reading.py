@@ -1,0 +1,24 @@
+"""The options of reading that `fit` and `apply` share: those of `bnstream.streams.sources.Reading`."""
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+OPTIONS: dict[str, Any] = {
+    "format": Annotated[
+        str | None, typer.Option(help="The format of the files, as csv or parquet.", show_default="that of their names")
+    ],
+}
+
+
+def with_reading_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of reading, which it takes as ``**reading``."""
+    own = [parameter for parameter in inspect.signature(command).parameters.values()
+           if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+             for name, annotation in OPTIONS.items()]
+    command.__signature__ = inspect.Signature([*own, *added])       # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
+    return command

@@ -1,0 +1,37 @@
+"""The options of reading: how a source of one format or another is to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from bnstream.streams.sources.errors import SourceError
+
+
+class Reading(TypedDict, total=False):
+    """The keyword arguments that `fit` and `apply` take beside their own: options of reading, each of some formats."""
+
+    format: str | None
+    """The format of files, as a suffix without its dot ("csv"), by default that of their names."""
+
+
+def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are given, by name; None means not given.
+
+    Raises
+    ------
+    TypeError
+        If one is unknown.
+    """
+    for name in given:
+        if name not in Reading.__annotations__:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def require_taken(options: Mapping[str, Any], takes: frozenset[str], name: str) -> None:
+    """Raise SourceError if a source does not take an option that is given."""
+    for option, value in options.items():
+        if option not in takes:
+            raise SourceError(f"{name} takes no {option}, got {option}={value!r:.60}; leave it out "
+                              f"(--{option.replace('_', '-')}), which is for other kinds of sources")
