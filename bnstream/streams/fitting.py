@@ -59,7 +59,8 @@ def fit(
         files of one format; an array or a memmap; an object with ``__arrow_c_stream__`` (data frames of pandas and
         polars, pyarrow tables, DuckDB relations); a pyarrow dataset; an iterable of arrays or tables. It is never held
         in memory as a whole. An array in an iterable may have weights or a mask: ``{"batch": x, "weights": weights,
-        "where": mask}``, a mapping of the arguments of `Moments.update`.
+        "where": mask}``, a mapping of the arguments of `Moments.update`. Its items may be rows: those of a database
+        cursor, mappings of numbers by name, and with ``item="row"`` arrays.
     out : path, optional
         File to `save` the state to. During the pass a checkpoint of what was read so far is kept beside it, in ``out``
         + ".checkpoint".
@@ -140,6 +141,9 @@ def fit(
     >>> m = bnstream.fit([{"batch": np.array([[1.0], [3.0]]), "weights": [3, 1]}])
     >>> m.n.tolist(), m.mean.tolist()
     ([4.0], [1.5])
+    >>> m = bnstream.fit(({"a": a, "b": a * a} for a in range(4)))
+    >>> m.names, m.mean.tolist()
+    (('a', 'b'), [1.5, 3.5])
     >>> parts = [np.array([[0.1], [0.2]]), np.array([[0.3]])]
     >>> bnstream.fit(parts, exact=True) == bnstream.fit(parts[::-1], exact=True)
     True

@@ -416,7 +416,9 @@ def test_a_column_alone_is_not_rounded(make):
 ], ids=["table", "file", "tables", "array", "arrays"])
 def test_a_channel_axis_without_meaning(make, message, folder):
     source = make()
-    state = fit(source)
-    for call in (lambda: fit(source, channel_axis=1), lambda: apply(state, source, "y.npy", channel_axis=1)):
+    item = {"item": "batch"} if isinstance(source, list) else {}
+    state = fit(source, **item)
+    for call in (lambda: fit(source, channel_axis=1, **item),
+                 lambda: apply(state, source, "y.npy", channel_axis=1, **item)):
         with pytest.raises(SourceError, match=message):
             call()

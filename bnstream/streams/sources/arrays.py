@@ -39,8 +39,10 @@ class Array(Source):
         with reading(f"the {kind}"):
             source = in_exact_form(source)
         if isinstance(source, Columns):
-            raise SourceError(f"the {kind} holds integers beyond 2**53 and missing values, and no array holds both; "
-                              "make it a table of one column, such as source.to_frame()")
+            beside, advice = "and missing values", "make it a table of one column, such as source.to_frame()"
+            if source.ndim == 2:
+                beside, advice = "beside floating-point numbers", "make it a table, with columns that have names"
+            raise SourceError(f"the {kind} holds integers beyond 2**53 {beside}, and no array holds both; {advice}")
         with reading(f"the {kind}"):
             self.array = np.asanyarray(source)
         self.name = f"the array of shape {self.array.shape}"

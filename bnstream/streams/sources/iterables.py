@@ -1,62 +1,55 @@
-"""Iterables of arrays, tables or record batches, or of mappings with an array and its weights."""
+"""Iterables of arrays, tables or rows, or of mappings with an array and its weights."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.files import is_path
+from bnstream.streams.sources.items import Items
 from bnstream.streams.sources.source import Piece, Source, Wanted, require_same
+
+OWN = frozenset({"item", "key"})        # the options of reading of the iterable itself
 
 
 class Iterable(Source):
-    """An iterable. Each item is finished before the next is requested, as the iterable may reuse its buffers."""
+    """An iterable. Each batch is finished before the next is requested, as the iterable may reuse its buffers."""
 
     extent = None       # `Piece.stop` counts pieces
     in_turn = True
 
-    def __init__(self, source: Any, wanted: Wanted, open_item: Callable[[Any, Wanted], list[Source]]) -> None:
-        try:
-            self.items = iter(source)
-        except TypeError:
-            raise TypeError(f"expected a path, an array, a table or an iterable of these, got {type(source).__name__}"
-                            ) from None
-        self.name = f"the {type(source).__name__}"
-        self.wanted, self.open_item = wanted, open_item
-        self.mark = [type(source).__name__]
-        first = self.next_item(0)
-        if first is None:
-            raise SourceError(f"{self.name} is empty: it yielded no batch")
-        self.first: Source = first
+    def __init__(self, source: Any, wanted: Wanted, open_batch: Callable[[Any, Wanted], Source]) -> None:
+        items = Items(source, wanted.reading)
+        self.name, self.mark = items.name, [type(source).__name__]
+        self.batches = items.batches()
+        self.open_batch = open_batch
+        self.wanted = wanted._replace(reading={key: wanted.reading[key] for key in wanted.reading.keys() - OWN})
+        self.first = first = self.opened(*next(self.batches))
+        self.takes = first.takes | OWN
         self.names, self.batch_axes, self.rows_first = first.names, first.batch_axes, first.rows_first
         self.n_channels = first.n_channels
 
-    def next_item(self, index: int) -> Source | None:
-        """Open the next item; None at the end."""
-        for item in self.items:
-            if is_path(item):
-                raise SourceError(f"item {index} of {self.name} is a path, {str(item)!r}; give a list that holds only "
-                                  "paths")
-            try:
-                source, *others = self.open_item(item, self.wanted)
-            except SourceError as error:
-                raise SourceError(f"item {index} of {self.name}: {error}") from error
-            except TypeError as error:
-                raise TypeError(f"item {index} of {self.name}: {error}") from error
-            if others:
-                raise SourceError(f"item {index} of {self.name} is a list of paths; give a list that holds only paths")
-            source.name = f"item {index} of {self.name}"
-            if index:
-                require_same(self.first, source)
-            return source
-        return None
+    def opened(self, place: str, batch: Any) -> Source:
+        try:
+            source = self.open_batch(batch, self.wanted)
+        except SourceError as error:
+            raise SourceError(f"{place}: {error}") from error
+        except TypeError as error:
+            raise TypeError(f"{place}: {error}") from error
+        source.name = place
+        return source
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
-        index, n_pieces = 0, 0
-        item: Source | None = self.first
-        while item is not None:
-            for piece in item.pieces(0, chunk_rows):
+        n_pieces = 0
+        for source in self.sources():
+            place = source.name.removesuffix(f" of {self.name}")
+            for piece in source.pieces(0, chunk_rows):
                 n_pieces += 1
                 if n_pieces > start:
-                    yield piece._replace(stop=n_pieces, place=f"item {index}, {piece.place}")
-            index += 1
-            item = self.next_item(index)
+                    yield piece._replace(stop=n_pieces, place=f"{place}, {piece.place}")
+
+    def sources(self) -> Iterator[Source]:
+        """Yield the batches, each as a source."""
+        yield self.first
+        for place, batch in self.batches:
+            source = self.opened(place, batch)
+            require_same(self.first, source)
+            yield source

@@ -18,42 +18,58 @@ def open_sources(source: Any, wanted: Wanted) -> list[Source]:
     if isinstance(source, Mapping):
         raise TypeError("expected a path, an array, a table or an iterable of these, got a mapping; make a table of it "
                         "with pyarrow.table or pandas.DataFrame, or put a mapping with a batch into a list")
-    if hasattr(source, "collect") and hasattr(source, "lazy"):
-        raise TypeError(f"the {type(source).__name__} is lazy; collect() it, or give the path of its file")
     if is_path(source):
         sources = open_files([os.fspath(source)], wanted)
     elif isinstance(source, (list, tuple)) and source and all(is_path(entry) for entry in source):
         sources = open_files([os.fspath(entry) for entry in source], wanted)
-    elif is_table(source):
-        sources = [reader("arrow", "ArrowStream")(source, wanted)]
-    elif is_array(source):
-        sources = [Array(source, wanted)]
     else:
-        sources = [Iterable(source, wanted, open_item)]
-    require_taken(wanted.reading, sources[0].takes, sources[0].name)
-    if wanted.channel_axis is not None and not hasattr(sources[0], "slicing") and not isinstance(sources[0], Iterable):
-        what = "its columns" if sources[0].batch_axes is None else "the last axis of its images"
-        raise SourceError(f"the channels of {sources[0].name} are {what}; leave out channel_axis={wanted.channel_axis} "
-                          "(--channel-axis), which is for arrays")
+        sources = [open_data(source, wanted) or Iterable(source, wanted, open_batch)]
+    require_meaning(sources[0], wanted)
     for other in sources[1:]:
         require_same(sources[0], other)
     return sources
 
 
-def open_item(item: Any, wanted: Wanted) -> list[Source]:
-    """Open an item of an iterable: what `open_sources` accepts, or an array with weights or a mask in a mapping."""
-    if not isinstance(item, Mapping):
-        return open_sources(item, wanted)
-    if wanted.whole_rows:
-        raise TypeError("expected arrays or tables to normalize, got a mapping; give its batch alone")
-    try:
-        batch, positions = batch_of(item)
-    except ValueError as error:
-        raise SourceError(str(error)) from error
-    if is_path(batch) or is_table(batch):
-        raise SourceError(f"the batch in a mapping must be an array, got {type(batch).__name__}; put the weights of a "
-                          "table into a column, and name it with weights=")
-    return [Array(batch, wanted, positions)]
+def open_data(source: Any, wanted: Wanted) -> Source | None:
+    """Open a table or an array; None if it is neither."""
+    if hasattr(source, "collect") and hasattr(source, "lazy"):
+        raise TypeError(f"the {type(source).__name__} is lazy; collect() it, or give the path of its file")
+    if hasattr(source, "tocsr"):
+        raise TypeError(f"expected an array with all of its values, got the sparse {type(source).__name__}; give it to "
+                        "bnstream.sklearn.StandardScaler, or make an array of it with toarray()")
+    if is_table(source):
+        return reader("arrow", "ArrowStream")(source, wanted)
+    return Array(source, wanted) if is_array(source) else None
+
+
+def open_batch(item: Any, wanted: Wanted) -> Source:
+    """Open a batch of an iterable: a table, an array, or an array with weights or a mask in a mapping."""
+    batch: Any = item
+    positions: dict[str, Any] = {}
+    if isinstance(item, Mapping):
+        if wanted.whole_rows:
+            raise TypeError("expected arrays or tables to normalize, got a mapping; give its batch alone")
+        try:
+            batch, positions = batch_of(item)
+        except ValueError as error:
+            raise SourceError(str(error)) from error
+        if is_path(batch) or is_table(batch):
+            raise SourceError(f"the batch in a mapping must be an array, got {type(batch).__name__}; put the weights "
+                              "of a table into a column, and name it with weights=")
+    source = Array(batch, wanted, positions) if positions else open_data(batch, wanted)
+    if source is None:
+        raise TypeError(f"expected an array, a table or a row, got {type(batch).__name__}")
+    require_meaning(source, wanted)
+    return source
+
+
+def require_meaning(source: Source, wanted: Wanted) -> None:
+    """Raise SourceError if an option is given that does not concern a source."""
+    require_taken(wanted.reading, source.takes, source.name)
+    if wanted.channel_axis is not None and not hasattr(source, "slicing") and not isinstance(source, Iterable):
+        what = "its columns" if source.batch_axes is None else "the last axis of its images"
+        raise SourceError(f"the channels of {source.name} are {what}; leave out channel_axis={wanted.channel_axis} "
+                          "(--channel-axis), which is for arrays")
 
 
 def is_table(source: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from bnstream.streams.sources.errors import SourceError
 
@@ -13,6 +13,12 @@ class Reading(TypedDict, total=False):
 
     format: str | None
     """The format of files, as a suffix without its dot ("csv"), by default that of their names."""
+    item: Literal["row", "batch"] | None
+    """What the items of an iterable are: rows, with a value of every channel each, or batches of rows. Needed where
+    they may be either."""
+    key: Any
+    """The part of each item of an iterable to use, by its index or its key, as 0 of pairs (x, y); a tuple of several
+    leads to a part of a part."""
 
 
 def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,6 +32,8 @@ def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
         if name not in Reading.__annotations__:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+    if given.get("item") not in (None, "row", "batch"):
+        raise ValueError(f"item must be 'row' or 'batch', got {given['item']!r:.60}")
     return {name: value for name, value in given.items() if value is not None}
 
 

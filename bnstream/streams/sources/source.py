@@ -1,7 +1,7 @@
 """What a source is, and what a caller wants from it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from bnstream.core.labels import counted
 from bnstream.streams.sources.errors import SourceError
@@ -48,7 +48,7 @@ class Piece(NamedTuple):
 class Source:
     """A stream of pieces with the same channels, which can be read from the end of any piece."""
 
-    takes: ClassVar[frozenset[str]] = frozenset()
+    takes: frozenset[str] = frozenset()
     """The options of reading that it takes, by their names in `Reading`."""
     name: str
     names: tuple[str, ...] | None
