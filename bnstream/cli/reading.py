@@ -10,6 +10,14 @@ OPTIONS: dict[str, Any] = {
     "format": Annotated[
         str | None, typer.Option(help="The format of the files, as csv or parquet.", show_default="that of their names")
     ],
+    "mode": Annotated[
+        str | None, typer.Option(help="The mode that all images are converted to, as RGB.", show_default="their own")
+    ],
+    "scale": Annotated[bool | None, typer.Option("--scale", help="Scale images to 0 to 1.", show_default=False)],
+    "per_pixel": Annotated[
+        bool | None, typer.Option("--per-pixel", help="Statistics of each pixel of images of one size.",
+                                  show_default=False)
+    ],
 }
 
 

@@ -113,7 +113,7 @@ BAD = {
     "cut .csv.gz": (lambda: truncated(write(".csv.gz", X3)), r"x\.csv\.gz: Compressed file ended"),
     "no gzip": (lambda: text("a\n1\n", "x.csv.gz"), r"x\.csv\.gz: Not a gzipped file"),
     "two in a zip": (lambda: zipped(), r"x\.csv\.zip holds 2 files; expected one"),
-    "modes": (lambda: images("RGB", "L"), r"1\.png has mode L, but 0\.png has RGB; convert it"),
+    "modes": (lambda: images("RGB", "L"), r"1\.png has mode L, but 0\.png has RGB; convert all of"),
     "palette": (lambda: images("P"), r"0\.png has mode P; convert it to"),
     "cut image": (cut_image, r"1\.png cannot be (decoded|read)"),
     "no image": (lambda: text("x", "0.png") and ".", r"0\.png cannot be read as an image"),

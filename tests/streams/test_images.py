@@ -5,7 +5,7 @@ import pytest
 from support.arrays import of_dtype
 from support.oracle import assert_within, exact_states
 
-from bnstream import SourceError, fit
+from bnstream import SourceError, apply, fit
 
 image = pytest.importorskip("PIL.Image")
 
@@ -64,3 +64,67 @@ def test_images_take_no_channel_axis(folder):
     image.fromarray(np.zeros((2, 3, 3), np.uint8)).save("a.png")
     with pytest.raises(SourceError, match="are the last axis of its images; leave out channel_axis=0 "):
         fit("a.png", channel_axis=0)
+
+
+def saved(name, x, mode=None):
+    image.fromarray(x).convert(mode).save(name)
+    return x
+
+
+def test_gray_and_color_mixed(folder):
+    color = saved("a.png", of_dtype("u1", (4, 5, 3), 1))
+    gray = saved("b.png", of_dtype("u1", (3, 2), 2))
+    palette = np.asarray(image.fromarray(color).quantize(4).convert("RGB"))
+    image.fromarray(palette).convert("P", palette=image.Palette.ADAPTIVE, colors=4).save("c.png")
+    with pytest.raises(SourceError, match=r"b\.png has mode L, but a\.png has RGB; convert all of them with mode= or "
+                                          r"--mode, or process the images of each mode separately$"):
+        fit(".")
+    pixels = np.concatenate([color.reshape(-1, 3), np.repeat(gray.reshape(-1, 1), 3, axis=1), palette.reshape(-1, 3)])
+    m = fit(".", mode="RGB")
+    assert_within(m.mean, m.var(), exact_states(pixels))
+    assert (m.names, m.n.tolist()) == (("R", "G", "B"), [len(pixels)] * 3)
+    assert fit("b.png", mode="RGB", columns=["G"]).mean == fit("b.png").mean
+    apply(m, "b.png", "y.npy", mode="RGB")
+    np.testing.assert_allclose(np.load("y.npy"), [(gray[..., None] - m.mean) / m.std()], rtol=1e-6, atol=1e-6)
+
+
+def test_modes_that_lose_digits(folder):
+    saved("x.png", of_dtype("u2", (4, 5)))
+    with pytest.raises(SourceError, match=r"x\.png has mode I;16, which mode='RGB' \(--mode\) would reduce to 8 bits"):
+        fit("x.png", mode="RGB")
+    with pytest.raises(SourceError, match=r"^mode must be one of CMYK, .*RGBA, YCbCr, got 'I;16'$"):
+        fit("x.png", mode="I;16")
+    image.new("LAB", (4, 5)).save("l.tif")
+    with pytest.raises(SourceError, match=r"l\.tif of mode LAB cannot be converted to L: .*; choose another mode="):
+        fit("l.tif", mode="L")
+
+
+def test_scale(folder):
+    x = saved("a.png", of_dtype("u1", (6, 5, 3)))
+    m = fit("a.png", scale=True)
+    unit = x.astype("f4") / np.float32(255)
+    assert_within(m.mean, m.var(), exact_states(unit.reshape(-1, 3)))
+    y = saved("b.png", of_dtype("u2", (6, 5)))
+    assert_within(*(lambda m: (m.mean, m.var()))(fit("b.png", scale=True)),
+                  exact_states((y / np.float32(65535)).astype("f4").reshape(-1, 1)))
+    apply(m, "a.png", "y.npy", scale=True)
+    got = np.load("y.npy")
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, [(unit - m.mean) / m.std()], rtol=2e-7, atol=1e-7)
+    saved("f.tif", of_dtype("f4", (4, 5)))
+    with pytest.raises(SourceError, match=r"f\.tif has pixels of dtype float32, which have no largest value; leave "):
+        fit("f.tif", scale=True)
+
+
+def test_each_pixel(folder):
+    x = np.stack([saved(f"{i}.png", of_dtype("u1", (4, 5, 3), i)) for i in range(6)])
+    m = fit(".", per_pixel=True)
+    assert (m.shape, m.names, m.n.max(), m.n.min()) == ((4, 5, 3), None, 6, 6)
+    assert_within(m.mean.ravel(), m.var().ravel(), exact_states(x.reshape(6, -1)))
+    apply(m, ".", "y.npy", per_pixel=True)
+    np.testing.assert_allclose(np.load("y.npy"), (x - m.mean) / m.std(), rtol=1e-6, atol=1e-6)
+    assert fit("*.png", per_pixel=True, columns=["G"]).mean.tolist() == m.mean[..., 1:2].tolist()
+    saved("small.png", x[0, :2])
+    with pytest.raises(SourceError, match=r"small\.png has 5 x 2 pixels, but 0\.png has 5 x 4 pixels; statistics of "
+                                          "each pixel need images of one size"):
+        fit("*.png", per_pixel=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -22,27 +23,36 @@ MODES = {
 }
 
 
-class Images(Source):
-    """Images of one mode and any size."""
+EIGHT_BITS = {"1", "P", "L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"}      # the modes that `mode` converts
 
-    takes = frozenset({"format"})
-    batch_axes = (0, 1)
-    rows_first = False
+
+class Images(Source):
+    """Images of one mode, or converted to one, and of any size, or of one size for statistics of each pixel."""
+
+    takes = frozenset({"format", "mode", "scale", "per_pixel"})
     in_turn = False
 
     def __init__(self, files: Sequence[File], wanted: Wanted) -> None:
-        columns = wanted.columns
+        columns, options = wanted.columns, wanted.reading
+        self.convert, self.scale = options.get("mode"), options.get("scale", False)
+        if self.convert is not None and self.convert not in EIGHT_BITS & MODES.keys():
+            raise SourceError(f"mode must be one of {', '.join(sorted(EIGHT_BITS & MODES.keys()))}, got "
+                              f"{self.convert!r:.60}")
+        self.per_pixel = self.rows_first = bool(options.get("per_pixel", False))
+        self.batch_axes = (0,) if self.per_pixel else (0, 1)
         self.name = str(files[0].path.parent)
         self.files, self.extent = files, len(files)
         self.mark = self.mark_now()
-        self.mode = self.mode_of(files[0])
+        with self.open(files[0]) as image:
+            self.mode, self.size_of_first = self.mode_of(files[0], image), image.size
         channels = MODES[self.mode]
-        self.names = channels if columns is None else tuple(map(str, columns))
-        for name in self.names:
+        names: tuple[str, ...] = channels if columns is None else tuple(map(str, columns))
+        for name in names:
             if name not in channels:
                 raise SourceError(f"{files[0]} has no channel {name!r}; its channels are {', '.join(channels)}")
-        self.n_channels = len(self.names)
-        self.indices = None if columns is None else [channels.index(name) for name in self.names]
+        self.names = None if self.per_pixel else names
+        self.n_channels = len(names) * (math.prod(self.size_of_first) if self.per_pixel else 1)
+        self.indices = None if columns is None else [channels.index(name) for name in names]
 
     def mark_now(self) -> list[Any]:
         marks = json.dumps([file.mark() for file in self.files])
@@ -52,11 +62,15 @@ class Images(Source):
         if self.mark_now() != self.mark:
             raise SourceError(f"an image in {self.name} changed while the images were read; start again")
 
-    def mode_of(self, file: File) -> str:
-        with self.open(file) as image:
-            if image.mode not in MODES:
-                raise SourceError(f"{file} has mode {image.mode}; convert it to one of {', '.join(MODES)}")
-            return str(image.mode)
+    def mode_of(self, file: File, image: Any) -> str:
+        """The mode of an image, or the one that it will be converted to."""
+        if self.convert is None and image.mode not in MODES:
+            raise SourceError(f"{file} has mode {image.mode}; convert it to one of {', '.join(MODES)}; mode= (--mode) "
+                              "does so")
+        if self.convert is not None and image.mode not in EIGHT_BITS:
+            raise SourceError(f"{file} has mode {image.mode}, which mode={self.convert!r} (--mode) would reduce "
+                              "to 8 bits; process such images separately")
+        return str(self.convert or image.mode)
 
     def open(self, file: File) -> Any:
         try:
@@ -77,15 +91,22 @@ class Images(Source):
     def decode(self, index: int) -> NDArray[Any]:
         file = self.files[index]
         with self.open(file) as image:
-            if image.mode != self.mode:
-                raise SourceError(f"{file} has mode {image.mode}, but {self.files[0]} has {self.mode}; convert it, or "
-                                  "process the images of each mode separately")
+            if self.mode_of(file, image) != self.mode:
+                raise SourceError(f"{file} has mode {image.mode}, but {self.files[0]} has {self.mode}; convert all of "
+                                  "them with mode= or --mode, or process the images of each mode separately")
+            if self.per_pixel and image.size != self.size_of_first:
+                raise SourceError(f"{file} has {counted_pixels(image.size)}, but {self.files[0]} has "
+                                  f"{counted_pixels(self.size_of_first)}; statistics of each pixel need images of one "
+                                  "size")
             try:
-                x = np.asarray(image)
+                image.load()
             except (OSError, SyntaxError, ValueError) as error:
                 raise SourceError(f"{file} cannot be decoded; it is truncated or damaged: {error}") from error
+            x = np.asarray(image if image.mode == self.mode else converted(image, self.mode, file))
         x = x.reshape(*x.shape[:2], -1)
-        return x if self.indices is None else x[..., self.indices]
+        x = x if self.indices is None else x[..., self.indices]
+        x = to_unit(x, str(file)) if self.scale else x
+        return x[np.newaxis] if self.per_pixel else x
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         for index in range(start, len(self.files)):
@@ -93,3 +114,23 @@ class Images(Source):
 
     def load(self, index: int) -> list[NDArray[Any]]:
         return [self.decode(index)]
+
+
+def converted(image: Any, mode: str, file: File) -> Any:
+    try:
+        return image.convert(mode)
+    except ValueError as error:
+        raise SourceError(f"{file} of mode {image.mode} cannot be converted to {mode}: {error}; choose another mode= "
+                          "(--mode)") from error
+
+
+def to_unit(x: NDArray[Any], name: str) -> NDArray[Any]:
+    """Unsigned integers as float32 from 0 to 1, with the bits of ``ToTensor`` of torchvision."""
+    if x.dtype.kind != "u":
+        raise SourceError(f"{name} has pixels of dtype {x.dtype}, which have no largest value; leave out scale "
+                          "(--scale)")
+    return x.astype(np.float32) / np.float32(np.iinfo(x.dtype).max)
+
+
+def counted_pixels(size: tuple[int, int]) -> str:
+    return f"{size[0]:,} x {size[1]:,} pixels"

@@ -19,6 +19,12 @@ class Reading(TypedDict, total=False):
     key: Any
     """The part of each item of an iterable to use, by its index or its key, as 0 of pairs (x, y); a tuple of several
     leads to a part of a part."""
+    mode: str | None
+    """The mode of Pillow that all images are converted to, as "RGB"; by default all must have the same mode."""
+    scale: bool | None
+    """Whether images are scaled to float32 from 0 to 1, as ``ToTensor`` of torchvision does."""
+    per_pixel: bool | None
+    """Whether each pixel of images of one size has statistics of its own, of shape (height, width, channels)."""
 
 
 def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:
