@@ -7,7 +7,7 @@ import typer
 
 from bnstream._kernels._runtime import set_num_threads
 from bnstream.cli.exits import INTERRUPTED
-from bnstream.cli.options import ChunkRows, Out, Sources, StatePath, Threads
+from bnstream.cli.options import ChunkRows, Force, Out, Sources, StatePath, Threads
 from bnstream.cli.progress import progress_bar
 from bnstream.cli.reading import with_reading_options
 from bnstream.core.labels import counted
@@ -26,6 +26,7 @@ def apply(
     ] = None,
     chunk_rows: ChunkRows = None,
     threads: Threads = None,
+    force: Force = False,
     **reading: Any,
 ) -> None:
     """Normalize files by statistics or by a layer, and write a .parquet, .arrow, .csv or .npy file.
@@ -41,7 +42,8 @@ def apply(
     try:
         with progress_bar("apply") as progress:
             n_rows = applying.apply(
-                state, sources, out, channel_axis=channel_axis, eps=eps, chunk_rows=chunk_rows, progress=progress,
+                state, sources, out, channel_axis=channel_axis, eps=eps, chunk_rows=chunk_rows, force=force,
+                progress=progress,
                 **reading,
             )
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import numpy as np
 import typer
 
-from bnstream.cli.options import Out
+from bnstream.cli.options import Force, Out
 from bnstream.cli.states import load_with_lacks
 
 Tool = Literal["bnstream", "pytorch", "keras", "flax", "onnx", "scikit-learn"]
@@ -20,6 +20,7 @@ def convert(
     prefix: Annotated[
         str | None, typer.Option(help="Prefix of the array names in IN, which selects one of several layers.")
     ] = None,
+    force: Force = False,
 ) -> None:
     """Convert statistics or a layer to the arrays of PyTorch, Keras, Flax, ONNX or scikit-learn, or back.
 
@@ -32,6 +33,9 @@ def convert(
     from bnstream.exchange.conventions import import_arrays, to_arrays
     from bnstream.statefiles import write
     from bnstream.statefiles.atomic import replacing
+    from bnstream.statefiles.overwriting import require_replaceable
+
+    require_replaceable(out, [source], force=force, writes_state=to == "bnstream")
 
     if from_ == "bnstream":
         state, lacks = load_with_lacks(source)

@@ -10,7 +10,7 @@ import typer
 
 from bnstream._kernels._runtime import set_num_threads
 from bnstream.cli.exits import INTERRUPTED
-from bnstream.cli.options import ChunkRows, Out, Sources, Threads, naming
+from bnstream.cli.options import ChunkRows, Force, Out, Sources, Threads, naming
 from bnstream.cli.progress import progress_bar
 from bnstream.cli.reading import with_reading_options
 from bnstream.core.labels import counted, number_text
@@ -51,13 +51,15 @@ def fit(
     threads: Threads = None,
     checkpoint_every: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint, if there is one.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, even if there is a checkpoint.")] = False,
+    force: Force = False,
     **reading: Any,
 ) -> None:
     """Compute count, mean and variance of every channel of files of any size, in one pass.
 
     The pass keeps a checkpoint, OUT.checkpoint. After Ctrl-C or a crash, the same command with --resume continues from
-    it. The result has the same bits as that of an uninterrupted pass. A second Ctrl-C ends the command at once, and
-    leaves the last checkpoint.
+    it, and with --restart begins anew. The result has the same bits as that of an uninterrupted pass. A second Ctrl-C
+    ends the command at once, and leaves the last checkpoint.
 
     Example: bnstream fit data/*.parquet -o stats.npz --columns distance,air_time --nan omit
     """
@@ -70,7 +72,7 @@ def fit(
             m = fitting.fit(
                 sources, out, columns=split_names(columns), weights=weights, channel_axis=channel_axis,
                 chunk_rows=chunk_rows, nan_policy=nan, exact=exact, checkpoint_every=checkpoint_every,
-                resume=resume, progress=progress, **reading,
+                resume=resume, restart=restart, force=force, progress=progress, **reading,
             )
     except KeyboardInterrupt:
         checkpoint = Path(f"{out}.checkpoint")

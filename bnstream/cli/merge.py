@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from bnstream.cli.options import Out
+from bnstream.cli.options import Force, Out
 from bnstream.cli.states import load_moments
 from bnstream.core.moments import Moments
 
@@ -17,6 +17,7 @@ POLICIES = ("raise", "omit", "propagate")       # from the strictest one
 def merge(
     paths: Annotated[list[Path], typer.Argument(metavar="STATS...", help="State files with the same channels.")],
     out: Out,
+    force: Force = False,
 ) -> None:
     """Merge the statistics of several workers or of several parts of the data, as exactly as one pass over all of it.
 
@@ -25,6 +26,9 @@ def merge(
     Example: bnstream merge part-*.npz -o stats.npz
     """
     from bnstream.statefiles import write
+    from bnstream.statefiles.overwriting import require_replaceable
+
+    require_replaceable(out, paths, force=force)
 
     parts, lacks = load_moments(paths, "merged")
     for path, m in zip(paths, parts, strict=True):

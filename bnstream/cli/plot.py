@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bnstream.cli.options import Out, StatePath
+from bnstream.cli.options import Force, Out, StatePath
 
 
 def plot(
@@ -14,6 +14,7 @@ def plot(
     after: Annotated[
         Path | None, typer.Option(metavar="STATS", help="Statistics of the normalized data, to be drawn beside.")
     ] = None,
+    force: Force = False,
 ) -> None:
     """Draw mean and standard deviation of every channel to a .png, .svg or .pdf file.
 
@@ -22,9 +23,11 @@ def plot(
     from bnstream.plots import plot_moments
     from bnstream.statefiles import load
     from bnstream.statefiles.atomic import replacing
+    from bnstream.statefiles.overwriting import require_replaceable
 
     if out.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ValueError(f"out must end in .png, .svg or .pdf, got {str(out)!r}")
+    require_replaceable(out, force=force, writes_state=False)
     figure = plot_moments(load(path), None if after is None else load(after))
     with replacing(out) as file:
         figure.savefig(file, format=out.suffix[1:].lower())

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bnstream.cli.options import Out
+from bnstream.cli.options import Force, Out
 from bnstream.cli.states import load_moments
 
 
@@ -13,6 +13,7 @@ def subtract(
     whole: Annotated[Path, typer.Argument(metavar="WHOLE", help="A state file of exact statistics.")],
     paths: Annotated[list[Path], typer.Argument(metavar="PART...", help="State files of parts of its data.")],
     out: Out,
+    force: Force = False,
 ) -> None:
     """Take parts out of exact statistics, as if their data had never been in them.
 
@@ -21,6 +22,9 @@ def subtract(
     Example: bnstream subtract year.npz january.npz -o rest.npz
     """
     from bnstream.statefiles import write
+    from bnstream.statefiles.overwriting import require_replaceable
+
+    require_replaceable(out, [whole, *paths], force=force)
 
     (left, *parts), lacks = load_moments([whole, *paths], "subtracted")
     for path, m in zip([whole, *paths], [left, *parts], strict=True):

@@ -4,6 +4,6 @@
 """
 
 from bnstream.statefiles.archive import StateError
-from bnstream.statefiles.statefile import StateFile, complete, load, read, save, write
+from bnstream.statefiles.statefile import StateFile, complete, is_state, load, read, save, write
 
-__all__ = ["StateError", "StateFile", "complete", "load", "read", "save", "write"]
+__all__ = ["StateError", "StateFile", "complete", "is_state", "load", "read", "save", "write"]

@@ -19,7 +19,7 @@ import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,6 +118,17 @@ def read_archive(path: Path) -> tuple[NamedArrays, dict[str, Any]]:
     if not isinstance(description, dict):
         raise StateError(f"{path}: {DESCRIPTION} must hold an object, got {type(description).__name__}")
     return {name.removesuffix(".npy"): array_of(path, name, data) for name, data in members.items()}, description
+
+
+def has_description(file: IO[bytes]) -> bool:
+    """Whether an open file is a zip with the member that describes a state."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return DESCRIPTION in archive.namelist()
+    except (*DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:      # EINVAL: a seek to before the file
+            raise
+        return False
 
 
 def members_of(file: BinaryIO) -> dict[str, bytes]:

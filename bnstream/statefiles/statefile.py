@@ -20,7 +20,7 @@ from bnstream.core.checks import path_of
 from bnstream.core.config import version
 from bnstream.core.layer import NormLayer
 from bnstream.core.moments import Moments
-from bnstream.statefiles.archive import StateError, read_archive, write_archive
+from bnstream.statefiles.archive import StateError, has_description, read_archive, write_archive
 from bnstream.statefiles.atomic import replacing
 from bnstream.statefiles.description import (
     Fields,
@@ -32,7 +32,7 @@ from bnstream.statefiles.description import (
 )
 from bnstream.statefiles.norms import KINDS, MEANINGS, describe_norm, kind_of, restore_norm
 
-__all__ = ["StateError", "StateFile", "complete", "load", "read", "save", "write"]
+__all__ = ["StateError", "StateFile", "complete", "is_state", "load", "read", "save", "write"]
 
 VERSION = 1     # of the format
 
@@ -238,3 +238,28 @@ def read(path: str | os.PathLike[str]) -> StateFile:
     except (TypeError, ValueError, OverflowError) as error:
         raise StateError(f"{path} holds no valid state: {error}") from error
     return StateFile(state, metadata)
+
+
+def is_state(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a state file or a checkpoint, by the names of its members.
+
+    Parameters
+    ----------
+    path : path
+
+    Raises
+    ------
+    TypeError
+        If `path` is not a path.
+    OSError
+        If the file cannot be opened or read.
+
+    Examples
+    --------
+    >>> import bnstream
+    >>> from bnstream.statefiles import is_state
+    >>> is_state(bnstream.__file__)
+    False
+    """
+    with path_of("path", path).open("rb") as file:
+        return has_description(file)

@@ -16,7 +16,8 @@ from bnstream.core.columns import Columns
 from bnstream.core.moments import Moments
 from bnstream.statefiles import load
 from bnstream.statefiles.atomic import replacing
-from bnstream.streams.checks import require_counts, require_no_source, require_writable
+from bnstream.statefiles.overwriting import require_replaceable
+from bnstream.streams.checks import require_counts, require_no_data, require_writable
 from bnstream.streams.cursor import Cursor, Progress
 from bnstream.streams.parallel import map_pieces
 from bnstream.streams.sources import Piece, Reading, Source, SourceError, Wanted, open_sources, options_of
@@ -34,6 +35,7 @@ def apply(
     eps: float | None = None,
     chunk_rows: int | None = None,
     n_threads: int | None = None,
+    force: bool = False,
     progress: Callable[[Progress], object] | None = None,
     **reading_options: Unpack[Reading],
 ) -> int:
@@ -49,7 +51,7 @@ def apply(
         CSV files as text.
     out : path
         A .npy file, which holds the named columns only, or a .parquet, .arrow or .csv file. It appears when it is
-        complete; until then a hidden file is beside it.
+        complete; until then a hidden file is beside it. It is not read from a folder or glob.
     channel_axis : int, optional
         The channel axis of arrays, by default that of the data that `state` was computed from, which may have had
         several channel axes or none. Not for arrays of one axis, tables and images.
@@ -58,6 +60,8 @@ def apply(
         not divided.
     chunk_rows, n_threads, progress
         As for `fit`. The threads load and normalize.
+    force : bool, default False
+        Replace `out` if it exists, even if it is the source, and write it even below a folder that is a source.
     **reading_options
         How to read the source, as for `fit`.
 
@@ -73,10 +77,10 @@ def apply(
     SourceError
         As for `fit`, and if channels are missing. `out` is then as it was.
     ValueError
-        If `out` has an unsupported suffix, `state` has channels without statistics, or `eps`, `chunk_rows` or
-        `n_threads` is out of range.
+        If `out` has an unsupported suffix, is a source or below one and not to be replaced, `state` has channels
+        without statistics, or `eps`, `chunk_rows` or `n_threads` is out of range.
     OSError
-        If `out` cannot be written; it is then as it was.
+        If `out` cannot be written, or exists and is not to be replaced; it is then as it was.
 
     See Also
     --------
@@ -112,9 +116,12 @@ def apply(
     affine = Affine(known, eps)
     axis = None if channel_axis is None else integer("channel_axis", channel_axis)
     wanted = Wanted(affine.names, axis, default_axis=default_channel_axis(known), whole_rows=True,
-                    reading=options_of("apply", reading_options))
+                    reading=options_of("apply", reading_options), out=out)
     sources = open_sources(source, wanted)
-    require_no_source(out, sources)
+    inputs = [file.path for one in sources for file in one.files]
+    states = [] if isinstance(state, (Moments, BatchNorm)) else [state]
+    require_replaceable(out, [*inputs, *states], force=force, writes_state=False)
+    require_no_data(out, source, inputs, force=force)
     cursor = Cursor(sources, {})
 
     def normalize_piece(source: Source, piece: Piece) -> list[Any]:

@@ -9,8 +9,10 @@ from typing import Any
 
 from bnstream.core.checks import integer
 from bnstream.core.threads import require_threads
+from bnstream.statefiles.overwriting import is_same
 from bnstream.streams.sources import Source, SourceError
-from bnstream.streams.sources.source import FileSource, names_of
+from bnstream.streams.sources.files import is_path
+from bnstream.streams.sources.source import names_of
 
 # What to do about the weights of arrays.
 ADVICE = ('give arrays with weights as an iterable of mappings, {"batch": x, "weights": w}, or use '
@@ -52,11 +54,18 @@ def require_tables(sources: Sequence[Source], weights: str | None) -> None:
                           f"{ADVICE}")
 
 
-def require_no_source(out: Path, sources: Sequence[Source]) -> None:
-    """Raise ValueError if the output would replace a source."""
-    for source in sources:
-        if isinstance(source, FileSource) and source.file.path.resolve() == out.resolve():
-            raise ValueError(f"{out} is one of the sources and would be replaced; give another name")
+def require_no_data(out: Path, source: Any, inputs: Sequence[Path], *, force: bool) -> None:
+    """Raise ValueError if the next pass over the source would take the output of this one for data."""
+    if len(inputs) > 1 and any(is_same(out, path) for path in inputs):
+        raise ValueError(f"{out} is one of {len(inputs)} sources, and would be normalized again by the next pass; "
+                         "leave it out of the sources, or give another name")
+    for path in [source] if is_path(source) else source if isinstance(source, (list, tuple)) else []:
+        if force or not (is_path(path) and Path(path).is_dir()):
+            continue
+        folder, place = Path(path).resolve(), out.resolve()
+        if place.is_relative_to(folder) and not any(part[0] in "._" for part in place.relative_to(folder).parts):
+            raise ValueError(f"{out} would lie in {path}, which is a source, and the next pass would take it for data; "
+                             "give another folder, or insist with force=True (--force)")
 
 
 def require_writable(path: Path) -> None:

@@ -61,25 +61,51 @@ class Cursor:
         Raises
         ------
         SourceError
-            If the checkpoint is not one of the same pass.
+            If the checkpoint is not one of the same pass. Where the pass ended at a fault in its data, the sources that
+            it had not begun may differ.
         """
         file = read(checkpoint)
         saved = file.metadata.get("progress")
         if not isinstance(saved, dict) or not isinstance(file.state, Moments):
-            raise SourceError(f"{checkpoint} is not a checkpoint of an unfinished fit; delete it to start again")
-        for key, what in (("arguments", "was made with"), ("sources", "was made from")):
-            if saved.get(key) != self.plan[key]:
-                raise SourceError(f"{checkpoint} {what} {difference(saved.get(key), self.plan[key])}; resume with the "
-                                  f"same {key}, or delete it to start again")
+            raise SourceError(f"{checkpoint} is not a checkpoint of an unfinished fit; delete it to start again, with "
+                              "restart=True (--restart)")
         match saved:
             case {"at": [int(index), int(start)], "n_rows": int(n_rows)} if (
                 0 <= index < len(self.sources) and start >= 0 and n_rows >= 0
             ):
-                self.index, self.start, self.n_rows = index, start, n_rows
+                n_begun = index + (start > 0)
             case _:
                 raise SourceError(f"{checkpoint} records no place in the sources, got at={saved.get('at')!r:.60}, "
-                                  f"n_rows={saved.get('n_rows')!r:.60}; delete it to start again")
+                                  f"n_rows={saved.get('n_rows')!r:.60}; delete it to start again, with restart=True "
+                                  "(--restart)")
+        difference = self.difference(saved, n_begun if "fault" in saved else None)
+        if difference:
+            raise SourceError(f"{checkpoint} was made {difference}, or begin anew with restart=True (--restart)")
+        self.index, self.start, self.n_rows = index, start, n_rows
         return file.state
+
+    def difference(self, saved: dict[str, Any], n_begun: int | None = None) -> str:
+        """Describe how the pass of a checkpoint differs in its arguments or its first sources; "" if it does not."""
+        if saved.get("arguments") != self.plan["arguments"]:
+            found = difference(saved.get("arguments"), self.plan["arguments"])
+            return f"with {found}; resume with the same arguments"
+        before, now = saved.get("sources"), self.plan["sources"]
+        if n_begun is not None and isinstance(before, list):
+            before, now = before[:n_begun], now[:n_begun]
+        return "" if before == now else f"from {difference(before, now)}; resume with the same sources"
+
+    def require_other(self, checkpoint: Path) -> None:
+        """Raise SourceError if this pass might go on from a checkpoint, or the pass of the checkpoint might.
+
+        A pass that ended at a fault does not go on as it was; another one need not wait for it.
+        """
+        saved = read(checkpoint).metadata.get("progress") or {}
+        fault = saved.get("fault")
+        if fault is not None and self.difference(saved):
+            return
+        ended = "" if fault is None else f", of a pass that ended at a fault ({fault})"
+        raise SourceError(f"there is a checkpoint, {checkpoint}{ended}; resume from it with resume=True (--resume), or "
+                          "begin anew with restart=True (--restart)")
 
 
 def difference(saved: Any, now: Any) -> str:

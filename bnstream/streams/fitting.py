@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -13,19 +13,19 @@ import numpy as np
 
 from bnstream.core.checks import integer, number, path_of
 from bnstream.core.moments import Moments
-from bnstream.statefiles import save, write
+from bnstream.statefiles import read, save, write
+from bnstream.statefiles.overwriting import require_replaceable
 from bnstream.streams.accumulator import Accumulator, Policy
 from bnstream.streams.checks import (
     as_columns,
     as_weights,
     require_counts,
-    require_no_source,
     require_tables,
     require_writable,
 )
 from bnstream.streams.cursor import Cursor, Progress
 from bnstream.streams.parallel import map_pieces
-from bnstream.streams.sources import Reading, Source, SourceError, Wanted, open_sources, options_of
+from bnstream.streams.sources import Piece, Reading, Source, SourceError, Wanted, open_sources, options_of
 from bnstream.streams.sources.errors import reading
 from bnstream.streams.sources.source import names_of
 
@@ -47,6 +47,8 @@ def fit(
     exact: bool = False,
     checkpoint_every: float = 60.0,
     resume: bool = False,
+    restart: bool = False,
+    force: bool = False,
     progress: Callable[[Progress], object] | None = None,
     **reading_options: Unpack[Reading],
 ) -> Moments:
@@ -89,6 +91,10 @@ def fit(
         Seconds between checkpoints.
     resume : bool, default False
         Continue from the checkpoint, if there is one. The result has the same bits as that of an uninterrupted pass.
+    restart : bool, default False
+        Begin anew, even if there is a checkpoint, which is then replaced.
+    force : bool, default False
+        Replace `out` even if it is no state file, or one of the sources. An older state file is always replaced.
     progress : callable, optional
         Called after each chunk with a `Progress`, which has the fields share, n_rows and source. If it raises, the pass
         writes a checkpoint and ends.
@@ -106,15 +112,15 @@ def fit(
     TypeError
         If `source` is not a source, an argument is of the wrong type, or a mask or weights in a mapping are.
     ValueError
-        If `chunk_rows`, `n_threads`, `checkpoint_every` or `nan_policy` is out of range, or `resume` is given without
-        `out`.
+        If `chunk_rows`, `n_threads`, `checkpoint_every` or `nan_policy` is out of range, `resume` is given without
+        `out` or with `restart`, or `out` is one of the sources and not to be replaced.
     SourceError
         A ValueError: if there is nothing to read or there are no rows; if a file is damaged, changes while it is read,
         or has other columns than the first; if a column is not numeric or has only missing values; if there is NaN or
         inf under ``nan_policy="raise"``; if a weight is missing, negative or out of range, or `weights` is given for
         arrays; if exact statistics count more than 2**62 values. The message says where. The last checkpoint is kept.
     OSError
-        If `out` cannot be written.
+        If `out` cannot be written, or exists and is not to be replaced.
 
     See Also
     --------
@@ -124,7 +130,11 @@ def fit(
     Notes
     -----
     The error bound of `Moments` holds for any `chunk_rows` and any order of files. A checkpoint can be resumed only
-    with the same arguments and the same sources; files are compared by size and modification time.
+    with the same arguments and the same sources; files are compared by size and modification time. After a pass that
+    ended at a fault in its data, those files may differ that it had not begun to read; and a pass with other arguments
+    or sources begins anew.
+
+    A file that is named twice is an error. State files in a folder or glob are not read.
 
     Exact statistics have the order of the columns in the first file, or that of `columns`. A row of weight 3 counts
     like three equal rows.
@@ -154,9 +164,13 @@ def fit(
     channel_axis = None if channel_axis is None else integer("channel_axis", channel_axis)
     if resume and out is None:
         raise ValueError("resume=True resumes from the checkpoint beside out, but out is missing; give it")
+    if resume and restart:
+        raise ValueError("resume=True (--resume) continues from the checkpoint and restart=True (--restart) begins "
+                         "anew; give one of them")
     number("checkpoint_every", checkpoint_every, "at least 0 seconds", lambda seconds: seconds >= 0)
     options = options_of("fit", reading_options)
-    wanted = Wanted(columns, channel_axis, weights=weights, reading=options)
+    out = None if out is None else path_of("out", out)
+    wanted = Wanted(columns, channel_axis, weights=weights, reading=options, out=out)
     sources = open_sources(source, wanted._replace(least_rows=EXACT_ROWS) if exact else wanted)
     require_tables(sources, weights)
     total = Accumulator(sources[0], nan_policy, weights, exact)
@@ -165,49 +179,65 @@ def fit(
         "columns": None if columns is None else [str(column) for column in columns], "channel_axis": channel_axis,
         "chunk_rows": chunk_rows, "nan_policy": nan_policy, "weights": weights, "exact": bool(exact), **options,
     })
-    checkpoint = None if out is None else checkpoint_of(path_of("out", out), sources, resume)
-    if checkpoint is not None and checkpoint.exists():
-        total.restore(cursor.resume(checkpoint))
+    checkpoint = None
+    if out is not None:
+        require_writable(out)
+        require_replaceable(out, (file.path for source in sources for file in source.files), force=force)
+        checkpoint = Path(f"{out}.checkpoint")
+        if resume and checkpoint.exists():
+            total.restore(cursor.resume(checkpoint))
+        elif not restart and checkpoint.exists():
+            cursor.require_other(checkpoint)
 
-    def keep() -> None:
-        if checkpoint is not None:
-            write(checkpoint, total.result(), progress=cursor.to_json())
-
-    saved = time.monotonic()
-    with closing(map_pieces(total.of_piece, sources, cursor, chunk_rows, n_threads)) as parts:
-        for index, piece, part in parts:
-            with reading(sources[index].name):
-                total.merge(part)
-            if not cursor.advance(index, piece, part.n_rows):
-                continue
-            try:
-                if progress is not None:
-                    progress(cursor.progress())
-            except BaseException:
-                keep()
-                raise
-            if time.monotonic() - saved >= checkpoint_every:
-                keep()
-                saved = time.monotonic()
-    if cursor.n_rows == 0:
-        raise SourceError(f"{names_of(sources)}: no rows; there is nothing to compute statistics of")
-    result = total.result()
-    require_values(result, sources)
+    with fault_noted(checkpoint):
+        with closing(map_pieces(total.of_piece, sources, cursor, chunk_rows, n_threads)) as parts:
+            run(total, cursor, parts, checkpoint, checkpoint_every, progress)
+        if cursor.n_rows == 0:
+            raise SourceError(f"{names_of(sources)}: no rows; there is nothing to compute statistics of")
+        result = total.result()
+        require_values(result, sources)
     if out is not None and checkpoint is not None:
         save(out, result)
         checkpoint.unlink(missing_ok=True)
     return result
 
 
-def checkpoint_of(out: Path, sources: Sequence[Source], resume: bool) -> Path:
-    """The path of the checkpoint, once it is known that `out` can be written and that a pass may begin."""
-    require_writable(out)
-    require_no_source(out, sources)
-    checkpoint = Path(f"{out}.checkpoint")
-    if checkpoint.exists() and not resume:
-        raise SourceError(f"there is a checkpoint, {checkpoint}; resume from it with resume=True (--resume), or delete "
-                          "it")
-    return checkpoint
+def run(
+    total: Accumulator, cursor: Cursor, parts: Iterable[tuple[int, Piece, Accumulator]], checkpoint: Path | None,
+    checkpoint_every: float, progress: Callable[[Progress], object] | None,
+) -> None:
+    """Merge the parts of a pass, and keep its checkpoint."""
+    def keep() -> None:
+        if checkpoint is not None:
+            write(checkpoint, total.result(), progress=cursor.to_json())
+
+    saved = time.monotonic()
+    for index, piece, part in parts:
+        with reading(cursor.sources[index].name):
+            total.merge(part)
+        if not cursor.advance(index, piece, part.n_rows):
+            continue
+        try:
+            if progress is not None:
+                progress(cursor.progress())
+        except BaseException:
+            keep()
+            raise
+        if time.monotonic() - saved >= checkpoint_every:
+            keep()
+            saved = time.monotonic()
+
+
+@contextmanager
+def fault_noted(checkpoint: Path | None) -> Iterator[None]:
+    """Note in the checkpoint, if there is one, that the pass ended at a fault in its data."""
+    try:
+        yield
+    except SourceError as error:
+        if checkpoint is not None and checkpoint.exists():
+            file = read(checkpoint)
+            write(checkpoint, file.state, progress={**file.metadata["progress"], "fault": str(error)})
+        raise
 
 
 def require_values(m: Moments, sources: Sequence[Source]) -> None:

@@ -278,7 +278,7 @@ def test_plot_appears_when_whole(folder, monkeypatch):
 
     monkeypatch.setattr(figure, "savefig", savefig)
     (folder / "x.png").write_text("old")
-    assert str(invoke("plot", "x.npz", "-o", "x.png").exception) == "no more ink"
+    assert str(invoke("plot", "x.npz", "-o", "x.png", "--force").exception) == "no more ink"
     assert (folder / "x.png").read_text() == "old"
     assert not list(folder.glob(".*"))
 

@@ -96,7 +96,7 @@ def test_integers_and_a_state_elsewhere(folder):
     for mean in (-1e30, 1e19, 2.0**63, -2.0**63):
         bn = BatchNorm(2, eps=0, affine=False)
         bn.running_mean, bn.running_var = np.full(2, mean), np.full(2, mean**2)
-        apply(bn, x, "y.npy", channel_axis=1)
+        apply(bn, x, "y.npy", channel_axis=1, force=True)
         np.testing.assert_allclose(np.load("y.npy"), (x - mean) / np.sqrt(bn.running_var), rtol=2e-7, atol=1e-18)
 
 
@@ -164,10 +164,10 @@ def test_layers(folder):
     for state, options, eps in ((bn, {}, bn.eps), ("bn", {"eps": 0.5}, 0.5), (BatchNorm(3, affine=False), {}, bn.eps)):
         layer = bnstream.load(state) if isinstance(state, str) else state
         wanted = normalize(X, layer.running_mean, layer.running_var, layer.gamma, layer.beta, eps=eps)
-        apply(state, X, "y.npy", **options)
+        apply(state, X, "y.npy", force=True, **options)
         equal(np.load("y.npy"), wanted)
         if layer.names:
-            apply(state, named(), "y.parquet", **options)
+            apply(state, named(), "y.parquet", force=True, **options)
             equal(array_in("y.parquet"), wanted)
 
 
@@ -175,7 +175,7 @@ def test_constant_channels(folder):
     x = np.array([[1.0, 7], [3, 7]])
     apply(fit(x), x, "y.npy")
     assert np.load("y.npy").tolist() == [[-1, 0], [1, 0]]
-    apply(fit(x), x, "y.npy", eps=3)
+    apply(fit(x), x, "y.npy", eps=3, force=True)
     assert np.load("y.npy").tolist() == [[-0.5, 0], [0.5, 0]]
 
 
@@ -228,7 +228,7 @@ def test_images(folder):
         apply(m, "*.png", "y.csv")
     image.fromarray(x[0, :2]).save("5.png")
     with pytest.raises(SourceError, match=r"5\.png: rows of shape \(2, 6, 3\) follow .* \(5, 6, 3\); .* the same size"):
-        apply(m, "*.png", "y.npy")
+        apply(m, "*.png", "y.npy", force=True)
     equal(np.load("y.npy"), normalize(x, m.mean, m.var()))
 
 
@@ -306,7 +306,7 @@ def test_failures_leave_the_old_file(name, out, folder):
     Path(path).write_text("old")
     there = sorted(Path().iterdir())
     with pytest.raises(error, match=message):
-        apply(state, source, path, **options)
+        apply(state, source, path, force=True, **options)
     assert sorted(Path().iterdir()) == there
     assert Path(path).read_text() == "old"
 
@@ -328,7 +328,7 @@ def test_trouble_midway(trouble, out, folder):
 
     error, message = (Stop, None) if trouble == "stopped" else (SourceError, r"x\.npy")
     with pytest.raises(error, match=message):
-        apply(fit(path), path, f"y{out}", progress=stop_after(3) if trouble == "stopped" else progress)
+        apply(fit(path), path, f"y{out}", progress=stop_after(3) if trouble == "stopped" else progress, force=True)
     assert sorted(map(str, Path().iterdir())) == ["x.npy", f"y{out}"]
     assert Path(f"y{out}").read_text() == "old"
 

@@ -259,8 +259,8 @@ def test_order_of_columns(folder):
     assert one.digest() == other.digest() == Moments(exact=True, names=NAMES).update(x).digest()
 
 
-def test_twice_the_same_file(folder):
-    """It counts twice."""
-    path = write(".parquet", wild())
-    once = fit(path, exact=True)
-    assert fit([path, path], exact=True) == once + once
+def test_two_equal_files(folder):
+    """They count twice."""
+    files = [write(".parquet", wild(), stem) for stem in "12"]
+    once = fit(files[0], exact=True)
+    assert fit(files, exact=True) == once + once

@@ -121,7 +121,7 @@ def test_each_pixel(folder):
     m = fit(".", per_pixel=True)
     assert (m.shape, m.names, m.n.max(), m.n.min()) == ((4, 5, 3), None, 6, 6)
     assert_within(m.mean.ravel(), m.var().ravel(), exact_states(x.reshape(6, -1)))
-    apply(m, ".", "y.npy", per_pixel=True)
+    apply(m, "*.png", "y.npy", per_pixel=True)
     np.testing.assert_allclose(np.load("y.npy"), (x - m.mean) / m.std(), rtol=1e-6, atol=1e-6)
     assert fit("*.png", per_pixel=True, columns=["G"]).mean.tolist() == m.mean[..., 1:2].tolist()
     saved("small.png", x[0, :2])

@@ -372,7 +372,7 @@ def test_arrays_of_different_dtypes_are_not_rounded(folder):
     wanted = (np.arange(4) - 1.5) / 1.25**0.5
     np.testing.assert_allclose(np.load("y.npy"), np.stack([wanted, wanted], axis=1), rtol=1e-15)
     with pytest.raises(ValueError, match=r"^t\.npz, rows 0 to 4: expected 1 channel as in the statistics, got 2 col"):
-        apply(fit(np.arange(4.0)), "t.npz", "y.npy")
+        apply(fit(np.arange(4.0)), "t.npz", "z.npy")
 
 
 def test_integers_of_a_csv_file_are_not_rounded(folder):

@@ -32,9 +32,9 @@ class ArrowStream(Source):
         self.names = selected_names(self.name, self.reader.schema, wanted)
         self.n_channels = len(self.names)
         self.columns = self.reader.schema.names if wanted.whole_rows else [*self.names, *wanted.beside]
-        files = [file.mark() for file in map(File, getattr(source, "files", ())) if file.exists()]
+        self.files = [file for file in map(File, getattr(source, "files", ())) if file.exists()]
         types = [str(self.reader.schema.field(name).type) for name in self.names]
-        self.mark = [[self.name, list(self.names), types, files]]
+        self.mark = [[self.name, list(self.names), types, [file.mark() for file in self.files]]]
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         reader = self.reader

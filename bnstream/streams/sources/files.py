@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bnstream.core.optional import needing
+from bnstream.streams.sources.distinct import distinct
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.places import File
 from bnstream.streams.sources.source import Source, Wanted
@@ -72,7 +73,7 @@ def open_files(paths: Sequence[str], wanted: Wanted) -> list[Source]:
     chosen = wanted.reading.get("format")
     if chosen is not None and f".{chosen}" not in FORMATS:
         raise SourceError(f"format must be one of {', '.join(suffix[1:] for suffix in FORMATS)}, got {chosen!r}")
-    files = [file for path in paths for file in files_of(path, chosen)]
+    files = distinct([(path, file) for path in paths for file in files_of(path, chosen)], wanted.out)
     for file in files:
         if not file.exists():
             raise SourceError(f"there is no file {file}")

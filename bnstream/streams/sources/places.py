@@ -23,6 +23,11 @@ class File:
     def exists(self) -> bool:
         return self.path.exists()
 
+    def identity(self) -> Any:
+        """What is the same for two names of one file, as a link has; equal for no two files."""
+        status = self.path.stat()
+        return status.st_dev, status.st_ino
+
     def open(self, buffering: int = -1) -> IO[bytes]:
         """Open it for reading bytes in any order."""
         return self.path.open("rb", buffering)

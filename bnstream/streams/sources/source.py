@@ -1,6 +1,7 @@
 """What a source is, and what a caller wants from it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from bnstream.core.labels import counted
@@ -25,6 +26,8 @@ class Wanted(NamedTuple):
     """Values of each channel in a batch of a wide array, at least. The state of a batch takes the memory of 5 to 10."""
     reading: Mapping[str, Any] = {}
     """The options of reading that are given, by their names in `Reading`."""
+    out: Path | None = None
+    """The file or folder that is written. What lies there is not read from a folder or glob."""
 
     @property
     def beside(self) -> list[str]:
@@ -64,6 +67,8 @@ class Source:
     """Whether a piece must be finished before the next is requested, because pieces may share a buffer."""
     size: int = 1
     """Amount of work relative to the other sources of a pass; for a file, its size in bytes."""
+    files: Sequence[File] = ()
+    """The files that it reads, where these are known."""
     mark: list[Any]
     """What a resumed pass compares to verify that it reads the same data."""
 
@@ -82,7 +87,7 @@ class FileSource(Source):
     in_turn = False
 
     def __init__(self, file: File) -> None:
-        self.name, self.file, self.mark = file.name, file, file.mark()
+        self.name, self.file, self.files, self.mark = file.name, file, [file], file.mark()
         self.size = self.mark[1]
 
     def require_unchanged(self) -> None:
