@@ -16,6 +16,13 @@ def counted(count: int, noun: str = "channel", plural: str = "channels") -> str:
     return f"{count:,} {noun if count == 1 else plural}"
 
 
+def listed(names: Sequence[str], separator: str = ", ", most: int = 20) -> str:
+    """Names in a row; of many the first `most` and how many there are."""
+    if len(names) <= most:
+        return separator.join(names)
+    return f"{separator.join(names[:most])}{separator}... ({len(names):,} in all)"
+
+
 def number_text(value: Any) -> str:
     """An integer with commas, any other number to six digits."""
     return f"{value:,}" if isinstance(value, (int, np.integer)) else f"{float(value):.6g}"

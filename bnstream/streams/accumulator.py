@@ -20,6 +20,7 @@ class Accumulator:
     """The moments of arrays, or of each column of a table by itself: columns are separate in memory."""
 
     def __init__(self, source: Source, nan_policy: Policy, weights: str | None, exact: bool) -> None:
+        Moments(nan_policy=nan_policy)      # refuses an unknown policy before anything is read
         self.source, self.nan_policy, self.weights, self.exact = source, nan_policy, weights, exact
         self.parts: dict[str, Moments] = {}     # by column, in the order of arrival; one part for arrays
         self.n_rows = 0         # of a piece
@@ -53,9 +54,9 @@ class Accumulator:
         if self.weights is not None:
             omit = self.nan_policy == "omit"
             weights = weights_in(values.column(self.weights), self.weights, omit=omit, exact=self.exact)
-        for name in values.schema.names:
+        for name, column in zip(values.schema.names, values.columns, strict=True):
             if name != self.weights:
-                self.update_column(name, values.column(name), weights)
+                self.update_column(name, column, weights)
 
     def update_column(self, name: str, column: Any, weights: NDArray[Any] | None) -> None:
         """Add a column of a record batch. Missing values in rows of weight 0 do not matter."""
@@ -88,9 +89,9 @@ class Accumulator:
         if self.source.batch_axes is not None:
             return self.part("").copy()
         names = self.source.names or ()
-        nothing: Any = {"batch": np.zeros(1), "where": np.zeros(1, np.bool_)}
-        parts = [self.part(name) if self.part(name).shape is not None else self.part(name).copy().update(**nothing)
-                 for name in names]
+        nothing = Moments(nan_policy=self.nan_policy, exact=self.exact)
+        nothing.update(np.zeros(1), where=np.zeros(1, np.bool_))
+        parts = [nothing if (part := self.parts.get(name)) is None or part.shape is None else part for name in names]
         return side_by_side(parts, [len(parts)], names)
 
     def restore(self, moments: Moments) -> None:

@@ -174,7 +174,6 @@ def fit(
     sources = open_sources(source, wanted._replace(least_rows=EXACT_ROWS) if exact else wanted)
     require_tables(sources, weights)
     total = Accumulator(sources[0], nan_policy, weights, exact)
-    total.result()      # refuses an unknown nan_policy before anything is read
     cursor = Cursor(sources, {
         "columns": None if columns is None else [str(column) for column in columns], "channel_axis": channel_axis,
         "chunk_rows": chunk_rows, "nan_policy": nan_policy, "weights": weights, "exact": bool(exact), **options,

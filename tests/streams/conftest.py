@@ -11,7 +11,8 @@ from bnstream.streams.sources import arrays, csv, parquet
 def folder(tmp_path, monkeypatch):
     """An empty working folder. Pieces are so small that a short file has many, and nothing waits for the disk."""
     monkeypatch.chdir(tmp_path)
-    for module, name in ((arrays, "PIECE_BYTES"), (arrays, "CHUNK_BYTES"), (parquet, "SPAN_ROWS")):
+    for module, name in ((arrays, "PIECE_BYTES"), (arrays, "CHUNK_BYTES"), (parquet, "SPAN_ROWS"),
+                         (parquet, "PIECE_VALUES")):
         monkeypatch.setattr(module, name, 1)
     monkeypatch.setattr(csv, "CSV_BLOCK_BYTES", 300)
     monkeypatch.setattr(csv, "LOOK_BYTES", 300)

@@ -1,5 +1,6 @@
 """Columns of pyarrow: which are selected, and the numbers in them."""
 
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -8,6 +9,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from pyarrow import types
 
+from bnstream.core.labels import listed
 from bnstream.core.moments import Moments
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.source import Wanted
@@ -16,8 +18,8 @@ from bnstream.streams.sources.valid import valid
 
 def is_numeric(kind: Any) -> bool:
     """Whether a column of this type holds numbers."""
-    tests = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
-    return any(test(kind) for test in tests)
+    return bool(types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind) or types.is_decimal(kind)
+                or types.is_null(kind))
 
 
 def selected_names(name: str, schema: Any, wanted: Wanted) -> tuple[str, ...]:
@@ -31,22 +33,22 @@ def selected_names(name: str, schema: Any, wanted: Wanted) -> tuple[str, ...]:
     index = (schema.pandas_metadata or {}).get("index_columns", [])     # pandas does not count these as columns
     others = [column for column in schema.names if column not in (*index, *wanted.beside)]
     names = tuple(others if wanted.columns is None else map(str, wanted.columns))
-    numeric = [field.name for field in schema if is_numeric(field.type) and field.name != wanted.weights]
+    kinds, counts = {field.name: field.type for field in schema}, Counter(schema.names)
     for column in (*names, *wanted.beside):
-        if schema.names.count(column) != 1:
-            found = "no column" if column not in schema.names else "more than one column"
-            raise SourceError(f"{name} has {found} {column!r}; its columns are {', '.join(schema.names)}")
+        if counts[column] != 1:
+            found = "no column" if column not in counts else "more than one column"
+            raise SourceError(f"{name} has {found} {column!r}; its columns are {listed(schema.names)}")
     for column in wanted.beside:
-        kind = schema.field(column).type
-        if not is_numeric(kind):
-            raise SourceError(f"{name}: {column!r}, the weights, is of type {kind}; name a numeric column with "
-                              "weights= or --weights")
-    others = [f"{column!r} is of type {schema.field(column).type}" for column in names if column not in numeric]
+        if not is_numeric(kinds[column]):
+            raise SourceError(f"{name}: {column!r}, the weights, is of type {kinds[column]}; name a numeric column "
+                              "with weights= or --weights")
+    others = [f"{column!r} is of type {kinds[column]}" for column in names if not is_numeric(kinds[column])]
     if others:
+        numeric = [column for column, kind in kinds.items() if is_numeric(kind) and column != wanted.weights]
         hint = "there are no numeric columns"
         if numeric:
-            hint = f"select numeric columns with columns= or --columns: {','.join(numeric)}"
-        raise SourceError(f"{name}: {'; '.join(others)}; {hint}")
+            hint = f"select numeric columns with columns= or --columns: {listed(numeric, ',')}"
+        raise SourceError(f"{name}: {listed(others, '; ')}; {hint}")
     if not names:
         raise SourceError(f"{name} has no columns{' but the weights' if wanted.beside else ''}")
     return names

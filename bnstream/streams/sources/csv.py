@@ -103,7 +103,8 @@ class CsvFile(TableFile):
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         start = max(start, self.start)
-        for stop, block in self.blocks(start, CSV_BLOCK_BYTES):
+        # A block costs some microseconds for each column, so that it should have some rows of a very wide file.
+        for stop, block in self.blocks(start, CSV_BLOCK_BYTES * min(4, 1 + len(self.header) // 8192)):
             yield Piece(partial(self.load, block, chunk_rows), None, stop, f"bytes {start:,} to {stop:,}")
             start = stop
 

@@ -12,14 +12,15 @@ from bnstream.streams.sources.source import Piece, Wanted
 from bnstream.streams.sources.tables import COLUMN_ROWS, TableFile, arrow_errors, pieces_of, table_rows
 
 SPAN_ROWS = 1 << 20         # Rows of the row groups that are read together; a pass can resume between such spans.
+PIECE_VALUES = 1 << 20      # Values in the columns that are read together.
 BUFFER_BYTES = 1 << 20      # Bytes of a stored column that are buffered in memory.
 
 
 class ParquetFile(TableFile):
     """A Parquet file, of which only the selected columns are read.
 
-    A piece is one column of a span of row groups, so that no column waits for another and little is held in memory. The
-    weights are read beside each column.
+    A piece is one column of a span of row groups, so that no column waits for another and little is held in memory, or
+    as many columns of a short span as hold about `PIECE_VALUES`. The weights are read beside each.
     """
 
     def inspect(self, wanted: Wanted) -> None:
@@ -39,19 +40,34 @@ class ParquetFile(TableFile):
             yield from pieces_of(self.complete(batches, self.metadata.num_rows), start)
 
     def column_pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
+        opened: list[Any] = []
         for first, stop, row_groups in spans(self.metadata):
-            for name in self.names if stop > start else []:
-                last = name == self.names[-1]
-                load = partial(self.load, row_groups, [name, *self.beside], chunk_rows or COLUMN_ROWS, stop - first)
-                yield Piece(load, stop - first if last else 0, stop if last else None, f"rows {first:,} to {stop:,}")
+            n_rows, place = stop - first, f"rows {first:,} to {stop:,}"
+            together = max(1, PIECE_VALUES // max(1, n_rows))
+            for i in range(0, len(self.names) if stop > start else 0, together):
+                last = i + together >= len(self.names)
+                columns = [*self.names[i:i + together], *self.beside]
+                load = partial(self.load, opened, row_groups, columns, chunk_rows or COLUMN_ROWS, n_rows)
+                yield Piece(load, n_rows if last else 0, stop if last else None, place)
 
     def open(self) -> Any:
         return parquet.ParquetFile(self.file.for_library(), metadata=self.metadata, pre_buffer=False,
-                                   buffer_size=BUFFER_BYTES)
+                                   buffer_size=BUFFER_BYTES, page_checksum_verification=True)
 
-    def load(self, row_groups: list[int], columns: list[str], rows: int, n_rows: int) -> Iterator[Any]:
-        with arrow_errors(self.name), self.open() as file:
+    def load(
+        self, opened: list[Any], row_groups: list[int], columns: list[str], rows: int, n_rows: int
+    ) -> Iterator[Any]:
+        """Read with a file that is `opened` and not in use; it is closed when the last piece is dropped.
+
+        Opening takes some microseconds for each column of the file.
+        """
+        with arrow_errors(self.name):
+            try:
+                file = opened.pop()
+            except IndexError:
+                file = self.open()
             yield from self.complete(file.iter_batches(rows, row_groups, columns, use_threads=False), n_rows)
+        opened.append(file)
 
     def complete(self, batches: Iterable[Any], n_rows: int) -> Iterator[Any]:
         """Yield the batches; raise SourceError unless they have `n_rows` rows.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bnstream.core.labels import counted
+from bnstream.core.labels import counted, listed
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.places import File
 
@@ -113,7 +113,7 @@ def require_same(first: Source, other: Source) -> None:
     lacking, more = set(first.names) - set(other.names), set(other.names) - set(first.names)
     for names, verb in ((lacking, "lacks"), (more, "has")):
         if names:
-            raise SourceError(f"{other.name} {verb} {', '.join(map(repr, sorted(names)))}, unlike {first.name}; select "
+            raise SourceError(f"{other.name} {verb} {listed(sorted(map(repr, names)))}, unlike {first.name}; select "
                               "columns that all sources have, with columns= or --columns")
 
 

@@ -12,6 +12,7 @@ from bnstream.streams.sources.places import File
 from bnstream.streams.sources.source import FileSource, Piece, Wanted
 
 COLUMN_ROWS = 1 << 17       # Rows of a column that are read at a time; 1 MiB of float64.
+TABLE_VALUES = 1 << 22      # Values of all columns that are read at a time; 32 MiB of float64.
 
 
 class TableFile(FileSource):
@@ -44,7 +45,7 @@ def arrow_errors(name: str) -> Iterator[None]:
 
 def table_rows(n_columns: int) -> int:
     """Number of rows to read at a time where all columns are read together."""
-    return max(1 << 12, 4 * COLUMN_ROWS // max(1, n_columns))
+    return max(1 << 7, min(1 << 12, TABLE_VALUES // max(1, n_columns)), 4 * COLUMN_ROWS // max(1, n_columns))
 
 
 def sliced(batches: Iterable[Any], chunk_rows: int | None) -> Iterator[Any]:
