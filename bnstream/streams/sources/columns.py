@@ -58,8 +58,6 @@ def as_numeric(column: Any, name: str) -> Any:
     """The column in a type that NumPy has; raise ValueError unless it is numeric."""
     if not is_numeric(column.type):
         raise ValueError(f"column {name!r} is of type {column.type}, not numeric{example(column)}")
-    if types.is_boolean(column.type):
-        return column.cast(pa.uint8())
     if types.is_decimal(column.type) and column.type.scale <= 0:
         for kind in (pa.int64(), pa.uint64()):      # float64 would round those beyond 2**53
             with suppress(pa.ArrowInvalid):
@@ -86,26 +84,50 @@ def is_number(text: str) -> bool:
     return True
 
 
+def values_of(column: Any) -> NDArray[Any]:
+    """The values of a column in a type that NumPy has, arbitrary where they are missing; without a copy, but for bools.
+
+    pyarrow's `to_numpy` imports pandas, which takes longer than reading many a file.
+    """
+    data = column.buffers()[1]
+    if data is None:
+        return np.zeros(len(column), column.type.to_pandas_dtype())
+    if types.is_boolean(column.type):
+        return bits_of(data, column.offset, len(column))
+    dtype = np.dtype(column.type.to_pandas_dtype())
+    return np.frombuffer(data, dtype, len(column), column.offset * dtype.itemsize)
+
+
+def bits_of(data: Any, first: int, n: int) -> NDArray[np.uint8]:
+    """The bits from `first` on in a buffer of Arrow, each as 0 or 1."""
+    of_bytes = np.frombuffer(data, np.uint8)[first // 8:(first + n + 7) // 8]
+    return np.unpackbits(of_bytes, bitorder="little")[first % 8:first % 8 + n]
+
+
 def present(column: Any, name: str) -> tuple[NDArray[Any], int]:
     """The values of a column that are not missing, and the number that are.
 
     A value is missing if the validity bitmap says so. The array is a view if no value is missing.
     """
     column = as_numeric(column, name)
+    x = values_of(column)
     if not column.null_count:
-        return column.to_numpy(), 0
-    bits, data = (np.frombuffer(buffer, np.uint8) for buffer in column.buffers())
-    dtype = np.dtype(column.type.to_pandas_dtype())
-    words = data[:data.size // dtype.itemsize * dtype.itemsize].view(f"u{dtype.itemsize}")
-    return valid(words, bits, column.offset, len(column)).view(dtype), column.null_count
+        return x, 0
+    bits, data = column.buffers()
+    if types.is_boolean(column.type):
+        return x[bits_of(bits, column.offset, len(x)).view(np.bool_)], column.null_count
+    words = np.frombuffer(data, f"u{x.itemsize}", column.offset + len(x))
+    return valid(words, np.frombuffer(bits, np.uint8), column.offset, len(x)).view(x.dtype), column.null_count
 
 
 def filled(column: Any, name: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """The values of a column, 0 where they are missing, and a mask of those present; None if none is missing."""
     column = as_numeric(column, name)
+    x = values_of(column)
     if not column.null_count:
-        return column.to_numpy(), None
-    return column.fill_null(0).to_numpy(), column.is_valid().to_numpy(zero_copy_only=False)
+        return x, None
+    mask = bits_of(column.buffers()[0], column.offset, len(x)).view(np.bool_)
+    return np.where(mask, x, x.dtype.type(0)), mask
 
 
 def weights_in(column: Any, name: str, *, omit: bool, exact: bool) -> NDArray[Any]:
