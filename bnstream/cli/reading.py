@@ -1,10 +1,23 @@
 """The options of reading that `fit` and `apply` share: those of `bnstream.streams.sources.Reading`."""
 
 import inspect
+import json
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+
+
+def pair(text: str) -> tuple[str, Any]:
+    """The key and the value of an option; a value may be JSON."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter("expected KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
 
 OPTIONS: dict[str, Any] = {
     "format": Annotated[
@@ -17,6 +30,10 @@ OPTIONS: dict[str, Any] = {
     "per_pixel": Annotated[
         bool | None, typer.Option("--per-pixel", help="Statistics of each pixel of images of one size.",
                                   show_default=False)
+    ],
+    "storage_options": Annotated[
+        list[Any] | None, typer.Option("--storage-option", metavar="KEY=VALUE", parser=pair, show_default="none",
+                                       help="An option of the file system of a URL, as anon=true; may be repeated.")
     ],
 }
 

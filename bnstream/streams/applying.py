@@ -17,7 +17,7 @@ from bnstream.core.moments import Moments
 from bnstream.statefiles import load
 from bnstream.statefiles.atomic import replacing
 from bnstream.statefiles.overwriting import require_replaceable
-from bnstream.streams.checks import require_counts, require_no_data, require_writable
+from bnstream.streams.checks import require_counts, require_local, require_no_data, require_writable
 from bnstream.streams.cursor import Cursor, Progress
 from bnstream.streams.parallel import map_pieces
 from bnstream.streams.sources import Piece, Reading, Source, SourceError, Wanted, open_sources, options_of
@@ -103,6 +103,7 @@ def apply(
     [-1.0, 1.0]
     """
     require_counts(chunk_rows, n_threads)
+    require_local(out)
     out = path_of("out", out)
     if out.suffix not in (".npy", ".parquet", ".arrow", ".csv"):
         raise ValueError(f"out must end in .npy, .parquet, .arrow or .csv, got {str(out)!r}")
@@ -118,7 +119,7 @@ def apply(
     wanted = Wanted(affine.names, axis, default_axis=default_channel_axis(known), whole_rows=True,
                     reading=options_of("apply", reading_options), out=out)
     sources = open_sources(source, wanted)
-    inputs = [file.path for one in sources for file in one.files]
+    inputs = [file.local for one in sources for file in one.files if file.local is not None]
     states = [] if isinstance(state, (Moments, BatchNorm)) else [state]
     require_replaceable(out, [*inputs, *states], force=force, writes_state=False)
     require_no_data(out, source, inputs, force=force)

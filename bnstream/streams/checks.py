@@ -12,6 +12,8 @@ from bnstream.core.threads import require_threads
 from bnstream.statefiles.overwriting import is_same
 from bnstream.streams.sources import Source, SourceError
 from bnstream.streams.sources.files import is_path
+from bnstream.streams.sources.remote import is_url
+from bnstream.streams.sources.retrying import without_secrets
 from bnstream.streams.sources.source import names_of
 
 # What to do about the weights of arrays.
@@ -66,6 +68,13 @@ def require_no_data(out: Path, source: Any, inputs: Sequence[Path], *, force: bo
         if place.is_relative_to(folder) and not any(part[0] in "._" for part in place.relative_to(folder).parts):
             raise ValueError(f"{out} would lie in {path}, which is a source, and the next pass would take it for data; "
                              "give another folder, or insist with force=True (--force)")
+
+
+def require_local(out: Any) -> None:
+    """Raise ValueError if the output is a URL."""
+    if isinstance(out, str) and is_url(out):
+        raise ValueError(f"{without_secrets(out)} is a URL, but outputs are written to this machine; give a path, and "
+                         "copy the file")
 
 
 def require_writable(path: Path) -> None:

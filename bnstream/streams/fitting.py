@@ -20,13 +20,15 @@ from bnstream.streams.checks import (
     as_columns,
     as_weights,
     require_counts,
+    require_local,
     require_tables,
     require_writable,
 )
 from bnstream.streams.cursor import Cursor, Progress
 from bnstream.streams.parallel import map_pieces
 from bnstream.streams.sources import Piece, Reading, Source, SourceError, Wanted, open_sources, options_of
-from bnstream.streams.sources.errors import reading
+from bnstream.streams.sources.errors import UnreachableError, reading
+from bnstream.streams.sources.options import recorded
 from bnstream.streams.sources.source import names_of
 
 # Values of each channel in a batch of a wide array, for exact statistics. The integers of a batch cost as much time as
@@ -167,6 +169,7 @@ def fit(
     if resume and restart:
         raise ValueError("resume=True (--resume) continues from the checkpoint and restart=True (--restart) begins "
                          "anew; give one of them")
+    require_local(out)
     number("checkpoint_every", checkpoint_every, "at least 0 seconds", lambda seconds: seconds >= 0)
     options = options_of("fit", reading_options)
     out = None if out is None else path_of("out", out)
@@ -176,13 +179,16 @@ def fit(
     total = Accumulator(sources[0], nan_policy, weights, exact)
     cursor = Cursor(sources, {
         "columns": None if columns is None else [str(column) for column in columns], "channel_axis": channel_axis,
-        "chunk_rows": chunk_rows, "nan_policy": nan_policy, "weights": weights, "exact": bool(exact), **options,
+        "chunk_rows": chunk_rows, "nan_policy": nan_policy, "weights": weights, "exact": bool(exact),
+        **recorded(options),
     })
     checkpoint = None
     if out is not None:
         require_writable(out)
-        require_replaceable(out, (file.path for source in sources for file in source.files), force=force)
+        require_replaceable(out, (file.local for source in sources for file in source.files if file.local), force=force)
         checkpoint = Path(f"{out}.checkpoint")
+        if resume:
+            require_resumable(sources)
         if resume and checkpoint.exists():
             total.restore(cursor.resume(checkpoint))
         elif not restart and checkpoint.exists():
@@ -206,25 +212,51 @@ def run(
     checkpoint_every: float, progress: Callable[[Progress], object] | None,
 ) -> None:
     """Merge the parts of a pass, and keep its checkpoint."""
-    def keep() -> None:
-        if checkpoint is not None:
-            write(checkpoint, total.result(), progress=cursor.to_json())
+    def keep() -> bool:
+        if checkpoint is None or not all(source.resumable for source in cursor.sources):
+            return False
+        write(checkpoint, total.result(), progress=cursor.to_json())
+        return True
 
     saved = time.monotonic()
-    for index, piece, part in parts:
-        with reading(cursor.sources[index].name):
-            total.merge(part)
-        if not cursor.advance(index, piece, part.n_rows):
-            continue
-        try:
-            if progress is not None:
-                progress(cursor.progress())
-        except BaseException:
-            keep()
-            raise
-        if time.monotonic() - saved >= checkpoint_every:
-            keep()
-            saved = time.monotonic()
+    waiting: list[Accumulator] = []     # parts of columns, until those of the other columns are there
+    with kept(keep):
+        for index, piece, part in parts:
+            waiting.append(part)
+            if piece.stop is not None:
+                with reading(cursor.sources[index].name):
+                    for one in waiting:
+                        total.merge(one)
+                waiting.clear()
+            if not cursor.advance(index, piece, part.n_rows):
+                continue
+            try:
+                if progress is not None:
+                    progress(cursor.progress())
+            except BaseException:
+                keep()
+                raise
+            if time.monotonic() - saved >= checkpoint_every:
+                keep()
+                saved = time.monotonic()
+
+
+@contextmanager
+def kept(keep: Callable[[], bool]) -> Iterator[None]:
+    """Keep what was read so far if a server or the network fails."""
+    try:
+        yield
+    except UnreachableError as error:
+        how = "the same call with resume=True (--resume) continues" if keep() else "start again"
+        raise UnreachableError(f"{error}; {how} when the server is back") from error
+
+
+def require_resumable(sources: Sequence[Source]) -> None:
+    """Raise SourceError if a source does not tell a resumed pass that it is the same."""
+    passing = next((source.name for source in sources if not source.resumable), None)
+    if passing is not None:
+        raise SourceError(f"{passing} has no version, an ETag or a time, by which a resumed pass could tell that it is "
+                          "the same; start again without resume=True (--resume)")
 
 
 @contextmanager
@@ -232,6 +264,8 @@ def fault_noted(checkpoint: Path | None) -> Iterator[None]:
     """Note in the checkpoint, if there is one, that the pass ended at a fault in its data."""
     try:
         yield
+    except UnreachableError:
+        raise
     except SourceError as error:
         if checkpoint is not None and checkpoint.exists():
             file = read(checkpoint)

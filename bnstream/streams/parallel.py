@@ -12,7 +12,9 @@ from bnstream._kernels._runtime import get_num_threads
 from bnstream.streams.cursor import Cursor
 from bnstream.streams.sources import Piece, Source
 from bnstream.streams.sources.errors import reading
+from bnstream.streams.sources.places import REQUESTS, at_once
 
+SMALL_BYTES = 1 << 20       # Bytes of a remote file that is read as a whole while the files before it are.
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -25,31 +27,50 @@ def map_pieces(
     n_threads: int | None,
 ) -> Generator[tuple[int, Piece, R], None, None]:
     """Yield the index of the source, the piece, and `function` of both, for all pieces from a cursor on."""
+    def begin(index: int) -> Iterable[Piece]:
+        pieces = sources[index].pieces(cursor.start if index == first else 0, chunk_rows)
+        if sources[index].remote and sources[index].size <= SMALL_BYTES:
+            with reading(sources[index].name):
+                return list(pieces)
+        return pieces
+
     def pieces() -> Iterator[tuple[int, Piece]]:
-        first = cursor.index
-        for index, source in enumerate(sources[first:], first):
+        indices = range(first, len(sources))
+        begun_ahead = ordered_map(begin, indices, REQUESTS) if remote else map(begin, indices)
+        for index, begun in zip(indices, begun_ahead, strict=True):
+            source = sources[index]
             with nullcontext() if source.in_turn else reading(source.name):     # errors of the user's generator pass
-                for piece in source.pieces(cursor.start if index == first else 0, chunk_rows):
+                for piece in begun:
                     yield index, piece
 
     def result(item: tuple[int, Piece]) -> tuple[int, Piece, R]:
         return *item, function(sources[item[0]], item[1])
 
+    first, remote = cursor.index, any(source.remote for source in sources)
     in_turn = any(source.in_turn for source in sources)
-    index = cursor.index
-    for item in map(result, pieces()) if in_turn else ordered_map(result, pieces(), n_threads or get_num_threads()):
-        if item[0] > index:
+    index = first
+    for item in map(result, pieces()) if in_turn else ordered_map(result, pieces(), n_threads or loaders(sources)):
+        if item[0] > index and not remote:
             require_unchanged(sources[index:item[0]])
             index = item[0]
         yield item
-    require_unchanged(sources[index:])
+    require_unchanged(sources[index:])      # remote sources at the same time
+
+
+def loaders(sources: Sequence[Source]) -> int:
+    """How many threads load: more than there are CPUs where they wait for a network."""
+    n_threads = get_num_threads()
+    return max(n_threads, REQUESTS) if any(source.waits for source in sources) else n_threads
 
 
 def require_unchanged(sources: Sequence[Source]) -> None:
     """Raise SourceError if a source changed while it was read."""
-    for source in sources:
+    def check(source: Source) -> None:
         with reading(source.name):
             source.require_unchanged()
+
+    for _ in at_once(check, sources, waits=any(source.remote for source in sources)):
+        pass
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], n_threads: int) -> Iterator[R]:

@@ -74,6 +74,9 @@ PACKAGES = {
         "assert Path('running.png').read_bytes().startswith(b'\\x89PNG')",
         "assert history.num_batches == list(range(1, 65))",
     ],
+    ("docs/files.md", "fsspec"): [
+        "import bnstream; assert m == bnstream.fit('data', columns=['distance'])",
+    ],
     ("docs/files.md", "pandas"): ["assert m.mean == pytest.approx(frame['distance'].mean(), rel=1e-15)"],
     ("docs/adapters/scikit-learn.md", "sklearn"): [
         "assert scaler.n_samples_seen_ == 65536",

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from bnstream.streams.sources import arrays, csv, parquet
+from bnstream.streams.sources import arrays, csv, parquet, retrying
 
 
 @pytest.fixture
@@ -18,3 +18,14 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(csv, "LOOK_BYTES", 300)
     monkeypatch.setattr(os, "fsync", lambda file: None)
     return tmp_path
+
+
+@pytest.fixture
+def web(monkeypatch):
+    """A web server on this machine; what failed is tried again at once."""
+    pytest.importorskip("aiohttp")
+    from support.webserver import serving
+
+    monkeypatch.setattr(retrying, "PAUSES", (0.0,) * 3)
+    with serving() as server:
+        yield server

@@ -65,13 +65,19 @@ def kill_after(process, n_dots, delay):
     return process.returncode == -signal.SIGKILL
 
 
-def test_fit_is_killed_and_resumed(data, tmp_path):
+@pytest.mark.parametrize("place", ["file", "web"])
+def test_fit_is_killed_and_resumed(request, data, tmp_path, place):
+    source = data
+    if place == "web":
+        web = request.getfixturevalue("web")
+        web.files["/data.npy"] = data.read_bytes()
+        source = f"{web.url}/data.npy"
     whole, out = tmp_path / "whole.npz", tmp_path / "out.npz"
     bnstream.fit(data, whole)
     rng = np.random.default_rng(1)
     n_killed = 0
     for _ in range(KILLS):
-        process = start("fit", data, "-o", out, "--checkpoint-every", "0", "--resume")
+        process = start("fit", source, "-o", out, "--checkpoint-every", "0", "--resume")
         killed = kill_after(process, int(rng.integers(0, N_PIECES // 8)), rng.exponential(0.002))
         n_killed += killed
         assert not killed or not out.exists()
@@ -80,7 +86,7 @@ def test_fit_is_killed_and_resumed(data, tmp_path):
     checkpoint = tmp_path / "out.npz.checkpoint"
     assert n_killed >= KILLS // 2
     assert checkpoint.exists()
-    process = start("fit", data, "-o", out, "--resume")
+    process = start("fit", source, "-o", out, "--resume")
     dots, message = process.communicate()
     assert process.returncode == 0, message
     assert 0 < len(dots) < N_PIECES

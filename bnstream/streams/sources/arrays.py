@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bnstream.core.columns import Column, Columns, common_dtype, in_exact_form
 from bnstream.streams.sources.errors import SourceError, reading
 from bnstream.streams.sources.npyheader import read_header
+from bnstream.streams.sources.once import spooled
 from bnstream.streams.sources.places import File
 from bnstream.streams.sources.slicing import Slicing, require_real
 from bnstream.streams.sources.source import FileSource, Piece, Source, Wanted
@@ -90,6 +91,17 @@ class NpyStream:
         self.start = file.tell()
         self.n_bytes = math.prod(self.shape) * self.dtype.itemsize
 
+    def is_scattered(self, axis: int) -> bool:
+        """Whether rows along an axis are not contiguous."""
+        return axis != (len(self.shape) - 1 if self.fortran else 0)
+
+    def ranges(self, axis: int, first: int, stop: int) -> list[tuple[int, int]]:
+        """The bytes of the rows from `first` to `stop`, if they are contiguous."""
+        if self.is_scattered(axis):
+            return []
+        row_bytes = self.n_bytes // max(self.shape[axis], 1)
+        return [(self.start + first * row_bytes, self.start + stop * row_bytes)]
+
     def read(
         self, file: IO[bytes], axis: int, first: int, stop: int, memory: Callable[[int], NDArray[np.uint8]]
     ) -> NDArray[Any]:
@@ -120,7 +132,7 @@ class NpyFile(FileSource):
         super().__init__(file)
         with reading(self.name), file.open(buffering=0) as content:
             self.stream = NpyStream(self.name, content)
-            n_bytes = content.seek(0, 2) - self.stream.start
+        n_bytes = self.stream.n_bytes if file.size is None else file.size - self.stream.start
         if n_bytes != self.stream.n_bytes:
             why = "it is truncated, or not completely written"
             if n_bytes > self.stream.n_bytes:
@@ -130,16 +142,32 @@ class NpyFile(FileSource):
         self.slicing = Slicing(self.name, self.stream.shape, wanted)
         self.names, self.batch_axes, self.extent = self.slicing.names, self.slicing.batch_axes, self.slicing.n_rows
         self.rows_first, self.n_channels = self.slicing.axis == 0, self.slicing.n_channels
+        if file.sequential and self.stream.is_scattered(self.slicing.axis):
+            self.file = spooled(file)
+        self.waits = self.file.remote
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         rows = chunk_rows or self.slicing.rows_in(CHUNK_BYTES, self.stream.dtype.itemsize)
         in_piece = self.slicing.rows_in(PIECE_BYTES, self.stream.dtype.itemsize) // rows * rows or rows
-        yield from self.slicing.pieces(start, in_piece, partial(self.load, rows))
+        if not self.file.sequential:
+            yield from self.slicing.pieces(start, in_piece, partial(self.load, rows))
+            return
+        with self.file.open() as content:       # Loaded here, in order.
+            for piece in self.slicing.pieces(start, rows, partial(self.load_from, content, fresh, rows)):
+                yield piece._replace(load=partial(list, list(piece.load())))
+            if content.read(1):
+                raise SourceError(f"{self.file} goes on after the {self.stream.n_bytes:,} bytes of its shape "
+                                  f"{self.stream.shape}: something was appended to it")
 
     def load(self, rows: int, first: int, stop: int) -> Iterator[NDArray[Any]]:
-        with self.file.open(buffering=0) as content:
-            for at in range(first, stop, rows):
-                yield self.slicing.pick(self.stream.read(content, self.slicing.axis, at, min(at + rows, stop), room))
+        with self.file.open(0, self.stream.ranges(self.slicing.axis, first, stop)) as content:
+            yield from self.load_from(content, room, rows, first, stop)
+
+    def load_from(
+        self, content: IO[bytes], memory: Callable[[int], NDArray[np.uint8]], rows: int, first: int, stop: int
+    ) -> Iterator[NDArray[Any]]:
+        for at in range(first, stop, rows):
+            yield self.slicing.pick(self.stream.read(content, self.slicing.axis, at, min(at + rows, stop), memory))
 
 
 class NpzFile(FileSource):
@@ -155,7 +183,7 @@ class NpzFile(FileSource):
         self.batch_axes, self.extent = self.slicing.batch_axes, self.slicing.n_rows
         self.rows_first = self.slicing.axis == 0
         self.n_channels = max(len(self.streams), self.slicing.n_channels)
-        self.scattered = self.slicing.axis != (len(first.shape) - 1 if first.fortran else 0)
+        self.scattered = first.is_scattered(self.slicing.axis)
         if self.scattered and first.n_bytes > MOST_SCATTERED:
             raise SourceError(f"{first.name} is stored in an order in which each chunk would decompress all of it; "
                               "save it in C order with rows first, or as a .npy file")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -32,9 +33,9 @@ class ArrowStream(Source):
         self.names = selected_names(self.name, self.reader.schema, wanted)
         self.n_channels = len(self.names)
         self.columns = self.reader.schema.names if wanted.whole_rows else [*self.names, *wanted.beside]
-        self.files = [file for file in map(File, getattr(source, "files", ())) if file.exists()]
+        self.files, marks = files_of(source) if hasattr(source, "files") else ([], [])
         types = [str(self.reader.schema.field(name).type) for name in self.names]
-        self.mark = [[self.name, list(self.names), types, [file.mark() for file in self.files]]]
+        self.mark = [[self.name, list(self.names), types, marks]]
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         reader = self.reader
@@ -45,6 +46,13 @@ class ArrowStream(Source):
         with arrow_errors(self.name), reader:
             batches = (batch.select(self.columns) for batch in reader)
             yield from pieces_of(sliced(batches, chunk_rows), start)
+
+
+def files_of(dataset: Any) -> tuple[list[File], list[list[Any]]]:
+    """The files of a dataset that lie on this machine, and the path, size and modification time of all its files."""
+    found = dataset.filesystem.get_file_info(dataset.files)
+    local = [File(file.path) for file in found] if dataset.filesystem.type_name == "local" else []
+    return local, [[file.path, file.size, file.mtime_ns] for file in found]
 
 
 class ArrowFile(TableFile):
@@ -59,10 +67,16 @@ class ArrowFile(TableFile):
 
     @contextmanager
     def open(self, options: Any) -> Iterator[Any]:
-        with pa.OSFile(str(self.file.path)) as file:
+        place = self.file.for_library()
+        with pa.OSFile(str(place)) if isinstance(place, Path) else pa.PythonFile(place, "r") as file:
             open_as = ipc.open_file if file.read(6) == b"ARROW1" else ipc.open_stream
             file.seek(0)
-            yield open_as(file, options=options)
+            try:
+                yield open_as(file, options=options)
+            except (OSError, pa.ArrowException) as error:
+                if self.file.fault is None:
+                    raise
+                raise self.file.fault from error
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         with arrow_errors(self.name), self.open(self.options) as reader:

@@ -58,7 +58,7 @@ class CsvFile(TableFile):
             while line and not line.removeprefix(codecs.BOM_UTF8).strip():      # pyarrow also skips empty lines
                 line = text.readline()
             self.start = text.tell()
-            self.extent = None if self.file.suffixes[-1:] in ([".gz"], [".zip"]) else text.seek(0, 2)
+            self.extent = None if self.file.suffixes[-1:] in ([".gz"], [".zip"]) else self.file.size
         try:
             header = line.decode("utf-8-sig").rstrip("\r\n")
         except UnicodeDecodeError as error:

@@ -26,6 +26,10 @@ class SourceAxisError(SourceError, np.exceptions.AxisError):
     """A channel axis that an array does not have."""
 
 
+class UnreachableError(SourceError):
+    """A source that could not be read to its end, but may be later: its server or the network failed."""
+
+
 @contextmanager
 def reading(name: str) -> Iterator[None]:
     """Raise errors of reading as `SourceError`, and a TypeError as one, with the name of what was read."""

@@ -1,16 +1,17 @@
 """Files as sources: the formats that are supported, and paths, folders and globs."""
 
-import glob
 import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from bnstream.core.optional import needing
 from bnstream.streams.sources.distinct import distinct
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.places import File
+from bnstream.streams.sources.listing import files_of
+from bnstream.streams.sources.once import spooled
+from bnstream.streams.sources.places import File, at_once
+from bnstream.streams.sources.retrying import without_secrets
 from bnstream.streams.sources.source import Source, Wanted
 
 # The module and the class that read the files with a suffix.
@@ -49,43 +50,43 @@ def is_path(source: Any) -> bool:
     return isinstance(source, (str, os.PathLike))
 
 
-def files_of(path: str, chosen: str | None) -> list[File]:
-    """The files of a path, a folder or a glob, sorted by name."""
-    if not path:
-        raise SourceError("a path is empty; give files, folders or globs")
-    if Path(path).is_dir():
-        visible = [file for file in sorted(Path(path).rglob("*"))
-                   if file.is_file() and not any(part[0] in "._" for part in file.relative_to(path).parts)]
-        files = [file for file in map(File, visible) if format_of(file, chosen)]
-        if not files:
-            raise SourceError(f"the folder {path} holds no file with a supported suffix: {' '.join(FORMATS)}")
-        return files
-    if not Path(path).exists() and glob.has_magic(path):
-        matches = [file for file in map(Path, sorted(glob.glob(path, recursive=True))) if file.is_file()]  # noqa: PTH207
-        if not matches:
-            raise SourceError(f"no file matches {path}")
-        return [File(file) for file in matches]
-    return [File(path)]
+# The classes that read a file in order. For others, what is no file on disk and has only one order is copied first.
+IN_ORDER = {"CsvFile", "NpyFile", "Images"}
 
 
 def open_files(paths: Sequence[str], wanted: Wanted) -> list[Source]:
-    """Open the files of several paths, folders or globs, all of one format."""
+    """Open the files of several paths, URLs, folders or globs, all of one format."""
+    chosen = wanted.reading.get("format")
+    options = dict(wanted.reading.get("storage_options") or {})
+    files: list[tuple[str, File]] = []
+    for path in paths:
+        found, is_folder = files_of(path, options)
+        if is_folder and not (found := [file for file in found if format_of(file, chosen)]):
+            raise SourceError(f"the folder {without_secrets(path)} holds no file with a supported suffix: "
+                              f"{' '.join(FORMATS)}")
+        files += [(without_secrets(path), file) for file in found]
+    return open_all(distinct(files, wanted.out), wanted)
+
+
+def open_all(files: Sequence[File], wanted: Wanted) -> list[Source]:
+    """Open files, all of one format."""
     chosen = wanted.reading.get("format")
     if chosen is not None and f".{chosen}" not in FORMATS:
         raise SourceError(f"format must be one of {', '.join(suffix[1:] for suffix in FORMATS)}, got {chosen!r}")
-    files = distinct([(path, file) for path in paths for file in files_of(path, chosen)], wanted.out)
-    for file in files:
-        if not file.exists():
+    waits = any(file.remote for file in files)
+    for file, exists in zip(files, at_once(lambda file: file.exists(), files, waits=waits), strict=True):
+        if not exists:
             raise SourceError(f"there is no file {file}")
         if format_of(file, chosen) is None:
-            raise SourceError(f"{file} has no supported suffix; supported are {' '.join(FORMATS)}; name its format "
-                              "with format= or --format")
+            raise SourceError(f"{file} has no supported {file.clue}; supported are {' '.join(FORMATS)}; name its "
+                              "format with format= or --format")
     formats = {format_of(file, chosen): file for file in reversed(files)}
     if len(formats) > 1:
         raise SourceError(f"the files have different formats, such as {' and '.join(map(str, formats.values()))}; "
                           "process each format separately and merge the statistics")
     module, name = next(kind for kind in formats if kind)
     make = reader(module, name)
+    files = [spooled(file) if file.sequential and name not in IN_ORDER else file for file in files]
     if name == "Images":
         return [make(files, wanted)]
-    return [make(file, wanted) for file in files]
+    return list(at_once(lambda file: make(file, wanted), files, waits=waits))

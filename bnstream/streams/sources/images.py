@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.places import File
+from bnstream.streams.sources.places import WHOLE, File, at_once
 from bnstream.streams.sources.source import Piece, Source, Wanted
 
 # The modes of Pillow that are arrays of numbers, with the names of their channels.
@@ -29,7 +29,7 @@ EIGHT_BITS = {"1", "P", "L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"}
 class Images(Source):
     """Images of one mode, or converted to one, and of any size, or of one size for statistics of each pixel."""
 
-    takes = frozenset({"format", "mode", "scale", "per_pixel"})
+    takes = frozenset({"format", "storage_options", "mode", "scale", "per_pixel"})
     in_turn = False
 
     def __init__(self, files: Sequence[File], wanted: Wanted) -> None:
@@ -40,8 +40,9 @@ class Images(Source):
                               f"{self.convert!r:.60}")
         self.per_pixel = self.rows_first = bool(options.get("per_pixel", False))
         self.batch_axes = (0,) if self.per_pixel else (0, 1)
-        self.name = str(files[0].path.parent)
+        self.name = files[0].folder
         self.files, self.extent = files, len(files)
+        self.remote = self.waits = any(file.remote for file in files)
         self.mark = self.mark_now()
         with self.open(files[0]) as image:
             self.mode, self.size_of_first = self.mode_of(files[0], image), image.size
@@ -55,8 +56,9 @@ class Images(Source):
         self.indices = None if columns is None else [channels.index(name) for name in names]
 
     def mark_now(self) -> list[Any]:
-        marks = json.dumps([file.mark() for file in self.files])
-        return [self.name, len(self.files), hashlib.sha256(marks.encode()).hexdigest()]
+        marks = list(at_once(lambda file: file.mark(), self.files, waits=self.waits))
+        self.resumable = all(version is not None for *_, version in marks)
+        return [self.name, len(self.files), hashlib.sha256(json.dumps(marks).encode()).hexdigest()]
 
     def require_unchanged(self) -> None:
         if self.mark_now() != self.mark:
@@ -74,7 +76,7 @@ class Images(Source):
 
     def open(self, file: File) -> Any:
         try:
-            image: Any = Image.open(file.for_library())
+            image: Any = Image.open(file.for_library(WHOLE))
         except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
             raise SourceError(f"{file} cannot be read as an image: {error}") from error
         # Pillow would drop these silently. An MPO file is a photo with its thumbnails, which may be dropped.

@@ -7,8 +7,9 @@ from typing import Any
 from bnstream.core.batches import batch_of
 from bnstream.streams.sources.arrays import Array, is_array
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.files import is_path, open_files, reader
+from bnstream.streams.sources.files import is_path, open_all, open_files, reader
 from bnstream.streams.sources.iterables import Iterable
+from bnstream.streams.sources.once import OpenFile, is_open_file
 from bnstream.streams.sources.options import require_taken
 from bnstream.streams.sources.source import Source, Wanted, require_same
 
@@ -22,6 +23,8 @@ def open_sources(source: Any, wanted: Wanted) -> list[Source]:
         sources = open_files([os.fspath(source)], wanted)
     elif isinstance(source, (list, tuple)) and source and all(is_path(entry) for entry in source):
         sources = open_files([os.fspath(entry) for entry in source], wanted)
+    elif is_open_file(source):
+        sources = open_all([OpenFile(source)], wanted)
     else:
         sources = [open_data(source, wanted) or Iterable(source, wanted, open_batch)]
     require_meaning(sources[0], wanted)

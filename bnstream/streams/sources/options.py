@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypedDict
 
 from bnstream.streams.sources.errors import SourceError
+
+SECRET = {"storage_options"}
 
 
 class Reading(TypedDict, total=False):
@@ -25,6 +27,8 @@ class Reading(TypedDict, total=False):
     """Whether images are scaled to float32 from 0 to 1, as ``ToTensor`` of torchvision does."""
     per_pixel: bool | None
     """Whether each pixel of images of one size has statistics of its own, of shape (height, width, channels)."""
+    storage_options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None
+    """Options of the file system of a URL, as in pandas: ``{"anon": True}``. No message or checkpoint holds them."""
 
 
 def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,9 +47,15 @@ def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def recorded(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a checkpoint records, and that a resumed pass must share: not those that may hold secrets."""
+    return {name: value for name, value in options.items() if name not in SECRET}
+
+
 def require_taken(options: Mapping[str, Any], takes: frozenset[str], name: str) -> None:
     """Raise SourceError if a source does not take an option that is given."""
     for option, value in options.items():
         if option not in takes:
-            raise SourceError(f"{name} takes no {option}, got {option}={value!r:.60}; leave it out "
+            shown = "" if option in SECRET else f", got {option}={value!r:.60}"
+            raise SourceError(f"{name} takes no {option}{shown}; leave it out "
                               f"(--{option.replace('_', '-')}), which is for other kinds of sources")

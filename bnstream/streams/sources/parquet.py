@@ -1,7 +1,8 @@
 """Parquet files."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain, product
 from typing import Any
 
 from pyarrow import parquet  # type: ignore[import-untyped]
@@ -24,6 +25,7 @@ class ParquetFile(TableFile):
     """
 
     def inspect(self, wanted: Wanted) -> None:
+        self.waits = self.file.remote
         with parquet.ParquetFile(self.file.for_library()) as file:
             self.names = selected_names(self.name, file.schema_arrow, wanted)
             self.metadata, self.extent = file.metadata, file.metadata.num_rows
@@ -35,9 +37,16 @@ class ParquetFile(TableFile):
     def row_pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         """All columns of a few rows at a time, because all columns of a span may exceed the memory."""
         rows = chunk_rows or table_rows(self.metadata.num_columns)
-        with arrow_errors(self.name), self.open() as file:
-            batches = file.iter_batches(rows, use_threads=False)    # threads of pyarrow may take three times the memory
+        groups = range(self.metadata.num_row_groups)
+        together = [[group] for group in groups] if self.waits else [list(groups)]      # fetched at the same time
+        with arrow_errors(self.name):
+            batches = chain.from_iterable(self.rows_of(row_groups, rows) for row_groups in together)
             yield from pieces_of(self.complete(batches, self.metadata.num_rows), start)
+
+    def rows_of(self, row_groups: list[int], rows: int) -> Iterator[Any]:
+        with self.open(row_groups, self.metadata.schema.to_arrow_schema().names) as file:
+            # Threads of pyarrow may take three times the memory.
+            yield from file.iter_batches(rows, row_groups, use_threads=False)
 
     def column_pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         opened: list[Any] = []
@@ -50,24 +59,37 @@ class ParquetFile(TableFile):
                 load = partial(self.load, opened, row_groups, columns, chunk_rows or COLUMN_ROWS, n_rows)
                 yield Piece(load, n_rows if last else 0, stop if last else None, place)
 
-    def open(self) -> Any:
-        return parquet.ParquetFile(self.file.for_library(), metadata=self.metadata, pre_buffer=False,
+    def open(self, row_groups: list[int], columns: Sequence[str]) -> Any:
+        ranges = list(self.ranges(row_groups, set(columns))) if self.waits else []
+        return parquet.ParquetFile(self.file.for_library(ranges), metadata=self.metadata, pre_buffer=False,
                                    buffer_size=BUFFER_BYTES, page_checksum_verification=True)
+
+    def ranges(self, row_groups: list[int], columns: set[str]) -> Iterator[tuple[int, int]]:
+        """The bytes of columns in row groups."""
+        schema = self.metadata.schema
+        chosen = [i for i in range(len(schema)) if schema.column(i).path.partition(".")[0] in columns]
+        for group, i in product(row_groups, chosen):
+            stored = self.metadata.row_group(group).column(i)
+            first = stored.dictionary_page_offset if stored.has_dictionary_page else stored.data_page_offset
+            yield first, first + stored.total_compressed_size
 
     def load(
         self, opened: list[Any], row_groups: list[int], columns: list[str], rows: int, n_rows: int
     ) -> Iterator[Any]:
         """Read with a file that is `opened` and not in use; it is closed when the last piece is dropped.
 
-        Opening takes some microseconds for each column of the file.
+        Opening takes some microseconds for each column of the file. A remote file is opened by what will be read.
         """
         with arrow_errors(self.name):
             try:
-                file = opened.pop()
+                file = self.open(row_groups, columns) if self.waits else opened.pop()
             except IndexError:
-                file = self.open()
+                file = self.open(row_groups, columns)
             yield from self.complete(file.iter_batches(rows, row_groups, columns, use_threads=False), n_rows)
-        opened.append(file)
+        if self.waits:
+            file.close()
+        else:
+            opened.append(file)
 
     def complete(self, batches: Iterable[Any], n_rows: int) -> Iterator[Any]:
         """Yield the batches; raise SourceError unless they have `n_rows` rows.

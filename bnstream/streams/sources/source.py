@@ -69,6 +69,12 @@ class Source:
     """Amount of work relative to the other sources of a pass; for a file, its size in bytes."""
     files: Sequence[File] = ()
     """The files that it reads, where these are known."""
+    remote: bool = False
+    """Whether it waits for a network."""
+    waits: bool = False
+    """Whether loading a piece does, so that more threads than CPUs are of use."""
+    resumable: bool = True
+    """Whether a resumed pass can find its place, and verify that the data is the same."""
     mark: list[Any]
     """What a resumed pass compares to verify that it reads the same data."""
 
@@ -83,12 +89,13 @@ class Source:
 class FileSource(Source):
     """A source that is one file."""
 
-    takes = frozenset({"format"})
+    takes = frozenset({"format", "storage_options"})
     in_turn = False
 
     def __init__(self, file: File) -> None:
         self.name, self.file, self.files, self.mark = file.name, file, [file], file.mark()
-        self.size = self.mark[1]
+        self.size, self.resumable = self.mark[1] or 1, self.mark[2] is not None
+        self.remote = file.remote
 
     def require_unchanged(self) -> None:
         if self.file.mark() != self.mark:
