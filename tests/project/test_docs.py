@@ -127,6 +127,7 @@ BASH = {
     ],
     "docs/files.md": [
         "assert 'air_time' in printed",
+        "assert bnstream.load('piped.npz') == bnstream.fit('data/january.parquet', columns=['distance'])",
         "assert Path('stats.csv').read_text().startswith('channel,n,mean,')",
         "assert bnstream.load('weighted.npz').mean > bnstream.load('stats.npz').mean[1]",
         "assert bnstream.load('both.npz').n.tolist() == bnstream.load('stats.npz').n.tolist()",

@@ -68,6 +68,12 @@ def open_files(paths: Sequence[str], wanted: Wanted) -> list[Source]:
     return open_all(distinct(files, wanted.out), wanted)
 
 
+def needs_any_order(file: File, name: str) -> bool:
+    """Whether a class cannot read a file in order."""
+    with file.open() as content:
+        return name not in IN_ORDER or content.read(4) == b"PK\x03\x04"       # an archive, whose end says what it holds
+
+
 def open_all(files: Sequence[File], wanted: Wanted) -> list[Source]:
     """Open files, all of one format."""
     chosen = wanted.reading.get("format")
@@ -86,7 +92,7 @@ def open_all(files: Sequence[File], wanted: Wanted) -> list[Source]:
                           "process each format separately and merge the statistics")
     module, name = next(kind for kind in formats if kind)
     make = reader(module, name)
-    files = [spooled(file) if file.sequential and name not in IN_ORDER else file for file in files]
+    files = [spooled(file) if file.sequential and needs_any_order(file, name) else file for file in files]
     if name == "Images":
         return [make(files, wanted)]
     return list(at_once(lambda file: make(file, wanted), files, waits=waits))

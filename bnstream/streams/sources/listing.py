@@ -36,7 +36,7 @@ def files_of(path: str, options: Mapping[str, Any]) -> tuple[list[File], bool]:
         raise SourceError(f"{path} lies on this machine and takes no storage options; leave out storage_options= "
                           "(--storage-option)")
     if path == STANDARD_INPUT and not Path(path).exists():
-        return [OpenFile(sys.stdin.buffer, "standard input")], False
+        return [standard_input()], False
     if Path(path).is_dir():
         return [File(file) for file in sorted(Path(path).rglob("*"))
                 if file.is_file() and is_visible(str(file.relative_to(path)))], True
@@ -46,6 +46,13 @@ def files_of(path: str, options: Mapping[str, Any]) -> tuple[list[File], bool]:
             raise SourceError(f"no file matches {path}")
         return [File(file) for file in matches], False
     return [File(path)], False
+
+
+def standard_input() -> File:
+    content = getattr(sys.stdin, "buffer", None)
+    if content is None:
+        raise SourceError("there is no standard input; give a path in place of -")
+    return OpenFile(content, "standard input")
 
 
 def is_visible(path: str) -> bool:

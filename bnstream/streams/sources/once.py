@@ -8,6 +8,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,12 +52,13 @@ class OpenFile(File):
 
     @property
     def suffixes(self) -> list[str]:
-        own = super().suffixes
-        if own:
-            return own
+        return super().suffixes or [suffix for magic, suffix in MAGIC.items() if self.first.startswith(magic)]
+
+    @cached_property
+    def first(self) -> bytes:
+        """The first bytes."""
         first = bytearray(8)
-        n = self.read_at(0, memoryview(first))
-        return next(([suffix] for magic, suffix in MAGIC.items() if first[:n].startswith(magic)), [])
+        return bytes(first[:self.read_at(0, memoryview(first))])
 
     @property
     def size(self) -> int | None:
