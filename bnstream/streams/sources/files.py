@@ -95,4 +95,10 @@ def open_all(files: Sequence[File], wanted: Wanted) -> list[Source]:
     files = [spooled(file) if file.sequential and needs_any_order(file, name) else file for file in files]
     if name == "Images":
         return [make(files, wanted)]
-    return list(at_once(lambda file: make(file, wanted), files, waits=waits))
+    is_table = getattr(make, "batch_axes", ()) is None
+    if not is_table or not any("=" in part for file in files for part in file.path.parts[:-1]):
+        return list(at_once(lambda file: make(file, wanted), files, waits=waits))
+    hive = import_module("bnstream.streams.sources.hive")
+    keys = hive.keys_of(files)
+    return list(at_once(lambda pair: hive.open_partitioned(make, *pair, wanted), list(zip(files, keys, strict=True)),
+                        waits=waits))

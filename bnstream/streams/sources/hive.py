@@ -1,0 +1,93 @@
+"""Columns that exist only in the names of folders, as Hive and Spark write them: year=2024/month=01/part.parquet."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+from pyarrow import dataset
+
+from bnstream.streams.sources.columns import is_numeric
+from bnstream.streams.sources.errors import SourceError
+from bnstream.streams.sources.places import File
+from bnstream.streams.sources.source import FileSource, Piece, Wanted
+
+
+def keys_of(files: Sequence[File]) -> list[dict[str, Any]]:
+    """The values in the names of the folders of each file by key, as scalars of pyarrow.
+
+    The values of a key are integers, or numbers, if all of them are; otherwise they are text.
+    """
+    folders = [[part for part in file.path.parts[:-1] if "=" in part] for file in files]
+    keys = dict.fromkeys(part.partition("=")[0] for parts in folders for part in parts)
+    partitioning = dataset.HivePartitioning(pa.schema([(key, pa.string()) for key in keys]))
+    found = [dataset.get_partition_keys(partitioning.parse("/".join([*parts, ""]))) for parts in folders]
+    columns = {key: numbers(pa.array([values.get(key) for values in found], pa.string())) for key in keys}
+    return [{key: columns[key][i] for key in keys if key in values} for i, values in enumerate(found)]
+
+
+def numbers(column: Any) -> Any:
+    """A column of text as numbers, if all of it is."""
+    for kind in (pa.int64(), pa.float64()):
+        with suppress(pa.ArrowInvalid):
+            return column.cast(kind)
+    return column
+
+
+def open_partitioned(
+    make: Callable[..., FileSource], file: File, keys: Mapping[str, Any], wanted: Wanted
+) -> FileSource:
+    """Open the table in a file, with the columns in the names of its folders where they are wanted.
+
+    Where the file has a column of the same name, the name of the folder counts, as in Spark, DuckDB and polars.
+    """
+    weights = [wanted.weights] if wanted.weights is not None and wanted.weights in keys else []
+    inside, channels = None, []
+    if wanted.columns is not None:
+        channels = [column for column in map(str, wanted.columns) if column in keys]
+        inside = [column for column in wanted.columns if str(column) not in keys]
+    if channels and not inside:
+        raise SourceError(f"{file}: {', '.join(map(repr, channels))} exists only in the names of folders; add a column "
+                          "of the files with columns= or --columns")
+    source = make(file, wanted._replace(columns=inside, weights=None if weights else wanted.weights))
+    channels = channels or [name for name in source.names or () if name in keys]
+    for name in (*channels, *weights):
+        if not is_numeric(keys[name].type):
+            raise SourceError(f"{file}: {name!r}, in the name of its folder, holds text, such as "
+                              f"{keys[name].as_py()!r}; select numeric columns with columns= or --columns")
+    if channels or weights or (wanted.whole_rows and keys):
+        return Partitioned(source, keys, [*channels, *weights], wanted)
+    return source
+
+
+class Partitioned(FileSource):
+    """A table in a file, and columns with one value for all of its rows."""
+
+    batch_axes = None
+    rows_first = True
+
+    def __init__(self, table: FileSource, keys: Mapping[str, Any], used: Sequence[str], wanted: Wanted) -> None:
+        self.__dict__.update(table.__dict__)
+        self.table, self.takes, self.keys = table, table.takes, keys
+        others = [name for name in table.names or () if name != wanted.weights]
+        self.names = tuple(others if wanted.columns is None else map(str, wanted.columns))
+        self.n_channels = len(self.names)
+        self.weights = wanted.weights
+        self.used = list(keys if wanted.whole_rows else used)
+
+    def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
+        for piece in self.table.pieces(start, chunk_rows):
+            # The columns of some rows may come in several pieces, of which the last says where the next rows start.
+            added = [name for name in self.used if piece.stop is not None or name == self.weights]
+            yield piece._replace(load=partial(self.load, piece.load, added))
+
+    def load(self, load: Callable[[], Iterable[Any]], added: Sequence[str]) -> Iterator[Any]:
+        for batch in load():
+            for name in self.used:
+                column, i = pa.repeat(self.keys[name], batch.num_rows), batch.schema.get_field_index(name)
+                if i >= 0:
+                    batch = batch.set_column(i, name, column)
+                elif name in added:
+                    batch = batch.append_column(name, column)
+            yield batch
