@@ -95,7 +95,7 @@ def test_apply(folder):
 def test_a_long_pipe_is_not_kept(folder, monkeypatch):
     """Only the first bytes stay in memory, and no copy is made on the disk."""
     monkeypatch.setattr(once, "HEAD_BYTES", 1 << 16)
-    monkeypatch.setattr(tempfile, "TemporaryFile", None)
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", None)
     opened = []
     monkeypatch.setattr(opening, "OpenFile", lambda content: opened.append(once.OpenFile(content)) or opened[-1])
     x = np.random.default_rng(0).normal(size=(200_000, 3))
@@ -142,7 +142,7 @@ def test_what_is_refused():
 
 
 def test_no_room_for_a_copy(folder, monkeypatch):
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **keywords: open("/dev/full", "wb"))      # noqa: SIM115, PTH123
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", lambda size: open("/dev/full", "wb"))      # noqa: SIM115, PTH123
     if not os.path.exists("/dev/full"):     # noqa: PTH110
         pytest.skip("there is no /dev/full")
     with pipe(FILES["x.parquet"]) as file, pytest.raises(bnstream.SourceError, match=(

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from bnstream.core.optional import needing
 from bnstream.streams.sources.distinct import distinct
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.listing import files_of
+from bnstream.streams.sources.listing import ARCHIVES, files_of, members_of
 from bnstream.streams.sources.once import spooled
 from bnstream.streams.sources.places import File, at_once
 from bnstream.streams.sources.retrying import without_secrets
@@ -61,11 +62,19 @@ def open_files(paths: Sequence[str], wanted: Wanted) -> list[Source]:
     files: list[tuple[str, File]] = []
     for path in paths:
         found, is_folder = files_of(path, options)
+        if len(found) == 1 and found[0].suffixes[-1:] in ARCHIVES and format_of(found[0], chosen) is None:
+            found, is_folder = members_of(found[0]), True
         if is_folder and not (found := [file for file in found if format_of(file, chosen)]):
-            raise SourceError(f"the folder {without_secrets(path)} holds no file with a supported suffix: "
+            raise SourceError(f"{folder_of(path)} holds no file with a supported suffix: "
                               f"{' '.join(FORMATS)}")
         files += [(without_secrets(path), file) for file in found]
     return open_all(distinct(files, wanted.out), wanted)
+
+
+def folder_of(path: str) -> str:
+    """A folder or an archive in a message."""
+    name = without_secrets(path)
+    return name if Path(name).suffix.lower() in (".zip", ".tar") else f"the folder {name}"
 
 
 def needs_any_order(file: File, name: str) -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import glob
 import re
 import sys
+import tarfile
+import weakref
+import zipfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,13 +15,14 @@ from typing import Any
 from urllib.parse import unquote
 
 from bnstream.core.optional import needing
-from bnstream.streams.sources.errors import SourceError, reading
+from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.once import OpenFile
 from bnstream.streams.sources.places import File
 from bnstream.streams.sources.remote import WEB, Member, RemoteFile, file_system, is_url, protocols
 from bnstream.streams.sources.retrying import persistent, without_secrets
 
 STANDARD_INPUT = "-"
+ARCHIVES = ([".zip"], [".tar"])     # The last suffix of archives.
 
 
 def files_of(path: str, options: Mapping[str, Any]) -> tuple[list[File], bool]:
@@ -67,7 +71,7 @@ def remote_files(url: str, options: Mapping[str, Any]) -> tuple[list[File], bool
     archive: File | None = None
     if protocols(url)[0] in ("zip", "tar") and rest:
         archive = single(rest, options)
-        fs, path = members_of(archive, protocols(url)[0]), first.partition("://")[2]
+        fs, path = archive_system(archive, protocols(url)[0]), first.partition("://")[2]
     else:
         fs, path = file_system(url, options)
     is_web = protocols(url)[0] in WEB
@@ -104,10 +108,26 @@ def single(path: str, options: Mapping[str, Any]) -> File:
     return files[0]
 
 
-def members_of(archive: File, kind: str) -> Any:
+def members_of(archive: File) -> list[File]:
+    """The visible files in an archive, each of which is read as if it lay in a folder."""
+    kind = archive.suffixes[-1][1:]
+    if not archive.exists():
+        raise SourceError(f"there is no file {archive}")
+    fs = archive_system(archive, kind)
+    return [Member(fs, path, f"{kind}://{path}::{archive}", info, archive)
+            for path, info in sorted(fs.find("", detail=True).items()) if is_visible(path)]
+
+
+def archive_system(archive: File, kind: str) -> Any:
     """The file system of fsspec for the members of an archive."""
     with needing(f"reading members of {archive}", '"bnstream[remote]"'):
         import fsspec  # type: ignore[import-untyped]
 
-    with reading(f"{archive} is no .{kind} archive, or is damaged"):
-        return fsspec.get_filesystem_class(kind)(archive.open())
+    content = archive.open()
+    try:
+        fs = fsspec.get_filesystem_class(kind)(content, skip_instance_cache=True)
+    except (OSError, zipfile.BadZipFile, tarfile.TarError) as error:
+        content.close()
+        raise SourceError(f"{archive} is no .{kind} archive, or is damaged: {error}") from error
+    weakref.finalize(fs, content.close)
+    return fs

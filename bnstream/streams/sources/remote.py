@@ -71,8 +71,9 @@ class RemoteFile(File):
     @cached_property
     def first(self) -> dict[str, Any]:
         """What was told about the file when it was opened as a source."""
-        complete = self.told and self.told.get("size") is not None and (self.told.get("ETag") or self.told.get("etag"))
-        return self.told if self.told and complete else self.look()
+        told = self.told or {}
+        complete = told.get("size") is not None and (self.is_member or told.get("ETag") or told.get("etag"))
+        return told if complete else self.look()
 
     @property
     def size(self) -> int | None:
@@ -146,6 +147,9 @@ class Member(RemoteFile):
     @property
     def local(self) -> Path | None:
         return self.archive.local
+
+    def identity(self) -> Any:
+        return self.archive.identity(), self.fs_path
 
     def mark(self) -> list[Any]:
         _, size, version = self.archive.mark()

@@ -1,0 +1,135 @@
+"""Members of archives as sources, and archives as folders."""
+
+import io
+import os
+import tarfile
+
+import numpy as np
+import pytest
+from support.command import main
+
+import bnstream
+
+pytest.importorskip("pyarrow")
+fsspec = pytest.importorskip("fsspec")
+
+from support.formats import FILES, X, local, zipped  # noqa: E402
+
+
+def tarred(members):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name, member in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(member)
+            archive.addfile(info, io.BytesIO(member))
+    return content.getvalue()
+
+
+ARCHIVES = {"zip": zipped, "tar": tarred}
+PARTS = [X[:300], X[300:]]
+
+
+def two_parts(suffix):
+    """Two files, and what tools leave beside them."""
+    def content(x):
+        if suffix == "npy":
+            file = io.BytesIO()
+            np.save(file, x)
+            return file.getvalue()
+        lines = [",".join(map(repr, row)) for row in x.tolist()]
+        return "\n".join(["a,b,c", *lines, ""]).encode()
+
+    return {f"data/1.{suffix}": content(PARTS[0]), f"data/2.{suffix}": content(PARTS[1]),
+            f"__MACOSX/data/._1.{suffix}": b"...", "data/.DS_Store": b"...", "README.md": b"..."}
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
+@pytest.mark.parametrize("name", FILES)
+def test_every_format(folder, kind, name):
+    (folder / f"archive.{kind}").write_bytes(ARCHIVES[kind]({f"folder/{name}": FILES[name]}))
+    assert bnstream.fit(f"{kind}://folder/{name}::archive.{kind}") == bnstream.fit(local(name, folder))
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
+@pytest.mark.parametrize("suffix", ["csv", "npy"])
+def test_an_archive_is_a_folder(folder, web, kind, suffix):
+    content = ARCHIVES[kind](two_parts(suffix))
+    path = folder / f"archive.{kind}"
+    path.write_bytes(content)
+    web.files[f"/archive.{kind}"] = content
+    m = bnstream.fit(str(path))
+    expected = bnstream.fit(PARTS)
+    assert m.n.tolist() == expected.n.tolist()
+    assert m.mean == pytest.approx(expected.mean, rel=1e-15)
+    assert bnstream.fit(f"{web.url}/archive.{kind}") == m
+    assert bnstream.fit(f"{kind}://data/*.{suffix}::archive.{kind}") == m
+    assert bnstream.fit(f"{kind}://data::{web.url}/archive.{kind}") == m
+    bnstream.apply(bnstream.Moments().update(X) if suffix == "npy" else m, path, f"y.{suffix}")
+    y = np.load("y.npy") if suffix == "npy" else np.loadtxt("y.csv", delimiter=",", skiprows=1)
+    assert y == pytest.approx((X - X.mean(axis=0)) / X.std(axis=0), abs=1e-9)
+
+
+def test_faults_of_its_server_pass(folder, web):
+    web.files["/archive.zip"] = zipped(two_parts("csv"))
+    m = bnstream.fit(f"{web.url}/archive.zip")
+    seen = set()
+
+    def fault(number, method, first):
+        new = (method, first) not in seen
+        seen.add((method, first))
+        return 503 if new else None
+
+    web.fault = fault
+    assert bnstream.fit(f"{web.url}/archive.zip") == m
+
+
+def test_resume(folder):
+    path = folder / "archive.zip"
+    path.write_bytes(zipped(two_parts("csv")))
+
+    def stop(now):
+        raise KeyboardInterrupt
+
+    for change in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            bnstream.fit("archive.zip", "out.npz", progress=stop, restart=True)
+        if change:
+            os.utime(path, (0, 0))
+            with pytest.raises(bnstream.SourceError, match="resume with the same sources"):
+                bnstream.fit("archive.zip", "out.npz", resume=True)
+        else:
+            assert bnstream.fit("archive.zip", "out.npz", resume=True) == bnstream.fit("archive.zip")
+
+
+@pytest.mark.parametrize(("members", "message"), [
+    ({"a.csv": b"x\n1\n", "b.npy": FILES["x.npy"]}, "bnstream: the files have different formats, such as "
+     "zip://b.npy::archive.zip and zip://a.csv::archive.zip; process each format separately and merge the "),
+    ({"a.txt": b"..."}, "bnstream: archive.zip holds no file with a supported suffix: .npy"),
+    (None, "bnstream: archive.zip is no .zip archive, or is damaged: File is not a zip file\n"),
+])
+def test_what_is_refused(folder, members, message):
+    (folder / "archive.zip").write_bytes(b"no archive" if members is None else zipped(members))
+    done = main("fit", "archive.zip", "-o", "out.npz")
+    assert done.returncode == 1
+    assert done.stderr.startswith(message)
+
+
+def test_the_archive_is_not_replaced(folder):
+    content = zipped(two_parts("csv"))
+    (folder / "archive.zip").write_bytes(content)
+    (folder / "link.npz").symlink_to("archive.zip")
+    with pytest.raises(ValueError, match=r"^link\.npz is one of the sources and would be replaced"):
+        bnstream.fit("archive.zip", "link.npz")
+    assert (folder / "archive.zip").read_bytes() == content
+
+
+def test_what_is_not_there(folder):
+    (folder / "archive.zip").write_bytes(zipped({"a.csv": b"x\n1\n"}))
+    for path, message in (("none.zip", "there is no file none.zip"),
+                          ("zip://b.csv::archive.zip", "there is no file zip://b.csv::archive.zip"),
+                          ("zip://a.csv::none.zip", "there is no file none.zip"),
+                          ("zip://a.csv::*.zip.*", "no file matches *.zip.*")):
+        with pytest.raises(bnstream.SourceError) as error:
+            bnstream.fit(path)
+        assert str(error.value) == message
