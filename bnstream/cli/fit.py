@@ -1,6 +1,5 @@
 """``bnstream fit``."""
 
-import csv
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,18 +8,13 @@ import numpy as np
 import typer
 
 from bnstream._kernels._runtime import set_num_threads
-from bnstream.cli.exits import INTERRUPTED
+from bnstream.cli.exits import INTERRUPTED, warning_lines
 from bnstream.cli.options import ChunkRows, Force, Out, Sources, Threads, naming
 from bnstream.cli.progress import progress_bar
-from bnstream.cli.reading import with_reading_options
+from bnstream.cli.reading import split_names, with_reading_options
 from bnstream.core.labels import counted, number_text
 
 OPTIONS = {"exact=True": "--exact", "nan_policy='omit'": "--nan omit"}       # by the argument of fit that they set
-
-
-def split_names(lists: list[str] | None) -> list[str] | None:
-    """The names in comma-separated lists; quotes enclose a name that contains a comma."""
-    return [name for names in csv.reader(lists, skipinitialspace=True) for name in names] if lists else None
 
 
 @with_reading_options
@@ -28,8 +22,9 @@ def fit(
     sources: Sources,
     out: Out,
     columns: Annotated[
-        list[str] | None, typer.Option(metavar="A,B,...", help="The columns, channels or arrays to use; '\"a,b\",c' if "
-                                                               "a name contains a comma.", show_default="all")
+        list[str] | None, typer.Option(metavar="A,B,...", help="The columns, channels or arrays to use, those of "
+                                                               "tables also by patterns, as 'f*'; '\"a,b\",c' if a "
+                                                               "name contains a comma.", show_default="all")
     ] = None,
     weights: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="The column of a table that holds the weight of each row, "
@@ -68,7 +63,7 @@ def fit(
     if threads is not None:
         set_num_threads(threads)
     try:
-        with naming(OPTIONS), progress_bar("fit") as progress:
+        with naming(OPTIONS), warning_lines(), progress_bar("fit") as progress:
             m = fitting.fit(
                 sources, out, columns=split_names(columns), weights=weights, channel_axis=channel_axis,
                 chunk_rows=chunk_rows, nan_policy=nan, exact=exact, checkpoint_every=checkpoint_every,

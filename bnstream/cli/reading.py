@@ -1,5 +1,6 @@
 """The options of reading that `fit` and `apply` share: those of `bnstream.streams.sources.Reading`."""
 
+import csv
 import inspect
 import json
 from collections.abc import Callable
@@ -19,6 +20,11 @@ def pair(text: str) -> tuple[str, Any]:
         return key, value
 
 
+def split_names(lists: list[str] | None) -> list[str] | None:
+    """The names in comma-separated lists; quotes enclose a name that contains a comma."""
+    return [name for names in csv.reader(lists, skipinitialspace=True) for name in names] if lists else None
+
+
 OPTIONS: dict[str, Any] = {
     "format": Annotated[
         str | None, typer.Option(help="The format of the files, as csv or parquet.", show_default="that of their names")
@@ -29,6 +35,14 @@ OPTIONS: dict[str, Any] = {
     "scale": Annotated[bool | None, typer.Option("--scale", help="Scale images to 0 to 1.", show_default=False)],
     "per_pixel": Annotated[
         bool | None, typer.Option("--per-pixel", help="Statistics of each pixel of images of one size.",
+                                  show_default=False)
+    ],
+    "exclude": Annotated[
+        list[str] | None, typer.Option(metavar="A,B,...", callback=split_names, show_default="none",
+                                       help="Columns of tables to leave out, also by patterns, as '*_flag'.")
+    ],
+    "numeric": Annotated[
+        bool | None, typer.Option("--numeric", help="Leave out columns of text, dates and the like.",
                                   show_default=False)
     ],
     "storage_options": Annotated[

@@ -13,7 +13,7 @@ from bnstream.core.batchnorm import BatchNorm, running_of
 from bnstream.core.checks import eps_of
 from bnstream.core.columns import Columns
 from bnstream.core.functional import normalize
-from bnstream.core.labels import counted
+from bnstream.core.labels import counted, listed
 from bnstream.core.moments import Moments, rows_of
 from bnstream.core.rows import MEAN_LO, without_exponent
 
@@ -40,7 +40,9 @@ class Affine:
         state = state.copy()        # consistent even if another thread updates it, or trains the layer
         if isinstance(state, Moments):
             if state.shape is None or not np.all(state.n):
-                raise ValueError("the state has channels without a value; fit it first")
+                empty = np.flatnonzero(np.ravel(state.n) == 0)
+                which = f": {listed([repr(state.names[i]) for i in empty])}" if state.names and empty.size else ""
+                raise ValueError(f"the state has channels without a value{which}; fit it first")
             mean, var, eps = state.mean, state.var(), eps or 0.0
             if np.isinf(var).any():         # Beyond the largest float, gamma takes its place.
                 over, std = np.isinf(var), state.std()

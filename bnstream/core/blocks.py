@@ -40,6 +40,16 @@ def one_by_one(m: Moments) -> list[Moments]:
     return [moments_from(column.copy(), nan_policy=m.nan_policy) for column in rows.T]
 
 
+def channels_of(m: Moments, channels: Sequence[int]) -> Moments:
+    """The moments of some of the channels, in this order."""
+    settings: Any = {"axis": m.axis, "nan_policy": m.nan_policy, "names": m.names and [m.names[c] for c in channels]}
+    if m.exact:
+        sums: Any = sums_of(m)
+        return exact_moments_from(sums[list(channels)], (len(channels),), **settings)
+    rows: Any = rows_of(m)
+    return moments_from(rows[:, list(channels)], **settings)
+
+
 def numbered(parts: Iterable[Moments], ndim: int) -> Iterable[NDArray[np.intp] | None]:
     """The channels of each block as an array of its shape, counted through all blocks; None without data."""
     first = 0

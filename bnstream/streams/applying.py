@@ -17,6 +17,7 @@ from bnstream.core.moments import Moments
 from bnstream.statefiles import load
 from bnstream.statefiles.atomic import replacing
 from bnstream.statefiles.overwriting import require_replaceable
+from bnstream.streams.channels import without
 from bnstream.streams.checks import require_counts, require_local, require_no_data, require_writable
 from bnstream.streams.cursor import Cursor, Progress
 from bnstream.streams.parallel import map_pieces
@@ -114,10 +115,15 @@ def apply(
     if not isinstance(known, (Moments, BatchNorm)):
         raise ValueError(f"{state} holds a {type(known).__name__}, which has no statistics to apply; expected those of "
                          "a Moments or a BatchNorm")
+    options = options_of("apply", reading_options)
+    known = without(known, options.pop("exclude", ()))
+    if "numeric" in options:
+        raise ValueError("apply normalizes the columns that the statistics name; leave out numeric (--numeric), which "
+                         "is for fit")
     affine = Affine(known, eps)
     axis = None if channel_axis is None else integer("channel_axis", channel_axis)
     wanted = Wanted(affine.names, axis, default_axis=default_channel_axis(known), whole_rows=True,
-                    reading=options_of("apply", reading_options), out=out)
+                    reading=options, out=out)
     sources = open_sources(source, wanted)
     inputs = [file.local for one in sources for file in one.files if file.local is not None]
     states = [] if isinstance(state, (Moments, BatchNorm)) else [state]

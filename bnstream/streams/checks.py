@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from bnstream.streams.sources import Source, SourceError
 from bnstream.streams.sources.files import is_path
 from bnstream.streams.sources.remote import is_url
 from bnstream.streams.sources.retrying import without_secrets
+from bnstream.streams.sources.selection import as_names
 from bnstream.streams.sources.source import names_of
 
 # What to do about the weights of arrays.
@@ -30,14 +31,7 @@ def require_counts(chunk_rows: int | None, n_threads: int | None) -> None:
 
 def as_columns(columns: Sequence[Any] | None) -> tuple[Any, ...] | None:
     """The selected columns; raise an error unless there are some and they differ."""
-    if columns is None:
-        return None
-    if isinstance(columns, str) or not isinstance(columns, Iterable):
-        raise TypeError(f"columns must be a sequence of names or indices, got {columns!r:.60}; make it a list")
-    selected = tuple(columns)
-    if len(set(selected)) < max(len(selected), 1):
-        raise SourceError(f"columns must be one or more different names or indices, got {list(selected)}")
-    return selected
+    return None if columns is None else as_names("columns", columns)
 
 
 def as_weights(weights: str | None, columns: Sequence[Any] | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from bnstream.core.checks import integer, number, path_of
+from bnstream.core.labels import listed
 from bnstream.core.moments import Moments
 from bnstream.statefiles import read, save, write
 from bnstream.statefiles.overwriting import require_replaceable
@@ -69,8 +71,8 @@ def fit(
         File to `save` the state to. During the pass a checkpoint of what was read so far is kept beside it, in ``out``
         + ".checkpoint".
     columns : sequence of str or int, optional
-        The channels to use, by default all: names of table columns, of arrays in a .npz file, or of image channels;
-        indices of array channels.
+        The channels to use, by default all: names of table columns or of arrays in a .npz file, also by patterns as
+        ``"f*"``, where no column has this very name; names of image channels; indices of array channels.
     weights : str, optional
         The column of a table that holds the weight of each row, as for `Moments.update`: with `exact` a whole number,
         how often the row counts. It is not a channel.
@@ -118,11 +120,16 @@ def fit(
         `out` or with `restart`, or `out` is one of the sources and not to be replaced.
     SourceError
         A ValueError: if there is nothing to read or there are no rows; if a file is damaged, changes while it is read,
-        or has other columns than the first; if a column is not numeric or has only missing values; if there is NaN or
+        or has other columns than the first; if a column is not numeric; if all values are missing; if there is NaN or
         inf under ``nan_policy="raise"``; if a weight is missing, negative or out of range, or `weights` is given for
         arrays; if exact statistics count more than 2**62 values. The message says where. The last checkpoint is kept.
     OSError
         If `out` cannot be written, or exists and is not to be replaced.
+
+    Warns
+    -----
+    RuntimeWarning
+        If all values of some channels are missing: their n is 0, and their mean and variance are NaN.
 
     See Also
     --------
@@ -274,13 +281,17 @@ def fault_noted(checkpoint: Path | None) -> Iterator[None]:
 
 
 def require_values(m: Moments, sources: Sequence[Source]) -> None:
-    """Raise SourceError if all values of a channel were omitted."""
+    """Raise SourceError if all values of all channels were omitted, and warn of single channels."""
     empty = np.flatnonzero(m.n == 0)
     if not empty.size:
         return
-    which = ", ".join(repr(m.names[i]) if m.names else str(i) for i in empty[:10])
+    which = listed([repr(m.names[i]) if m.names else str(i) for i in empty])
     noun = "column" if sources[0].batch_axes is None else "channel"
+    found = f"{names_of(sources)}: every value is missing or left out in {noun} {which}"
+    if empty.size < m.n.size:
+        warnings.warn(f"{found}: n is 0 there, and mean and variance are NaN", RuntimeWarning, stacklevel=3)
+        return
     advice = f"select other {noun}s with columns= or --columns"
-    if noun == "channel" and empty.size == m.n.size:
+    if noun == "channel":
         advice = "give data, a mask or weights that leave some values"
-    raise SourceError(f"{names_of(sources)}: every value is missing or left out in {noun} {which}; {advice}")
+    raise SourceError(f"{found}; {advice}")

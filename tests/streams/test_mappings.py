@@ -115,8 +115,9 @@ def test_nothing_is_left():
     with pytest.raises(SourceError, match=r"^the list: every value is missing or left out in channel 0, 1, 2; give "
                                           r"data, a mask or weights that leave some values$"):
         fit([{"batch": X, "where": np.zeros(N, bool)}])
-    with pytest.raises(SourceError, match=r"left out in channel 1; select other channels with columns= or --columns$"):
-        fit([{"batch": X, "where": np.broadcast_to([True, False, True], X.shape)}])
+    with pytest.warns(RuntimeWarning, match="^the list: every value is missing or left out in channel 1: n is 0 there"):
+        m = fit([{"batch": X, "where": np.broadcast_to([True, False, True], X.shape)}])
+    assert m.n.tolist() == [N, 0, N]
 
 
 def test_one_mapping_is_no_stream(folder):

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.columns import Column, Columns, common_dtype, in_exact_form
+from bnstream.core.labels import listed
 from bnstream.streams.sources.errors import SourceError, reading
-from bnstream.streams.sources.npyheader import read_header
+from bnstream.streams.sources.npyheader import holds_numbers, read_header
 from bnstream.streams.sources.once import spooled
 from bnstream.streams.sources.places import File
+from bnstream.streams.sources.selection import selected
 from bnstream.streams.sources.slicing import Slicing, require_real
 from bnstream.streams.sources.source import FileSource, Piece, Source, Wanted
 
@@ -173,6 +175,8 @@ class NpyFile(FileSource):
 class NpzFile(FileSource):
     """A .npz file that holds one array, or one array of one axis for each named channel."""
 
+    takes = FileSource.takes | {"exclude", "numeric"}
+
     def __init__(self, file: File, wanted: Wanted) -> None:
         super().__init__(file)
         self.streams, wanted = streams_in(file, wanted)
@@ -213,6 +217,19 @@ def side_by_side(arrays: Sequence[NDArray[Any]], names: Sequence[str] | None) ->
     return columns if common_dtype(columns) is None else np.stack(arrays, axis=1)
 
 
+def selected_keys(file: File, archive: zipfile.ZipFile, keys: list[str], wanted: Wanted) -> list[str]:
+    """The selected arrays among all `keys` of a .npz file."""
+    def is_numeric(key: str) -> bool:
+        with archive.open(f"{key}.npy") as member:
+            return holds_numbers(member, f"{file}[{key!r}]")
+
+    names = selected(str(file), keys, wanted, is_numeric, noun="array")
+    for column in names:
+        if column not in keys:
+            raise SourceError(f"{file} has no array {column!r}; its arrays are {listed(keys)}")
+    return names
+
+
 def streams_in(file: File, wanted: Wanted) -> tuple[dict[str, NpyStream], Wanted]:
     """The selected arrays of a .npz file by name, and what is wanted from them."""
     fault = f"{file} is not a .npz file, or is truncated"
@@ -220,12 +237,10 @@ def streams_in(file: File, wanted: Wanted) -> tuple[dict[str, NpyStream], Wanted
         keys = sorted(key.removesuffix(".npy") for key in archive.namelist() if key.endswith(".npy"))
         if len(keys) < len(archive.namelist()):
             raise SourceError(f"{file} holds more than arrays, as state files do; give a .npz file of arrays")
-        if wanted.columns is not None and (len(keys) > 1 or set(wanted.columns) <= set(keys)):
-            for column in wanted.columns:
-                if column not in keys:
-                    raise SourceError(f"{file} has no array {column!r}; its arrays are {', '.join(keys)}")
-            keys, wanted = list(wanted.columns), wanted._replace(columns=None)
         streams = {}
+        by_name = wanted.columns is not None and (len(keys) > 1 or set(wanted.columns) <= set(keys))
+        if by_name or "exclude" in wanted.reading or "numeric" in wanted.reading:
+            keys, wanted = selected_keys(file, archive, keys, wanted), wanted._replace(columns=None)
         for key in keys:
             with archive.open(f"{key}.npy") as member:
                 streams[key] = NpyStream(f"{file}[{key!r}]", member)

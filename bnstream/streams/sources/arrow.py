@@ -13,12 +13,13 @@ from bnstream.streams.sources.columns import selected_names
 from bnstream.streams.sources.errors import reading
 from bnstream.streams.sources.places import File
 from bnstream.streams.sources.source import Piece, Source, Wanted
-from bnstream.streams.sources.tables import TableFile, arrow_errors, pieces_of, sliced, table_rows
+from bnstream.streams.sources.tables import TAKES, TableFile, arrow_errors, pieces_of, sliced, table_rows
 
 
 class ArrowStream(Source):
     """An object with ``__arrow_c_stream__`` (a frame of polars or pandas, a DuckDB relation, a table), or a dataset."""
 
+    takes = TAKES
     extent = None
     batch_axes = None
     rows_first = True

@@ -12,6 +12,7 @@ from pyarrow import types
 from bnstream.core.labels import listed
 from bnstream.core.moments import Moments
 from bnstream.streams.sources.errors import SourceError
+from bnstream.streams.sources.selection import selected
 from bnstream.streams.sources.source import Wanted
 from bnstream.streams.sources.valid import valid
 
@@ -23,7 +24,7 @@ def is_numeric(kind: Any) -> bool:
 
 
 def selected_names(name: str, schema: Any, wanted: Wanted) -> tuple[str, ...]:
-    """The names of the channels, by default all columns but the weights.
+    """The names of the channels, by default all columns but the weights and the index of pandas.
 
     Raises
     ------
@@ -32,8 +33,8 @@ def selected_names(name: str, schema: Any, wanted: Wanted) -> tuple[str, ...]:
     """
     index = (schema.pandas_metadata or {}).get("index_columns", [])     # pandas does not count these as columns
     others = [column for column in schema.names if column not in (*index, *wanted.beside)]
-    names = tuple(others if wanted.columns is None else map(str, wanted.columns))
     kinds, counts = {field.name: field.type for field in schema}, Counter(schema.names)
+    names = tuple(selected(name, schema.names, wanted, lambda column: is_numeric(kinds[column]), others))
     for column in (*names, *wanted.beside):
         if counts[column] != 1:
             found = "no column" if column not in counts else "more than one column"
@@ -47,7 +48,8 @@ def selected_names(name: str, schema: Any, wanted: Wanted) -> tuple[str, ...]:
         numeric = [column for column, kind in kinds.items() if is_numeric(kind) and column != wanted.weights]
         hint = "there are no numeric columns"
         if numeric:
-            hint = f"select numeric columns with columns= or --columns: {listed(numeric, ',')}"
+            hint = ("select numeric columns with numeric=True (--numeric), or with columns= or --columns: "
+                    f"{listed(numeric, ',')}")
         raise SourceError(f"{name}: {listed(others, '; ')}; {hint}")
     if not names:
         raise SourceError(f"{name} has no columns{' but the weights' if wanted.beside else ''}")

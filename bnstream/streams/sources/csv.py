@@ -39,13 +39,11 @@ class CsvFile(TableFile):
         if all(is_number(column) for column in self.header):
             raise SourceError(f"{self.file} begins with numbers, {header[:40]!r}; expected a header with the names of "
                               "the columns; add one")
-        if wanted.columns is not None:      # before types are inferred, as other columns may hold text
-            selected_names(self.name, pa.schema([(column, pa.float64()) for column in self.header]), wanted)
-        included = None if wanted.columns is None else [*wanted.columns, *wanted.beside]
-        self.convert_options = csv.ConvertOptions(include_columns=included)
+        self.convert_options = csv.ConvertOptions()
         _, block = next(self.blocks(self.start, LOOK_BYTES), (0, b""))
         schema = self.parse(block).schema if block else pa.schema([(name, pa.null()) for name in self.header])
         self.names = selected_names(self.name, schema, wanted)
+        self.convert_options = csv.ConvertOptions(include_columns=[*self.names, *wanted.beside])
         if wanted.whole_rows:       # The other columns are copied as text.
             kinds = {name: pa.string() for name in self.header if name not in self.names}
             kinds |= {name: pa.bool_() for name in self.names if types.is_boolean(schema.field(name).type)}

@@ -29,6 +29,11 @@ def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.d
     return shape, fortran, dtype_of(descr, name)
 
 
+def holds_numbers(file: IO[bytes], name: str) -> bool:
+    """Whether the header is of a dtype that `read_header` accepts."""
+    return parse(file, f"{name} is not an array in .npy format, or is truncated")[2][1:] in CODES
+
+
 def dtype_of(descr: str, name: str) -> np.dtype[Any]:
     """The dtype of real numbers that a header describes."""
     if descr[:1] not in tuple("<>|=") or descr[1:] not in CODES:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from bnstream.streams.sources.errors import SourceError
+from bnstream.streams.sources.selection import as_names
 
 SECRET = {"storage_options"}
 
@@ -27,6 +28,11 @@ class Reading(TypedDict, total=False):
     """Whether images are scaled to float32 from 0 to 1, as ``ToTensor`` of torchvision does."""
     per_pixel: bool | None
     """Whether each pixel of images of one size has statistics of its own, of shape (height, width, channels)."""
+    exclude: Sequence[str] | None
+    """Tables and .npz files: the names of columns to leave out, also by patterns, as ``["id", "*_flag"]``. In `apply`,
+    the channels of the state that are not used."""
+    numeric: bool | None
+    """Tables and .npz files: whether columns of text, dates and the like are left out. Not for `apply`."""
     storage_options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None
     """Options of the file system of a URL, as in pandas: ``{"anon": True}``. No message or checkpoint holds them."""
 
@@ -44,7 +50,10 @@ def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
     if given.get("item") not in (None, "row", "batch"):
         raise ValueError(f"item must be 'row' or 'batch', got {given['item']!r:.60}")
-    return {name: value for name, value in given.items() if value is not None}
+    options = {name: value for name, value in given.items() if value is not None}
+    if "exclude" in options:
+        options["exclude"] = as_names("exclude", options["exclude"])
+    return options
 
 
 def recorded(options: Mapping[str, Any]) -> dict[str, Any]:

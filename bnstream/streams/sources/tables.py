@@ -15,9 +15,13 @@ COLUMN_ROWS = 1 << 17       # Rows of a column that are read at a time; 1 MiB of
 TABLE_VALUES = 1 << 22      # Values of all columns that are read at a time; 32 MiB of float64.
 
 
+TAKES = frozenset({"exclude", "numeric"})       # The options of reading that all tables take.
+
+
 class TableFile(FileSource):
     """A file that holds a table."""
 
+    takes = FileSource.takes | TAKES
     batch_axes = None
     rows_first = True
 
