@@ -4,7 +4,7 @@ import csv
 import inspect
 import json
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -44,6 +44,11 @@ OPTIONS: dict[str, Any] = {
     "numeric": Annotated[
         bool | None, typer.Option("--numeric", help="Leave out columns of text, dates and the like.",
                                   show_default=False)
+    ],
+    "element_axis": Annotated[
+        Literal["channels", "pooled"] | None,
+        typer.Option(help="Whether the elements of lists, as of embeddings, are channels, or pooled into one.",
+                     show_default="channels")
     ],
     "storage_options": Annotated[
         list[Any] | None, typer.Option("--storage-option", metavar="KEY=VALUE", parser=pair, show_default="none",

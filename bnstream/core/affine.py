@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,7 @@ class Affine:
             mean, var, eps = state.running_mean, state.running_var, state.eps if eps is None else eps
             gamma, beta = state.gamma if gamma is None else gamma, state.beta if beta is None else beta
         self.names, self.eps, self.shape = state.names, eps, np.shape(mean)
+        self.places = {name: i for i, name in enumerate(state.names or ())}
         given = {"mean": mean, "var": var, "gamma": gamma, "beta": beta}
         # An empty batch makes `normalize` check the parameters.
         axes = tuple(range(1, 1 + len(self.shape)))
@@ -96,7 +98,14 @@ class Affine:
 
     def of_named_column(self, values: NDArray[Any], name: str) -> NDArray[Any]:
         """Normalize one column, whose name is that of a channel, to float64 unless it is floating."""
-        return self.of_channel(values, (self.names or ()).index(name))
+        return self.of_channel(values, self.places[name])
+
+    def of_named_columns(self, values: NDArray[Any], names: Sequence[str]) -> NDArray[Any]:
+        """Normalize the columns of an array, to float64 unless it is floating."""
+        places = [self.places[name] for name in names]
+        parameters: dict[str, Any] = {name: value[places] for name, value in self.parameters.items()}
+        dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
+        return self.normalize(values, parameters, self.mean_lo[places], (1,), dtype)
 
     def of_channel(self, values: NDArray[Any], i: int) -> NDArray[Any]:
         """Normalize values of the i-th channel, where channels have one axis, to float64 unless they are floating."""

@@ -31,13 +31,19 @@ def side_by_side(parts: Sequence[Moments], grid: Sequence[int], names: Iterable[
     return moments_from(np.concatenate(of_one_height(states), axis=1)[:, order], **settings)
 
 
-def one_by_one(m: Moments) -> list[Moments]:
-    """The moments of each channel by itself, of shape (): the inverse of `side_by_side`."""
-    if m.exact:
-        sums: Any = sums_of(m)
-        return [exact_moments_from(sums[c:c + 1], (), nan_policy=m.nan_policy) for c in range(len(sums))]
-    rows: Any = rows_of(m)
-    return [moments_from(column.copy(), nan_policy=m.nan_policy) for column in rows.T]
+def apart(m: Moments, shapes: Iterable[tuple[int, ...]]) -> list[Moments]:
+    """The moments of blocks of channels that follow each other, of these shapes: the inverse of `side_by_side`."""
+    state: Any = sums_of(m) if m.exact else rows_of(m)
+    blocks, first = [], 0
+    for shape in shapes:
+        stop = first + math.prod(shape)
+        if m.exact:
+            blocks.append(exact_moments_from(state[first:stop], shape, nan_policy=m.nan_policy))
+        else:
+            rows = state[:, first:stop].reshape(len(state), *shape)
+            blocks.append(moments_from(rows, nan_policy=m.nan_policy))
+        first = stop
+    return blocks
 
 
 def channels_of(m: Moments, channels: Sequence[int]) -> Moments:

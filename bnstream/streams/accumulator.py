@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.batches import batch_of
-from bnstream.core.blocks import one_by_one, side_by_side
+from bnstream.core.blocks import apart, side_by_side
 from bnstream.core.moments import Moments
 from bnstream.streams.sources import Piece, Source
 from bnstream.streams.sources.errors import reading
@@ -60,24 +60,29 @@ class Accumulator:
 
     def update_column(self, name: str, column: Any, weights: NDArray[Any] | None) -> None:
         """Add a column of a record batch. Missing values in rows of weight 0 do not matter."""
-        from bnstream.streams.sources.columns import filled, present
+        from bnstream.streams.sources.columns import filled, in_lists, present
+        from bnstream.streams.sources.embeddings import is_list
 
-        positions: dict[str, Any] = {}
-        if weights is None:
+        mask: NDArray[np.bool_] | None = None
+        n_missing = 0
+        if is_list(column.type):
+            x, mask, weights = in_lists(column, name, self.source.fields[name], weights)
+        elif weights is None:
             x, n_missing = present(column, name)
-            of_missing = None
         else:
             x, mask = filled(column, name)
-            positions = {"weights": weights, "where": mask}
-            of_missing = weights[:0] if mask is None else weights[~mask & (weights > 0)]
-            n_missing = len(of_missing)
+        missing = np.ones(n_missing, np.bool_)
+        if mask is not None:
+            missing = ~mask if weights is None else ~mask & (weights > 0).reshape(-1, *(1,) * (mask.ndim - 1))
+            n_missing = int(np.count_nonzero(missing))
         if n_missing and self.nan_policy == "raise":
             raise ValueError(f"column {name!r} has {n_missing:,} missing values; omit missing values with "
                              "nan_policy='omit' (--nan omit), or select other columns")
         try:
-            self.part(name).update(x, **positions, n_threads=1)
+            part = self.part(name)
+            part.update(x, weights=weights, where=mask, n_threads=1)
             if n_missing and self.nan_policy == "propagate":
-                self.part(name).update(np.full(n_missing, np.nan), weights=of_missing, n_threads=1)
+                part.update(np.full(missing.shape, np.nan), weights=weights, where=missing, n_threads=1)
         except ValueError as error:
             raise ValueError(f"column {name!r}: {error}") from error
 
@@ -88,15 +93,19 @@ class Accumulator:
     def result(self) -> Moments:
         if self.source.batch_axes is not None:
             return self.part("").copy()
-        names = self.source.names or ()
-        nothing = Moments(nan_policy=self.nan_policy, exact=self.exact)
-        nothing.update(np.zeros(1), where=np.zeros(1, np.bool_))
-        parts = [nothing if (part := self.parts.get(name)) is None or part.shape is None else part for name in names]
-        return side_by_side(parts, [len(parts)], names)
+        parts = []
+        for name, field in self.source.fields.items():
+            part = self.parts.get(name)
+            if part is None or part.shape is None:
+                nothing = np.zeros((1, *field.shape))
+                part = Moments(nan_policy=self.nan_policy, exact=self.exact).update(nothing, where=nothing > 0)
+            parts.append(part)
+        return side_by_side(parts, [len(parts)], self.source.names)
 
     def restore(self, moments: Moments) -> None:
         """Continue from the result of another pass."""
         if self.source.batch_axes is not None:
             self.parts = {"": moments.copy()}
         elif moments.shape is not None:
-            self.parts = dict(zip(self.source.names or (), one_by_one(moments), strict=True))
+            fields = self.source.fields
+            self.parts = dict(zip(fields, apart(moments, [field.shape for field in fields.values()]), strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any, Unpack
 
@@ -159,7 +159,7 @@ def normalized(values: Any, source: Source, affine: Affine, state: Moments | Bat
     if isinstance(values, Columns):
         return affine.of_table(values)
     if not isinstance(values, np.ndarray):
-        return normalized_columns(values, affine)
+        return normalized_columns(values, source.fields, affine)
     axes = source.batch_axes or ()
     channel_axis = next(axis for axis in range(values.ndim) if axis not in axes)
     several = None if state is None else several_channel_axes(state, values.ndim)
@@ -170,17 +170,23 @@ def normalized(values: Any, source: Source, affine: Affine, state: Moments | Bat
     return y if source.rows_first else y[np.newaxis]
 
 
-def normalized_columns(batch: Any, affine: Affine) -> Any:
-    """Normalize the named columns of a record batch. Missing values stay missing."""
+def normalized_columns(batch: Any, fields: Mapping[str, Any], affine: Affine) -> Any:
+    """Normalize the columns of a record batch that hold channels. Missing values stay missing."""
     import pyarrow as pa  # type: ignore[import-untyped]
 
+    from bnstream.streams.lists import normalized_lists
     from bnstream.streams.sources.columns import filled
+    from bnstream.streams.sources.embeddings import is_list
 
     if affine.names is None:
         raise ValueError("the statistics have no column names; fit them from a table, or set the names of the state")
-    for name in affine.names:
-        i = batch.schema.get_field_index(name)
-        values, present = filled(batch.column(i), name)
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    for name, field in fields.items():
+        if is_list(columns[name].type):
+            columns[name] = normalized_lists(columns[name], name, field, affine)
+            continue
+        values, present = filled(columns[name], name)
         missing = None if present is None else ~present
-        batch = batch.set_column(i, name, pa.array(affine.of_named_column(values, name), mask=missing))
-    return batch
+        columns[name] = pa.array(affine.of_named_column(values, name), mask=missing)
+    schema = [field.with_type(columns[field.name].type) for field in batch.schema]
+    return pa.RecordBatch.from_arrays([*columns.values()], schema=pa.schema(schema, batch.schema.metadata))

@@ -111,7 +111,8 @@ class Cursor:
 def difference(saved: Any, now: Any) -> str:
     """Describe what differs between the arguments or sources of a checkpoint and those of this pass."""
     if isinstance(saved, dict) and isinstance(now, dict):
-        return "; ".join(f"{key}={saved.get(key)!r}, now {now[key]!r}" for key in now if saved.get(key) != now[key])
+        return "; ".join(f"{key}={saved.get(key)!r}, now {now.get(key)!r}" for key in {**now, **saved}
+                         if saved.get(key) != now.get(key))
     if not isinstance(saved, list) or len(saved) != len(now):
         return f"{counted(len(saved) if isinstance(saved, list) else 0, 'source', 'sources')}, now {len(now)}"
     return next(f"{old} (path, size, time), now {new}" for old, new in zip(saved, now, strict=True) if old != new)

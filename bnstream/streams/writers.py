@@ -8,6 +8,7 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.lib import format as npy
+from numpy.typing import NDArray
 
 from bnstream.core.optional import needing
 
@@ -32,8 +33,7 @@ class NpyWriter:
 
     def write(self, batch: Any) -> None:
         if not isinstance(batch, np.ndarray):       # a record batch
-            columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in self.names]
-            batch = np.stack(columns, axis=1)
+            batch = self.rows(batch)
         if self.dtype is None:
             self.dtype, self.shape = batch.dtype, (0, *batch.shape[1:])
             self.write_header()
@@ -44,6 +44,18 @@ class NpyWriter:
             raise ValueError(f"{batch.dtype} values follow {self.dtype} values; give all files the same dtype")
         self.file.write(np.ascontiguousarray(batch, self.dtype).reshape(-1).view(np.uint8).data)
         self.shape = (self.shape[0] + len(batch), *self.shape[1:])
+
+    def rows(self, batch: Any) -> NDArray[Any]:
+        """The named columns of a record batch, those of lists by their elements."""
+        from bnstream.streams.lists import as_rows
+        from bnstream.streams.sources.embeddings import column_of, is_list
+
+        kinds = dict(zip(batch.schema.names, batch.schema.types, strict=True))
+        names = dict.fromkeys(column_of(name, kinds) for name in self.names)
+        columns = [(batch.column(name), name) for name in names]
+        return np.concatenate([
+            as_rows(column, name) if is_list(column.type) else column.to_numpy(zero_copy_only=False)[:, np.newaxis]
+            for column, name in columns], axis=1)
 
     def write_header(self) -> None:
         """Write the header. NumPy pads it, so that it does not grow with the number of rows."""

@@ -62,6 +62,7 @@ PYTHON = {
         "assert np.load('normalized.npy').mean(axis=(0, 2, 3)) == pytest.approx([0, 0, 0], abs=1e-12)",
         "assert m.n.tolist() == [2000]",
         "assert whole.n[0] == 2000 and whole.exact",
+        "assert channels.names[63] == 'emb[63]' and pooled.n.tolist() == [64_000]",
         "assert (chosen.names, numbers.names) == (('air_time', 'distance'), ('distance',))",
         "assert weighted.n == pytest.approx([64_000] * 3) and weighted.effective_n[0] < 60_000",
         "assert arrays['momentum'] == 0.9 and bn.momentum == 0.1",

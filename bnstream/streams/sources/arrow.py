@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import ipc
 
 from bnstream._kernels._runtime import get_num_threads
-from bnstream.streams.sources.columns import selected_names
+from bnstream.streams.sources.columns import fields_in
+from bnstream.streams.sources.embeddings import channel_names
 from bnstream.streams.sources.errors import reading
 from bnstream.streams.sources.places import File
 from bnstream.streams.sources.source import Piece, Source, Wanted
@@ -31,21 +33,35 @@ class ArrowStream(Source):
         self.dataset = None if is_stream else source        # reads only the selected columns
         with reading(f"{self.name} is not a table; make it one, with named columns"):
             self.reader = pa.RecordBatchReader.from_stream(source) if is_stream else source
-        self.names = selected_names(self.name, self.reader.schema, wanted)
+        self.seen: list[Any] = []       # record batches that were read to find the length of lists
+        with arrow_errors(self.name):
+            self.fields = fields_in(self.name, self.reader.schema, wanted, self.look)
+        self.names = channel_names(self.fields)
         self.n_channels = len(self.names)
-        self.columns = self.reader.schema.names if wanted.whole_rows else [*self.names, *wanted.beside]
+        self.columns = self.reader.schema.names if wanted.whole_rows else [*self.fields, *wanted.beside]
         self.files, marks = files_of(source) if hasattr(source, "files") else ([], [])
-        types = [str(self.reader.schema.field(name).type) for name in self.names]
+        types = [str(self.reader.schema.field(name).type) for name in self.fields]
         self.mark = [[self.name, list(self.names), types, marks]]
 
-    def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
-        reader = self.reader
+    def look(self, column: str) -> Iterator[Any]:
+        """The arrays of a column. Record batches that can be read only once are kept."""
         if self.dataset is not None:
-            rows = chunk_rows or table_rows(len(self.columns))
+            yield from (batch.column(0) for batch in self.dataset.scanner(columns=[column]).to_reader())
+            return
+        yield from (batch.column(column) for batch in self.seen)
+        for batch in self.reader:
+            self.seen.append(batch)
+            yield batch.column(column)
+
+    def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
+        reader, seen = self.reader, self.seen
+        self.seen = []
+        if self.dataset is not None:
+            rows = chunk_rows or table_rows(len(self.columns) - len(self.fields) + self.n_channels)
             reader = self.dataset.scanner(columns=self.columns, batch_size=rows, batch_readahead=get_num_threads(),
                                           fragment_readahead=1).to_reader()
         with arrow_errors(self.name), reader:
-            batches = (batch.select(self.columns) for batch in reader)
+            batches = (batch.select(self.columns) for batch in chain(seen, reader))
             yield from pieces_of(sliced(batches, chunk_rows), start)
 
 
@@ -61,8 +77,11 @@ class ArrowFile(TableFile):
 
     def inspect(self, wanted: Wanted) -> None:
         with self.open(ipc.IpcReadOptions()) as reader:
-            self.names = selected_names(self.name, reader.schema, wanted)
-            self.columns = reader.schema.names if wanted.whole_rows else [*self.names, *wanted.beside]
+            def look(column: str) -> Iterator[Any]:
+                return (batch.column(column) for batch in batches_of(reader))
+
+            self.fields = fields_in(self.name, reader.schema, wanted, look)
+            self.columns = reader.schema.names if wanted.whole_rows else [*self.fields, *wanted.beside]
             fields = [i for i, name in enumerate(reader.schema.names) if name in self.columns]
             self.options = ipc.IpcReadOptions(included_fields=fields)
 
@@ -81,6 +100,12 @@ class ArrowFile(TableFile):
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         with arrow_errors(self.name), self.open(self.options) as reader:
-            random = hasattr(reader, "get_batch")
-            batches = map(reader.get_batch, range(reader.num_record_batches)) if random else reader
-            yield from pieces_of(sliced((batch.select(self.columns) for batch in batches), chunk_rows), start)
+            selected = (batch.select(self.columns) for batch in batches_of(reader))
+            yield from pieces_of(sliced(selected, chunk_rows), start)
+
+
+def batches_of(reader: Any) -> Iterator[Any]:
+    """The record batches of an open file of an IPC format."""
+    if hasattr(reader, "get_batch"):
+        return map(reader.get_batch, range(reader.num_record_batches))
+    return iter(reader)

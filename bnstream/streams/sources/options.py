@@ -33,6 +33,9 @@ class Reading(TypedDict, total=False):
     the channels of the state that are not used."""
     numeric: bool | None
     """Tables and .npz files: whether columns of text, dates and the like are left out. Not for `apply`."""
+    element_axis: Literal["channels", "pooled"] | None
+    """Tables: whether the elements of lists, such as embeddings, are channels, named "emb[0]" and so on, or pooled into
+    one channel. By default they are channels, and all lists of a column have the same length. Not for `apply`."""
     storage_options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None
     """Options of the file system of a URL, as in pandas: ``{"anon": True}``. No message or checkpoint holds them."""
 

@@ -1,19 +1,21 @@
 """Parquet files."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, product
 from typing import Any
 
 from pyarrow import parquet  # type: ignore[import-untyped]
 
-from bnstream.streams.sources.columns import selected_names
+from bnstream.streams.sources.columns import fields_in
+from bnstream.streams.sources.embeddings import Field
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.source import Piece, Wanted
 from bnstream.streams.sources.tables import COLUMN_ROWS, TableFile, arrow_errors, pieces_of, table_rows
 
 SPAN_ROWS = 1 << 20         # Rows of the row groups that are read together; a pass can resume between such spans.
 PIECE_VALUES = 1 << 20      # Values in the columns that are read together.
+LOOK_ROWS = 1 << 10         # Rows that are read at a time to find the length of lists.
 BUFFER_BYTES = 1 << 20      # Bytes of a stored column that are buffered in memory.
 
 
@@ -27,7 +29,10 @@ class ParquetFile(TableFile):
     def inspect(self, wanted: Wanted) -> None:
         self.waits = self.file.remote
         with parquet.ParquetFile(self.file.for_library()) as file:
-            self.names = selected_names(self.name, file.schema_arrow, wanted)
+            def look(column: str) -> Iterator[Any]:
+                return (batch.column(0) for batch in file.iter_batches(LOOK_ROWS, columns=[column], use_threads=False))
+
+            self.fields = fields_in(self.name, file.schema_arrow, wanted, look)
             self.metadata, self.extent = file.metadata, file.metadata.num_rows
         self.whole_rows, self.beside = wanted.whole_rows, wanted.beside
 
@@ -36,7 +41,7 @@ class ParquetFile(TableFile):
 
     def row_pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         """All columns of a few rows at a time, because all columns of a span may exceed the memory."""
-        rows = chunk_rows or table_rows(self.metadata.num_columns)
+        rows = chunk_rows or table_rows(self.metadata.num_columns - len(self.fields) + self.n_channels)
         groups = range(self.metadata.num_row_groups)
         together = [[group] for group in groups] if self.waits else [list(groups)]      # fetched at the same time
         with arrow_errors(self.name):
@@ -50,13 +55,14 @@ class ParquetFile(TableFile):
 
     def column_pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         opened: list[Any] = []
-        for first, stop, row_groups in spans(self.metadata):
+        span_rows = max(1, SPAN_ROWS // max(field.width for field in self.fields.values()))
+        for first, stop, row_groups in spans(self.metadata, span_rows):
             n_rows, place = stop - first, f"rows {first:,} to {stop:,}"
-            together = max(1, PIECE_VALUES // max(1, n_rows))
-            for i in range(0, len(self.names) if stop > start else 0, together):
-                last = i + together >= len(self.names)
-                columns = [*self.names[i:i + together], *self.beside]
-                load = partial(self.load, opened, row_groups, columns, chunk_rows or COLUMN_ROWS, n_rows)
+            groups = together(self.fields, n_rows) if stop > start else []
+            for columns in groups:
+                last = columns is groups[-1]
+                rows = chunk_rows or max(1, COLUMN_ROWS // max(self.fields[column].width for column in columns))
+                load = partial(self.load, opened, row_groups, [*columns, *self.beside], rows, n_rows)
                 yield Piece(load, n_rows if last else 0, stop if last else None, place)
 
     def open(self, row_groups: list[int], columns: Sequence[str]) -> Any:
@@ -105,13 +111,26 @@ class ParquetFile(TableFile):
                               "changed while it was read")
 
 
-def spans(metadata: Any) -> Iterator[tuple[int, int, list[int]]]:
+def together(fields: Mapping[str, Field], n_rows: int) -> list[list[str]]:
+    """The columns that are read together."""
+    groups: list[list[str]] = []
+    room = 0
+    for column, field in fields.items():
+        if field.width > room:
+            groups.append([])
+            room = PIECE_VALUES // max(1, n_rows)
+        groups[-1].append(column)
+        room -= field.width
+    return groups
+
+
+def spans(metadata: Any, span_rows: int) -> Iterator[tuple[int, int, list[int]]]:
     """The spans of row groups that are read together: the first row, the row after the last, and the groups."""
     first = stop = 0
     groups: list[int] = []
     for group in range(metadata.num_row_groups):
         groups.append(group)
         stop += metadata.row_group(group).num_rows
-        if stop - first >= SPAN_ROWS or group == metadata.num_row_groups - 1:
+        if stop - first >= span_rows or group == metadata.num_row_groups - 1:
             yield first, stop, groups
             first, groups = stop, []

@@ -56,6 +56,8 @@ class Source:
     name: str
     names: tuple[str, ...] | None
     """Names of the channels, if they have any."""
+    fields: Mapping[str, Any] = {}
+    """Of a table, the columns that hold the channels: an `embeddings.Field` of each, by its name."""
     n_channels: int
     extent: int | None
     """Where the source ends, in its own units: rows, bytes or files; None if unknown."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
+from bnstream.streams.sources.embeddings import Field, channel_names
 from bnstream.streams.sources.errors import SourceError, reading
 from bnstream.streams.sources.places import File
 from bnstream.streams.sources.source import FileSource, Piece, Wanted
@@ -15,7 +16,7 @@ COLUMN_ROWS = 1 << 17       # Rows of a column that are read at a time; 1 MiB of
 TABLE_VALUES = 1 << 22      # Values of all columns that are read at a time; 32 MiB of float64.
 
 
-TAKES = frozenset({"exclude", "numeric"})       # The options of reading that all tables take.
+TAKES = frozenset({"exclude", "numeric", "element_axis"})       # The options of reading that all tables take.
 
 
 class TableFile(FileSource):
@@ -31,10 +32,14 @@ class TableFile(FileSource):
         self.extent: int | None = None
         with reading(self.name), arrow_errors(self.name):
             self.inspect(wanted)
+        if self.fields:
+            self.names = channel_names(self.fields)
+        else:
+            self.fields = dict.fromkeys(self.names, Field())
         self.n_channels = len(self.names)
 
     def inspect(self, wanted: Wanted) -> None:
-        """Find the names of the selected columns, and the extent."""
+        """Find the fields with the channels, or the names of columns of numbers, and the extent."""
         raise NotImplementedError
 
 

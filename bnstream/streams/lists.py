@@ -1,0 +1,39 @@
+"""Embeddings that `apply` normalizes: columns of lists, which stay lists of the same kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from bnstream.core.affine import Affine
+from bnstream.streams.sources.columns import filled, in_lists
+from bnstream.streams.sources.embeddings import Field, element_names, open_lists, require_width
+
+
+def normalized_lists(column: Any, name: str, field: Field, affine: Affine) -> Any:
+    """Normalize the elements of lists, each by its channel or all by one. What is missing stays so.
+
+    Raises
+    ------
+    ValueError
+        If lists have other lengths than the field.
+    """
+    lists = open_lists(column)
+    if field.shape:
+        require_width(lists, column, name, field.width)
+    values, present = filled(lists.elements, name)
+    if field.shape:
+        y = affine.of_named_columns(values.reshape(-1, field.width), element_names(name, field.width)).ravel()
+    else:
+        y = affine.of_named_column(values, name)
+    return lists.close(pa.array(y, mask=None if present is None else ~present))
+
+
+def as_rows(column: Any, name: str) -> NDArray[Any]:
+    """A normalized column of lists of one length as the rows of an array, NaN where values are missing."""
+    widths = open_lists(column).counts
+    x, mask, _ = in_lists(column, name, Field((int(widths.max(initial=0)),), int(widths.max(initial=0))))
+    return x if mask is None else np.where(mask, x, x.dtype.type(np.nan))
