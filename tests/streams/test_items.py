@@ -83,7 +83,7 @@ def test_a_cursor_without_a_query():
 
 def test_text_in_a_row():
     named = [{"x": 1.0, "name": "a"}, {"x": 3.0, "name": "b"}]
-    with pytest.raises(SourceError, match=r"'name' is of type string; select numeric columns with columns= .*: x$"):
+    with pytest.raises(SourceError, match=r"'name' is of type string; select numeric columns with .* --columns: x$"):
         fit(named)
     assert fit(named, columns=["x"]).mean.tolist() == [2.0]
     with pytest.raises(SourceError, match=r"dtype <U"):

@@ -9,6 +9,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import dataset
 
 from bnstream.streams.sources.columns import is_numeric
+from bnstream.streams.sources.embeddings import Field, channel_names
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.places import File
 from bnstream.streams.sources.source import FileSource, Piece, Wanted
@@ -70,8 +71,10 @@ class Partitioned(FileSource):
     def __init__(self, table: FileSource, keys: Mapping[str, Any], used: Sequence[str], wanted: Wanted) -> None:
         self.__dict__.update(table.__dict__)
         self.table, self.takes, self.keys = table, table.takes, keys
-        others = [name for name in table.names or () if name != wanted.weights]
-        self.names = tuple(others if wanted.columns is None else map(str, wanted.columns))
+        fields = {**table.fields, **dict.fromkeys(used, Field())}
+        named = dict.fromkeys([*map(str, wanted.columns or ()), *fields])       # in the order that the caller chose
+        self.fields = {name: fields[name] for name in named if name in fields and name != wanted.weights}
+        self.names = channel_names(self.fields)
         self.n_channels = len(self.names)
         self.weights = wanted.weights
         self.used = list(keys if wanted.whole_rows else used)
