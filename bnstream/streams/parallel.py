@@ -15,6 +15,8 @@ from bnstream.streams.sources.errors import reading
 from bnstream.streams.sources.places import REQUESTS, at_once
 
 SMALL_BYTES = 1 << 20       # Bytes of a remote file that is read as a whole while the files before it are.
+PIECE_BYTES = 8 << 20       # Bytes of a piece, about.
+AHEAD_BYTES = 32 << 20      # Bytes of the pieces of remote files that are loaded at the same time, about.
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -59,8 +61,9 @@ def map_pieces(
 
 def loaders(sources: Sequence[Source]) -> int:
     """How many threads load: more than there are CPUs where they wait for a network."""
-    n_threads = get_num_threads()
-    return max(n_threads, REQUESTS) if any(source.waits for source in sources) else n_threads
+    waiting = [source.size for source in sources if source.waits]
+    at_once = min(REQUESTS, AHEAD_BYTES // min(PIECE_BYTES, max(waiting))) if waiting else 0
+    return max(get_num_threads(), at_once)
 
 
 def require_unchanged(sources: Sequence[Source]) -> None:

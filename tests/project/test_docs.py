@@ -77,7 +77,8 @@ PACKAGES = {
         "assert history.num_batches == list(range(1, 65))",
     ],
     ("docs/files.md", "fsspec"): [
-        "import bnstream; assert m.n == 2000 and january == bnstream.fit('data/january.parquet', columns=['distance'])",
+        "import bnstream; assert flights.mean == again.mean == bnstream.fit('data', columns=['distance']).mean",
+        "import bnstream; assert one == bnstream.fit('data/january.parquet', columns=['distance'])",
     ],
     ("docs/files.md", "pandas"): ["assert m.mean == pytest.approx(frame['distance'].mean(), rel=1e-15)"],
     ("docs/adapters/scikit-learn.md", "sklearn"): [

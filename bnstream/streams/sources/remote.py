@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,7 +45,9 @@ class RemoteFile(File):
         kinds = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
         self.is_web, self.is_member = bool(kinds & set(WEB)), bool(kinds & {"zip", "tar", "libarchive"})
         self.remote = not kinds & {"memory"}
-        self.told = info        # by the listing, until `mark` has been asked once
+        complete = info and info.get("size") is not None and (self.is_member or info.get("ETag") or info.get("etag"))
+        self.found = info if complete else None
+        self.is_marked = False
 
     @property
     def local(self) -> Path | None:
@@ -68,12 +70,12 @@ class RemoteFile(File):
 
         return persistent(ask, self.name, "")
 
-    @cached_property
+    @property
     def first(self) -> dict[str, Any]:
-        """What was told about the file when it was opened as a source."""
-        told = self.told or {}
-        complete = told.get("size") is not None and (self.is_member or told.get("ETag") or told.get("etag"))
-        return told if complete else self.look()
+        """What was told about the file at first. In Python 3.11, a cached_property would lock all files at once."""
+        if self.found is None:
+            self.found = self.look()
+        return self.found
 
     @property
     def size(self) -> int | None:
@@ -131,8 +133,8 @@ class RemoteFile(File):
         return self.open(ranges=ranges)
 
     def mark(self) -> list[Any]:
-        info = self.look() if self.told == {} else self.first
-        self.told = {}
+        info = self.look() if self.is_marked else self.first
+        self.is_marked = True
         version = next((str(info[key]) for key in VERSIONS if info.get(key)), None)
         return [self.name, info.get("size"), version]
 
