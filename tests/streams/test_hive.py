@@ -70,6 +70,21 @@ def test_apply(folder, suffix):
     assert set(y["country"].to_pylist()) == {"dé"}
 
 
+def test_patterns(folder):
+    write(folder / "data")
+    assert bnstream.fit("data", columns=["scale", "[ab]", "year"]).names == ("scale", "a", "b", "year")
+    assert bnstream.fit("data", columns=["year", "a", "b"], exclude=["year", "a"]).names == ("b",)
+
+
+def test_embeddings(folder):
+    path = folder / "data" / "year=3" / "x.parquet"
+    path.parent.mkdir(parents=True)
+    parquet.write_table(pa.table({"e": pa.array([[1.0, 2.0], [3.0, 4.0]]), "x": [1.0, 2.0]}), path)
+    m = bnstream.fit("data", columns=["year", "e", "x"])
+    assert m.names == ("year", "e[0]", "e[1]", "x")
+    assert m.mean.tolist() == [3, 2, 3, 1.5]
+
+
 def test_resume(folder):
     write(folder / "data")
     calls = []

@@ -13,6 +13,7 @@ from bnstream.streams.sources.embeddings import Field, channel_names
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.places import File
 from bnstream.streams.sources.source import FileSource, Piece, Wanted
+from bnstream.streams.sources.tables import TableFile
 
 
 def keys_of(files: Sequence[File]) -> list[dict[str, Any]]:
@@ -37,29 +38,45 @@ def numbers(column: Any) -> Any:
 
 
 def open_partitioned(
-    make: Callable[..., FileSource], file: File, keys: Mapping[str, Any], wanted: Wanted
+    make: Callable[..., TableFile], file: File, keys: Mapping[str, Any], wanted: Wanted
 ) -> FileSource:
     """Open the table in a file, with the columns in the names of its folders where they are wanted.
 
     Where the file has a column of the same name, the name of the folder counts, as in Spark, DuckDB and polars.
     """
     weights = [wanted.weights] if wanted.weights is not None and wanted.weights in keys else []
-    inside, channels = None, []
-    if wanted.columns is not None:
-        channels = [column for column in map(str, wanted.columns) if column in keys]
-        inside = [column for column in wanted.columns if str(column) not in keys]
-    if channels and not inside:
-        raise SourceError(f"{file}: {', '.join(map(repr, channels))} exists only in the names of folders; add a column "
+    excluded = list(map(str, wanted.reading.get("exclude", ())))
+    options = {**wanted.reading, "exclude": [name for name in excluded if name not in keys]}
+    named = [column for column in map(str, wanted.columns or ()) if column in keys and column not in excluded]
+    inside = [column for column in wanted.columns or () if str(column) not in keys]
+    if named and not inside:
+        raise SourceError(f"{file}: {', '.join(map(repr, named))} exists only in the names of folders; add a column "
                           "of the files with columns= or --columns")
-    source = make(file, wanted._replace(columns=inside, weights=None if weights else wanted.weights))
-    channels = channels or [name for name in source.names or () if name in keys]
+    table = make(file, wanted._replace(columns=inside if wanted.columns else None, reading=options,
+                                       weights=None if weights else wanted.weights))
+    channels = named if wanted.columns else [name for name in table.fields if name in keys]
     for name in (*channels, *weights):
         if not is_numeric(keys[name].type):
             raise SourceError(f"{file}: {name!r}, in the name of its folder, holds text, such as "
                               f"{keys[name].as_py()!r}; select numeric columns with columns= or --columns")
     if channels or weights or (wanted.whole_rows and keys):
-        return Partitioned(source, keys, [*channels, *weights], wanted)
-    return source
+        return Partitioned(table, keys, [*channels, *weights], wanted)
+    return table
+
+
+def in_order(fields: Mapping[str, Field], added: Sequence[str], wanted: Wanted) -> dict[str, Field]:
+    """The fields of a table and those that are added, in the order in which the caller selected them."""
+    left, found = dict(fields), {}
+    selected = list(map(str, wanted.columns or ()))
+    for column in selected:
+        if column in added:
+            found[column] = Field()
+        elif column in left:
+            found[column] = left.pop(column)
+        else:       # a pattern
+            while left and (first := next(iter(left))) not in selected:
+                found[first] = left.pop(first)
+    return found | left
 
 
 class Partitioned(FileSource):
@@ -68,15 +85,13 @@ class Partitioned(FileSource):
     batch_axes = None
     rows_first = True
 
-    def __init__(self, table: FileSource, keys: Mapping[str, Any], used: Sequence[str], wanted: Wanted) -> None:
+    def __init__(self, table: TableFile, keys: Mapping[str, Any], used: Sequence[str], wanted: Wanted) -> None:
         self.__dict__.update(table.__dict__)
-        self.table, self.takes, self.keys = table, table.takes, keys
-        fields = {**table.fields, **dict.fromkeys(used, Field())}
-        named = dict.fromkeys([*map(str, wanted.columns or ()), *fields])       # in the order that the caller chose
-        self.fields = {name: fields[name] for name in named if name in fields and name != wanted.weights}
+        self.table, self.takes, self.keys, self.weights = table, table.takes, keys, wanted.weights
+        self.fields = {name: field for name, field in in_order(table.fields, used, wanted).items()
+                       if name != wanted.weights}
         self.names = channel_names(self.fields)
         self.n_channels = len(self.names)
-        self.weights = wanted.weights
         self.used = list(keys if wanted.whole_rows else used)
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
