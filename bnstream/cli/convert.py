@@ -35,7 +35,7 @@ def convert(
     from bnstream.statefiles.atomic import replacing
     from bnstream.statefiles.overwriting import require_replaceable
 
-    require_replaceable(out, [source], force=force, writes_state=to == "bnstream")
+    require_replaceable(out, [source], force=force, old="state" if to == "bnstream" else False)
 
     if from_ == "bnstream":
         state, lacks = load_with_lacks(source)

@@ -28,8 +28,6 @@ def merge(
     from bnstream.statefiles import write
     from bnstream.statefiles.overwriting import require_replaceable
 
-    require_replaceable(out, paths, force=force)
-
     parts, lacks = load_moments(paths, "merged")
     for path, m in zip(paths, parts, strict=True):
         if m.exact != parts[0].exact:
@@ -42,6 +40,7 @@ def merge(
             total.merge(m)
         except (ValueError, OverflowError) as error:
             raise ValueError(f"{path}: {error}") from error
+    require_replaceable(out, force=force)
     write(out, total, lacks=lacks)
 
 

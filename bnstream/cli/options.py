@@ -28,3 +28,12 @@ def naming(options: Mapping[str, str]) -> Iterator[None]:
             if option not in message:
                 message = message.replace(argument, f"{argument} ({option})")
         raise ValueError(message) from error
+
+
+def numbers_in(name: str, text: str) -> float | tuple[float, ...]:
+    """A number, or several as a tuple; raise ValueError for anything else."""
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{name} must be a number, or numbers separated by commas, got {text!r}") from None
+    return numbers[0] if len(numbers) == 1 else numbers

@@ -27,7 +27,7 @@ def plot(
 
     if out.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ValueError(f"out must end in .png, .svg or .pdf, got {str(out)!r}")
-    require_replaceable(out, force=force, writes_state=False)
+    require_replaceable(out, force=force, old=False)
     figure = plot_moments(load(path), None if after is None else load(after))
     with replacing(out) as file:
         figure.savefig(file, format=out.suffix[1:].lower())

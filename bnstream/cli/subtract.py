@@ -24,8 +24,6 @@ def subtract(
     from bnstream.statefiles import write
     from bnstream.statefiles.overwriting import require_replaceable
 
-    require_replaceable(out, [whole, *paths], force=force)
-
     (left, *parts), lacks = load_moments([whole, *paths], "subtracted")
     for path, m in zip([whole, *paths], [left, *parts], strict=True):
         if not m.exact:
@@ -38,4 +36,5 @@ def subtract(
         except ValueError as error:
             raise ValueError(f"{path} is not a part of {rest}: {error}") from error
         rest = f"what is left of {whole}"
+    require_replaceable(out, force=force)
     write(out, left, lacks=lacks)

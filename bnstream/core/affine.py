@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -24,8 +25,9 @@ FAR_INTEGER = 2.0**32       # Means of integers up to this are rounded by less t
 class Affine:
     """``(x - mean) / sqrt(var + eps) * gamma + beta`` with the mean and variance of every channel of a state.
 
-    eps, gamma and beta default to those of a layer, else to 0, 1 and 0. All calls run on one thread, as the callers
-    normalize several pieces at a time.
+    eps, gamma and beta default to those of a layer, else to 0, 1 and 0. The inverse maps what this returns to x again.
+    The result has a dtype, by default that of `normalize`, and may be clipped to limits. All calls run on one thread,
+    as the callers normalize several pieces at a time.
     """
 
     def __init__(
@@ -34,8 +36,13 @@ class Affine:
         eps: float | None = None,
         gamma: ArrayLike | None = None,
         beta: ArrayLike | None = None,
+        *,
+        inverse: bool = False,
+        clip: tuple[float, float] | None = None,
+        dtype: np.dtype[Any] | None = None,
     ) -> None:
         mean_lo: Any = 0.0
+        self.clip, self.dtype = clip, dtype
         if eps is not None:
             eps = eps_of("eps", eps)
         state = state.copy()        # consistent even if another thread updates it, or trains the layer
@@ -57,13 +64,24 @@ class Affine:
         self.names, self.eps, self.shape = state.names, eps, np.shape(mean)
         self.places = {name: i for i, name in enumerate(state.names or ())}
         given = {"mean": mean, "var": var, "gamma": gamma, "beta": beta}
+        if inverse:
+            given, self.eps = inverted(mean, var, gamma, beta, eps), 0.0
         # An empty batch makes `normalize` check the parameters.
         axes = tuple(range(1, 1 + len(self.shape)))
-        normalize(np.empty((0, *self.shape)), **given, eps=eps, channel_axis=axes)  # type: ignore[arg-type]
+        normalize(np.empty((0, *self.shape)), **given, eps=self.eps, channel_axis=axes)  # type: ignore[arg-type]
         # Copies, as gamma and beta may be arrays of the caller.
         self.parameters = {name: np.array(np.broadcast_to(value, self.shape)) for name, value in given.items()
                            if value is not None}
         self.mean_lo = np.broadcast_to(mean_lo, self.shape)
+
+    def digest(self) -> str:
+        """A hash of the map: equal maps of equal channels have the same."""
+        parts = [self.names, self.eps, self.clip, None if self.dtype is None else self.dtype.name, self.shape]
+        arrays = [*self.parameters.items(), ("mean_lo", self.mean_lo)]
+        found = hashlib.sha256(repr(parts).encode())
+        for name, values in arrays:
+            found.update(name.encode() + np.ascontiguousarray(values, np.float64).tobytes())
+        return found.hexdigest()
 
     def of_block(self, x: NDArray[Any], index: Any, channel_axis: tuple[int, ...]) -> NDArray[Any]:
         """Normalize x, whose channels are those at an index of the channels' shape, along increasing axes."""
@@ -87,30 +105,34 @@ class Affine:
         parameters: dict[str, Any] = {name: value.ravel() for name, value in self.parameters.items()}
         return self.normalize(x, parameters, self.mean_lo.ravel(), (channel_axis,))
 
-    def of_table(self, columns: Columns) -> NDArray[np.float64]:
+    def of_table(self, columns: Columns) -> NDArray[Any]:
         """Normalize columns, one for each channel, into one array."""
         n_channels = math.prod(self.shape)
         if len(columns.columns) != n_channels:
             raise ValueError(f"expected {counted(n_channels)} as in the statistics, got "
                              f"{counted(len(columns.columns), 'column', 'columns')}")
         return np.stack([self.of_channel(column.as_floats(), i) for i, column in enumerate(columns.columns)], axis=1,
-                        dtype=np.float64)
+                        dtype=self.dtype or np.float64)
 
-    def of_named_column(self, values: NDArray[Any], name: str) -> NDArray[Any]:
-        """Normalize one column, whose name is that of a channel, to float64 unless it is floating."""
-        return self.of_channel(values, self.places[name])
+    def of_named_column(self, values: NDArray[Any], name: str, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
+        """Normalize one column, whose name is that of a channel, by default to float64 unless it is floating."""
+        return self.of_channel(values, self.places[name], dtype)
 
-    def of_named_columns(self, values: NDArray[Any], names: Sequence[str]) -> NDArray[Any]:
-        """Normalize the columns of an array, to float64 unless it is floating."""
+    def of_named_columns(
+        self, values: NDArray[Any], names: Sequence[str], dtype: np.dtype[Any] | None = None
+    ) -> NDArray[Any]:
+        """Normalize the columns of an array, by default as `of_named_column`."""
         places = [self.places[name] for name in names]
         parameters: dict[str, Any] = {name: value[places] for name, value in self.parameters.items()}
-        dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
+        if dtype is None:
+            dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
         return self.normalize(values, parameters, self.mean_lo[places], (1,), dtype)
 
-    def of_channel(self, values: NDArray[Any], i: int) -> NDArray[Any]:
-        """Normalize values of the i-th channel, where channels have one axis, to float64 unless they are floating."""
+    def of_channel(self, values: NDArray[Any], i: int, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
+        """Normalize values of the i-th channel, where channels have one axis, by default as `of_named_column`."""
         parameters: dict[str, Any] = {name: value[i:i + 1] for name, value in self.parameters.items()}
-        dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
+        if dtype is None:
+            dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
         return self.normalize(values[:, np.newaxis], parameters, self.mean_lo[i:i + 1], (1,), dtype)[:, 0]
 
     def normalize(
@@ -118,16 +140,39 @@ class Affine:
         dtype: np.dtype[Any] | None = None,
     ) -> NDArray[Any]:
         """Normalize x, to a dtype or to that of `normalize`. Integers far from 0 are subtracted before they round."""
+        dtype = self.dtype or dtype
         if x.dtype.kind in "iu" and x.dtype.itemsize == 8 and (np.abs(parameters["mean"]) > FAR_INTEGER).any():
             dtype = np.dtype(np.float32) if dtype is None else dtype
             shape = tuple(n if axis in channel_axis else 1 for axis, n in enumerate(x.shape))
             x, mean = deviations(x, parameters["mean"].reshape(shape), mean_lo.reshape(shape))
             parameters = parameters | {"mean": mean.reshape(parameters["mean"].shape)}
         elif dtype is not None:
-            x = x.astype(dtype, copy=False)
+            x = x.astype(np.result_type(x.dtype, dtype), copy=False)        # A narrower dtype would round x itself.
         y = normalize(x, **parameters, eps=self.eps, channel_axis=channel_axis, n_threads=1)
         with np.errstate(all="ignore"):         # Too large for the dtype is inf, as in the kernels.
+            if self.clip is not None:
+                y = np.clip(y, *self.clip, out=y)
             return y if dtype is None else y.astype(dtype, copy=False)
+
+
+def inverted(
+    mean: ArrayLike, var: ArrayLike, gamma: ArrayLike | None, beta: ArrayLike | None, eps: float
+) -> dict[str, Any]:
+    """The parameters of the map back: ``x = (y - beta) / gamma * sqrt(var + eps) + mean``.
+
+    Raises
+    ------
+    ValueError
+        If gamma is 0 in a channel, which has no way back.
+    """
+    scale = np.sqrt(np.asarray(var) + eps)
+    scale = np.where(scale == 0, 1.0, scale)        # Such a channel is not divided.
+    if gamma is not None:
+        if not np.all(gamma):
+            raise ValueError("gamma is 0 in some channels, whose values inverse=True (--inverse) cannot restore")
+        scale = scale / gamma
+    shift = np.zeros_like(scale) if beta is None else beta
+    return {"mean": shift, "var": np.ones_like(scale), "gamma": scale, "beta": mean}
 
 
 def default_channel_axis(state: Moments | BatchNorm) -> int:

@@ -1,30 +1,33 @@
-"""apply: normalize a source of any size by the statistics of its channels, and write it to a file."""
+"""apply: normalize a source of any size by the statistics of its channels, and write it to a file or a folder."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any, Unpack
 
-import numpy as np
-
-from bnstream.core.affine import Affine, default_channel_axis, several_channel_axes
+from bnstream.core.affine import Affine, default_channel_axis
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.checks import integer, path_of
-from bnstream.core.columns import Columns
 from bnstream.core.moments import Moments
 from bnstream.statefiles import load
-from bnstream.statefiles.atomic import replacing
 from bnstream.statefiles.overwriting import require_replaceable
 from bnstream.streams.channels import without
-from bnstream.streams.checks import require_counts, require_local, require_no_data, require_writable
+from bnstream.streams.checks import (
+    as_clip,
+    as_float_dtype,
+    as_keep,
+    require_counts,
+    require_local,
+    require_no_data,
+    require_output,
+)
 from bnstream.streams.cursor import Cursor, Progress
+from bnstream.streams.folders import Record, is_folder, making, names_in, one_by_one
+from bnstream.streams.outputs import Output
 from bnstream.streams.parallel import map_pieces
-from bnstream.streams.sources import Piece, Reading, Source, SourceError, Wanted, open_sources, options_of
-from bnstream.streams.sources.errors import reading
-from bnstream.streams.sources.source import names_of
-from bnstream.streams.writers import writing
+from bnstream.streams.sources import Reading, Wanted, open_sources, options_of
 
 
 def apply(
@@ -36,11 +39,17 @@ def apply(
     eps: float | None = None,
     chunk_rows: int | None = None,
     n_threads: int | None = None,
-    force: bool = False,
+    keep: Sequence[str] | None = None,
+    inverse: bool = False,
+    dtype: Any = None,
+    clip: float | tuple[float, float] | None = None,
+    out_format: str | None = None,
+    resume: bool = False,
+    force: bool | None = None,
     progress: Callable[[Progress], object] | None = None,
     **reading_options: Unpack[Reading],
 ) -> int:
-    """Normalize a source of any size by the statistics of its channels, and write it to a file.
+    """Normalize a source of any size by the statistics of its channels, and write it to a file or a folder.
 
     Parameters
     ----------
@@ -52,7 +61,9 @@ def apply(
         CSV files as text.
     out : path
         A .npy file, which holds the named columns only, or a .parquet, .arrow or .csv file. It appears when it is
-        complete; until then a hidden file is beside it. It is not read from a folder or glob.
+        complete; until then a hidden file is beside it. It is not read from a folder or glob. A folder, which exists or
+        whose name ends with a slash, gets one output for each file of the source, below a folder or glob in the same
+        place, with the same name.
     channel_axis : int, optional
         The channel axis of arrays, by default that of the data that `state` was computed from, which may have had
         several channel axes or none. Not for arrays of one axis, tables and images.
@@ -61,25 +72,40 @@ def apply(
         not divided.
     chunk_rows, n_threads, progress
         As for `fit`. The threads load and normalize.
-    force : bool, default False
-        Replace `out` if it exists, even if it is the source, and write it even below a folder that is a source.
+    keep : sequence of str, optional
+        The other columns of tables to copy, by default all: names, and patterns such as ``"*"`` or ``"id_*"`` for those
+        that every source has.
+    inverse : bool, default False
+        Map normalized values back: ``(y - beta) / gamma * sqrt(var + eps) + mean``.
+    dtype : {"float16", "float32", "float64"}, optional
+        The dtype of the result, by default that of the data; see Notes.
+    clip : float or pair of floats, optional
+        Limits of the normalized values: ``clip=5`` is ``(-5, 5)``. Missing values and NaN stay.
+    out_format : {"npy", "parquet", "arrow", "csv"}, optional
+        The format of the outputs in a folder, by default that of each file, where it is one of these.
+    resume : bool, default False
+        Write those outputs of a folder that an earlier call with the same arguments did not complete.
+    force : bool, optional
+        Whether to replace what exists: True, even the source or the state, and write even below a folder that is a
+        source; False, nothing, as the command without --force. By default older files are replaced, and these are not.
     **reading_options
         How to read the source, as for `fit`.
 
     Returns
     -------
     int
-        Number of rows written.
+        Number of rows written by this call.
 
     Raises
     ------
     TypeError
         If `state` or `source` is not of the kinds above, or an argument is of the wrong type.
     SourceError
-        As for `fit`, and if channels are missing. `out` is then as it was.
+        As for `fit`, and if channels are missing or sources differ in the columns to copy. `out` is then as it was; in
+        a folder, the outputs that are complete stay.
     ValueError
-        If `out` has an unsupported suffix, is a source or below one and not to be replaced, `state` has channels
-        without statistics, or `eps`, `chunk_rows` or `n_threads` is out of range.
+        If `out` has an unsupported suffix, is a source or below one and not to be replaced; if `state` has channels
+        without statistics, or a gamma of 0 with `inverse`; if an option is out of range, or does not go with another.
     OSError
         If `out` cannot be written, or exists and is not to be replaced; it is then as it was.
 
@@ -90,8 +116,10 @@ def apply(
 
     Notes
     -----
-    The result has the dtype of the data if that is floating. Otherwise it is float32 for arrays and float64 for tables.
-    Missing values stay missing.
+    The result has the dtype of the data if that is floating, the widest where sources differ. Otherwise it is float32
+    for arrays and float64 for tables. Missing values stay missing.
+
+    A single output cannot be resumed; a folder of outputs can.
 
     Examples
     --------
@@ -105,88 +133,58 @@ def apply(
     """
     require_counts(chunk_rows, n_threads)
     require_local(out)
-    out = path_of("out", out)
-    if out.suffix not in (".npy", ".parquet", ".arrow", ".csv"):
-        raise ValueError(f"out must end in .npy, .parquet, .arrow or .csv, got {str(out)!r}")
-    require_writable(out)
+    path, to_folder = path_of("out", out), is_folder(out)
+    require_output(path, to_folder, out_format, resume)
+    options = options_of("apply", reading_options)
+    known = without(known_of(state), options.pop("exclude", ()))
+    if "numeric" in options:
+        raise ValueError("apply normalizes the columns that the statistics name; leave out numeric (--numeric), which "
+                         "is for fit")
+    affine = Affine(known, eps, inverse=inverse, clip=as_clip(clip, inverse), dtype=as_float_dtype(dtype))
+    axis = None if channel_axis is None else integer("channel_axis", channel_axis)
+    sources = open_sources(source, Wanted(
+        affine.names, axis, default_axis=default_channel_axis(known), whole_rows=True, reading=options, out=path,
+    ))
+    keep, where = as_keep(keep, sources), known if axis is None else None
+    record = None
+    if to_folder:
+        sources = one_by_one(sources)
+        paths = names_in(path, sources, out_format)
+        outputs = [Output(one, [source], affine, where, keep) for one, source in zip(paths, sources, strict=True)]
+        record = Record(path, {"state": affine.digest(), "channel_axis": axis, "keep": keep, **options})
+    else:
+        outputs = [Output(path, sources, affine, where, keep, needs_rows=True)]
+    resumed = record is not None and resume and record.resume()
+    inputs = [file.local for one in sources for file in one.files if file.local is not None]
+    states = [] if isinstance(state, (Moments, BatchNorm)) else [state]
+    for output in outputs:
+        require_replaceable(output.path, [*inputs, *states], force=bool(force), old=resumed or force is None)
+        require_no_data(output.path, source, inputs, force=bool(force))
+    cursor = Cursor(sources, {})
+
+    def write(output: Output, n_sources: int) -> None:
+        sources_to_here = sources[:n_sources]
+        with closing(map_pieces(output.normalized, sources_to_here, cursor, chunk_rows, n_threads)) as parts:
+            output.write(parts, sources_to_here, cursor, progress)
+
+    if record is None:
+        write(outputs[0], len(sources))
+        return cursor.n_rows
+    with making([path, *(output.path.parent for output in outputs)]), record.kept():
+        for index, output in enumerate(outputs):
+            if not record.has(output.path, sources[index]):
+                cursor.index, cursor.start = index, 0
+                write(output, index + 1)
+                record.add(output.path, sources[index])
+    return cursor.n_rows
+
+
+def known_of(state: Moments | BatchNorm | str | os.PathLike[str]) -> Moments | BatchNorm:
+    """The state that is given, or that a file holds; raise an error unless it has statistics to apply."""
     if not isinstance(state, (Moments, BatchNorm, str, os.PathLike)):
         raise TypeError(f"state must be a Moments, a BatchNorm or the path of a state file, got {type(state).__name__}")
     known = state if isinstance(state, (Moments, BatchNorm)) else load(state)
     if not isinstance(known, (Moments, BatchNorm)):
         raise ValueError(f"{state} holds a {type(known).__name__}, which has no statistics to apply; expected those of "
                          "a Moments or a BatchNorm")
-    options = options_of("apply", reading_options)
-    known = without(known, options.pop("exclude", ()))
-    if "numeric" in options:
-        raise ValueError("apply normalizes the columns that the statistics name; leave out numeric (--numeric), which "
-                         "is for fit")
-    affine = Affine(known, eps)
-    axis = None if channel_axis is None else integer("channel_axis", channel_axis)
-    wanted = Wanted(affine.names, axis, default_axis=default_channel_axis(known), whole_rows=True,
-                    reading=options, out=out)
-    sources = open_sources(source, wanted)
-    inputs = [file.local for one in sources for file in one.files if file.local is not None]
-    states = [] if isinstance(state, (Moments, BatchNorm)) else [state]
-    require_replaceable(out, [*inputs, *states], force=force, writes_state=False)
-    require_no_data(out, source, inputs, force=force)
-    cursor = Cursor(sources, {})
-
-    def normalize_piece(source: Source, piece: Piece) -> list[Any]:
-        with reading(f"{source.name}, {piece.place}"):
-            return [normalized(values, source, affine, known if axis is None else None) for values in piece.load()]
-
-    with replacing(out) as file, writing(file, out.suffix, affine.names) as writer:
-        with closing(map_pieces(normalize_piece, sources, cursor, chunk_rows, n_threads)) as parts:
-            for index, piece, batches in parts:
-                try:
-                    for batch in batches:
-                        writer.write(batch)
-                except (RuntimeError, TypeError, ValueError) as error:      # all errors of pyarrow are among these
-                    raise SourceError(f"{sources[index].name}, {piece.place}: {error}") from error
-                cursor.advance(index, piece, sum(map(len, batches)))
-                if progress is not None:
-                    progress(cursor.progress())
-        if not cursor.n_rows:
-            raise SourceError(f"{names_of(sources)}: no rows; there is nothing to normalize")
-    return cursor.n_rows
-
-
-def normalized(values: Any, source: Source, affine: Affine, state: Moments | BatchNorm | None) -> Any:
-    """Normalize an array, with rows first, columns of a .npz file, or a record batch.
-
-    state: where the channels are in its data, they are in the array; None if the caller chose their axis.
-    """
-    if isinstance(values, Columns):
-        return affine.of_table(values)
-    if not isinstance(values, np.ndarray):
-        return normalized_columns(values, source.fields, affine)
-    axes = source.batch_axes or ()
-    channel_axis = next(axis for axis in range(values.ndim) if axis not in axes)
-    several = None if state is None else several_channel_axes(state, values.ndim)
-    if channel_axis == 0 or 0 in (several or ()):
-        raise ValueError("rows are written in order, so the channel axis cannot be the first; normalize a memmap with "
-                         "bnstream.normalize")
-    y = affine.of_array(values, channel_axis) if several is None else affine.of_batch(values, several)
-    return y if source.rows_first else y[np.newaxis]
-
-
-def normalized_columns(batch: Any, fields: Mapping[str, Any], affine: Affine) -> Any:
-    """Normalize the columns of a record batch that hold channels. Missing values stay missing."""
-    import pyarrow as pa  # type: ignore[import-untyped]
-
-    from bnstream.streams.lists import normalized_lists
-    from bnstream.streams.sources.columns import filled
-    from bnstream.streams.sources.embeddings import is_list
-
-    if affine.names is None:
-        raise ValueError("the statistics have no column names; fit them from a table, or set the names of the state")
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-    for name, field in fields.items():
-        if is_list(columns[name].type):
-            columns[name] = normalized_lists(columns[name], name, field, affine)
-            continue
-        values, present = filled(columns[name], name)
-        missing = None if present is None else ~present
-        columns[name] = pa.array(affine.of_named_column(values, name), mask=missing)
-    schema = [field.with_type(columns[field.name].type) for field in batch.schema]
-    return pa.RecordBatch.from_arrays([*columns.values()], schema=pa.schema(schema, batch.schema.metadata))
+    return known

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bnstream.core.checks import integer
+import numpy as np
+
+from bnstream.core.checks import integer, number
 from bnstream.core.threads import require_threads
 from bnstream.statefiles.overwriting import is_same
 from bnstream.streams.sources import Source, SourceError
@@ -16,6 +18,7 @@ from bnstream.streams.sources.remote import is_url
 from bnstream.streams.sources.retrying import without_secrets
 from bnstream.streams.sources.selection import as_names
 from bnstream.streams.sources.source import names_of
+from bnstream.streams.writers import SUFFIXES
 
 # What to do about the weights of arrays.
 ADVICE = ('give arrays with weights as an iterable of mappings, {"batch": x, "weights": w}, or use '
@@ -72,10 +75,77 @@ def require_local(out: Any) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Raise an OSError before the pass, not after it, if the output cannot be written."""
+    """Raise an OSError before the pass, not after it, if a file cannot be written."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
     if path.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a folder")
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"cannot write {path}: the folder {path.parent} is read-only")
+
+
+def require_output(out: Path, to_folder: bool, out_format: str | None, resume: bool) -> None:
+    """Raise ValueError or OSError before the pass if an output cannot be written as it is asked for."""
+    formats = [suffix[1:] for suffix in SUFFIXES]
+    if out_format is not None and out_format not in formats:
+        raise ValueError(f"out_format must be one of {', '.join(formats)}, got {out_format!r}")
+    if to_folder:
+        require_writable(out / "a file" if out.is_dir() else out)
+        return
+    for given, option in ((out_format is not None, "out_format (--out-format)"), (resume, "resume=True (--resume)")):
+        if given:
+            raise ValueError(f"{option} is for a folder of outputs, one for each file, got out={str(out)!r}; end it "
+                             "with a slash, or leave the option out")
+    if out.suffix not in SUFFIXES:
+        raise ValueError(f"out must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, or be a folder, got "
+                         f"{str(out)!r}")
+    require_writable(out)
+
+
+def as_clip(clip: Any, inverse: bool) -> tuple[float, float] | None:
+    """The limits of normalized values: a pair, or a number and its negative."""
+    if clip is None:
+        return None
+    if inverse:
+        raise ValueError("clip (--clip) limits normalized values, and inverse=True (--inverse) maps them back; leave "
+                         "one of them out")
+    expected = "a positive number, or a pair of increasing ones"
+    if isinstance(clip, (tuple, list)):
+        if len(clip) != 2:
+            raise ValueError(f"clip must be {expected}, got {clip!r:.60}")
+        low, high = (number("clip", value, expected, lambda limit: limit == limit) for value in clip)
+    else:
+        high = number("clip", clip, expected, lambda limit: limit > 0)
+        low = -high
+    if not low < high:
+        raise ValueError(f"clip must be {expected}, got {clip!r:.60}")
+    return low, high
+
+
+def as_float_dtype(dtype: Any) -> np.dtype[Any] | None:
+    """The dtype of a result; raise an error unless it is floating and of NumPy."""
+    if dtype is None:
+        return None
+    expected = "dtype must be float16, float32 or float64"
+    try:
+        found = np.dtype(dtype).newbyteorder("=")
+    except TypeError:
+        raise TypeError(f"{expected}, got {dtype!r:.60}") from None
+    if found not in (np.float16, np.float32, np.float64):
+        raise ValueError(f"{expected}, got {found}")
+    return found
+
+
+def as_keep(keep: Sequence[str] | None, sources: Sequence[Source]) -> list[str] | None:
+    """The names and patterns of the columns to copy; raise an error unless they are some of tables."""
+    if keep is None:
+        return None
+    if isinstance(keep, str) or not isinstance(keep, Iterable):
+        raise TypeError(f"keep must be a sequence of names and patterns, got {keep!r:.60}; make it a list")
+    names = list(keep)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"keep must be a sequence of names and patterns, got {name!r:.60} in it")
+    if sources[0].batch_axes is not None:
+        raise SourceError(f"{names_of(sources)} holds arrays, but keep (--keep) names columns of tables; leave it out")
+    return names

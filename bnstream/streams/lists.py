@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pyarrow as pa  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from bnstream.core.affine import Affine
-from bnstream.streams.sources.columns import filled, in_lists
+from bnstream.streams.sources.columns import filled, in_arrow, in_lists
 from bnstream.streams.sources.embeddings import Field, element_names, open_lists, require_width
 
 
-def normalized_lists(column: Any, name: str, field: Field, affine: Affine) -> Any:
+def normalized_lists(column: Any, name: str, field: Field, affine: Affine, dtype: np.dtype[Any]) -> Any:
     """Normalize the elements of lists, each by its channel or all by one. What is missing stays so.
 
     Raises
@@ -26,10 +25,10 @@ def normalized_lists(column: Any, name: str, field: Field, affine: Affine) -> An
         require_width(lists, column, name, field.width)
     values, present = filled(lists.elements, name)
     if field.shape:
-        y = affine.of_named_columns(values.reshape(-1, field.width), element_names(name, field.width)).ravel()
+        y = affine.of_named_columns(values.reshape(-1, field.width), element_names(name, field.width), dtype).ravel()
     else:
-        y = affine.of_named_column(values, name)
-    return lists.close(pa.array(y, mask=None if present is None else ~present))
+        y = affine.of_named_column(values, name, dtype)
+    return lists.close(in_arrow(y, present))
 
 
 def as_rows(column: Any, name: str) -> NDArray[Any]:

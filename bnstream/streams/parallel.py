@@ -46,7 +46,9 @@ def map_pieces(
                     yield index, piece
 
     def result(item: tuple[int, Piece]) -> tuple[int, Piece, R]:
-        return *item, function(sources[item[0]], item[1])
+        index, piece = item
+        found = function(sources[index], piece)
+        return index, piece._replace(load=tuple), found     # What was loaded need not stay in memory.
 
     first, remote = cursor.index, any(source.remote for source in sources)
     in_turn = any(source.in_turn for source in sources)

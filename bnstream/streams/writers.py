@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bnstream.core.optional import needing
 
+SUFFIXES = (".npy", ".parquet", ".arrow", ".csv")
 GROUP_BYTES = 16 << 20      # Bytes of a Parquet row group.
 
 
@@ -41,7 +42,7 @@ class NpyWriter:
             raise ValueError(f"rows of shape {batch.shape[1:]} follow rows of shape {self.shape[1:]}; an array needs "
                              "rows of one shape: make all images the same size")
         if not np.can_cast(batch.dtype, self.dtype):
-            raise ValueError(f"{batch.dtype} values follow {self.dtype} values; give all files the same dtype")
+            raise ValueError(f"{batch.dtype} values follow {self.dtype} values; choose one with dtype= or --dtype")
         self.file.write(np.ascontiguousarray(batch, self.dtype).reshape(-1).view(np.uint8).data)
         self.shape = (self.shape[0] + len(batch), *self.shape[1:])
 
@@ -64,17 +65,18 @@ class NpyWriter:
         npy.write_array_header_1_0(self.file, header)
 
     def close(self) -> None:
-        self.write_header()
+        if self.dtype is not None:
+            self.write_header()
 
 
 class TableWriter:
     """A Parquet, Arrow or CSV file. A Parquet row group holds many batches."""
 
-    def __init__(self, file: IO[bytes], suffix: str, names: Sequence[str] | None) -> None:
+    def __init__(self, file: IO[bytes], suffix: str, names: Sequence[str] | None, schema: Any) -> None:
         with needing("writing tables", '"bnstream[streams]"'):
             from pyarrow import csv, ipc, parquet  # type: ignore[import-untyped]
         self.open: Any = {".csv": csv.CSVWriter, ".parquet": parquet.ParquetWriter, ".arrow": ipc.new_file}[suffix]
-        self.file, self.suffix, self.names = file, suffix, names
+        self.file, self.suffix, self.names, self.schema = file, suffix, names, schema
         self.writer: Any = None
         self.batches: list[Any] = []
         self.n_bytes = 0
@@ -87,17 +89,20 @@ class TableWriter:
                 raise ValueError(f"a table has two axes, but the data has {batch.ndim}; write it to a .npy file")
             names = self.names or [str(i) for i in range(batch.shape[1])]
             batch = pa.record_batch([np.ascontiguousarray(column) for column in batch.T], names=list(names))
-        for i, field in enumerate(batch.schema):        # each batch may have another dictionary
-            if pa.types.is_dictionary(field.type):
-                batch = batch.set_column(i, field.name, batch.column(i).dictionary_decode())
-        if self.writer is None:
-            self.writer, self.schema = self.open(self.file, batch.schema), batch.schema
+        if self.schema is None:
+            self.schema = batch.schema
         if not batch.schema.equals(self.schema):
             batch = in_order(batch, self.schema)
+        self.begin(pa.Table.from_batches([batch]))
         self.batches.append(batch)
         self.n_bytes += batch.nbytes
         if self.n_bytes >= GROUP_BYTES or self.suffix != ".parquet":
             self.flush()
+
+    def begin(self, table: Any) -> None:
+        """Write what comes before the rows, of which these are the first."""
+        if self.writer is None:
+            self.writer = self.open(self.file, self.schema, **options_for(self.suffix, table))
 
     def flush(self) -> None:
         import pyarrow as pa
@@ -108,7 +113,36 @@ class TableWriter:
 
     def close(self) -> None:
         self.flush()
-        self.writer.close()
+        if self.schema is not None:
+            self.begin(self.schema.empty_table())
+            self.writer.close()
+
+
+def options_for(suffix: str, table: Any) -> dict[str, Any]:
+    """Options of a writer, by the first rows. In Parquet, columns whose values repeat have a dictionary.
+
+    The dictionary of a column whose values do not repeat is built in vain: with those of floats, writing takes four
+    times as long, and the file is larger. Each page has a checksum.
+    """
+    if suffix != ".parquet":
+        return {}
+    return {"use_dictionary": [field.name for i, field in enumerate(table.schema) if repeats(table.column(i))],
+            "write_page_checksum": True}
+
+
+def repeats(column: Any) -> bool:
+    """Whether the values of a column that is not floating repeat."""
+    import pyarrow as pa
+    from pyarrow import compute, types
+
+    if types.is_dictionary(column.type):
+        return True
+    if types.is_floating(column.type) or types.is_nested(column.type):
+        return False
+    try:
+        return bool(2 * compute.count_distinct(column).as_py() <= len(column))
+    except pa.ArrowNotImplementedError:
+        return False
 
 
 def in_order(batch: Any, schema: Any) -> Any:
@@ -118,14 +152,15 @@ def in_order(batch: Any, schema: Any) -> Any:
         if types.get(name) != wanted.get(name):
             here, before = (one.get(name, "absent") for one in (types, wanted))
             raise ValueError(f"column {name!r} is {here} here and {before} before; all sources must have the same "
-                             "columns and types")
+                             "columns and types; choose those to copy with keep= or --keep, and a type with dtype= or "
+                             "--dtype")
     return batch.select(schema.names).cast(schema)
 
 
 @contextmanager
-def writing(file: IO[bytes], suffix: str, names: Sequence[str] | None) -> Iterator[Writer]:
+def writing(file: IO[bytes], suffix: str, names: Sequence[str] | None, schema: Any) -> Iterator[Writer]:
     """A writer for a suffix, closed at the end of the block."""
-    writer: Writer = NpyWriter(file, names) if suffix == ".npy" else TableWriter(file, suffix, names)
+    writer: Writer = NpyWriter(file, names) if suffix == ".npy" else TableWriter(file, suffix, names, schema)
     try:
         yield writer
     except BaseException:

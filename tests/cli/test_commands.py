@@ -250,6 +250,35 @@ def test_apply(folder):
     assert y["a"].to_numpy().tolist() == bnstream.normalize(x, m.mean, m.var(), eps=0.5).ravel().tolist()
 
 
+def test_apply_options(folder):
+    done("fit", "t.parquet", "-o", "t.npz", "--columns", "a")
+    for columns in (("--keep", ""), ("--keep", 'te*,"b, c"')):
+        options = ("--dtype", "float32", "--clip=-1,0.5", *columns, "--force")
+        done("apply", "t.npz", "t.parquet", "-o", "y.parquet", *options)
+        y = parquet.read_table("y.parquet")
+        assert y.column_names == (["a"] if columns[1] == "" else ["a", "b, c", "text"])
+        x = np.load("x.npy")[:, :1]
+        m = bnstream.load("t.npz")
+        assert y["a"].to_numpy().tolist() == np.clip(bnstream.normalize(x, m.mean, m.var()), -1, 0.5).astype(
+            "f4").ravel().tolist()
+    done("apply", "x.npz", "x.npy", "-o", "there/")
+    result = done("apply", "x.npz", "there/x.npy", "-o", "back/", "--inverse", "--out-format", "npy")
+    assert result.stderr == "back/: 100 rows\n"
+    np.testing.assert_allclose(np.load("back/x.npy"), np.load("x.npy"), rtol=1e-15)
+
+
+def test_interrupt_of_apply_to_a_folder(folder, monkeypatch):
+    def apply(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bnstream.streams.applying.apply", apply)
+    (folder / "there").mkdir()
+    for out, advice in (("y.npy", "is as it was"),
+                        ("there/", "holds what is complete; the same command with --resume continues")):
+        result = invoke("apply", "x.npz", "x.npy", "-o", out)
+        assert (result.exit_code, result.stderr) == (130, f"bnstream: interrupted; {out} {advice}\n")
+
+
 def test_convert_there_and_back(folder):
     done("convert", "x.npz", "--to", "scikit-learn", "-o", "scaler.npz")
     m = bnstream.load("x.npz")
@@ -299,6 +328,16 @@ def test_plot_appears_when_whole(folder, monkeypatch):
     (("merge", "norm.npz", "x.npz", "-o", "y.npz"), "norm.npz holds a LayerNorm; only statistics"),
     (("plot", "norm.npz", "-o", "y.png"), "before must be a Moments or a BatchNorm, got LayerNorm"),
     (("apply", "x.npz", "x.npy", "-o", "y.txt"), "out must end in"),
+    (("apply", "x.npz", "x.npy", "-o", "x.npy"), "x.npy is one of the sources and would be replaced; give another "
+                                                 "name, or replace it with force=True (--force)"),
+    (("apply", "x.npz", "x.npy", "-o", "old.npy"), "old.npy exists; give another name, or replace it with force=True"),
+    (("apply", "x.npz", "x.npy", "-o", "y.npy", "--clip", "wide"), "clip must be a number, or numbers separated by"),
+    (("apply", "x.npz", "x.npy", "-o", "y.npy", "--clip", "-1"), "clip must be a positive number, or a pair of incr"),
+    (("apply", "x.npz", "x.npy", "-o", "y.npy", "--dtype", "int8"), "dtype must be float16, float32 or float64, got"),
+    (("apply", "x.npz", "x.npy", "-o", "y.npy", "--resume"), "resume=True (--resume) is for a folder of outputs"),
+    (("apply", "x.npz", "x.npy", "-o", "y/", "--keep", "a"), "x.npy holds arrays, but keep (--keep) names columns"),
+    (("fit", "x.npy", "x.npy", "-o", "y.npz"), "x.npy is named twice, and would be counted twice; name each file once"),
+    (("fit", "x.npy", "-o", "y.npz", "--resume", "--restart"), "resume=True (--resume) continues from the checkpoint"),
     (("fit", "t.parquet", "-o", "y.npz", "--columns", "a", "--channel-axis", "1"),
      "the channels of t.parquet are its columns; leave out channel_axis=1 (--channel-axis), which is for arrays"),
     (("merge", "x.npz", "x.checkpoint", "-o", "y.npz"), "x.checkpoint is the checkpoint of an unfinished pass"),
@@ -317,6 +356,7 @@ def test_every_error_is_one_line(folder, arguments, message):
     bnstream.save("norm.npz", bnstream.LayerNorm(3))
     bnstream.save("two.npz", bnstream.Moments().update([[1.0, 2.0]]))
     write_state("x.checkpoint", bnstream.load("x.npz"), progress={})
+    (folder / "old.npy").touch()
     (folder / "empty.npz").touch()
     (folder / "text.npz").write_text("a,b\n1,2\n")
     (folder / "cut.npz").write_bytes((folder / "x.npz").read_bytes()[:500])

@@ -217,7 +217,7 @@ def test_every_error_is_one_line(folder, arguments, message):
         bnstream.save(f"{name}.npz", state)
     write_state("checkpoint", bnstream.load("1.npz"), progress={})
     (folder / "y.npz").write_bytes(b"old")
-    process = main(*arguments, "-o", "y.npz")
+    process = main(*arguments, "-o", "y.npz", "--force")
     assert process.returncode == 1, process.stderr
     assert process.stdout == ""
     assert process.stderr.startswith(f"bnstream: {message}" if message != "nowhere.npz" else "bnstream: ")

@@ -70,7 +70,12 @@ def test_apply_replaces_nothing_by_mistake(out, message, files):
     y = np.load("y.npy")
     before = Path(out).read_bytes()
     with pytest.raises((ValueError, FileExistsError), match=message):
-        apply("s.npy", "x.npy", out)
+        apply("s.npy", "x.npy", out, force=False)
+    if out == "y.npy":
+        apply("s.npy", "x.npy", out)        # In Python an older output is replaced, as by numpy.save.
+    else:
+        with pytest.raises(ValueError, match=message):
+            apply("s.npy", "x.npy", out)
     assert Path(out).read_bytes() == before
     apply("s.npy", "x.npy", out, force=True)
     assert np.load(out).tolist() == y.tolist()
@@ -85,7 +90,7 @@ def test_what_is_no_file_is_written_to(files):
 
 @pytest.mark.parametrize(("command", "outs"), [
     (("fit", "x.npy"), ["precious.csv", "x.npy"]), (("apply", "s.npz", "x.npy"), ["s.npy", "x.npy", "y.npy"]),
-    (("merge", "s.npz"), ["precious.csv", "s.npz"]), (("subtract", "whole", "part"), ["precious.csv", "whole", "part"]),
+    (("merge", "s.npz"), ["precious.csv"]), (("subtract", "whole", "part"), ["precious.csv"]),
     (("convert", "s.npz"), ["precious.csv", "s.npz"]), (("convert", "s.npz", "--to", "keras"), ["other.npz", "s.npz"]),
     (("plot", "s.npz"), ["old.png"]),
 ], ids=str)

@@ -53,6 +53,7 @@ class Array(Source):
         self.slicing = Slicing(self.name, self.array.shape, wanted)
         self.names, self.batch_axes, self.extent = self.slicing.names, self.slicing.batch_axes, self.slicing.n_rows
         self.rows_first, self.in_turn, self.n_channels = self.slicing.axis == 0, False, self.slicing.n_channels
+        self.dtype = self.array.dtype
         self.mark = [list(self.array.shape), str(self.array.dtype)]
         self.positions = {name: self.slicing.positions(name, values) for name, values in (positions or {}).items()}
 
@@ -147,6 +148,7 @@ class NpyFile(FileSource):
         if file.sequential and self.stream.is_scattered(self.slicing.axis):
             self.file = spooled(file)
         self.waits = self.file.remote
+        self.dtype = self.stream.dtype
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         rows = chunk_rows or self.slicing.rows_in(CHUNK_BYTES, self.stream.dtype.itemsize)

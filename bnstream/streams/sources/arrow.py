@@ -1,6 +1,6 @@
 """Arrow data: objects with an Arrow stream, pyarrow datasets, and files of the IPC formats."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -37,7 +37,7 @@ class ArrowStream(Source):
         with arrow_errors(self.name):
             self.fields = fields_in(self.name, self.reader.schema, wanted, self.look)
         self.names = channel_names(self.fields)
-        self.n_channels = len(self.names)
+        self.n_channels, self.schema = len(self.names), self.reader.schema
         self.columns = self.reader.schema.names if wanted.whole_rows else [*self.fields, *wanted.beside]
         self.files, marks = files_of(source) if hasattr(source, "files") else ([], [])
         types = [str(self.reader.schema.field(name).type) for name in self.fields]
@@ -52,6 +52,9 @@ class ArrowStream(Source):
         for batch in self.reader:
             self.seen.append(batch)
             yield batch.column(column)
+
+    def select(self, columns: Sequence[str]) -> None:
+        self.columns = list(columns)
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         reader, seen = self.reader, self.seen
@@ -80,10 +83,14 @@ class ArrowFile(TableFile):
             def look(column: str) -> Iterator[Any]:
                 return (batch.column(column) for batch in batches_of(reader))
 
-            self.fields = fields_in(self.name, reader.schema, wanted, look)
-            self.columns = reader.schema.names if wanted.whole_rows else [*self.fields, *wanted.beside]
-            fields = [i for i, name in enumerate(reader.schema.names) if name in self.columns]
-            self.options = ipc.IpcReadOptions(included_fields=fields)
+            self.fields, self.schema = fields_in(self.name, reader.schema, wanted, look), reader.schema
+        self.select(self.schema.names if wanted.whole_rows else [*self.fields, *wanted.beside])
+
+    def select(self, columns: Sequence[str]) -> None:
+        self.columns = list(columns)
+        chosen = set(self.columns)
+        fields = [i for i, name in enumerate(self.schema.names) if name in chosen]
+        self.options = ipc.IpcReadOptions(included_fields=fields)
 
     @contextmanager
     def open(self, options: Any) -> Iterator[Any]:

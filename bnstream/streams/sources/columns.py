@@ -142,6 +142,12 @@ def values_of(column: Any) -> NDArray[Any]:
     return np.frombuffer(data, dtype, len(column), column.offset * dtype.itemsize)
 
 
+def in_arrow(x: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> Any:
+    """A column with the memory of an array, and a mask of the values that are present. Nor does this import pandas."""
+    bits = None if mask is None else pa.py_buffer(np.packbits(mask, bitorder="little"))
+    return pa.Array.from_buffers(pa.from_numpy_dtype(x.dtype), len(x), [bits, pa.py_buffer(np.ascontiguousarray(x))])
+
+
 def bits_of(data: Any, first: int, n: int) -> NDArray[np.uint8]:
     """The bits from `first` on in a buffer of Arrow, each as 0 or 1."""
     of_bytes = np.frombuffer(data, np.uint8)[first // 8:(first + n + 7) // 8]

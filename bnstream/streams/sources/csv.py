@@ -48,6 +48,8 @@ class CsvFile(TableFile):
             kinds = {name: pa.string() for name in self.header if name not in self.names}
             kinds |= {name: pa.bool_() for name in self.names if types.is_boolean(schema.field(name).type)}
             self.convert_options = csv.ConvertOptions(column_types=kinds)
+            self.schema = pa.schema([(name, pa.float64() if name in self.names else pa.string())
+                                     for name in self.header])
 
     def read_header(self) -> str:
         """The first line that is not empty. Sets where the values start, and the extent."""

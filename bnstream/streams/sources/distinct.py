@@ -33,6 +33,7 @@ def distinct(listed: Sequence[tuple[str, File]], out: Path | None) -> list[File]
         identity = identity_of(file)
         if is_state(argument, file, identity == at_out) or is_output(argument, file, identity == at_out, out):
             continue
+        file.argument = argument
         files.append(file)
         if identity in seen:
             require_entries(seen[identity], (argument, file))

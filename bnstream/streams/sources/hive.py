@@ -93,6 +93,14 @@ class Partitioned(FileSource):
         self.names = channel_names(self.fields)
         self.n_channels = len(self.names)
         self.used = list(keys if wanted.whole_rows else used)
+        if table.schema is not None:
+            for name in self.used:
+                i, field = self.schema.get_field_index(name), pa.field(name, keys[name].type)
+                self.schema = self.schema.append(field) if i < 0 else self.schema.set(i, field)
+
+    def select(self, columns: Sequence[str]) -> None:
+        self.used = [name for name in self.used if name in columns]
+        self.table.select([name for name in columns if name in self.table.schema.names and name not in self.used])
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         for piece in self.table.pieces(start, chunk_rows):

@@ -1,5 +1,6 @@
 """Images, read with Pillow: a piece is one image, in the dtype that is stored, with its channels last."""
 
+import copy
 import hashlib
 import json
 import math
@@ -54,6 +55,16 @@ class Images(Source):
         self.names = None if self.per_pixel else names
         self.n_channels = len(names) * (math.prod(self.size_of_first) if self.per_pixel else 1)
         self.indices = None if columns is None else [channels.index(name) for name in names]
+
+    def each(self) -> list["Images"]:
+        """Each image as a source."""
+        found = []
+        for file in self.files:
+            one = copy.copy(self)
+            one.name, one.files, one.extent = str(file), [file], 1
+            one.mark = one.mark_now()
+            found.append(one)
+        return found
 
     def mark_now(self) -> list[Any]:
         marks = list(at_once(lambda file: file.mark(), self.files, waits=self.waits))

@@ -33,15 +33,21 @@ class ParquetFile(TableFile):
                 return (batch.column(0) for batch in file.iter_batches(LOOK_ROWS, columns=[column], use_threads=False))
 
             self.fields = fields_in(self.name, file.schema_arrow, wanted, look)
-            self.metadata, self.extent = file.metadata, file.metadata.num_rows
+            self.metadata, self.extent, self.schema = file.metadata, file.metadata.num_rows, file.schema_arrow
+        self.columns: list[str] | None = None
         self.whole_rows, self.beside = wanted.whole_rows, wanted.beside
+
+    def select(self, columns: Sequence[str]) -> None:
+        self.columns = None if len(columns) == len(self.schema) else list(columns)
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         return self.row_pieces(start, chunk_rows) if self.whole_rows else self.column_pieces(start, chunk_rows)
 
     def row_pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         """All columns of a few rows at a time, because all columns of a span may exceed the memory."""
-        rows = chunk_rows or table_rows(self.metadata.num_columns - len(self.fields) + self.n_channels)
+        n_columns = len(self.schema) if self.columns is None else len(self.columns)
+        # Several batches are on their way to the output.
+        rows = chunk_rows or table_rows(4 * (n_columns - len(self.fields) + self.n_channels))
         groups = range(self.metadata.num_row_groups)
         together = [[group] for group in groups] if self.waits else [list(groups)]      # fetched at the same time
         with arrow_errors(self.name):
@@ -49,9 +55,9 @@ class ParquetFile(TableFile):
             yield from pieces_of(self.complete(batches, self.metadata.num_rows), start)
 
     def rows_of(self, row_groups: list[int], rows: int) -> Iterator[Any]:
-        with self.open(row_groups, self.metadata.schema.to_arrow_schema().names) as file:
+        with self.open(row_groups, self.columns or self.schema.names) as file:
             # Threads of pyarrow may take three times the memory.
-            yield from file.iter_batches(rows, row_groups, use_threads=False)
+            yield from file.iter_batches(rows, row_groups, self.columns, use_threads=False)
 
     def column_pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         opened: list[Any] = []

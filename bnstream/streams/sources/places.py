@@ -25,6 +25,8 @@ class File:
     """Why reading failed, where a library says it in words of its own."""
     clue = "suffix"
     """What its format is recognized by."""
+    argument = ""
+    """The path, folder or glob that names it, if one does."""
 
     def __init__(self, name: str | os.PathLike[str]) -> None:
         self.name = os.fspath(name)

@@ -77,6 +77,10 @@ class Source:
     """Whether loading a piece does, so that more threads than CPUs are of use."""
     resumable: bool = True
     """Whether a resumed pass can find its place, and verify that the data is the same."""
+    schema: Any = None
+    """The schema of pyarrow of all columns of a table; None for arrays, and where it is not known before it is read."""
+    dtype: Any = None
+    """The dtype of an array; None for tables, and where it is not known before it is read."""
     mark: list[Any]
     """What a resumed pass compares to verify that it reads the same data."""
 
@@ -86,6 +90,9 @@ class Source:
 
     def require_unchanged(self) -> None:
         """Raise SourceError if the source changed while it was read. Data in memory cannot be checked."""
+
+    def select(self, columns: Sequence[str]) -> None:
+        """Read no other columns of whole rows than these, where this saves work."""
 
 
 class FileSource(Source):

@@ -1,0 +1,66 @@
+"""What `apply` does to the values of a piece: arrays to arrays, record batches to record batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnstream.core.affine import Affine, several_channel_axes
+from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.columns import Columns
+from bnstream.core.moments import Moments
+from bnstream.streams.sources import Source
+
+
+def normalized_array(values: Any, source: Source, affine: Affine, state: Moments | BatchNorm | None) -> NDArray[Any]:
+    """Normalize an array, or the columns of a .npz file. The result has rows first.
+
+    state: where the channels are in its data, they are in the array; None if the caller chose their axis.
+    """
+    if isinstance(values, Columns):
+        return affine.of_table(values)
+    axes = source.batch_axes or ()
+    channel_axis = next(axis for axis in range(values.ndim) if axis not in axes)
+    several = None if state is None else several_channel_axes(state, values.ndim)
+    if channel_axis == 0 or 0 in (several or ()):
+        raise ValueError("rows are written in order, so the channel axis cannot be the first; normalize a memmap with "
+                         "bnstream.normalize")
+    y = affine.of_array(values, channel_axis) if several is None else affine.of_batch(values, several)
+    return y if source.rows_first else y[np.newaxis]
+
+
+def normalized_batch(batch: Any, fields: Mapping[str, Any], affine: Affine, schema: Any) -> Any:
+    """The columns of a schema from a record batch, those that hold channels normalized. What is missing stays so."""
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+    from bnstream.streams.lists import normalized_lists
+    from bnstream.streams.sources.columns import filled, in_arrow
+    from bnstream.streams.sources.embeddings import element_type, is_list
+
+    columns = []
+    for field in schema:
+        column = batch.column(batch.schema.get_field_index(field.name))
+        if field.name in fields:
+            dtype = np.dtype(element_type(field.type).to_pandas_dtype())
+            if is_list(column.type):
+                column = normalized_lists(column, field.name, fields[field.name], affine, dtype)
+            else:
+                values, present = filled(column, field.name)
+                column = in_arrow(affine.of_named_column(values, field.name, dtype), present)
+        elif column.type != field.type:
+            column = cast(column, field)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def cast(column: Any, field: Any) -> Any:
+    """A column in the type of a field; raise ValueError if it does not hold the values."""
+    import pyarrow as pa
+
+    try:
+        return column.cast(field.type)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"column {field.name!r}: {error}") from error
