@@ -31,6 +31,12 @@ def normalized_lists(column: Any, name: str, field: Field, affine: Affine, dtype
     return lists.close(in_arrow(y, present))
 
 
+def as_values(column: Any, name: str) -> NDArray[Any]:
+    """A normalized column as an array, NaN where values are missing."""
+    x, mask = filled(column, name)
+    return x if mask is None else np.where(mask, x, x.dtype.type(np.nan))
+
+
 def as_rows(column: Any, name: str) -> NDArray[Any]:
     """A normalized column of lists of one length as the rows of an array, NaN where values are missing."""
     widths = open_lists(column).counts

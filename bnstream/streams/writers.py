@@ -48,14 +48,14 @@ class NpyWriter:
 
     def rows(self, batch: Any) -> NDArray[Any]:
         """The named columns of a record batch, those of lists by their elements."""
-        from bnstream.streams.lists import as_rows
+        from bnstream.streams.lists import as_rows, as_values
         from bnstream.streams.sources.embeddings import column_of, is_list
 
         kinds = dict(zip(batch.schema.names, batch.schema.types, strict=True))
         names = dict.fromkeys(column_of(name, kinds) for name in self.names)
         columns = [(batch.column(name), name) for name in names]
         return np.concatenate([
-            as_rows(column, name) if is_list(column.type) else column.to_numpy(zero_copy_only=False)[:, np.newaxis]
+            as_rows(column, name) if is_list(column.type) else as_values(column, name)[:, np.newaxis]
             for column, name in columns], axis=1)
 
     def write_header(self) -> None:
@@ -84,24 +84,29 @@ class TableWriter:
     def write(self, batch: Any) -> None:
         import pyarrow as pa
 
+        from bnstream.streams.sources.columns import in_arrow
+
         if isinstance(batch, np.ndarray):
             if batch.ndim != 2:
                 raise ValueError(f"a table has two axes, but the data has {batch.ndim}; write it to a .npy file")
             names = self.names or [str(i) for i in range(batch.shape[1])]
-            batch = pa.record_batch([np.ascontiguousarray(column) for column in batch.T], names=list(names))
+            batch = pa.record_batch([in_arrow(column) for column in batch.T], names=list(names))
         if self.schema is None:
             self.schema = batch.schema
         if not batch.schema.equals(self.schema):
             batch = in_order(batch, self.schema)
-        self.begin(pa.Table.from_batches([batch]))
+        self.begin([batch])
         self.batches.append(batch)
         self.n_bytes += batch.nbytes
         if self.n_bytes >= GROUP_BYTES or self.suffix != ".parquet":
             self.flush()
 
-    def begin(self, table: Any) -> None:
+    def begin(self, batches: Sequence[Any]) -> None:
         """Write what comes before the rows, of which these are the first."""
+        import pyarrow as pa
+
         if self.writer is None:
+            table = pa.Table.from_batches(batches, self.schema)
             self.writer = self.open(self.file, self.schema, **options_for(self.suffix, table))
 
     def flush(self) -> None:
@@ -114,7 +119,7 @@ class TableWriter:
     def close(self) -> None:
         self.flush()
         if self.schema is not None:
-            self.begin(self.schema.empty_table())
+            self.begin([])
             self.writer.close()
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.arrays import normal
+from support.processes import python
 
 from bnstream import Moments, SourceError, apply, fit, normalize
 
@@ -211,3 +212,26 @@ def test_other_metadata_stays(folder):
     parquet.write_table(table, "x.parquet")
     apply(fit(table), "x.parquet", "y.parquet")
     assert parquet.read_table("y.parquet").schema.metadata == {b"unit": b"m"}
+
+
+IMPORTS = """
+import os, sys
+import numpy as np, pyarrow as pa, pyarrow.parquet as parquet
+import bnstream
+os.chdir(FOLDER)
+m = bnstream.fit("x.parquet", columns=["a", "b", "c", "d"], nan_policy="omit")
+for out in ("y.parquet", "y.arrow", "y.csv", "y.npy"):
+    bnstream.apply(m, "x.parquet", out)
+bnstream.apply(bnstream.fit("y.npy", nan_policy="omit"), "y.npy", "z.parquet")
+print("pandas" in sys.modules)
+"""
+
+
+def test_pandas_is_not_imported(folder):
+    """It takes half a second and 40 MiB, and pyarrow imports it for many a conversion to NumPy."""
+    table = {"a": [1.0, 3.0], "b": pa.array([1, None]), "c": pa.array([True, None]),
+             "d": pa.array([1.0, None], pa.float32()), "text": ["x", None]}
+    parquet.write_table(pa.table(table), "x.parquet")
+    done = python("-c", IMPORTS.replace("FOLDER", repr(str(folder))))
+    assert (done.stdout, done.stderr) == ("False\n", "")
+    assert np.isnan(np.load("y.npy")).tolist() == [[False] * 4, [False, True, True, True]]
