@@ -54,6 +54,9 @@ OPTIONS: dict[str, Any] = {
         list[Any] | None, typer.Option("--storage-option", metavar="KEY=VALUE", parser=pair, show_default="none",
                                        help="An option of the file system of a URL, as anon=true; may be repeated.")
     ],
+    "sheet": Annotated[
+        str | None, typer.Option(help="The sheet of a spreadsheet, by its name or its index.", show_default="the first")
+    ],
 }
 
 

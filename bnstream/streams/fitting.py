@@ -61,12 +61,13 @@ def fit(
     Parameters
     ----------
     source : path, list of paths, array, table, or iterable of arrays, tables or mappings
-        Files (.npy, .npz; .csv and .tsv, also .gz and .zip; .parquet; .arrow, .feather; images), or a folder or glob of
-        files of one format; an array or a memmap; an object with ``__arrow_c_stream__`` (data frames of pandas and
-        polars, pyarrow tables, DuckDB relations); a pyarrow dataset; an iterable of arrays or tables. It is never held
-        in memory as a whole. An array in an iterable may have weights or a mask: ``{"batch": x, "weights": weights,
-        "where": mask}``, a mapping of the arguments of `Moments.update`. Its items may be rows: those of a database
-        cursor, mappings of numbers by name, and with ``item="row"`` arrays.
+        Files (.npy, .npz; .csv and .tsv, also .gz and .zip; .parquet; .arrow, .feather; .orc; .avro; .jsonl; .xlsx;
+        images), or a folder or glob of files of one format; a query, ``"duckdb://FILE?QUERY"``; an array or a memmap;
+        an object with ``__arrow_c_stream__`` (data frames of pandas and polars, pyarrow tables, DuckDB relations); a
+        lazy frame of polars; a pyarrow dataset or scanner; a data set of Hugging Face; an iterable of arrays or tables.
+        None but spreadsheets is ever held in memory as a whole. An array in an iterable may have weights or a mask:
+        ``{"batch": x, "weights": weights, "where": mask}``, a mapping of the arguments of `Moments.update`. Its items
+        may be rows: those of a database cursor, mappings of numbers by name, and with ``item="row"`` arrays.
     out : path, optional
         File to `save` the state to. During the pass a checkpoint of what was read so far is kept beside it, in ``out``
         + ".checkpoint".

@@ -82,6 +82,7 @@ PACKAGES = {
         "import bnstream; assert flights.mean == again.mean == bnstream.fit('data', columns=['distance']).mean",
         "import bnstream; assert one == bnstream.fit('data/january.parquet', columns=['distance'])",
     ],
+    ("docs/files.md", "duckdb"): ["assert joined.names == ('speed',) and joined.mean == pytest.approx([8])"],
     ("docs/files.md", "pandas"): ["assert m.mean == pytest.approx(frame['distance'].mean(), rel=1e-15)"],
     ("docs/adapters/scikit-learn.md", "sklearn"): [
         "assert scaler.n_samples_seen_ == 65536",

@@ -175,12 +175,6 @@ def test_errors_of_a_generator_are_not_changed(error):
     assert caught.type is error
 
 
-def test_lazy_frame():
-    polars = pytest.importorskip("polars")
-    with pytest.raises(TypeError, match=r"LazyFrame is lazy; collect\(\) it"):
-        fit(polars.LazyFrame({"a": [1.0]}))
-
-
 @pytest.mark.parametrize("package", ["pandas", "polars"])
 def test_series(package):
     package = pytest.importorskip(package)

@@ -1,7 +1,8 @@
 """Sources: anything that holds a stream, read as batches of named channels and never as a whole.
 
-    path, folder or glob -> files, one source each --> csv.py, parquet.py, arrow.py, arrays.py (.npy, .npz), images.py
-    object with __arrow_c_stream__, dataset ---------> arrow.py
+    path, folder or glob -> files, one source each --> csv.py, jsonl.py, parquet.py, arrow.py, orc.py, avro.py,
+                                                       excel.py, arrays.py (.npy, .npz), images.py
+    table of another library, query of DuckDB -------> frames.py
     array -------------------------------------------> arrays.py
     iterable of these, or of mappings with arrays ---> iterables.py
 

@@ -22,8 +22,16 @@ FORMATS: dict[str, tuple[str, str]] = {
     **dict.fromkeys((".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zip", ".tsv.zip"), ("csv", "CsvFile")),
     **dict.fromkeys((".parquet", ".pq"), ("parquet", "ParquetFile")),
     **dict.fromkeys((".arrow", ".arrows", ".feather", ".ipc"), ("arrow", "ArrowFile")),
+    **dict.fromkeys((".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"), ("jsonl", "JsonLinesFile")),
+    ".orc": ("orc", "OrcFile"),
+    ".avro": ("avro", "AvroFile"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), ("excel", "ExcelFile")),
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"), ("images", "Images")),
 }
+
+# For whom a module needs packages, and the extra that has them, where these are not tables and "streams".
+NEEDS = {"images": ("reading images", "streams"), "avro": ("reading Avro files", "avro"),
+         "excel": ("reading spreadsheets", "excel")}
 
 
 def format_of(file: File, chosen: str | None = None) -> tuple[str, str] | None:
@@ -41,7 +49,8 @@ def reader(module: str, name: str) -> Callable[..., Source]:
     ModuleNotFoundError
         If the package that it reads with is not installed.
     """
-    with needing("reading images" if module == "images" else "reading tables", '"bnstream[streams]"'):
+    user, extra = NEEDS.get(module, ("reading tables", "streams"))
+    with needing(user, f'"bnstream[{extra}]"'):
         found = import_module(f"bnstream.streams.sources.{module}")
     cls: Callable[..., Source] = getattr(found, name)
     return cls

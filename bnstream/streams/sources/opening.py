@@ -1,7 +1,7 @@
 """Opening any supported object as sources."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnstream.core.batches import batch_of
@@ -13,6 +13,8 @@ from bnstream.streams.sources.once import OpenFile, is_open_file
 from bnstream.streams.sources.options import require_taken
 from bnstream.streams.sources.source import Source, Wanted, require_same
 
+DUCKDB = "duckdb://"        # How a query of DuckDB begins: duckdb://FILE?QUERY.
+
 
 def open_sources(source: Any, wanted: Wanted) -> list[Source]:
     """Open what `fit` and `apply` accept, as sources with the same channels."""
@@ -20,9 +22,9 @@ def open_sources(source: Any, wanted: Wanted) -> list[Source]:
         raise TypeError("expected a path, an array, a table or an iterable of these, got a mapping; make a table of it "
                         "with pyarrow.table or pandas.DataFrame, or put a mapping with a batch into a list")
     if is_path(source):
-        sources = open_files([os.fspath(source)], wanted)
+        sources = open_paths([os.fspath(source)], wanted)
     elif isinstance(source, (list, tuple)) and source and all(is_path(entry) for entry in source):
-        sources = open_files([os.fspath(entry) for entry in source], wanted)
+        sources = open_paths([os.fspath(entry) for entry in source], wanted)
     elif is_open_file(source):
         sources = open_all([OpenFile(source)], wanted)
     else:
@@ -33,15 +35,24 @@ def open_sources(source: Any, wanted: Wanted) -> list[Source]:
     return sources
 
 
+def open_paths(paths: Sequence[str], wanted: Wanted) -> list[Source]:
+    """Open files, or the results of queries, which are strings in place of paths."""
+    if not any(path.startswith(DUCKDB) for path in paths):
+        return open_files(paths, wanted)
+    for path in paths:
+        if not path.startswith(DUCKDB):
+            raise SourceError(f"{path} is a file, but other sources are queries of DuckDB; process each separately and "
+                              "merge the statistics")
+    return [reader("frames", "query_source")(path, wanted) for path in paths]
+
+
 def open_data(source: Any, wanted: Wanted) -> Source | None:
     """Open a table or an array; None if it is neither."""
-    if hasattr(source, "collect") and hasattr(source, "lazy"):
-        raise TypeError(f"the {type(source).__name__} is lazy; collect() it, or give the path of its file")
     if hasattr(source, "tocsr"):
         raise TypeError(f"expected an array with all of its values, got the sparse {type(source).__name__}; give it to "
                         "bnstream.sklearn.StandardScaler, or make an array of it with toarray()")
     if is_table(source):
-        return reader("arrow", "ArrowStream")(source, wanted)
+        return reader("frames", "table_source")(source, wanted)
     return Array(source, wanted) if is_array(source) else None
 
 
@@ -76,6 +87,9 @@ def require_meaning(source: Source, wanted: Wanted) -> None:
 
 
 def is_table(source: Any) -> bool:
-    """Whether pyarrow can read it: an Arrow stream with rows and columns, or a dataset."""
-    is_stream = hasattr(source, "__arrow_c_stream__") and len(getattr(source, "shape", (0, 0))) == 2
-    return is_stream or hasattr(source, "scanner")
+    """Whether it gives record batches: an Arrow stream with rows and columns, or a table that is read by parts."""
+    if hasattr(source, "__arrow_c_stream__"):
+        return len(getattr(source, "shape", (0, 0))) == 2
+    is_lazy = hasattr(source, "collect") and hasattr(source, "lazy")                        # of polars
+    is_data_set = hasattr(source, "select_columns") and hasattr(source, "with_format") and hasattr(source, "data")
+    return is_lazy or is_data_set or hasattr(source, "scanner") or hasattr(source, "to_reader")

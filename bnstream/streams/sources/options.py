@@ -38,6 +38,8 @@ class Reading(TypedDict, total=False):
     one channel. By default they are channels, and all lists of a column have the same length. Not for `apply`."""
     storage_options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None
     """Options of the file system of a URL, as in pandas: ``{"anon": True}``. No message or checkpoint holds them."""
+    sheet: str | int | None
+    """Spreadsheets: the name of the sheet, or its index; by default the first."""
 
 
 def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:
