@@ -139,6 +139,17 @@ def test_missing_elements_of_weight_0_do_not_matter():
         fit(table, weights="w", element_axis="pooled")
 
 
+def test_missing_lists_that_hold_something(folder):
+    """A missing list may span values, which are not read."""
+    lists = pa.ListArray.from_arrays(pa.array([0, 2, 5, 7], pa.int32()), pa.array([1.0, 2, 99, 99, 99, 3, 6]),
+                                     mask=pa.array([False, True, False]))
+    table = pa.table({"emb": lists})
+    assert fit(table, nan_policy="omit").mean.tolist() == [2, 4]
+    assert fit(table, nan_policy="omit", element_axis="pooled").n.tolist() == [4]
+    apply(fit(table, nan_policy="omit"), table, "y.arrow")
+    assert feather.read_table("y.arrow")["emb"].to_pylist() == [[-1, -1], None, [1, 1]]
+
+
 @pytest.mark.parametrize("dtype", ["?", "u1", "i8", "f2", "f4"])
 def test_dtypes(dtype, folder):
     x = (X > 0 if dtype == "?" else np.abs(X)).astype(dtype)
