@@ -121,3 +121,18 @@ def by_polars(path, n_threads=2):
 
 PEERS = {"pyarrow, reading alone": read_by_pyarrow, "pyarrow, batches alone": stream_by_pyarrow, "DuckDB": by_duckdb,
          "polars": by_polars}
+
+
+def apply_by_bnstream(path, out, n_threads=2):
+    need("apply")
+    bnstream.set_num_threads(n_threads)
+    return functools.partial(bnstream.apply, bnstream.fit(path), path, out)
+
+
+def apply_by_polars(path, out, n_threads=2):
+    """The same with the streaming engine of polars."""
+    by_polars(path, n_threads)      # refuses another number of threads
+    polars, state = installed("polars"), bnstream.fit(path)
+    columns = zip(state.names, state.mean.tolist(), state.std().tolist(), strict=True)
+    scaled = [(polars.col(name) - mean) / sd for name, mean, sd in columns]
+    return lambda: polars.scan_parquet(path).with_columns(scaled).sink_parquet(out)

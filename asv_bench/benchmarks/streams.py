@@ -62,6 +62,28 @@ class ApplyNpy(Npy):
         bnstream.apply(self.state, NPY, "y.npy")
 
 
+class ApplyParquet(Timed):
+    """A million rows of 16 columns, to another file."""
+
+    repeat = (3, 10, 1.0)
+    params = (["bnstream", "polars"],)
+    param_names = ("by",)
+
+    def setup_cache(self):
+        if optional("pyarrow"):
+            files.make_parquet(TABLES["Parquet"], 1_000_000)
+
+    @once
+    def setup(self, by):
+        files.installed("pyarrow")
+        way = {"bnstream": files.apply_by_bnstream, "polars": files.apply_by_polars}[by]
+        self.call = way(TABLES["Parquet"], "y.parquet")
+
+    @named("apply, Parquet to Parquet")
+    def time_apply(self, by):
+        self.call()
+
+
 class MemoryOfNpy(Npy):
     params = (["imports alone", "fit"],)
     param_names = ("call",)
