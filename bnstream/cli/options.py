@@ -1,5 +1,6 @@
 """The arguments and options that several commands share."""
 
+import csv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated
 import typer
 
 Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders or globs of one format: .npy, "
-                                              ".npz, .csv, .tsv (also .gz, .zip), .parquet, .arrow, .feather, .orc, "
+                                              ".npz, .csv, .tsv (or packed), .parquet, .arrow, .feather, .orc, "
                                               ".avro, .jsonl, .xlsx, images; or duckdb://FILE?QUERY.")]
 StatePath = Annotated[Path, typer.Argument(metavar="STATS", help="A state file, written by fit or by bnstream.save.")]
 Out = Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="The file to write. It appears when complete.")]
@@ -16,6 +17,11 @@ Force = Annotated[bool, typer.Option("--force", help="Replace OUT, even if it is
 ChunkRows = Annotated[int | None, typer.Option(min=1, help="Maximum number of rows to read at a time.",
                                                show_default="some MiB")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Number of threads.", show_default="as many as CPUs")]
+
+
+def split_names(lists: list[str] | None) -> list[str] | None:
+    """The names in comma-separated lists; quotes enclose a name that contains a comma."""
+    return [name for names in csv.reader(lists, skipinitialspace=True) for name in names] if lists else None
 
 
 @contextmanager

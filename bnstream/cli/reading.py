@@ -57,6 +57,41 @@ OPTIONS: dict[str, Any] = {
     "sheet": Annotated[
         str | None, typer.Option(help="The sheet of a spreadsheet, by its name or its index.", show_default="the first")
     ],
+    "delimiter": Annotated[
+        str | None, typer.Option(help="Text files: the character between the fields; ' ' for runs of spaces and tabs.",
+                                 show_default="found in the first row")
+    ],
+    "header": Annotated[
+        bool | None, typer.Option("--header/--no-header", help="Text files: whether the first row holds names.",
+                                  show_default="yes, unless it may be data")
+    ],
+    "names": Annotated[
+        list[str] | None, typer.Option(metavar="A,B,...", callback=split_names, show_default="those in the header",
+                                       help="Text files: the names of all columns; with --header, instead of those in "
+                                            "the file.")
+    ],
+    "skip_rows": Annotated[
+        int | None, typer.Option(help="Text files: the number of lines to skip at the begin.", show_default="0")
+    ],
+    "comment": Annotated[
+        str | None, typer.Option(help="Text files: what begins a comment, as '#'.", show_default="none")
+    ],
+    "na_values": Annotated[
+        list[str] | None, typer.Option("--na-values", "--na", metavar="A,B,...", callback=split_names,
+                                       help="Text files: words for missing values, beside NA, nan and the like.",
+                                       show_default="none")
+    ],
+    "decimal": Annotated[str | None, typer.Option(help="Text files: the decimal mark.", show_default=".")],
+    "thousands": Annotated[
+        str | None, typer.Option(help="Text files: the mark between groups of three digits.", show_default="none")
+    ],
+    "encoding": Annotated[
+        str | None, typer.Option(help="Text files: their encoding, as utf-16 or latin-1.",
+                                 show_default="utf-8, or by a byte-order mark")
+    ],
+    "quote": Annotated[
+        str | None, typer.Option(help="Text files: the character that encloses fields; '' for none.", show_default='"')
+    ],
 }
 
 

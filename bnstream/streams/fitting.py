@@ -61,7 +61,7 @@ def fit(
     Parameters
     ----------
     source : path, list of paths, array, table, or iterable of arrays, tables or mappings
-        Files (.npy, .npz; .csv and .tsv, also .gz and .zip; .parquet; .arrow, .feather; .orc; .avro; .jsonl; .xlsx;
+        Files (.npy, .npz; .csv and .tsv, also compressed; .parquet; .arrow, .feather; .orc; .avro; .jsonl; .xlsx;
         images), or a folder or glob of files of one format; a query, ``"duckdb://FILE?QUERY"``; an array or a memmap;
         an object with ``__arrow_c_stream__`` (data frames of pandas and polars, pyarrow tables, DuckDB relations); a
         lazy frame of polars; a pyarrow dataset or scanner; a data set of Hugging Face; an iterable of arrays or tables.

@@ -63,6 +63,7 @@ PYTHON = {
         "assert m.n.tolist() == [2000]",
         "back = bnstream.fit('restored.parquet', columns=['distance'])",
         "assert back.mean == pytest.approx(bnstream.fit('data', columns=['distance']).mean, rel=1e-6)",
+        "assert speed.names == ('speed',) and speed.mean == [2]",
         "assert whole.n[0] == 2000 and whole.exact",
         "assert channels.names[63] == 'emb[63]' and pooled.n.tolist() == [64_000]",
         "assert (chosen.names, numbers.names) == (('air_time', 'distance'), ('distance',))",

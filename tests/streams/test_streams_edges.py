@@ -76,13 +76,6 @@ def test_line_breaks_in_quotes(monkeypatch, n_bytes, folder):
     assert (m.n.tolist(), m.mean.tolist()) == ([100], [49.5])
 
 
-def test_a_quote_that_is_not_closed(monkeypatch, folder):
-    monkeypatch.setattr("bnstream.streams.sources.csv.CSV_BLOCK_BYTES", 100)
-    (folder / "x.csv").write_text("a,text\n" + '1,5"\n' + "1,2\n" * 1000)
-    with pytest.raises(SourceError, match=r"x.csv: a quote after byte 7 is never closed"):
-        fit("x.csv", columns=["a"])
-
-
 def test_a_tsv_is_separated_by_tabs(folder):
     (folder / "x.tsv").write_text("x, m\ty, m\n1\t2\n")
     assert fit("x.tsv").names == ("x, m", "y, m")

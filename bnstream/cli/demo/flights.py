@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from bnstream.cli.demo.errors import DemoError
-from bnstream.streams.sources.csv import native
+from bnstream.streams.sources.parsing import native
 
 COLUMNS = (
     "year", "month", "day", "dep_time", "sched_dep_time", "dep_delay", "arr_time", "sched_arr_time", "arr_delay",
@@ -63,7 +63,7 @@ def chunks(path: Path, chunk_bytes: int) -> Iterator[tuple[NDArray[np.float64], 
             names = text.readline().decode().strip().split(",")
             for lines in whole_lines(text, chunk_bytes):
                 options = csv.ReadOptions(column_names=names, block_size=len(lines))
-                with csv.open_csv(native(lines), options, convert_options=CONVERT) as reader:
+                with csv.open_csv(pa.BufferReader(native(lines)), options, convert_options=CONVERT) as reader:
                     for batch in reader:
                         yield batch.to_tensor(null_to_nan=True).to_numpy(), text.tell() / n_bytes
     except (zipfile.BadZipFile, zlib.error, pa.ArrowException, EOFError, KeyError, OSError, UnicodeError) as error:

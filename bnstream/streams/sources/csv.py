@@ -1,145 +1,201 @@
-"""CSV files, plain or compressed."""
+"""Text files of tables, plain or compressed."""
 
-import codecs
-import gzip
-import re
-import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
-from typing import IO, Any, cast
+from typing import Any
 
-import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
-from pyarrow import csv, types
+from pyarrow import types
 
-from bnstream.streams.sources.columns import is_number, selected_names
+from bnstream.streams.sources.columns import is_numeric, selected_names
+from bnstream.streams.sources.dialect import Dialect
 from bnstream.streams.sources.errors import SourceError
+from bnstream.streams.sources.faults import advice, first_fault
+from bnstream.streams.sources.header import Layout, is_header, named
+from bnstream.streams.sources.lines import rows
+from bnstream.streams.sources.parsing import Parser, RowError
+from bnstream.streams.sources.places import File
+from bnstream.streams.sources.rowtext import RowText
 from bnstream.streams.sources.source import Piece, Wanted
 from bnstream.streams.sources.tables import TableFile, sliced
 
 CSV_BLOCK_BYTES = 4 << 20   # Bytes of text that are parsed at a time.
 LOOK_BYTES = 1 << 16        # Bytes of text from which the types of the columns are inferred.
-DELIMITERS = ",;\t|"
 
 
 class CsvFile(TableFile):
-    """A CSV file with a header, also compressed by gzip or zip.
+    """A text file of a table: separated by commas or the like, compressed or not.
 
-    Several threads parse blocks of whole lines, each block by itself: a column may hold integers in one block and
-    floating-point numbers in another.
+    Several threads parse blocks of whole rows, each block by itself: a column may hold integers in one block and
+    floating-point numbers in another. pyarrow parses all of them; comments, and runs of spaces between fields, are
+    rewritten before.
     """
 
+    takes = TableFile.takes | {"delimiter", "header", "names", "skip_rows", "comment", "na_values", "decimal",
+                               "thousands", "encoding", "quote"}
+
+    def __init__(self, file: File, wanted: Wanted) -> None:
+        self.dialect, self.layout = Dialect(wanted.reading), Layout.of(wanted.reading)      # before the file is opened
+        super().__init__(file, wanted)
+
     def inspect(self, wanted: Wanted) -> None:
-        header = self.read_header()
-        unquoted = re.sub('"[^"]*"', "", header)
-        likely = "\t" if ".tsv" in self.file.suffixes else max(DELIMITERS, key=unquoted.count)
-        self.parse_options = csv.ParseOptions(delimiter=likely)
-        self.header = csv.read_csv(native(header.encode() + b"\n"), parse_options=self.parse_options).column_names
-        if all(is_number(column) for column in self.header):
-            raise SourceError(f"{self.file} begins with numbers, {header[:40]!r}; expected a header with the names of "
-                              "the columns; add one")
-        self.convert_options = csv.ConvertOptions()
-        _, block = next(self.blocks(self.start, LOOK_BYTES), (0, b""))
-        schema = self.parse(block).schema if block else pa.schema([(name, pa.null()) for name in self.header])
-        self.names = selected_names(self.name, schema, wanted)
-        self.convert_options = csv.ConvertOptions(include_columns=[*self.names, *wanted.beside])
-        if wanted.whole_rows:       # The other columns are copied as text.
-            kinds = {name: pa.string() for name in self.header if name not in self.names}
-            kinds |= {name: pa.bool_() for name in self.names if types.is_boolean(schema.field(name).type)}
-            self.convert_options = csv.ConvertOptions(column_types=kinds)
-            self.schema = pa.schema([(name, pa.float64() if name in self.names else pa.string())
-                                     for name in self.header])
+        self.text = RowText(self.file, self.dialect)
+        self.extent = self.text.text.extent
+        self.start = self.text.after_lines(self.layout.skip_rows)
+        if self.dialect.delimiter is None:
+            self.text.find_delimiter(self.first_row()[1])
+            self.dialect = self.text.dialect
+        after, first = self.first_row()
+        cells = self.cells(first)
+        self.parser = Parser(self.dialect, self.header_of(cells))
+        if self.layout.header is not False:
+            self.start = after
+        table = self.look(first)
+        if self.layout.header is None and not is_header(cells, table, self.dialect):
+            raise SourceError(f"{self.file}: its first row, {shown(first)}, may be data or names of columns; pass "
+                              "header=False (--no-header) if it is data, header=True (--header) if it holds the names")
+        self.select(wanted, cells, table)
 
-    def read_header(self) -> str:
-        """The first line that is not empty. Sets where the values start, and the extent."""
-        with self.open() as text:
-            line = text.readline()
-            while line and not line.removeprefix(codecs.BOM_UTF8).strip():      # pyarrow also skips empty lines
-                line = text.readline()
-            self.start = text.tell()
-            self.extent = None if self.file.suffixes[-1:] in ([".gz"], [".zip"]) else self.file.size
+    def first_row(self) -> tuple[int, bytes]:
+        """Where the row with the names ends, and its text; without names, the first row."""
+        row = self.text.row(self.start, self.layout.first_row, LOOK_BYTES)
+        if row is None:
+            expected = "rows" if self.layout.header is False else "a header with the names of the columns"
+            raise SourceError(f"{self.file} is empty; expected {expected}")
+        return row
+
+    def cells(self, row: bytes) -> list[str]:
+        """The fields of a row."""
         try:
-            header = line.decode("utf-8-sig").rstrip("\r\n")
+            row.decode()
         except UnicodeDecodeError as error:
-            raise SourceError(f"{self.file}: the header is not UTF-8: {error}") from error
-        if not header:
-            raise SourceError(f"{self.file} is empty; expected a header with the names of the columns")
-        return header
+            raise SourceError(f"{self.file}: its first row is not UTF-8: {error}; give its encoding with encoding= "
+                              "(--encoding), as 'latin-1'") from error
+        return Parser(self.dialect, []).cells(row)
 
-    @contextmanager
-    def open(self) -> Iterator[IO[bytes]]:
-        if self.file.suffixes[-1:] == [".gz"]:
-            with self.file.open() as content, gzip.open(content) as text:
-                yield cast(IO[bytes], text)
-        elif self.file.suffixes[-1:] == [".zip"]:
-            with self.file.open() as content, zipfile.ZipFile(content) as archive:
-                members = [name for name in archive.namelist() if not name.endswith("/")]
-                if len(members) != 1:
-                    raise SourceError(f"{self.file} holds {len(members)} files; expected one")
-                with archive.open(members[0]) as text:
-                    yield text
+    def header_of(self, cells: list[str]) -> list[str]:
+        """The names of all columns, for the fields of the first row."""
+        names = self.layout.names
+        if names is None:
+            return [str(i) for i in range(len(cells))] if self.layout.header is False else named(cells)
+        unnamed = named([*names, ""])[len(names):] if not cells[-1].strip() and len(names) == len(cells) - 1 else []
+        if len(names) + len(unnamed) != len(cells):
+            raise SourceError(f"{self.file} has {len(cells)} columns, got {len(names)} names (--names): "
+                              f"{', '.join(names)}; give one for each column")
+        return [*names, *unnamed]
+
+    def look(self, first: bytes) -> Any:
+        """The table of the first rows after the names."""
+        _, block = next(self.text.blocks(self.start, LOOK_BYTES), (0, None))
+        if block is None:
+            return pa.table([pa.nulls(0)] * len(self.parser.header), self.parser.header)
+        try:
+            with self.located(self.start, block):
+                return self.parser.parse(block)
+        except SourceError as error:
+            hint = "skip the lines before the names of the columns with skip_rows= (--skip-rows)"
+            if first[:1] in (b"#", b"%", b"/", b";", b"!"):
+                hint = f"pass comment={chr(first[0])!r} (--comment '{chr(first[0])}') if such lines are comments"
+            raise SourceError(f"{error}; the first row is {shown(first)}: {hint}, or name every column with names= and "
+                              "header=True (--names, --header)") from error
+
+    def select(self, wanted: Wanted, cells: list[str], table: Any) -> None:
+        """Find the channels, and what is read beside them."""
+        parser, schema = self.parser, table.schema
+        self.empty = None       # a column without a name or values, as lines that end with a delimiter make one
+        if len(cells) > 1 and not cells[-1].strip() and types.is_null(schema[-1].type) and (
+            parser.header[-1] not in (self.layout.names or ())
+        ):
+            self.empty = parser.header[-1]
+            schema = schema.remove(len(schema) - 1)
+        try:
+            self.names = selected_names(self.name, schema, wanted)
+        except SourceError as error:
+            raise SourceError(f"{error}{self.hint(wanted, schema)}") from None
+        numeric = [*self.names, *wanted.beside]
+        kinds = {name: schema.field(name).type for name in numeric}
+        parser.numeric = frozenset(numeric)
+        parser.kinds = {name: kind for name, kind in kinds.items() if types.is_boolean(kind)}
+        self.numbers = {name for name, kind in kinds.items() if not types.is_boolean(kind) and not types.is_null(kind)}
+        if wanted.whole_rows:       # The other columns are copied as text.
+            others = [name for name in parser.header if name not in (*numeric, self.empty)]
+            parser.kinds |= dict.fromkeys(others, pa.string())
         else:
-            with self.file.open() as text:
-                yield text
+            parser.include = [*numeric, *([self.empty] if self.empty and wanted.columns is None else [])]
+        self.checked: Any = None        # the last schema that was found right
 
-    def blocks(self, start: int, n_bytes: int) -> Iterator[tuple[int, bytes]]:
-        """Yield blocks of about `n_bytes` from `start` on, each with the byte where it ends.
-
-        A block ends at the end of a line, and not within quotes.
-        """
-        with self.open() as text:
-            text.seek(start)
-            while block := text.read(n_bytes):
-                lines = [block] if block.endswith(b"\n") else [block, text.readline()]
-                n_quotes, size = sum(line.count(b'"') for line in lines if b'"' in line), sum(map(len, lines))
-                while n_quotes % 2 and (line := text.readline(CSV_BLOCK_BYTES)):
-                    lines.append(line)
-                    n_quotes, size = n_quotes + line.count(b'"'), size + len(line)
-                    if size > n_bytes + CSV_BLOCK_BYTES:
-                        raise SourceError(f"{self.name}: a quote after byte {start:,} is never closed")
-                start += size
-                yield start, block if len(lines) == 1 else b"".join(lines)
+    def hint(self, wanted: Wanted, schema: Any) -> str:
+        """What may be done about columns that are not numeric."""
+        header = self.parser.header
+        if len(set(header)) < len(header):
+            return "; give each column a name of its own with names= and header=True (--names, --header)"
+        if header[0].startswith("#"):
+            return f"; pass comment='#' (--comment '#') if {header[0]!r} begins a comment"
+        _, block = next(self.text.blocks(self.start, LOOK_BYTES), (0, None))
+        columns = [name for name in map(str, wanted.columns or schema.names)
+                   if name in schema.names and not is_numeric(schema.field(name).type)]
+        if block is None or not columns:
+            return ""
+        values = self.parser.texts(block, columns[0])
+        if len(header) == 1 and len({len(value.split()) for value in (*header, *values)} - {1}) == 1:
+            return "; pass delimiter=' ' (--delimiter ' ') if spaces separate the columns"
+        place = first_fault(values, self.dialect)
+        value = values[place] if values else ""
+        if advice(value, self.dialect).startswith("pass na_values") and not any(map(self.dialect.is_number, values)):
+            return ""
+        line = self.line(self.start, block, place)
+        return f"; {columns[0]!r} has {value[:60]!r} in line {line:,}: {advice(value, self.dialect)}"
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         start = max(start, self.start)
         # A block costs some microseconds for each column, so that it should have some rows of a very wide file.
-        for stop, block in self.blocks(start, CSV_BLOCK_BYTES * min(4, 1 + len(self.header) // 8192)):
-            yield Piece(partial(self.load, block, chunk_rows), None, stop, f"bytes {start:,} to {stop:,}")
+        n_bytes = CSV_BLOCK_BYTES * min(4, 1 + len(self.parser.header) // 8192)
+        for stop, block in self.text.blocks(start, n_bytes):
+            yield Piece(partial(self.load, start, block, chunk_rows), None, stop, f"bytes {start:,} to {stop:,}")
             start = stop
 
-    def load(self, block: bytes, chunk_rows: int | None) -> Iterator[Any]:
-        return sliced(self.parse(block).to_batches(), chunk_rows)
+    def load(self, start: int, block: Any, chunk_rows: int | None) -> Iterator[Any]:
+        with self.located(start, block):
+            table = self.parser.parse(block)
+            if table.schema != self.checked:
+                self.require_types(table, block)
+                self.checked = table.schema
+        if self.empty in table.column_names:
+            table = table.drop_columns(self.empty)
+        return sliced(table.to_batches(), chunk_rows)
 
-    def parse(self, block: bytes) -> Any:
-        """Parse a block of lines, each column with the type of its values in the block."""
-        table = self.parse_as(block, self.convert_options)
-        for i, name in enumerate(table.column_names):
-            if may_be_uint64(table.column(i)):
-                options = csv.ConvertOptions(include_columns=[name], column_types={name: pa.uint64()})
-                with suppress(pa.ArrowInvalid):     # They are not written as integers.
-                    table = table.set_column(i, name, self.parse_as(block, options).column(0))
-        return table
+    def require_types(self, table: Any, block: Any) -> None:
+        """Raise RowError if a column has other values than it is to have."""
+        for field in table.schema:
+            kind, name = field.type, field.name
+            if name == self.empty and not types.is_null(kind):
+                values = self.parser.texts(block, name)
+                place = next(i for i, value in enumerate(values) if not self.dialect.is_missing(value))
+                raise RowError(place, f"the last column has {values[place][:60]!r}, but neither a name nor values "
+                                      "before; give it a name with names= and header=True (--names, --header)")
+            mixed = types.is_boolean(kind) and name in self.numbers
+            if name in self.parser.numeric and (mixed or not is_numeric(kind)):
+                values = self.parser.texts(block, name)
+                place = first_fault(values, self.dialect)
+                raise RowError(place, f"column {name!r} is of type {kind}, not numeric, such as "
+                                      f"{values[place][:60]!r}; {advice(values[place], self.dialect)}")
 
-    def parse_as(self, block: bytes, options: Any) -> Any:
-        read_options = csv.ReadOptions(column_names=self.header, use_threads=False, block_size=len(block) + 1)
-        return csv.read_csv(native(block), read_options, self.parse_options, options)
+    @contextmanager
+    def located(self, start: int, block: Any) -> Iterator[None]:
+        """Say of errors of the rows of a block in which line they are."""
+        try:
+            yield
+        except RowError as error:
+            raise SourceError(f"{self.name}, line {self.line(start, block, error.row):,}: {error}") from error
+
+    def line(self, start: int, block: Any, row: int) -> int:
+        """The number of the line in which a row of a block begins."""
+        text = bytes(self.parser.plain(block))
+        lines = [found.line for found in rows(text, self.dialect)]
+        return self.text.line_of(start) + lines[min(row, len(lines) - 1)]
 
 
-def may_be_uint64(column: Any) -> bool:
-    """Whether pyarrow read a column as float64 that may hold integers beyond int64."""
-    if not types.is_float64(column.type) or column.null_count == len(column):
-        return False
-    values = column.drop_null().to_numpy()
-    return bool(2.0**63 <= values.max() < 2.0**64 and values.min() >= 0 and (values == np.floor(values)).all())
-
-
-def native(text: bytes) -> Any:
-    """Copy text for pyarrow's CSV reader to memory that Arrow owns.
-
-    A thread of the reader may release the text while Python shuts down. Releasing a Python object then aborts
-    the process.
-    """
-    memory = pa.allocate_buffer(len(text))
-    pa.FixedSizeBufferWriter(memory).write(text)
-    return pa.BufferReader(memory)
+def shown(row: bytes) -> str:
+    """The begin of a row, for messages."""
+    return repr(row.decode(errors="replace").strip()[:60])

@@ -19,7 +19,8 @@ from bnstream.streams.sources.source import Source, Wanted
 FORMATS: dict[str, tuple[str, str]] = {
     ".npy": ("arrays", "NpyFile"),
     ".npz": ("arrays", "NpzFile"),
-    **dict.fromkeys((".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zip", ".tsv.zip"), ("csv", "CsvFile")),
+    **{text + packed: ("csv", "CsvFile") for packed in ("", ".gz", ".bz2", ".xz", ".zst", ".zip")
+       for text in (".csv", ".tsv")},
     **dict.fromkeys((".parquet", ".pq"), ("parquet", "ParquetFile")),
     **dict.fromkeys((".arrow", ".arrows", ".feather", ".ipc"), ("arrow", "ArrowFile")),
     **dict.fromkeys((".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"), ("jsonl", "JsonLinesFile")),

@@ -40,6 +40,29 @@ class Reading(TypedDict, total=False):
     """Options of the file system of a URL, as in pandas: ``{"anon": True}``. No message or checkpoint holds them."""
     sheet: str | int | None
     """Spreadsheets: the name of the sheet, or its index; by default the first."""
+    delimiter: str | None
+    """Text files: the character between the fields; " " for runs of spaces and tabs; by default a comma, semicolon, tab
+    or bar, whichever the first row has most of, and a tab in .tsv files."""
+    header: bool | int | None
+    """Text files: whether the first row holds the names of the columns, or which row does, from 0 on. By default it
+    does, unless it may be data, which is refused, or `names` are given."""
+    names: Sequence[str] | None
+    """Text files: the names of all columns; with ``header=True`` in place of those in the file."""
+    skip_rows: int | None
+    """Text files: the number of lines to skip before the first row."""
+    comment: str | None
+    """Text files: what begins a comment, which goes to the end of its line."""
+    na_values: str | float | Sequence[str | float] | None
+    """Text files: words that stand for missing values, beside the empty field and those of pandas ("NA", "nan", ...). A
+    number stands for all ways to write it."""
+    decimal: str | None
+    """Text files: the decimal mark, by default a point."""
+    thousands: str | None
+    """Text files: the mark between groups of three digits, by default none."""
+    encoding: str | None
+    """Text files: their encoding, as Python calls it, by default UTF-8, or that of a byte-order mark."""
+    quote: str | None
+    """Text files: the character that encloses fields, by default '"', and "" for none."""
 
 
 def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,154 @@
+"""Text files of every dialect: the statistics and the copied text are those of what pandas reads."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.oracle import assert_within, exact_states
+
+from bnstream import SourceError, apply, fit
+from bnstream.streams.sources import csv
+
+pa = pytest.importorskip("pyarrow", minversion="17")
+pd = pytest.importorskip("pandas")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+# Texts, the options with which pandas reads them, and those of fit and apply.
+TEXTS = {
+    "carriage returns": (b"a,t,b\r1,x,2\r3,y z,4\r", {}, {}),
+    "carriage returns, a line feed in quotes": (b'a,t,b\r1,"x\ny",2\r3,"p\rq",4\r', {}, {}),
+    "Windows": (b"a,t,b\r\n1,x,2\r\n\r\n3,y,4", {}, {}),
+    "line breaks in the header": (b'"a\n(unit)","t\r\nu",b\n1,x,2\n3,y,4\n', {}, {}),
+    "trailing delimiters": (b"a,t,b,\n1,x,2,\n3,y,4,\n", {"usecols": ["a", "t", "b"]}, {}),
+    "trailing delimiters, no header": (b"1,2,\n3,4,\n", {"names": ["a", "b"], "usecols": [0, 1], "index_col": False},
+                                       {"names": ["a", "b"]}),
+    "a lone quote in a field": (b'a\tt\tb\n1\tan 5" disk\t2\n3\tx\t4\n', {"sep": "\t"}, {}),
+    "quotes in fields": (b'a,t,b\n1,say "x" y,2\n3,"p ""q"" r",4\n5,"",6\n7,"u"v,8\n', {}, {}),
+    "no quotes": (b'a\tt\tb\n1\t"Foo\t2\n3\tBar"\t4\n5\t"\t6\n', {"sep": "\t", "quoting": 3}, {"quote": ""}),
+    "apostrophes": (b"a;t;b\n1;'x;\ny';2\n3;''''; 4\n", {"sep": ";", "quotechar": "'"}, {"quote": "'"}),
+    "a line break in quotes": (b'a,t,b\n1,"x\ny",2\n3,"x, y\n\n""z""",4\n', {}, {}),
+    "tabs and line breaks in quotes": (b'a\tt\n1\t"x\ty\nz"\n3\ty\n', {"sep": "\t"}, {"delimiter": "\t", "quote": '"'}),
+    "comment lines": (b"# x, 'y' \"z\n\na,t,b\n1,x,2\n# 5,6\n3,y,4\n#\n", {"comment": "#"}, {"comment": "#"}),
+    "trailing comments": (b'a,t,b # names\n1,"#x",2# one\n3,y#,4\n'.replace(b"y#,", b"y,"), {"comment": "#"},
+                          {"comment": "#"}),
+    "lines to skip": (b"A title\nby \"nobody\n\na,t,b\n1,x,2\n3,y,4\n", {"skiprows": 3}, {"skip_rows": 3}),
+    "a later header": (b"A,title,line\n\na,t,b\n1,x,2\n3,y,4\n", {"header": 1}, {"header": 1}),
+    "no header": (b"5.1,3.5,setosa\n4.9,3,virginica\n", {"header": None}, {"header": False}),
+    "names": (b"5.1,3.5,setosa\n4.9,3,virginica\n", {"names": ["p", "q", "r"]}, {"names": ["p", "q", "r"]}),
+    "other names": (b"a,t,b\n1,x,2\n3,y,4\n", {"names": ["p", "q", "r"], "header": 0},
+                    {"names": ["p", "q", "r"], "header": True}),
+    "data as names": (b"5.1,3.5,setosa\n4.9,3,virginica\n", {}, {"header": True}),
+    "spaces": (b"  a t  b\n1  x 2\n 3 \t 'y' 4  \n\n", {"sep": r"\s+"}, {"delimiter": " "}),
+    "spaces and quotes": (b'a t b\n1  "x  y" 2\n3 "p ""q""" 4\n 5 z"  6', {"sep": r"\s+"}, {"delimiter": r"\s+"}),
+    "spaces and comments": (b'% a "table"\na t b % "x\n1  "% y" 2 %z\n%\n3 p   4', {"sep": r"\s+", "comment": "%"},
+                            {"delimiter": " ", "comment": "%"}),
+    "tabs of shells": (b"a\tt\tb\n1\tx,y\t2\n3\t\t4\n", {"sep": "\t"}, {"delimiter": r"\t"}),
+    "carets": (b"a^t^b\n1^x,y^2\n3^^4\n", {"sep": "^"}, {"delimiter": "^"}),
+    "words for missing": (b"a,t,b\n1,-,2\n-,?,4\n?,x,-\n3,None,<NA>\n", {"na_values": ["-", "?"]},
+                          {"na_values": ["-", "?"]}),
+    "numbers for missing": (b"a,t,b\n1,x,-999\n-999.0,y,2.5\n3,z,-999.00\n4,-999,1\n", {"na_values": [-999]},
+                            {"na_values": -999}),
+    "decimal commas": (b"a;t;b\n1,5;x,y;2\n-3,25e1;z;4\n", {"sep": ";", "decimal": ","}, {"decimal": ","}),
+    "decimal commas, no header": (b"1,5;2,5;x\n-3,5;4,0;y\n", {"sep": ";", "decimal": ",", "header": None},
+                                  {"decimal": ",", "header": False}),
+    "thousands": (b'a,t,b\n"1,234","1,234",2\n567,x,"-1,234,567.5"\n', {"thousands": ","}, {"thousands": ","}),
+    "thousands of Germany": (b"a;t;b\n1.234;1.234;2,5\n567;x;-1.234.567,5\n",
+                             {"sep": ";", "thousands": ".", "decimal": ","}, {"thousands": ".", "decimal": ","}),
+    "thousands of Switzerland": (b"a;t;b\n1'234;x;2.5\n567;y;\n", {"sep": ";", "thousands": "'"}, {"thousands": "'"}),
+    "UTF-16": ("a,t,b\n1,grün ✓ 𝄞,2\n3,ß,4\n".encode("utf-16"), {"encoding": "utf-16"}, {}),
+    "UTF-16, big end first": ("\ufeffa\tt\tb\r\n1\tgrün\t2\r\n3\tß\t4\r\n".encode("utf-16-be"),
+                              {"encoding": "utf-16", "sep": "\t"}, {}),
+    "UTF-16 without a mark": ("a,t,b\n1,grün,2\n3,ß,4\n".encode("utf-16-le"), {"encoding": "utf-16-le"},
+                              {"encoding": "utf-16-le"}),
+    "UTF-32": ("a,t,b\n1,grün,2\n3,ß,4\n".encode("utf-32"), {"encoding": "utf-32"}, {}),
+    "UTF-8 by name": ("\ufeffa,t,b\n1,grün,2\n3,ß,4\n".encode(), {}, {"encoding": "utf8"}),
+    "Latin-1": ("größe,t,b\n1,grün,2\n3,ß,4\n".encode("latin-1"), {"encoding": "latin-1"}, {"encoding": "latin-1"}),
+    "Shift JIS": ("a,t,b\n1,表示,2\n3,ソ,4\n".encode("shift_jis"), {"encoding": "shift_jis"},
+                  {"encoding": "shift_jis"}),
+    "spaces after commas": (b"a, t, b\n1, x, 2\n3, NA,4\n", {}, {}),
+    "rows of spaces": (b"a,t,b\n1,x,2\n   \n3,y,4\n  ", {}, {}),
+    "an index without a name": (b",a,t\n0,1,x\n1,3,y\n2,5,z\n", {}, {}),
+    "numbers over names": (b"150,4,setosa,versicolor,virginica\n5.1,3.5,1.4,0.2,0\n4.9,3.0,1.4,0.2,0\n", {}, {}),
+    "years over numbers": (b"2019,2020\n1,2\n3,4\n", {}, {}),
+    "years over texts and numbers": (b"country,2000,2005,2010\nFrance,1.5,2,2000.5\nPeru,,4,3\n", {}, {}),
+    "signs and exponents": (b"a,b\n+1,1E3\n-2,.5\n+3.,1e-3\n", {}, {}),
+}
+
+
+@pytest.fixture(params=[1, 8, 1 << 20])
+def block_bytes(request, folder, monkeypatch):
+    monkeypatch.setattr(csv, "CSV_BLOCK_BYTES", request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_dialects(name, block_bytes, monkeypatch):
+    monkeypatch.setattr(csv, "LOOK_BYTES", 1 << 16)      # in which pandas infers the types as well
+    raw, theirs, ours = TEXTS[name]
+    Path("x.csv").write_bytes(raw)
+    frame = pd.read_csv(io.BytesIO(raw), **theirs)
+    frame.columns = [str(column).strip() for column in frame.columns]
+    texts = pd.read_csv(io.BytesIO(raw), **{**theirs, "na_values": None}, dtype=str, keep_default_na=False)
+    texts.columns = frame.columns
+    numeric = list(frame.select_dtypes("number"))
+    m = fit("x.csv", columns=numeric, nan_policy="omit", **ours)
+    assert m.names == tuple(numeric)
+    for i, column in enumerate(numeric):
+        x = frame[column].dropna().to_numpy(float)
+        assert m.n[i] == len(x)
+        assert_within(m.mean[i:i + 1], m.var()[i:i + 1], exact_states(x[:, None]))
+    assert apply(m, "x.csv", "y.parquet", **ours) == len(frame)
+    written = parquet.read_table("y.parquet")
+    assert list(frame.columns) == written.column_names
+    for column in frame.columns:
+        if column in numeric:
+            i = numeric.index(column)
+            wanted = (frame[column] - m.mean[i]) / (m.std()[i] or 1)
+            np.testing.assert_allclose(written[column].to_numpy(), wanted, rtol=1e-12, atol=1e-12)
+        else:
+            assert written[column].to_pylist() == list(texts[column]), column
+
+
+@pytest.mark.parametrize("name", ["carriage returns", "spaces and comments", "UTF-16", "thousands", "comment lines"])
+def test_a_pass_resumes_in_any_dialect(name, block_bytes):
+    """The pieces after any piece are those of a whole pass."""
+    from bnstream.streams.sources import Wanted, open_sources
+
+    raw, _, ours = TEXTS[name]
+    Path("x.csv").write_bytes(raw)
+    source = open_sources("x.csv", Wanted(["a"], reading=ours))[0]
+    pieces = [(piece.stop, [batch.to_pylist() for batch in piece.load()]) for piece in source.pieces(0, None)]
+    for i, (stop, _) in enumerate(pieces):
+        rest = [(piece.stop, [batch.to_pylist() for batch in piece.load()]) for piece in source.pieces(stop, None)]
+        assert rest == pieces[i + 1:]
+
+
+@pytest.mark.parametrize("digits", ["ffffffffffffffff", "8000000000000000", "7fffffffffffffff", "0", "00000000000000F"])
+def test_hex(digits, folder):
+    """All numbers of 64 bits are read as unsigned."""
+    Path("x.csv").write_text(f"a,b\n0x{digits},-1\n0X{digits}, -2\n")
+    m = fit("x.csv", exact=True)
+    assert m.mean.tolist() == [float(int(digits, 16)), -1.5]
+    assert m.var().tolist() == [0, 0.25]
+
+
+def test_small_hex_goes_with_negative_numbers(folder):
+    Path("x.csv").write_text("a\n0xff\n-1\n")
+    assert fit("x.csv").mean == [127]
+
+
+def test_integers_fractions_and_text_in_turn(folder):
+    """Each in blocks of its own."""
+    rows = "".join(f"{x}\n" for x in (*range(100), *np.arange(100) + 0.5))
+    Path("x.csv").write_text("a\n" + rows)
+    assert fit("x.csv").mean == [np.mean([*range(100), *np.arange(100) + 0.5])]
+    Path("x.csv").write_text("a\n" + rows + "1\nx\n")
+    with pytest.raises(SourceError, match=r"^x\.csv, line 203: column 'a' is of type string, not numeric, such as 'x'"):
+        fit("x.csv")
+
+
+@pytest.mark.parametrize("missing", ["", " ", "NA ", " NA", " nan ", "None", "<NA>", " -"])
+def test_missing_words_may_have_spaces(missing, block_bytes):
+    Path("x.csv").write_text(f"a,b\n1,2\n{missing},3\n2,{missing}\n")
+    assert fit("x.csv", nan_policy="omit", na_values="-").mean.tolist() == [1.5, 2.5]
