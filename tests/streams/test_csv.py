@@ -8,7 +8,7 @@ import pytest
 from support.oracle import assert_within, exact_states
 
 from bnstream import SourceError, apply, fit
-from bnstream.streams.sources import csv
+from bnstream.streams.sources import Wanted, csv, open_sources
 
 pa = pytest.importorskip("pyarrow", minversion="17")
 pd = pytest.importorskip("pandas")
@@ -82,6 +82,10 @@ def block_bytes(request, folder, monkeypatch):
     return request.param
 
 
+def source_of(path, **options):
+    return open_sources(path, Wanted(["a"], reading=options))[0]
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_dialects(name, block_bytes, monkeypatch):
     monkeypatch.setattr(csv, "LOOK_BYTES", 1 << 16)      # in which pandas infers the types as well
@@ -113,11 +117,9 @@ def test_dialects(name, block_bytes, monkeypatch):
 @pytest.mark.parametrize("name", ["carriage returns", "spaces and comments", "UTF-16", "thousands", "comment lines"])
 def test_a_pass_resumes_in_any_dialect(name, block_bytes):
     """The pieces after any piece are those of a whole pass."""
-    from bnstream.streams.sources import Wanted, open_sources
-
     raw, _, ours = TEXTS[name]
     Path("x.csv").write_bytes(raw)
-    source = open_sources("x.csv", Wanted(["a"], reading=ours))[0]
+    source = source_of("x.csv", **ours)
     pieces = [(piece.stop, [batch.to_pylist() for batch in piece.load()]) for piece in source.pieces(0, None)]
     for i, (stop, _) in enumerate(pieces):
         rest = [(piece.stop, [batch.to_pylist() for batch in piece.load()]) for piece in source.pieces(stop, None)]
@@ -146,6 +148,15 @@ def test_integers_fractions_and_text_in_turn(folder):
     Path("x.csv").write_text("a\n" + rows + "1\nx\n")
     with pytest.raises(SourceError, match=r"^x\.csv, line 203: column 'a' is of type string, not numeric, such as 'x'"):
         fit("x.csv")
+
+
+@pytest.mark.parametrize("first", [2**53 + 1, 2**62 + 1, 2**63 + 1])
+def test_integers_after_fractions_are_not_rounded(first, folder):
+    """In blocks of their own, in a column that began with fractions."""
+    Path("x.csv").write_text("a\n" + "0.5\n" * 200 + f"{first}\n" * 200)
+    blocks = [values for piece in source_of("x.csv").pieces(0, None) for values in piece.load()]
+    assert blocks[-1].column(0).to_pylist()[-1] == first
+    assert pa.types.is_floating(blocks[0].column(0).type)
 
 
 @pytest.mark.parametrize("missing", ["", " ", "NA ", " NA", " nan ", "None", "<NA>", " -"])

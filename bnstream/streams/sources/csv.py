@@ -118,6 +118,8 @@ class CsvFile(TableFile):
         parser.numeric = frozenset(numeric)
         parser.kinds = {name: kind for name, kind in kinds.items() if types.is_boolean(kind)}
         self.numbers = {name for name, kind in kinds.items() if not types.is_boolean(kind) and not types.is_null(kind)}
+        if not self.dialect.thousands:
+            parser.expected = {name: kind for name, kind in kinds.items() if types.is_float64(kind)}
         if wanted.whole_rows:       # The other columns are copied as text.
             others = [name for name in parser.header if name not in (*numeric, self.empty)]
             parser.kinds |= dict.fromkeys(others, pa.string())
