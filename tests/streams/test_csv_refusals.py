@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bnstream import SourceError, fit
+from bnstream import SourceError, apply, fit
 from bnstream.streams.sources import rowtext
 
 pa = pytest.importorskip("pyarrow", minversion="17")
@@ -52,14 +52,20 @@ REFUSED = {
     "hex beyond 64 bits": (b"a,b\n1,1\n0x1ffffffffffffffff,2\n", {}, "'a' has '0x1ffffffffffffffff' in line 3"),
     "hex and fractions": (b"a,b\n1.5,1\n0x10,2\n", {}, "'a' has '0x10' in line 3"),
     "a comment": (b"# x\na,b\n1,2\n", {},
-        "x.csv, line 2: 2 fields, expected 1: 'a,b'; the first row is '# x': pass comment='#' (--comment "
-        "'#') if such lines are comments"),
+        "x.csv, line 2: 2 fields, expected 1: 'a,b'; the first row is '# x'; pass comment='#' (--comment '#') if it is "
+        "a comment, or name every column"),
     "a comment as long": (b"#x,y\na,b\n1,2\n", {},
-        "x.csv: '#x' is of type string; 'y' is of type string; there are no numeric columns; pass "
-        "comment='#' (--comment '#') if '#x' begins a comment"),
+        "x.csv: '#x' is of type string; 'y' is of type string; there are no numeric columns; pass comment='#' "
+        "(--comment '#') if it is a comment"),
+    "a comment between": (b"a,b\n1,2\n\n% x\n3,4\n", {},
+        "x.csv, line 4: 1 field, expected 2: '% x'; pass comment='%' (--comment '%') if it is a comment"),
+    "a later comment": (b"a,b\n" + b"1,2\n" * 200 + b" # x\n3,4\n", {},
+        "x.csv, line 202: 1 field, expected 2: '# x'; pass comment='#' (--comment '#') if it is a comment"),
     "a title": (b"A title\na,b\n1,2\n", {},
-        "x.csv, line 2: 2 fields, expected 1: 'a,b'; the first row is 'A title': skip the lines before the "
-        "names of the columns with skip_rows= (--skip-rows), or name every column with names="),
+        "x.csv, line 2: 2 fields, expected 1: 'a,b'; the first row is 'A title'; skip the lines before the names of "
+        "the columns with skip_rows= (--skip-rows), or name every column with names="),
+    "spaces and names of rows": (b'"a" "b"\n"x" 1 2\n"y" 3 4\n', {},
+        "there are no numeric columns; pass delimiter=' ' (--delimiter ' ') if spaces separate the columns"),
     "names of row names": (b"a,b\nr,1,2\n", {}, "x.csv, line 2: 3 fields, expected 2: 'r,1,2'"),
     "spaces": (b"a b\n1 2\n3 4\n", {},
         "x.csv: 'a b' is of type string; there are no numeric columns; pass delimiter=' ' (--delimiter ' ') "
@@ -169,3 +175,12 @@ def test_a_quote_that_is_not_closed_for_long(folder, monkeypatch):
     Path("x.csv").write_text("a,t\n" + "1,2\n" * 100 + '1,"5\n' + "1,2\n" * 1000)
     with pytest.raises(SourceError, match=r"^x\.csv, line 102: this quote is never closed; pass quote=''"):
         fit("x.csv", columns=["a"])
+
+
+def test_text_that_is_copied_has_an_encoding(folder):
+    Path("x.csv").write_bytes("a,t\n1,x\n2,größe\n".encode("latin-1"))
+    m = fit("x.csv", columns=["a"])
+    with pytest.raises(SourceError, match=r"^x\.csv, line 3: column 't' .* invalid UTF8 data; give the encoding"):
+        apply(m, "x.csv", "y.parquet")
+    apply(m, "x.csv", "y.parquet", encoding="latin-1")
+    assert parquet.read_table("y.parquet")["t"].to_pylist() == ["x", "größe"]

@@ -14,7 +14,7 @@ from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.faults import advice, first_fault
 from bnstream.streams.sources.header import Layout, is_header, named
 from bnstream.streams.sources.lines import rows
-from bnstream.streams.sources.parsing import Parser, RowError
+from bnstream.streams.sources.parsing import Parser, RowError, comment_hint
 from bnstream.streams.sources.places import File
 from bnstream.streams.sources.rowtext import RowText
 from bnstream.streams.sources.source import Piece, Wanted
@@ -94,10 +94,11 @@ class CsvFile(TableFile):
             with self.located(self.start, block):
                 return self.parser.parse(block)
         except SourceError as error:
-            hint = "skip the lines before the names of the columns with skip_rows= (--skip-rows)"
-            if first[:1] in (b"#", b"%", b"/", b";", b"!"):
-                hint = f"pass comment={chr(first[0])!r} (--comment '{chr(first[0])}') if such lines are comments"
-            raise SourceError(f"{error}; the first row is {shown(first)}: {hint}, or name every column with names= and "
+            if "comment=" in str(error):
+                raise
+            hint = "; skip the lines before the names of the columns with skip_rows= (--skip-rows)"
+            hint = comment_hint(first.decode()) or hint
+            raise SourceError(f"{error}; the first row is {shown(first)}{hint}, or name every column with names= and "
                               "header=True (--names, --header)") from error
 
     def select(self, wanted: Wanted, cells: list[str], table: Any) -> None:
@@ -132,15 +133,16 @@ class CsvFile(TableFile):
         header = self.parser.header
         if len(set(header)) < len(header):
             return "; give each column a name of its own with names= and header=True (--names, --header)"
-        if header[0].startswith("#"):
-            return f"; pass comment='#' (--comment '#') if {header[0]!r} begins a comment"
+        if comment_hint(header[0]):
+            return comment_hint(header[0])
         _, block = next(self.text.blocks(self.start, LOOK_BYTES), (0, None))
         columns = [name for name in map(str, wanted.columns or schema.names)
                    if name in schema.names and not is_numeric(schema.field(name).type)]
         if block is None or not columns:
             return ""
         values = self.parser.texts(block, columns[0])
-        if len(header) == 1 and len({len(value.split()) for value in (*header, *values)} - {1}) == 1:
+        n_words = {len(value.split()) for value in values} | {min(2, len(header[0].split()))}
+        if len(header) == 1 and min(n_words) > 1 and len(n_words) <= 2:
             return "; pass delimiter=' ' (--delimiter ' ') if spaces separate the columns"
         place = first_fault(values, self.dialect)
         value = values[place] if values else ""

@@ -12,7 +12,6 @@ LIKELY = ",;\t|"        # The delimiters that are found without being asked for.
 NA_WORDS = ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
             "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
 NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)|0x[0-9a-f]{1,16}", re.IGNORECASE | re.ASCII)
-EDGES, RUNS = re.compile(rb"(?<![^\r\n])[ \t]+|[ \t]+(?![^\r\n])"), re.compile(rb"[ \t]+")     # of blanks
 HELD = b"\0"            # Stands for a quoted field while the text around it is rewritten.
 
 
@@ -107,7 +106,7 @@ class Dialect:
         if self.quoted is not None and any(m and m.encode() in text for m in (self.quote, self.comment)):
             text = self.quoted.sub(hold, text)
         if self.by_blanks:
-            text = RUNS.sub(b"\t", EDGES.sub(b"", text))
+            text = tabbed(text)
         fields = iter(kept)
         return re.sub(HELD, lambda _: next(fields), text) if kept else text
 
@@ -127,6 +126,16 @@ class Dialect:
 
     def is_missing(self, text: str) -> bool:
         return text.strip() in (*NA_WORDS, *self.na_values)
+
+
+def tabbed(text: bytes) -> bytes:
+    """Text with one tab for each run of spaces and tabs, and none at the ends of its lines."""
+    text = text.replace(b" ", b"\t")
+    while b"\t\t" in text:
+        text = text.replace(b"\t\t", b"\t")
+    for end in (b"\n", b"\r"):
+        text = text.replace(b"\t" + end, end).replace(end + b"\t", end)
+    return text.strip(b"\t")
 
 
 def mark(option: str, value: Any, any_of: str = "ASCII ") -> str:

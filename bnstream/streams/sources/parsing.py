@@ -106,14 +106,16 @@ class Parser:
         except pa.ArrowInvalid as error:
             if faults:
                 row, n = faults[0], counted(faults[0].actual_columns, "field", "fields")
-                raise RowError(row.number - 1, f"{n}, expected {row.expected_columns}: {row.text.strip()[:60]!r}"
-                               ) from error
+                message = f"{n}, expected {row.expected_columns}: {row.text.strip()[:60]!r}"
+                raise RowError(row.number - 1, message + comment_hint(row.text)) from error
             found = re.search(r"column #(\d+): (?:Row #(\d+): )?CSV conversion error to (.*)", str(error), re.DOTALL)
             if found is None:
                 raise
             column, number, message = found.groups()
-            name = self.header[int(column)]
-            raise RowError(int(number or 1) - 1, f"column {name!r} is to hold values of type {message}") from error
+            message = f"column {self.header[int(column)]!r} is to hold values of type {message}"
+            if "UTF8" in message:
+                message += "; give the encoding of the text with encoding= (--encoding), as 'latin-1'"
+            raise RowError(int(number or 1) - 1, message) from error
 
     def options(self, **more: Any) -> Any:
         """The options of pyarrow for the dialect that it reads."""
@@ -172,6 +174,12 @@ class Parser:
         kinds = csv.ConvertOptions(default_column_type=pa.string())
         table = csv.read_csv(pa.BufferReader(text), read_options, options, kinds)
         return [str(column[0]) for column in table.columns]
+
+
+def comment_hint(row: str) -> str:
+    """What to say if a row looks like a comment."""
+    mark = row.lstrip()[:1]
+    return f"; pass comment={mark!r} (--comment '{mark}') if it is a comment" if mark and mark in "#%!/" else ""
 
 
 def has_hex(text: Any) -> bool:

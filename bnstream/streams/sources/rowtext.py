@@ -39,6 +39,8 @@ class RowText:
 
     def after_lines(self, n: int) -> int:
         """The place after the first `n` lines."""
+        if not n:
+            return 0
         text = b""
         with self.text.open(0) as file:
             while text.count(self.line_end) < n and (more := file.read(HEAD_BYTES)):

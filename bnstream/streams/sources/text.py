@@ -23,13 +23,14 @@ class Text:
     def __init__(self, file: File, encoding: str | None) -> None:
         self.file = file
         self.encoding: str | None = None if is_utf8(encoding) else encoding
-        if encoding is None:
-            with plain(file) as content:
-                magic = content.read(4)
-            self.encoding = next((name for mark, name in MARKS.items() if magic.startswith(mark)), None)
         self.mark_bytes = 0
-        with self.open(0) as text:
-            head = text.read(HEAD_BYTES)
+        with plain(file) as content:
+            head = content.read(HEAD_BYTES)
+        if encoding is None:
+            self.encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), None)
+        if self.encoding is not None:
+            with self.open(0) as text:
+                head = text.read(HEAD_BYTES)
         if head.startswith(codecs.BOM_UTF8):
             self.mark_bytes = len(codecs.BOM_UTF8)
         self.head: bytes = head[self.mark_bytes:]
