@@ -63,6 +63,7 @@ TEXTS = {
                               {"encoding": "utf-16-le"}),
     "UTF-32": ("a,t,b\n1,grün,2\n3,ß,4\n".encode("utf-32"), {"encoding": "utf-32"}, {}),
     "UTF-8 by name": ("\ufeffa,t,b\n1,grün,2\n3,ß,4\n".encode(), {}, {"encoding": "utf8"}),
+    "a mark before quotes": ('\ufeff"a,\nb",t\n1,"x\ny"\n3,z\n'.encode(), {}, {}),
     "Latin-1": ("größe,t,b\n1,grün,2\n3,ß,4\n".encode("latin-1"), {"encoding": "latin-1"}, {"encoding": "latin-1"}),
     "Shift JIS": ("a,t,b\n1,表示,2\n3,ソ,4\n".encode("shift_jis"), {"encoding": "shift_jis"},
                   {"encoding": "shift_jis"}),
@@ -126,6 +127,17 @@ def test_a_pass_resumes_in_any_dialect(name, block_bytes):
         assert rest == pieces[i + 1:]
 
 
+def test_carriage_returns_cut_blocks(block_bytes):
+    Path("x.csv").write_bytes(b'a,t\r' + b'1,"x\ny"\r' * 100)
+    assert len(list(source_of("x.csv").pieces(0, None))) == (1 if block_bytes > 1000 else 101)
+
+
+def test_a_comment_after_spaces_is_no_row_of_one_column(folder):
+    """pandas takes it for text."""
+    Path("x.csv").write_text("a\n1\n  # x\n3 # y\n# z")
+    assert fit("x.csv", comment="#").n == [2]
+
+
 @pytest.mark.parametrize("digits", ["ffffffffffffffff", "8000000000000000", "7fffffffffffffff", "0", "00000000000000F"])
 def test_hex(digits, folder):
     """All numbers of 64 bits are read as unsigned."""
@@ -157,6 +169,11 @@ def test_integers_after_fractions_are_not_rounded(first, folder):
     blocks = [values for piece in source_of("x.csv").pieces(0, None) for values in piece.load()]
     assert blocks[-1].column(0).to_pylist()[-1] == first
     assert pa.types.is_floating(blocks[0].column(0).type)
+
+
+def test_a_missing_word_with_a_space_beside_fractions(folder):
+    Path("x.csv").write_text("a,b\n" + "0.5,1\n" * 200 + "0.5, NA\n")
+    assert fit("x.csv", nan_policy="omit").n.tolist() == [201, 200]
 
 
 @pytest.mark.parametrize("missing", ["", " ", "NA ", " NA", " nan ", "None", "<NA>", " -"])
