@@ -55,7 +55,7 @@ class CsvFile(TableFile):
         if self.layout.header is None and not is_header(cells, table, self.dialect):
             raise SourceError(f"{self.file}: its first row, {shown(first)}, may be data or names of columns; pass "
                               "header=False (--no-header) if it is data, header=True (--header) if it holds the names")
-        self.select(wanted, cells, table)
+        self.choose(wanted, cells, table)
 
     def first_row(self) -> tuple[int, bytes]:
         """Where the row with the names ends, and its text; without names, the first row."""
@@ -101,7 +101,7 @@ class CsvFile(TableFile):
             raise SourceError(f"{error}; the first row is {shown(first)}{hint}, or name every column with names= and "
                               "header=True (--names, --header)") from error
 
-    def select(self, wanted: Wanted, cells: list[str], table: Any) -> None:
+    def choose(self, wanted: Wanted, cells: list[str], table: Any) -> None:
         """Find the channels, and what is read beside them."""
         parser, schema = self.parser, table.schema
         self.empty = None       # a column without a name or values, as lines that end with a delimiter make one
