@@ -10,7 +10,8 @@ import typer
 
 Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders or globs of one format: .npy, "
                                               ".npz, .csv, .tsv (or packed), .parquet, .arrow, .feather, .orc, "
-                                              ".avro, .jsonl, .xlsx, images; or duckdb://FILE?QUERY.")]
+                                              ".avro, .jsonl, .xlsx, .h5, .nc, .zarr, images; or "
+                                              "duckdb://FILE?QUERY.")]
 StatePath = Annotated[Path, typer.Argument(metavar="STATS", help="A state file, written by fit or by bnstream.save.")]
 Out = Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="The file to write. It appears when complete.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace OUT, even if it is not an older state file.")]

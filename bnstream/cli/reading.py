@@ -92,6 +92,19 @@ OPTIONS: dict[str, Any] = {
     "quote": Annotated[
         str | None, typer.Option(help="Text files: the character that encloses fields; '' for none.", show_default='"')
     ],
+    "variables": Annotated[
+        list[str] | None, typer.Option(metavar="A,B,...", callback=split_names, show_default="all, or the only one",
+                                       help="The variables or arrays of HDF5, NetCDF or Zarr, as t2m,group/x.")
+    ],
+    "dim": Annotated[
+        list[str] | None, typer.Option(metavar="A,B,...", callback=split_names, show_default="all",
+                                       help="The dimensions of NetCDF or Zarr to reduce; each position along the "
+                                            "others is a channel.")
+    ],
+    "diff": Annotated[
+        str | None, typer.Option(metavar="DIM", help="Compute the statistics of the steps along this dimension.",
+                                 show_default="of the values")
+    ],
 }
 
 

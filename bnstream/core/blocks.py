@@ -20,8 +20,18 @@ def side_by_side(parts: Sequence[Moments], grid: Sequence[int], names: Iterable[
     A block of shape () is one channel. Blocks without data or without channels are left out. The batch axes and the
     policy are those of the first part.
     """
-    settings: Any = {"axis": parts[0].axis, "nan_policy": parts[0].nan_policy, "names": names}
     order = joined(list(numbered(parts, len(grid))), grid)
+    return in_order(parts, order, parts[0].axis, names)
+
+
+def in_order(
+    parts: Sequence[Moments], order: NDArray[np.intp] | None, axis: Any, names: Iterable[str] | None
+) -> Moments:
+    """The statistics of channels, which are counted through all parts, in an order and of its shape.
+
+    The policy is that of the first part. Without an order there are no channels.
+    """
+    settings: Any = {"axis": axis, "nan_policy": parts[0].nan_policy, "names": names}
     if order is None:
         return Moments(exact=parts[0].exact, **settings)
     if parts[0].exact:

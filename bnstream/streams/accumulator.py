@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,9 @@ class Accumulator:
             self.parts[name] = Moments(axes, nan_policy=self.nan_policy, names=names, exact=self.exact)
         return self.parts[name]
 
-    def of_piece(self, source: Source, piece: Piece) -> Accumulator:
+    def of_piece(self, source: Source, piece: Piece) -> Self:
         """The moments of one piece alone."""
-        part = Accumulator(self.source, self.nan_policy, self.weights, self.exact)
+        part = type(self)(self.source, self.nan_policy, self.weights, self.exact)
         with reading(f"{source.name}, {piece.place}"):
             for values in piece.load():
                 part.update(values)

@@ -14,6 +14,7 @@ from bnstream.core.threads import require_threads
 from bnstream.statefiles.overwriting import is_same
 from bnstream.streams.sources import Source, SourceError
 from bnstream.streams.sources.files import is_path
+from bnstream.streams.sources.lazyarrays import is_lazy
 from bnstream.streams.sources.remote import is_url
 from bnstream.streams.sources.retrying import without_secrets
 from bnstream.streams.sources.selection import as_names
@@ -37,18 +38,18 @@ def as_columns(columns: Sequence[Any] | None) -> tuple[Any, ...] | None:
     return None if columns is None else as_names("columns", columns)
 
 
-def as_weights(weights: str | None, columns: Sequence[Any] | None) -> str | None:
-    """The name of the column of weights; raise an error unless it is one, and none of the selected columns."""
-    if weights is not None and not isinstance(weights, str):
+def as_weights(weights: Any, columns: Sequence[Any] | None) -> Any:
+    """The name of the column of weights, none of the selected columns; or a DataArray. Raise an error otherwise."""
+    if weights is not None and not isinstance(weights, str) and not (is_lazy(weights) and hasattr(weights, "dims")):
         raise TypeError(f"weights must be the name of a column of a table, got {type(weights).__name__}; {ADVICE}")
-    if weights is not None and weights in map(str, columns or ()):
+    if isinstance(weights, str) and weights in map(str, columns or ()):
         raise SourceError(f"column {weights!r} holds the weights, so it cannot be a channel; leave it out of columns")
     return weights
 
 
-def require_tables(sources: Sequence[Source], weights: str | None) -> None:
-    """Raise SourceError if a column of weights is named and the sources hold arrays."""
-    if weights is not None and sources[0].batch_axes is not None:
+def require_tables(sources: Sequence[Source], weights: Any) -> None:
+    """Raise SourceError if a column of weights is named and the sources hold arrays without names of their axes."""
+    if weights is not None and sources[0].batch_axes is not None and not sources[0].in_blocks:
         raise SourceError(f"{names_of(sources)} holds arrays, but weights={weights!r} names a column of a table; "
                           f"{ADVICE}")
 

@@ -27,6 +27,7 @@ from bnstream.streams.checks import (
     require_writable,
 )
 from bnstream.streams.cursor import Cursor, Progress
+from bnstream.streams.gridaccumulator import GridAccumulator
 from bnstream.streams.parallel import map_pieces
 from bnstream.streams.sources import Piece, Reading, Source, SourceError, Wanted, open_sources, options_of
 from bnstream.streams.sources.errors import UnreachableError, reading
@@ -43,7 +44,7 @@ def fit(
     out: str | os.PathLike[str] | None = None,
     *,
     columns: Sequence[Any] | None = None,
-    weights: str | None = None,
+    weights: Any = None,
     channel_axis: int | None = None,
     chunk_rows: int | None = None,
     n_threads: int | None = None,
@@ -61,11 +62,12 @@ def fit(
     Parameters
     ----------
     source : path, list of paths, array, table, or iterable of arrays, tables or mappings
-        Files (.npy, .npz; .csv and .tsv, also compressed; .parquet; .arrow, .feather; .orc; .avro; .jsonl; .xlsx;
-        images), or a folder or glob of files of one format; a query, ``"duckdb://FILE?QUERY"``; an array or a memmap;
-        an object with ``__arrow_c_stream__`` (data frames of pandas and polars, pyarrow tables, DuckDB relations); a
-        lazy frame of polars; a pyarrow dataset or scanner; a data set of Hugging Face; an iterable of arrays or tables.
-        None but spreadsheets is ever held in memory as a whole. An array in an iterable may have weights or a mask:
+        Files (.npy, .npz; .csv and .tsv, also compressed; .parquet; .arrow, .feather; .orc; .avro; .jsonl; .xlsx; .h5,
+        .nc, .zarr; images), or a folder or glob of files of one format; a query, ``"duckdb://FILE?QUERY"``; an array or
+        a memmap; an array of h5py, zarr, Dask, netCDF4 or xarray, which is read by slices, or a Dataset of xarray; an
+        object with ``__arrow_c_stream__`` (data frames of pandas and polars, pyarrow tables, DuckDB relations); a lazy
+        frame of polars; a pyarrow dataset or scanner; a data set of Hugging Face; an iterable of arrays or tables. None
+        but spreadsheets is ever held in memory as a whole. An array in an iterable may have weights or a mask:
         ``{"batch": x, "weights": weights, "where": mask}``, a mapping of the arguments of `Moments.update`. Its items
         may be rows: those of a database cursor, mappings of numbers by name, and with ``item="row"`` arrays.
     out : path, optional
@@ -74,9 +76,10 @@ def fit(
     columns : sequence of str or int, optional
         The channels to use, by default all: names of table columns or of arrays in a .npz file, also by patterns as
         ``"f*"``, where no column has this very name; names of image channels; indices of array channels.
-    weights : str, optional
+    weights : str or DataArray, optional
         The column of a table that holds the weight of each row, as for `Moments.update`: with `exact` a whole number,
-        how often the row counts. It is not a channel.
+        how often the row counts. It is not a channel. Of a Dataset the variable or coordinate that holds them, along
+        some of the reduced dimensions; or a DataArray of weights.
     channel_axis : int, optional
         The channel axis of arrays, by default the last. All other axes are reduced. An array of one axis is one
         channel, and takes no `channel_axis`; nor do tables and images.
@@ -184,11 +187,12 @@ def fit(
     wanted = Wanted(columns, channel_axis, weights=weights, reading=options, out=out)
     sources = open_sources(source, wanted._replace(least_rows=EXACT_ROWS) if exact else wanted)
     require_tables(sources, weights)
-    total = Accumulator(sources[0], nan_policy, weights, exact)
+    kind = GridAccumulator if sources[0].in_blocks else Accumulator
+    total = kind(sources[0], nan_policy, weights, exact)
     cursor = Cursor(sources, {
         "columns": None if columns is None else [str(column) for column in columns], "channel_axis": channel_axis,
-        "chunk_rows": chunk_rows, "nan_policy": nan_policy, "weights": weights, "exact": bool(exact),
-        **recorded(options),
+        "chunk_rows": chunk_rows, "nan_policy": nan_policy, "exact": bool(exact),
+        "weights": weights if weights is None or isinstance(weights, str) else "an array", **recorded(options),
     })
     checkpoint = None
     if out is not None:

@@ -1,9 +1,11 @@
 """Sources: anything that holds a stream, read as batches of named channels and never as a whole.
 
     path, folder or glob -> files, one source each --> csv.py, jsonl.py, parquet.py, arrow.py, orc.py, avro.py,
-                                                       excel.py, arrays.py (.npy, .npz), images.py
+                                                       excel.py, images.py, arrays.py (.npy, .npz),
+                                                       stores.py (HDF5, NetCDF, Zarr)
     table of another library, query of DuckDB -------> frames.py
-    array -------------------------------------------> arrays.py
+    array in memory ---------------------------------> arrays.py
+    array read by slices, Dataset -------------------> grids.py, divided into blocks of chunks by blocks.py
     iterable of these, or of mappings with arrays ---> iterables.py
 
 A source is divided into pieces. The thread that works on a piece also loads it: it reads, decompresses and decodes the

@@ -9,7 +9,7 @@ from typing import Any
 from bnstream.core.optional import needing
 from bnstream.streams.sources.distinct import distinct
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.listing import ARCHIVES, files_of, members_of
+from bnstream.streams.sources.listing import ARCHIVES, files_of, is_zarr, members_of
 from bnstream.streams.sources.once import spooled
 from bnstream.streams.sources.places import File, at_once
 from bnstream.streams.sources.retrying import without_secrets
@@ -27,6 +27,9 @@ FORMATS: dict[str, tuple[str, str]] = {
     ".orc": ("orc", "OrcFile"),
     ".avro": ("avro", "AvroFile"),
     **dict.fromkeys((".xlsx", ".xls", ".ods"), ("excel", "ExcelFile")),
+    **dict.fromkeys((".h5", ".hdf5", ".hdf"), ("stores", "Hdf5File")),
+    **dict.fromkeys((".nc", ".nc4", ".cdf"), ("stores", "NetcdfFile")),
+    ".zarr": ("stores", "ZarrStore"),
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"), ("images", "Images")),
 }
 
@@ -39,6 +42,8 @@ def format_of(file: File, chosen: str | None = None) -> tuple[str, str] | None:
     """The entry of `FORMATS` for the chosen format, or for the longest suffix that has one; None without."""
     if chosen is not None:
         return FORMATS.get(f".{chosen}")
+    if file.local is not None and is_zarr(file.local):
+        return FORMATS[".zarr"]
     return FORMATS.get("".join(file.suffixes[-2:])) or FORMATS.get("".join(file.suffixes[-1:]))
 
 

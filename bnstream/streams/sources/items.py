@@ -14,6 +14,7 @@ from bnstream.core.optional import needing
 from bnstream.streams.sources.arrays import is_array
 from bnstream.streams.sources.errors import SourceError, reading
 from bnstream.streams.sources.files import is_path
+from bnstream.streams.sources.lazyarrays import is_dataset
 
 MOST_ROWS = 4096            # Rows that are gathered to a batch.
 MOST_BYTES = 8 << 20        # Bytes of the arrays of such a batch; its last row may exceed them.
@@ -153,7 +154,7 @@ def is_row(item: Any, chosen: str | None, place: str) -> bool:
         return chosen != "batch"
     if isinstance(item, list | tuple) and any(map(has_axes, item)) and not is_array(item):
         raise SourceError(f"{place} is {described(item)}; choose one of these with key=, as in key=0")
-    if not is_array(item):
+    if not is_array(item) or is_dataset(item):
         return False
     ndim = np.ndim(item)
     if ndim == 1 and chosen is None:
@@ -164,7 +165,7 @@ def is_row(item: Any, chosen: str | None, place: str) -> bool:
 
 def is_mapping_of_columns(item: Any) -> bool:
     """Whether it is a mapping of anything but the arguments of `Moments.update`."""
-    return isinstance(item, Mapping) and not {*KEYS} & {*item}
+    return isinstance(item, Mapping) and not is_dataset(item) and not {*KEYS} & {*item}
 
 
 def has_axes(value: Any) -> bool:

@@ -25,7 +25,7 @@ class Iterable(Source):
         self.first = first = self.opened(*next(self.batches))
         self.takes = first.takes | OWN
         self.names, self.batch_axes, self.rows_first = first.names, first.batch_axes, first.rows_first
-        self.n_channels, self.fields = first.n_channels, first.fields
+        self.n_channels, self.fields, self.in_blocks = first.n_channels, first.fields, first.in_blocks
 
     def opened(self, place: str, batch: Any) -> Source:
         try:

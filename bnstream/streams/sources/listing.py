@@ -8,7 +8,7 @@ import sys
 import tarfile
 import weakref
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,15 +41,31 @@ def files_of(path: str, options: Mapping[str, Any]) -> tuple[list[File], bool]:
                           "(--storage-option)")
     if path == STANDARD_INPUT and not Path(path).exists():
         return [standard_input()], False
+    if is_zarr(Path(path)):
+        return [File(path)], False
     if Path(path).is_dir():
-        return [File(file) for file in sorted(Path(path).rglob("*"))
-                if file.is_file() and is_visible(str(file.relative_to(path)))], True
+        return [File(file) for file in sorted(files_in(Path(path))) if is_visible(str(file.relative_to(path)))], True
     if not Path(path).exists() and glob.has_magic(path):
-        matches = [file for file in map(Path, sorted(glob.glob(path, recursive=True))) if file.is_file()]  # noqa: PTH207
+        matches = [file for file in map(Path, sorted(glob.glob(path, recursive=True)))  # noqa: PTH207
+                   if file.is_file() or is_zarr(file)]
         if not matches:
             raise SourceError(f"no file matches {path}")
         return [File(file) for file in matches], False
     return [File(path)], False
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr store, which is one source."""
+    return path.is_dir() and any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """The files in a folder and the folders in it, a Zarr store being one."""
+    for path in folder.iterdir():
+        if path.is_file() or is_zarr(path):
+            yield path
+        elif path.is_dir() and not path.is_symlink():
+            yield from files_in(path)
 
 
 def standard_input() -> File:
@@ -93,6 +109,9 @@ def remote_files(url: str, options: Mapping[str, Any]) -> tuple[list[File], bool
     one = file(path)
     if not (path.endswith("/") if is_web else one.is_folder()):
         return [one], False
+    if path.rstrip("/").endswith(".zarr"):
+        raise SourceError(f"{name} is a Zarr store that does not lie on this machine; open it with xarray.open_zarr or "
+                          "zarr.open, and give what that returns to bnstream.fit")
     found = persistent(partial(fs.find, path, detail=True), name, "")
     start = len(fs._strip_protocol(path))
     return [file(path, info) for path, info in sorted(found.items()) if is_visible(path[start:])], True

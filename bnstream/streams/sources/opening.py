@@ -8,7 +8,9 @@ from bnstream.core.batches import batch_of
 from bnstream.streams.sources.arrays import Array, is_array
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.files import is_path, open_all, open_files, reader
+from bnstream.streams.sources.grids import open_grids
 from bnstream.streams.sources.iterables import Iterable
+from bnstream.streams.sources.lazyarrays import is_dataset, is_lazy
 from bnstream.streams.sources.once import OpenFile, is_open_file
 from bnstream.streams.sources.options import require_taken
 from bnstream.streams.sources.source import Source, Wanted, require_same
@@ -18,7 +20,7 @@ DUCKDB = "duckdb://"        # How a query of DuckDB begins: duckdb://FILE?QUERY.
 
 def open_sources(source: Any, wanted: Wanted) -> list[Source]:
     """Open what `fit` and `apply` accept, as sources with the same channels."""
-    if isinstance(source, Mapping):
+    if isinstance(source, Mapping) and not is_dataset(source):
         raise TypeError("expected a path, an array, a table or an iterable of these, got a mapping; make a table of it "
                         "with pyarrow.table or pandas.DataFrame, or put a mapping with a batch into a list")
     if is_path(source):
@@ -27,11 +29,18 @@ def open_sources(source: Any, wanted: Wanted) -> list[Source]:
         sources = open_paths([os.fspath(entry) for entry in source], wanted)
     elif is_open_file(source):
         sources = open_all([OpenFile(source)], wanted)
+    elif isinstance(source, (list, tuple)) and source and all(is_lazy(one) or is_dataset(one) for one in source):
+        sources = [open_grids(one, wanted) for one in source]
+        for index, one in enumerate(sources):
+            one.name = f"item {index} of the {type(source).__name__}"
     else:
         sources = [open_data(source, wanted) or Iterable(source, wanted, open_batch)]
     require_meaning(sources[0], wanted)
     for other in sources[1:]:
         require_same(sources[0], other)
+    if sources[0].in_blocks and len(sources) > 1 and "diff" in wanted.reading:
+        raise SourceError(f"diff={wanted.reading['diff']!r} (--diff) would leave out the steps from one of "
+                          f"{len(sources)} sources to the next; open them as one, with xarray.open_mfdataset")
     return sources
 
 
@@ -51,6 +60,8 @@ def open_data(source: Any, wanted: Wanted) -> Source | None:
     if hasattr(source, "tocsr"):
         raise TypeError(f"expected an array with all of its values, got the sparse {type(source).__name__}; give it to "
                         "bnstream.sklearn.StandardScaler, or make an array of it with toarray()")
+    if is_lazy(source) or is_dataset(source):
+        return open_grids(source, wanted)
     if is_table(source):
         return reader("frames", "table_source")(source, wanted)
     return Array(source, wanted) if is_array(source) else None
@@ -60,7 +71,7 @@ def open_batch(item: Any, wanted: Wanted) -> Source:
     """Open a batch of an iterable: a table, an array, or an array with weights or a mask in a mapping."""
     batch: Any = item
     positions: dict[str, Any] = {}
-    if isinstance(item, Mapping):
+    if isinstance(item, Mapping) and not is_dataset(item):
         if wanted.whole_rows:
             raise TypeError("expected arrays or tables to normalize, got a mapping; give its batch alone")
         try:

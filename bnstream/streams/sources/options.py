@@ -63,6 +63,14 @@ class Reading(TypedDict, total=False):
     """Text files: their encoding, as Python calls it, by default UTF-8, or that of a byte-order mark."""
     quote: str | None
     """Text files: the character that encloses fields, by default '"', and "" for none."""
+    variables: str | Sequence[str] | None
+    """The variables of a Dataset, or the arrays of an HDF5, NetCDF or Zarr file, as ("t2m", "group/x"); by default all
+    variables, or the only array."""
+    dim: str | Sequence[str] | None
+    """The dimensions to reduce, where they have names; the others are kept, and each of their positions is a channel.
+    By default those of a Dataset are all reduced, and an array keeps its channel axis."""
+    diff: str | None
+    """A dimension: the statistics are those of the steps x[t + 1] - x[t] along it, in float64."""
 
 
 def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:

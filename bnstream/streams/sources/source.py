@@ -20,8 +20,8 @@ class Wanted(NamedTuple):
     """The channel axis of arrays for which the caller chose none."""
     whole_rows: bool = False
     """Whether record batches keep the columns that are not in `columns`."""
-    weights: str | None = None
-    """The column of a table that holds the weights of its rows. It is read, but is no channel."""
+    weights: Any = None
+    """The column of a table that holds the weights of its rows, which is read but is no channel; or a DataArray."""
     least_rows: int = 16
     """Values of each channel in a batch of a wide array, at least. The state of a batch takes the memory of 5 to 10."""
     reading: Mapping[str, Any] = {}
@@ -31,7 +31,9 @@ class Wanted(NamedTuple):
 
     @property
     def beside(self) -> list[str]:
-        """The columns to read beside the channels."""
+        """The columns to read beside the channels of a table."""
+        if self.weights is not None and not isinstance(self.weights, str):
+            raise TypeError(f"weights must be the name of a column of a table, got {type(self.weights).__name__}")
         return [] if self.weights is None else [self.weights]
 
 
@@ -65,6 +67,8 @@ class Source:
     """The axes of its arrays that statistics reduce over; None if it yields record batches."""
     rows_first: bool
     """Whether the first axis of an array is the rows. Otherwise an array is one row or has its channels first."""
+    in_blocks: bool = False
+    """Whether it yields `Block`, each of which may have some of the channels."""
     in_turn: bool
     """Whether a piece must be finished before the next is requested, because pieces may share a buffer."""
     size: int = 1
@@ -118,6 +122,10 @@ def names_of(sources: Sequence[Source]) -> str:
 
 def require_same(first: Source, other: Source) -> None:
     """Raise SourceError unless both have the same channels. Named channels may be in any order."""
+    if first.in_blocks != other.in_blocks:
+        on_disk, in_memory = (first.name, other.name) if first.in_blocks else (other.name, first.name)
+        raise SourceError(f"{on_disk} is read by slices, and {in_memory} is in memory; process each kind separately "
+                          "and merge the statistics")
     if first.batch_axes != other.batch_axes:
         raise SourceError(f"{other.name} holds {batches_of(other)}, but {first.name} holds {batches_of(first)}; "
                           "process each kind separately and merge the statistics")
@@ -131,6 +139,9 @@ def require_same(first: Source, other: Source) -> None:
         if names:
             raise SourceError(f"{other.name} {verb} {listed(sorted(map(repr, names)))}, unlike {first.name}; select "
                               "columns that all sources have, with columns= or --columns")
+    if first.in_blocks and first.names != other.names:
+        raise SourceError(f"{other.name} has its channels in another order than {first.name}; name the variables in "
+                          "one order with variables= (--variables), and sort their coordinates")
 
 
 def batches_of(source: Source) -> str:
