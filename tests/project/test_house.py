@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "bnstream"
 STOREYS = ("_kernels", "core", "statefiles", "exchange", "plots", "streams", "sklearn",
-           ("dask", "gymnasium", "beam", "mpi", "runningmeanstd"), "", "cli", "__main__")
+           ("dask", "gymnasium", "beam", "mpi", "xarray", "runningmeanstd"), "", "cli", "__main__")
 HEIGHT = {name: i for i, names in enumerate(STOREYS) for name in ([names] if isinstance(names, str) else names)}
 
 
