@@ -3,8 +3,10 @@ They have just been written, so they come from the system's cache: the disk is n
 
 import functools
 import gzip
+import itertools
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,38 @@ def make_csv(path, n_rows):
     else:
         text.rename(path)
     sync(path)
+
+
+GRIDS = {".h5": "h5py", ".zarr": "zarr"}
+
+
+def make_grid(path, shape, chunks):
+    """Write float32 with one decimal, compressed, as HDF5 or Zarr."""
+    library = installed(GRIDS[Path(path).suffix])
+    part = array((chunks[0], *shape[1:]), "float32").round(1)
+    if Path(path).suffix == ".h5":
+        with library.File(path, "w") as file:
+            x = file.create_dataset("x", shape, "f4", chunks=chunks, compression="gzip", compression_opts=1)
+            for start in range(0, shape[0], chunks[0]):
+                x[start:start + chunks[0]] = part
+    else:
+        x = library.create_array(path, shape=shape, chunks=chunks, dtype="f4", overwrite=True)
+        for start in range(0, shape[0], chunks[0]):
+            x[start:start + chunks[0]] = part
+
+
+def by_chunks(path, n_threads=2):
+    """Read each chunk of such a file, on some threads."""
+    library = installed(GRIDS[Path(path).suffix])
+
+    def call():
+        x = library.File(path)["x"] if Path(path).suffix == ".h5" else library.open_array(path, mode="r")
+        spans = [[slice(i, i + chunk) for i in range(0, n, chunk)] for n, chunk in zip(x.shape, x.chunks, strict=True)]
+        with ThreadPoolExecutor(n_threads) as pool:
+            for future in [pool.submit(x.__getitem__, at) for at in itertools.product(*spans)]:
+                future.result()
+
+    return call
 
 
 def sync(path):

@@ -119,3 +119,26 @@ class Tables(Timed):
     @named("fit, tables")
     def time_table(self, of, by):
         self.call()
+
+
+class Grids(Timed):
+    """HDF5 and Zarr, compressed: float32 of 64 MiB in chunks of 1 MiB, beside reading each chunk once."""
+
+    repeat = (3, 10, 1.0)
+    params = (list(files.GRIDS), ["bnstream", "reading the chunks"])
+    param_names = ("of", "by")
+
+    def setup_cache(self):
+        for suffix, library in files.GRIDS.items():
+            if optional(library):
+                files.make_grid(f"grid{suffix}", (65536, 256), (1024, 256))
+
+    @once
+    def setup(self, of, by):
+        files.installed(files.GRIDS[of])
+        ways = {"bnstream": files.by_bnstream, "reading the chunks": files.by_chunks}
+        self.call = ways[by](f"grid{of}", 2)
+
+    @named("fit, HDF5 and Zarr")
+    def time_grid(self, of, by):
+        self.call()

@@ -11,9 +11,9 @@ from support.processes import python
 
 import bnstream
 
-xr = pytest.importorskip("xarray", minversion="2025.1")
+xr = pytest.importorskip("xarray", minversion="2025.3")
 pytest.importorskip("h5netcdf")
-pytest.importorskip("zarr", minversion="3.0.3")
+pytest.importorskip("zarr", minversion="3.0.8")
 dask = pytest.importorskip("dask")
 
 from bnstream.xarray import STATISTICS, BnstreamAccessor  # noqa: E402

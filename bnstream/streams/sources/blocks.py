@@ -16,7 +16,7 @@ from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.lazyarrays import LazyArray
 from bnstream.streams.sources.source import Piece
 
-BLOCK_BYTES = 8 << 20       # Bytes of the chunks that a thread works on at a time; a chunk of more is read alone.
+BLOCK_BYTES = 4 << 20       # Bytes of the chunks that a thread works on at a time; a chunk of more is read alone.
 MOST_BYTES = 32 << 20       # The same where a smaller block has only a few values of each channel.
 STEP_BYTES = 16 << 20       # The same for steps, as each block reads one more row.
 

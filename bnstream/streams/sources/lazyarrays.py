@@ -7,11 +7,13 @@ import math
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bnstream.streams.sources.arrays import room
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.places import File
 from bnstream.streams.sources.slicing import require_real
@@ -147,7 +149,18 @@ def reader_of(x: Any) -> Callable[[Slices], NDArray[Any]]:
         return read
     if hasattr(x, "encoding"):
         return lambda at: np.asanyarray(x[at].values)
+    if hasattr(x, "read_direct"):       # h5py
+        return partial(read_into_room, x)
     return lambda at: np.asanyarray(x[at])
+
+
+def read_into_room(x: Any, at: Slices) -> NDArray[Any]:
+    """Read into the memory of this thread, which holds one block at a time."""
+    shape = tuple(len(range(*one.indices(n))) for one, n in zip(at, x.shape, strict=True))
+    block = room(math.prod(shape) * x.dtype.itemsize).view(x.dtype).reshape(shape)
+    if block.size:
+        x.read_direct(block, at)
+    return block
 
 
 def unmasked(x: Any) -> NDArray[Any]:
