@@ -40,20 +40,24 @@ def normalized_batch(batch: Any, fields: Mapping[str, Any], affine: Affine, sche
     from bnstream.streams.sources.columns import filled, in_arrow
     from bnstream.streams.sources.embeddings import element_type, is_list
 
-    columns = []
+    columns: dict[str, Any] = {}
+    together: dict[Any, list[Any]] = {}         # by their dtypes, the columns that are normalized in one call
     for field in schema:
-        column = batch.column(batch.schema.get_field_index(field.name))
-        if field.name in fields:
-            dtype = np.dtype(element_type(field.type).to_pandas_dtype())
-            if is_list(column.type):
-                column = normalized_lists(column, field.name, fields[field.name], affine, dtype)
-            else:
-                values, present = filled(column, field.name)
-                column = in_arrow(affine.of_named_column(values, field.name, dtype), present)
-        elif column.type != field.type:
-            column = cast(column, field)
-        columns.append(column)
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+        name, column = field.name, batch.column(batch.schema.get_field_index(field.name))
+        if name not in fields:
+            columns[name] = column if column.type == field.type else cast(column, field)
+            continue
+        dtype = np.dtype(element_type(field.type).to_pandas_dtype())
+        if is_list(column.type):
+            columns[name] = normalized_lists(column, name, fields[name], affine, dtype)
+            continue
+        values, present = filled(column, name)
+        together.setdefault((values.dtype, dtype), []).append((name, values, present))
+    for (_, dtype), group in together.items():
+        names, arrays, masks = zip(*group, strict=True)
+        rows = affine.of_named_rows(arrays, names, dtype)
+        columns |= {name: in_arrow(row, mask) for name, row, mask in zip(names, rows, masks, strict=True)}
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
 def cast(column: Any, field: Any) -> Any:
