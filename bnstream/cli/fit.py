@@ -65,7 +65,7 @@ def fit(
     try:
         with naming(OPTIONS), warning_lines(), progress_bar("fit") as progress:
             m = fitting.fit(
-                sources, out, columns=split_names(columns), weights=weights, channel_axis=channel_axis,
+                sources, out, columns=split_names(columns) or None, weights=weights, channel_axis=channel_axis,
                 chunk_rows=chunk_rows, nan_policy=nan, exact=exact, checkpoint_every=checkpoint_every,
                 resume=resume, restart=restart, force=force, progress=progress, **reading,
             )

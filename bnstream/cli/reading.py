@@ -2,27 +2,18 @@
 
 import csv
 import inspect
-import json
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import typer
 
 
-def pair(text: str) -> tuple[str, Any]:
-    """The key and the value of an option; a value may be JSON."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise typer.BadParameter("expected KEY=VALUE")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
+def split_names(lists: list[str] | None) -> list[str]:
+    """The names in comma-separated lists, none without lists; quotes enclose a name that contains a comma.
 
-
-def split_names(lists: list[str] | None) -> list[str] | None:
-    """The names in comma-separated lists; quotes enclose a name that contains a comma."""
-    return [name for names in csv.reader(lists, skipinitialspace=True) for name in names] if lists else None
+    It does not return None, which Typer 0.19 does not expect of a callback.
+    """
+    return [name for names in csv.reader(lists or [], skipinitialspace=True) for name in names]
 
 
 OPTIONS: dict[str, Any] = {
@@ -51,7 +42,7 @@ OPTIONS: dict[str, Any] = {
                      show_default="channels")
     ],
     "storage_options": Annotated[
-        list[Any] | None, typer.Option("--storage-option", metavar="KEY=VALUE", parser=pair, show_default="none",
+        list[str] | None, typer.Option("--storage-option", metavar="KEY=VALUE", show_default="none",
                                        help="An option of the file system of a URL, as anon=true; may be repeated.")
     ],
     "sheet": Annotated[

@@ -63,7 +63,8 @@ def fit(
     ----------
     source : path, list of paths, array, table, or iterable of arrays, tables or mappings
         Files (.npy, .npz; .csv and .tsv, also compressed; .parquet; .arrow, .feather; .orc; .avro; .jsonl; .xlsx; .h5,
-        .nc, .zarr; images), or a folder or glob of files of one format; a query, ``"duckdb://FILE?QUERY"``; an array or
+        .nc, .zarr; images), or a folder, an archive or a glob of files of one format, by paths or URLs (``s3://``,
+        ``https://`` and so on); a binary file object; a query, ``"duckdb://FILE?QUERY"``; an array or
         a memmap; an array of h5py, zarr, Dask, netCDF4 or xarray, which is read by slices, or a Dataset of xarray; an
         object with ``__arrow_c_stream__`` (data frames of pandas and polars, pyarrow tables, DuckDB relations); a lazy
         frame of polars; a pyarrow dataset or scanner; a data set of Hugging Face; an iterable of arrays or tables. None
@@ -86,7 +87,8 @@ def fit(
     chunk_rows : int, optional
         Maximum number of rows to read at a time, by default some MiB of them.
     n_threads : int, optional
-        Number of threads that load and sum, by default `get_num_threads`. The bits of the result do not depend on it.
+        Number of threads that load and sum, by default `get_num_threads`, and more for remote files, whose servers are
+        waited for. The bits of the result do not depend on it.
         Iterables are read and summed by one thread, as they may reuse their buffers.
     nan_policy : {"raise", "omit", "propagate"}, default "raise"
         How to handle missing values, NaN and inf: raise an error; omit them, and count the other values of each

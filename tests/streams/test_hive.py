@@ -33,8 +33,9 @@ def write(folder, suffix="parquet"):
 
 
 @pytest.mark.parametrize("suffix", WRITE)
-def test_channels(folder, suffix):
+def test_channels(folder, monkeypatch, suffix):
     """They are channels where they are named; by default only the columns of the files are."""
+    monkeypatch.setattr("bnstream.streams.sources.parquet.PIECE_VALUES", 1)     # one column a piece
     table = write(folder / "data", suffix)
     m = bnstream.fit("data", columns=["year", "b", "scale"])
     assert m.names == ("year", "b", "scale")
@@ -43,6 +44,8 @@ def test_channels(folder, suffix):
     assert m.mean == pytest.approx(expected.mean(axis=1), rel=1e-12)
     assert m.std() == pytest.approx(expected.std(axis=1), rel=1e-12)
     assert bnstream.fit("data").names == ("a", "b")
+    weighted = bnstream.fit("data", columns=["a", "b", "scale"], weights="year")
+    assert weighted.n.tolist() == [table["year"].to_numpy().sum()] * 3
     assert bnstream.fit(f"data/year=*/*/*/*.{suffix}", columns=["year", "b", "scale"]) == m
 
 

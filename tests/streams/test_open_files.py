@@ -107,6 +107,17 @@ def test_a_long_pipe_is_not_kept(folder, monkeypatch):
         assert not opened.pop().head
 
 
+def test_a_pipe_is_read_once(monkeypatch):
+    monkeypatch.setattr(once, "HEAD_BYTES", 1 << 16)
+    with pipe(bytes(1 << 20)) as stream:
+        file = once.OpenFile(stream)
+        with file.open() as content:
+            assert content.read() == bytes(1 << 20)
+        with file.open() as content, pytest.raises(bnstream.SourceError, match=(
+                r" is read once, and cannot be read again from byte 0; save it to a file$")):
+            content.read()
+
+
 def test_a_pipe_that_goes_on_or_ends():
     content = FILES["x.npy"]
     with pipe(content + b"0") as file, pytest.raises(bnstream.SourceError, match=(

@@ -5,6 +5,7 @@ import logging
 
 import numpy as np
 import pytest
+from support.command import main
 
 import bnstream
 from bnstream.streams.sources import remote, retrying
@@ -178,6 +179,20 @@ def test_storage_options(folder, memory):
         bnstream.fit("x.csv", storage_options={"secret": "pass-word"})
     with pytest.raises(bnstream.SourceError, match=r"^the array of shape \(1,\) takes no storage_options; leave it"):
         bnstream.fit(np.ones(1), storage_options={"secret": "pass-word"})
+
+
+def test_storage_options_of_the_command(folder, store):
+    """A value may be JSON."""
+    fsspec.filesystem("s3", **store).pipe("bucket/x.csv", CSV)
+    options = [f"{name}={value}" for name, value in {**store, "use_ssl": "false", "client_kwargs": "{}"}.items()]
+    arguments = [argument for option in options for argument in ("--storage-option", option)]
+    done = main("fit", "s3://bucket/x.csv", "-o", "out.npz", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert bnstream.load("out.npz") == bnstream.fit(local("x.csv", folder))
+    for wrong in ("secret", 3, ["secret"], [3]):
+        with pytest.raises(TypeError, match=r"^storage_options \(--storage-option\) must be a mapping, or a list of "
+                                            r"texts KEY=VALUE$"):
+            bnstream.fit("s3://bucket/x.csv", storage_options=wrong)
 
 
 def test_checkpoints_hold_no_secrets(folder, store):

@@ -11,6 +11,7 @@ from bnstream.streams.sources.distinct import distinct
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.listing import ARCHIVES, files_of, is_zarr, members_of
 from bnstream.streams.sources.once import spooled
+from bnstream.streams.sources.options import as_storage_options
 from bnstream.streams.sources.places import File, at_once
 from bnstream.streams.sources.retrying import without_secrets
 from bnstream.streams.sources.source import Source, Wanted
@@ -73,7 +74,7 @@ IN_ORDER = {"CsvFile", "NpyFile", "Images"}
 def open_files(paths: Sequence[str], wanted: Wanted) -> list[Source]:
     """Open the files of several paths, URLs, folders or globs, all of one format."""
     chosen = wanted.reading.get("format")
-    options = dict(wanted.reading.get("storage_options") or {})
+    options = as_storage_options(wanted.reading.get("storage_options", {}))
     files: list[tuple[str, File]] = []
     for path in paths:
         found, is_folder = files_of(path, options)

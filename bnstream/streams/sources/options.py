@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from bnstream.streams.sources.errors import SourceError
@@ -36,8 +37,9 @@ class Reading(TypedDict, total=False):
     element_axis: Literal["channels", "pooled"] | None
     """Tables: whether the elements of lists, such as embeddings, are channels, named "emb[0]" and so on, or pooled into
     one channel. By default they are channels, and all lists of a column have the same length. Not for `apply`."""
-    storage_options: Mapping[str, Any] | Iterable[tuple[str, Any]] | None
-    """Options of the file system of a URL, as in pandas: ``{"anon": True}``. No message or checkpoint holds them."""
+    storage_options: Mapping[str, Any] | Sequence[str] | None
+    """Options of the file system of a URL, as in pandas: ``{"anon": True}``, or ["anon=true"] as in the command, where
+    a value may be JSON. No message or checkpoint holds them."""
     sheet: str | int | None
     """Spreadsheets: the name of the sheet, or its index; by default the first."""
     delimiter: str | None
@@ -74,7 +76,7 @@ class Reading(TypedDict, total=False):
 
 
 def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that are given, by name; None means not given.
+    """The options that are given, by name; None and an empty list mean not given.
 
     Raises
     ------
@@ -86,10 +88,29 @@ def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
     if given.get("item") not in (None, "row", "batch"):
         raise ValueError(f"item must be 'row' or 'batch', got {given['item']!r:.60}")
-    options = {name: value for name, value in given.items() if value is not None}
+    options = {name: value for name, value in given.items() if value is not None and value != []}
     if "exclude" in options:
         options["exclude"] = as_names("exclude", options["exclude"])
     return options
+
+
+def as_storage_options(given: Any) -> dict[str, Any]:
+    """The storage options as a mapping; raise TypeError unless they are one, or texts KEY=VALUE."""
+    if isinstance(given, Mapping):
+        return {str(key): value for key, value in given.items()}
+    texts = list(given) if isinstance(given, list | tuple) else [given]
+    if not all(isinstance(text, str) and "=" in text for text in texts):
+        raise TypeError("storage_options (--storage-option) must be a mapping, or a list of texts KEY=VALUE")
+    pairs = (text.partition("=") for text in texts)
+    return {key: of_json(value) for key, _, value in pairs}
+
+
+def of_json(text: str) -> Any:
+    """A value that is written as JSON, or a text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def recorded(options: Mapping[str, Any]) -> dict[str, Any]:
