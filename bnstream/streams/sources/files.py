@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from bnstream.core.optional import needing
 from bnstream.streams.sources.distinct import distinct
 from bnstream.streams.sources.errors import SourceError
+from bnstream.streams.sources.later import MANY, opened_in_turn
 from bnstream.streams.sources.listing import ARCHIVES, files_of, is_zarr, members_of
 from bnstream.streams.sources.once import spooled
 from bnstream.streams.sources.options import as_storage_options
@@ -121,9 +123,10 @@ def open_all(files: Sequence[File], wanted: Wanted) -> list[Source]:
     if name == "Images":
         return [make(files, wanted)]
     is_table = getattr(make, "batch_axes", ()) is None
-    if not is_table or not any("=" in part for file in files for part in file.path.parts[:-1]):
-        return list(at_once(lambda file: make(file, wanted), files, waits=waits))
-    hive = import_module("bnstream.streams.sources.hive")
-    keys = hive.keys_of(files)
-    return list(at_once(lambda pair: hive.open_partitioned(make, *pair, wanted), list(zip(files, keys, strict=True)),
-                        waits=waits))
+    open_one: Callable[[File], Any] = partial(make, wanted=wanted)
+    if is_table and any("=" in part for file in files for part in file.path.parts[:-1]):
+        hive = import_module("bnstream.streams.sources.hive")
+        open_one = hive.opening(make, files, wanted)
+    if is_table and not waits and not wanted.whole_rows and len(files) > MANY:
+        return [*opened_in_turn(open_one, files)]
+    return list(at_once(open_one, files, waits=waits))

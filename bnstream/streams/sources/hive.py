@@ -37,6 +37,12 @@ def numbers(column: Any) -> Any:
     return column
 
 
+def opening(make: Callable[..., TableFile], files: Sequence[File], wanted: Wanted) -> Callable[[File], FileSource]:
+    """The function that opens each of the files."""
+    keys = dict(zip(files, keys_of(files), strict=True))
+    return lambda file: open_partitioned(make, file, keys[file], wanted)
+
+
 def open_partitioned(
     make: Callable[..., TableFile], file: File, keys: Mapping[str, Any], wanted: Wanted
 ) -> FileSource:

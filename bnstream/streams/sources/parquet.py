@@ -1,6 +1,7 @@
 """Parquet files."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain, product
 from typing import Any
@@ -10,6 +11,7 @@ from pyarrow import parquet  # type: ignore[import-untyped]
 from bnstream.streams.sources.columns import fields_in
 from bnstream.streams.sources.embeddings import Field
 from bnstream.streams.sources.errors import SourceError
+from bnstream.streams.sources.later import SMALL_BYTES
 from bnstream.streams.sources.source import Piece, Wanted
 from bnstream.streams.sources.tables import COLUMN_ROWS, TableFile, arrow_errors, pieces_of, table_rows
 
@@ -28,7 +30,9 @@ class ParquetFile(TableFile):
 
     def inspect(self, wanted: Wanted) -> None:
         self.waits = self.file.remote
-        with parquet.ParquetFile(self.file.for_library()) as file:
+        file = parquet.ParquetFile(self.file.for_library(), page_checksum_verification=True)
+        self.kept = [] if self.waits or self.size > SMALL_BYTES else [file]     # open for the pieces
+        with nullcontext() if self.kept else file:
             def look(column: str) -> Iterator[Any]:
                 return (batch.column(0) for batch in file.iter_batches(LOOK_ROWS, columns=[column], use_threads=False))
 
@@ -60,7 +64,7 @@ class ParquetFile(TableFile):
             yield from file.iter_batches(rows, row_groups, self.columns, use_threads=False)
 
     def column_pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
-        opened: list[Any] = []
+        opened, self.kept = self.kept, []
         span_rows = max(1, SPAN_ROWS // max(field.width for field in self.fields.values()))
         for first, stop, row_groups in spans(self.metadata, span_rows):
             n_rows, place = stop - first, f"rows {first:,} to {stop:,}"
