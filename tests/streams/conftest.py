@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from bnstream.streams.sources import arrays, csv, parquet, retrying
+from bnstream.streams.sources import arrays, csv, parquet, retrying, text
 
 
 @pytest.fixture
@@ -16,6 +16,7 @@ def folder(tmp_path, monkeypatch):
         monkeypatch.setattr(module, name, 1)
     monkeypatch.setattr(csv, "CSV_BLOCK_BYTES", 300)
     monkeypatch.setattr(csv, "LOOK_BYTES", 300)
+    monkeypatch.setattr(text, "HEAD_BYTES", 300)
     monkeypatch.setattr(os, "fsync", lambda file: None)
     return tmp_path
 

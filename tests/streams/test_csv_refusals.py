@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bnstream import SourceError, apply, fit
-from bnstream.streams.sources import rowtext
+from bnstream.streams.sources import once, rowtext
 
 pa = pytest.importorskip("pyarrow", minversion="17")
 pd = pytest.importorskip("pandas")
@@ -25,8 +25,8 @@ REFUSED = {
     "a first number and missing ones": (b"NA,1\n2,3\n", {}, "x.csv: its first row, 'NA,1', may be data"),
     "an index that is none": (b",1\n0,2\n2,3\n", {}, "x.csv: its first row, ',1', may be data"),
     "decimal comma": (b"a;b\n1;2\n1,5;2\n", {},
-        "x.csv: 'a' is of type string; select numeric columns with columns= or --columns: b; 'a' has '1,5' "
-        "in line 3: pass decimal=',' (--decimal ,) if it is a decimal comma"),
+        "x.csv: 'a' is of type string; select numeric columns with numeric=True (--numeric), or with columns= or "
+        "--columns: b; 'a' has '1,5' in line 3: pass decimal=',' (--decimal ,) if it is a decimal comma"),
     "decimal comma or thousands": (b"a;b\n1;2\n1,500;2\n", {},
         "'a' has '1,500' in line 3: pass decimal=',' (--decimal ,) if it is a decimal comma, thousands=',' "
         "(--thousands ,) if not"),
@@ -37,11 +37,11 @@ REFUSED = {
         "it is a number"),
     "no group of three": (b'a,b\n"1,23",2\n', {"thousands": ","}, "'a' has '1,23' in line 2: pass decimal=','"),
     "a word for missing": (b"a,b\n1,1\n,1\nNA,1\n-,2\n3,3\n", {},
-        "'a' has '-' in line 5: pass na_values=['-'] (--na -) if it stands for a missing value"),
+        "'a' has '-' in line 5: pass na_values=['-'] (--na-values -) if it stands for a missing value"),
     "a word with a space": (b"a,b\n1,1\nno data,2\n", {},
-        "'a' has 'no data' in line 3: pass na_values=['no data'] (--na 'no data')"),
+        "'a' has 'no data' in line 3: pass na_values=['no data'] (--na-values 'no data')"),
     "a later word": (b"a,b\n" + b"1,1\n\n" * 200 + b"\n-,2\n", {},
-        "x.csv, line 403: column 'a' is of type string, not numeric, such as '-'; pass na_values=['-'] (--na "
+        "x.csv, line 403: column 'a' is of type string, not numeric, such as '-'; pass na_values=['-'] (--na-values "
         "-) if it stands for a missing value"),
     "later truth": (b"a,b\n" + b"1,1\n" * 200 + b"true,2\n", {}, "x.csv, line 202: column 'a' is of type "),
     "later numbers": (b"a,b\n" + b"true,1\n" * 200 + b"2,2\n", {},
@@ -126,7 +126,7 @@ OPTIONS = {
     "twice a name": ({"names": ["a", "a"]}, ValueError,
         "names (--names) must be one or more different names, got ['a', 'a']"),
     "names": ({"names": 1.5j}, TypeError, "names (--names) must be a sequence of words, got 1.5j"),
-    "na_values": ({"na_values": [None]}, TypeError, "na_values (--na) must be a sequence of words, got [None]"),
+    "na_values": ({"na_values": [None]}, TypeError, "na_values (--na-values) must be a sequence of words, got [None]"),
     "encoding": ({"encoding": "utf-99"}, ValueError,
         "encoding (--encoding) must be one that Python knows, as 'utf-16' or 'latin-1', got 'utf-99': "
         "unknown encoding: utf-99"),
@@ -184,3 +184,19 @@ def test_text_that_is_copied_has_an_encoding(folder):
         apply(m, "x.csv", "y.parquet")
     apply(m, "x.csv", "y.parquet", encoding="latin-1")
     assert parquet.read_table("y.parquet")["t"].to_pylist() == ["x", "größe"]
+
+
+@pytest.mark.parametrize(("row", "message"), [
+    ("x,1", "column 'a' is of type string, not numeric, such as 'x'"), ("1,2,3", "3 fields, expected 2: '1,2,3'"),
+    ('1,"2', "this quote is never closed"),
+])
+def test_a_fault_in_what_is_read_once(row, message, folder, monkeypatch):
+    """The line is counted on the way, as nothing is read again."""
+    class Pipe(io.BytesIO):
+        def seekable(self):
+            return False
+
+    monkeypatch.setattr(once, "HEAD_BYTES", 200_000)
+    text = "a,b\n" + "1,2\n" * 100_000 + row + "\n"
+    with pytest.raises(SourceError, match=f"line 100,002: {re.escape(message)}"):
+        fit(Pipe(text.encode()), format="csv")

@@ -122,8 +122,9 @@ class CsvFile(TableFile):
         if not self.dialect.thousands:
             parser.expected = {name: kind for name, kind in kinds.items() if types.is_float64(kind)}
         if wanted.whole_rows:       # The other columns are copied as text.
-            others = [name for name in parser.header if name not in (*numeric, self.empty)]
-            parser.kinds |= dict.fromkeys(others, pa.string())
+            fields = [(name, pa.float64() if name in parser.numeric else pa.string()) for name in schema.names]
+            parser.kinds |= {name: kind for name, kind in fields if name not in parser.numeric}
+            self.schema = pa.schema(fields)
         else:
             parser.include = [*numeric, *([self.empty] if self.empty and wanted.columns is None else [])]
         self.checked: Any = None        # the last schema that was found right

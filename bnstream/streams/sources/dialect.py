@@ -39,7 +39,7 @@ class Dialect:
         self.thousands = mark("thousands", reading["thousands"], any_of="") if "thousands" in reading else None
         require_different({"quote": self.quote, "decimal": self.decimal, "thousands": self.thousands})
         require_different({"quote": self.quote, "delimiter": self.delimiter, "comment": self.comment})
-        self.na_values = words("na_values", "--na", reading.get("na_values", ()))
+        self.na_values = words("na_values", "--na-values", reading.get("na_values", ()))
         self.encoding: str | None = reading.get("encoding")
         require_encoding(self.encoding)
 

@@ -27,4 +27,4 @@ def advice(value: str, dialect: Dialect) -> str:
     grouped = re.fullmatch(r"[+-]?\d{1,3}([^\w.+-])\d{3}(\1\d{3})*(\.\d*)?", value)
     if grouped and not dialect.thousands:
         return f"pass thousands={grouped[1]!r} (--thousands {shlex.quote(grouped[1])}) if it is a number"
-    return f"pass na_values=[{value!r}] (--na {shlex.quote(value)}) if it stands for a missing value"
+    return f"pass na_values=[{value!r}] (--na-values {shlex.quote(value)}) if it stands for a missing value"

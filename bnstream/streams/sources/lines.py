@@ -15,11 +15,11 @@ TAIL_BYTES = 1 << 16        # Where the last line end of a block is looked for f
 
 
 class QuoteError(ValueError):
-    """A quote that does not seem to enclose a field, and where it is in its block."""
+    """A quote that does not seem to enclose a field, and in which line of the block it is, from 0 on."""
 
-    def __init__(self, place: int, message: str) -> None:
+    def __init__(self, block: memoryview, place: int, message: str) -> None:
         super().__init__(message)
-        self.place = place
+        self.line = n_lines(bytes(block[:place]))
 
 
 class Row(NamedTuple):
@@ -57,7 +57,7 @@ def cut(text: Any, n_bytes: int, dialect: Dialect, line_end: bytes, limit: int) 
         n = held + fill(text, view[held:])
         stop, opened = whole_rows(view[:n], dialect, line_end)
         if opened is not None and (n < size or n - opened > limit):
-            raise QuoteError(opened, "this quote is never closed")
+            raise QuoteError(view, opened, "this quote is never closed")
         if n < size:
             stop = n
         if stop:
@@ -113,7 +113,7 @@ def quoted(block: memoryview, dialect: Dialect) -> tuple[Places, Places]:
         start, stop = match.span()
         is_open = match.lastgroup != "comment" and not match["closing"]
         if not (dialect.trusted or dialect.delimiter is None or is_open or match.lastgroup == "comment"):
-            require_field(match[0], bytes(block[stop:stop + 1]), start, dialect)
+            require_field(block, match, dialect)
         spans.append((start, len(a) + 1 if is_open else stop))
     starts, stops = np.array(spans, np.int64).reshape(-1, 2).T
     return starts, stops
@@ -128,14 +128,16 @@ def is_regular(a: NDArray[np.uint8], places: Places, dialect: Dialect) -> bool:
     return bool(ends[a[before]].all() and ends[a[after]].all())
 
 
-def require_field(field: bytes, after: bytes, place: int, dialect: Dialect) -> None:
+def require_field(block: memoryview, field: re.Match[bytes], dialect: Dialect) -> None:
     """Raise QuoteError if rows were taken for one quoted field, as a quote begins a field that is not quoted."""
-    if not re.search(rb"[\r\n]", field):
+    start, stop = field.span()
+    if not re.search(rb"[\r\n]", field[0]):
         return
+    after = bytes(block[stop:stop + 1])
     if after.decode("latin-1") not in dialect.separators + "\r\n":     # an empty one, at the end, is
-        raise QuoteError(place, "this quote is closed lines later in the midst of a field")
-    if dialect.delimiter == "\t" and b"\t" in field:
-        raise QuoteError(place, "this quote encloses both tabs and line ends")
+        raise QuoteError(block, start, "this quote is closed lines later in the midst of a field")
+    if dialect.delimiter == "\t" and b"\t" in field[0]:
+        raise QuoteError(block, start, "this quote encloses both tabs and line ends")
 
 
 def rows(block: bytes, dialect: Dialect) -> Iterator[Row]:

@@ -22,18 +22,23 @@ class RowText:
         if b"\0" in self.text.head:
             raise SourceError(f"{file} holds zero bytes, expected text; give its encoding with encoding= (--encoding), "
                               "as 'utf-16-le'")
+        self.lines = {0: 1}     # the numbers of the lines at some places
         masked = dialect.masked(self.text.head)
         self.line_end = b"\r" if b"\r" in masked and b"\n" not in masked else b"\n"
 
     def blocks(self, start: int, n_bytes: int) -> Iterator[tuple[int, Any]]:
         """Yield blocks of whole rows from a place on, of about `n_bytes`, each with the place where it ends."""
+        counts = self.file.sequential or self.file.remote       # going back to count is slow, or impossible
         with self.text.open(start) as text:
             try:
                 for block in cut(text, n_bytes, self.dialect, self.line_end, LONGEST_QUOTED):
+                    line = self.line_of(start) if counts else 0
                     start += len(block)
+                    if counts:
+                        self.lines[start] = line + bytes(block).count(self.line_end)
                     yield start, block
             except QuoteError as error:
-                line = self.line_of(start + error.place)
+                line = self.line_of(start) + error.line
                 raise SourceError(f"{self.file}, line {line:,}: {error}; pass quote='' (--quote '') if quotes are part "
                                   "of the text, quote='\"' (--quote '\"') if this one encloses a field") from None
 
@@ -51,18 +56,21 @@ class RowText:
         return ends[n]
 
     def row(self, start: int, n: int, n_bytes: int) -> tuple[int, bytes] | None:
-        """The row `n` from a place on, and where it ends; None if there are less. Empty rows do not count."""
+        """The row `n` from a place on, and where its line ends; None if there are less. Empty rows do not count."""
         for stop, block in self.blocks(start, n_bytes):
             text = bytes(block)
             for row in rows(text, self.dialect):
                 if not n:
-                    return start + row.stop, text[row.start:row.stop]
+                    end = re.match(rb"\r\n|\n|\r|", text[row.stop:row.stop + 2])
+                    return start + row.stop + (end.end() if end else 0), text[row.start:row.stop]
                 n -= 1
             start = stop
         return None
 
     def line_of(self, place: int) -> int:
         """The number of the line, from 1 on, that holds a place of the text."""
+        if place in self.lines:
+            return self.lines[place]
         n_ends = 0
         with self.text.open(0) as text:
             while place and (passed := text.read(min(place, COPY_BYTES))):

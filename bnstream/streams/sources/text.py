@@ -38,8 +38,9 @@ class Text:
     @property
     def extent(self) -> int | None:
         """Where the text ends, if that is known before it is read."""
-        known = self.encoding is None and not is_compressed(self.file)
-        return self.file.mark()[1] - self.mark_bytes if known else None
+        if self.encoding is not None or self.file.size is None or is_compressed(self.file):
+            return None
+        return self.file.size - self.mark_bytes
 
     @contextmanager
     def open(self, start: int) -> Iterator[Any]:
