@@ -20,8 +20,6 @@ pytest.importorskip("pyarrow")
 
 from support.formats import FILES, X, local
 
-PLAIN = [name for name in FILES if not name.startswith("x.csv.")]      # whose content says how it is to be read
-
 
 def format_of(name):
     return name.partition(".")[2]
@@ -45,14 +43,14 @@ def pipe(content):
         thread.join()
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", FILES)
 def test_a_pipe(folder, name):
     with pipe(FILES[name]) as file:
         m = bnstream.fit(file, format=format_of(name))
     assert m == bnstream.fit(local(name, folder))
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", FILES)
 def test_a_file_object(folder, name):
     """It is read from where it stands, and in any order."""
     m = bnstream.fit(local(name, folder))

@@ -6,7 +6,7 @@ import pytest
 from support.command import main
 
 import bnstream
-from bnstream.streams.sources import ranges
+from bnstream.streams.sources import ranges, text
 
 pytest.importorskip("pyarrow")
 
@@ -18,6 +18,7 @@ def short(monkeypatch):
     """Requests so short that each file needs many."""
     monkeypatch.setattr(ranges, "BLOCK_BYTES", 2000)
     monkeypatch.setattr(ranges, "LEAST_BYTES", 500)
+    monkeypatch.setattr(text, "HEAD_BYTES", 500)
 
 
 def once(fault, only=("GET", "HEAD")):

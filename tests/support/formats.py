@@ -2,11 +2,12 @@
 
 import gzip
 import io
+import json
 import zipfile
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import csv, feather, ipc, parquet
+from pyarrow import csv, feather, ipc, orc, parquet
 
 X = np.random.default_rng(0).normal(1e6, 1.0, (900, 3))
 TABLE = pa.table(dict(zip("abc", X.T, strict=True)))
@@ -41,6 +42,8 @@ FILES = {
     "x.csv": CSV,
     "x.csv.gz": gzip.compress(CSV),
     "x.csv.zip": zipped({"x.csv": CSV}),
+    "x.jsonl": "".join(f"{json.dumps(row)}\n" for row in TABLE.to_pylist()).encode(),
+    "x.orc": written(lambda file: orc.write_table(TABLE, file)),
     "x.parquet": written(lambda file: parquet.write_table(TABLE, file, row_group_size=100)),
     "x.arrow": written(lambda file: feather.write_feather(TABLE, file, "uncompressed")),
     "x.arrows": written(write_stream),
