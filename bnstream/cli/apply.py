@@ -70,7 +70,7 @@ def apply(
     try:
         with progress_bar("apply") as progress:
             n_rows = applying.apply(
-                state, sources, out, channel_axis=channel_axis, eps=eps, keep=split_names(keep), inverse=inverse,
+                state, sources, out, channel_axis=channel_axis, eps=eps, keep=split_names(keep) or None, inverse=inverse,
                 dtype=dtype, clip=limits, out_format=out_format, chunk_rows=chunk_rows, resume=resume, force=force,
                 progress=progress, **reading,
             )
