@@ -11,7 +11,7 @@ from bnstream._kernels._runtime import set_num_threads
 from bnstream.cli.exits import INTERRUPTED, warning_lines
 from bnstream.cli.options import ChunkRows, Force, Out, Sources, Threads, naming
 from bnstream.cli.progress import progress_bar
-from bnstream.cli.reading import split_names, with_reading_options
+from bnstream.cli.reading import given, split_names, with_reading_options
 from bnstream.core.labels import counted, number_text
 
 OPTIONS = {"exact=True": "--exact", "nan_policy='omit'": "--nan omit"}       # by the argument of fit that they set
@@ -67,7 +67,7 @@ def fit(
             m = fitting.fit(
                 sources, out, columns=split_names(columns) or None, weights=weights, channel_axis=channel_axis,
                 chunk_rows=chunk_rows, nan_policy=nan, exact=exact, checkpoint_every=checkpoint_every,
-                resume=resume, restart=restart, force=force, progress=progress, **reading,
+                resume=resume, restart=restart, force=force, progress=progress, **given(reading),
             )
     except KeyboardInterrupt:
         checkpoint = Path(f"{out}.checkpoint")

@@ -2,7 +2,7 @@
 
 import csv
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import typer
@@ -108,3 +108,8 @@ def with_reading_options(command: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = inspect.Signature([*own, *added])       # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
     return command
+
+
+def given(reading: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of reading that a command was given. Typer makes an empty list of a list that was not."""
+    return {name: value for name, value in reading.items() if value != []}

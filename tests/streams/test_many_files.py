@@ -6,6 +6,7 @@ from support.passes import Stop, stop_after
 
 from bnstream import SourceError, apply, fit
 from bnstream.streams.sources import later
+from bnstream.streams.sources import parquet as parquet_files
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -26,14 +27,15 @@ def test_the_same_numbers(many, monkeypatch):
     m = fit("data", exact=True)
     assert m == fit(X.reshape(-1, 2), exact=True, columns=["a", "b"])
     opened = []
-    monkeypatch.setattr(later, "SMALL_BYTES", 0)
+    for module in (later, parquet_files):
+        monkeypatch.setattr(module, "SMALL_BYTES", 0)
     make = parquet.ParquetFile.__init__
     monkeypatch.setattr(parquet.ParquetFile, "__init__",
                         lambda *args, **options: (opened.append(1), make(*args, **options))[1])
     assert fit("data", exact=True, n_threads=1) == m
     n_first = len(opened)
-    monkeypatch.setattr(later, "SMALL_BYTES", 1 << 20)
-    monkeypatch.setattr("bnstream.streams.sources.parquet.SMALL_BYTES", 1 << 20)
+    for module in (later, parquet_files):
+        monkeypatch.setattr(module, "SMALL_BYTES", 1 << 20)
     opened.clear()
     assert fit("data", exact=True, n_threads=1) == m
     assert len(opened) == len(X) < n_first

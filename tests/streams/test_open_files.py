@@ -96,12 +96,12 @@ def test_a_long_pipe_is_not_kept(folder, monkeypatch):
     monkeypatch.setattr(tempfile, "SpooledTemporaryFile", None)
     opened = []
     monkeypatch.setattr(opening, "OpenFile", lambda content: opened.append(once.OpenFile(content)) or opened[-1])
-    x = np.random.default_rng(0).normal(size=(200_000, 3))
+    x = np.random.default_rng(0).normal(size=(20_000, 3))
     np.save("x.npy", x)
     np.savetxt("x.csv", x, delimiter=",", header="a,b,c", comments="")
     for name in ("x.npy", "x.csv"):
         with pipe((folder / name).read_bytes()) as stream:
-            assert bnstream.fit(stream, format=format_of(name)).n.tolist() == [200_000] * 3
+            assert bnstream.fit(stream, format=format_of(name)).n.tolist() == [20_000] * 3
         assert not opened.pop().head
 
 

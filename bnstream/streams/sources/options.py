@@ -76,7 +76,7 @@ class Reading(TypedDict, total=False):
 
 
 def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that are given, by name; None and an empty list mean not given.
+    """The options that are given, by name; None means not given.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
     if given.get("item") not in (None, "row", "batch"):
         raise ValueError(f"item must be 'row' or 'batch', got {given['item']!r:.60}")
-    options = {name: value for name, value in given.items() if value is not None and value != []}
+    options = {name: value for name, value in given.items() if value is not None}
     if "exclude" in options:
         options["exclude"] = as_names("exclude", options["exclude"])
     return options
