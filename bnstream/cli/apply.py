@@ -8,9 +8,9 @@ import typer
 
 from bnstream._kernels._runtime import set_num_threads
 from bnstream.cli.exits import INTERRUPTED
-from bnstream.cli.options import ChunkRows, Force, Sources, StatePath, Threads, numbers_in
+from bnstream.cli.options import ChunkRows, Force, Sources, StatePath, Threads, numbers_in, split_names
 from bnstream.cli.progress import progress_bar
-from bnstream.cli.reading import given, split_names, with_reading_options
+from bnstream.cli.reading import with_reading_options
 from bnstream.core.labels import counted
 
 
@@ -70,9 +70,9 @@ def apply(
     try:
         with progress_bar("apply") as progress:
             n_rows = applying.apply(
-                state, sources, out, channel_axis=channel_axis, eps=eps, keep=split_names(keep) if keep else None,
-                inverse=inverse, dtype=dtype, clip=limits, out_format=out_format, chunk_rows=chunk_rows, resume=resume,
-                force=force, progress=progress, **given(reading),
+                state, sources, out, channel_axis=channel_axis, eps=eps, keep=split_names(keep),
+                inverse=inverse, dtype=dtype, clip=limits, out_format=out_format, chunk_rows=chunk_rows,
+                resume=resume, force=force, progress=progress, **reading,
             )
     except KeyboardInterrupt:
         advice = "is as it was"

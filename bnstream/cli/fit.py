@@ -9,9 +9,9 @@ import typer
 
 from bnstream._kernels._runtime import set_num_threads
 from bnstream.cli.exits import INTERRUPTED, warning_lines
-from bnstream.cli.options import ChunkRows, Force, Out, Sources, Threads, naming
+from bnstream.cli.options import ChunkRows, Force, Out, Sources, Threads, naming, split_names
 from bnstream.cli.progress import progress_bar
-from bnstream.cli.reading import given, split_names, with_reading_options
+from bnstream.cli.reading import with_reading_options
 from bnstream.core.labels import counted, number_text
 
 OPTIONS = {"exact=True": "--exact", "nan_policy='omit'": "--nan omit"}       # by the argument of fit that they set
@@ -65,9 +65,9 @@ def fit(
     try:
         with naming(OPTIONS), warning_lines(), progress_bar("fit") as progress:
             m = fitting.fit(
-                sources, out, columns=split_names(columns) or None, weights=weights, channel_axis=channel_axis,
+                sources, out, columns=split_names(columns), weights=weights, channel_axis=channel_axis,
                 chunk_rows=chunk_rows, nan_policy=nan, exact=exact, checkpoint_every=checkpoint_every,
-                resume=resume, restart=restart, force=force, progress=progress, **given(reading),
+                resume=resume, restart=restart, force=force, progress=progress, **reading,
             )
     except KeyboardInterrupt:
         checkpoint = Path(f"{out}.checkpoint")

@@ -1,5 +1,6 @@
 """The arguments and options that several commands share."""
 
+import csv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,11 @@ Force = Annotated[bool, typer.Option("--force", help="Replace OUT, even if it is
 ChunkRows = Annotated[int | None, typer.Option(min=1, help="Maximum number of rows to read at a time.",
                                                show_default="some MiB")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Number of threads.", show_default="as many as CPUs")]
+
+
+def split_names(lists: list[str] | None) -> list[str] | None:
+    """The names in comma-separated lists; quotes enclose a name that contains a comma."""
+    return [name for names in csv.reader(lists, skipinitialspace=True) for name in names] if lists else None
 
 
 @contextmanager

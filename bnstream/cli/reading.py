@@ -1,20 +1,12 @@
 """The options of reading that `fit` and `apply` share: those of `bnstream.streams.sources.Reading`."""
 
-import csv
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import typer
 
-
-def split_names(lists: list[str] | None) -> list[str]:
-    """The names in comma-separated lists, none without lists; quotes enclose a name that contains a comma.
-
-    It does not return None, which Typer 0.19 does not expect of a callback.
-    """
-    return [name for names in csv.reader(lists or [], skipinitialspace=True) for name in names]
-
+from bnstream.cli.options import split_names
 
 OPTIONS: dict[str, Any] = {
     "format": Annotated[
@@ -108,8 +100,3 @@ def with_reading_options(command: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = inspect.Signature([*own, *added])       # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
     return command
-
-
-def given(reading: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of reading that a command was given. Typer makes an empty list of a list that was not."""
-    return {name: value for name, value in reading.items() if value != []}
