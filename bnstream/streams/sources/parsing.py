@@ -171,7 +171,8 @@ class Parser:
         text = native(self.dialect.plain(row) + b"\n" if self.dialect.rewrites else row + b"\n")
         options = self.options(newlines_in_values=True, ignore_empty_lines=False)
         read_options = csv.ReadOptions(autogenerate_column_names=True, use_threads=False, block_size=len(text) + 1)
-        kinds = csv.ConvertOptions(default_column_type=pa.string())
+        names = csv.read_csv(pa.BufferReader(text), read_options, options).column_names
+        kinds = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
         table = csv.read_csv(pa.BufferReader(text), read_options, options, kinds)
         return [str(column[0]) for column in table.columns]
 
