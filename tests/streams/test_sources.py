@@ -314,7 +314,7 @@ STREAMS = {
     "pandas": lambda: pytest.importorskip("pandas", "2.2").DataFrame(X, columns=NAMES),
     "pandas, with an index": lambda: pytest.importorskip("pandas", "2.2").DataFrame(X, range(7, 507), NAMES),
     "polars": lambda: pytest.importorskip("polars").from_arrow(TABLE),
-    "DuckDB": lambda: pytest.importorskip("duckdb").connect().from_arrow(TABLE),
+    "DuckDB": lambda: pytest.importorskip("duckdb").from_arrow(TABLE),
 }
 
 

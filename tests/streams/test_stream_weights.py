@@ -75,7 +75,7 @@ STREAMS = {
     "batches": lambda: iter(table_of().to_batches(33)),
     "pandas": lambda: pytest.importorskip("pandas", "2.2").DataFrame(dict(zip("abc", X.T, strict=True))).assign(w=W),
     "polars": lambda: pytest.importorskip("polars").from_arrow(table_of()),
-    "DuckDB": lambda: pytest.importorskip("duckdb").connect().from_arrow(table_of()),
+    "DuckDB": lambda: pytest.importorskip("duckdb").from_arrow(table_of()),
 }
 
 
