@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, folders or globs of one format: .npy, "
-                                              ".npz, .csv, .tsv (or packed), .parquet, .arrow, .feather, .orc, "
-                                              ".avro, .jsonl, .xlsx, .h5, .nc, .zarr, images; or "
+                                              ".npz, .csv, .tsv, .jsonl (also compressed), .parquet, .arrow, "
+                                              ".feather, .orc, .avro, .xlsx, .h5, .nc, .zarr, images; or "
                                               "duckdb://FILE?QUERY.")]
 StatePath = Annotated[Path, typer.Argument(metavar="STATS", help="A state file, written by fit or by bnstream.save.")]
 Out = Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="The file to write. It appears when complete.")]

@@ -69,7 +69,7 @@ OPTIONS: dict[str, Any] = {
         str | None, typer.Option(help="Text files: the mark between groups of three digits.", show_default="none")
     ],
     "encoding": Annotated[
-        str | None, typer.Option(help="Text files: their encoding, as utf-16 or latin-1.",
+        str | None, typer.Option(help="Text files, JSON lines: their encoding, such as utf-16.",
                                  show_default="utf-8, or by a byte-order mark")
     ],
     "quote": Annotated[

@@ -62,7 +62,7 @@ def fit(
     Parameters
     ----------
     source : path, list of paths, array, table, or iterable of arrays, tables or mappings
-        Files (.npy, .npz; .csv and .tsv, also compressed; .parquet; .arrow, .feather; .orc; .avro; .jsonl; .xlsx; .h5,
+        Files (.npy, .npz; .csv, .tsv, .jsonl, also compressed; .parquet; .arrow, .feather; .orc; .avro; .xlsx; .h5,
         .nc, .zarr; images), or a folder, an archive or a glob of files of one format, by paths or URLs (``s3://``,
         ``https://`` and so on); a binary file object; a query, ``"duckdb://FILE?QUERY"``; an array or
         a memmap; an array of h5py, zarr, Dask, netCDF4 or xarray, which is read by slices, or a Dataset of xarray; an

@@ -17,15 +17,10 @@ from bnstream import SourceError, fit, load
 pa = pytest.importorskip("pyarrow", minversion="17")
 pd = pytest.importorskip("pandas")
 
+from support.formats import zstd  # noqa: E402
+
 ROWS = 300
 TEXT = ("a,t,b\n" + "".join(f'{i},"x, {i}\ny",{i / 8}\n' for i in range(ROWS))).encode()
-
-
-def zstd(raw):
-    sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, "zstd") as file:
-        file.write(raw)
-    return sink.getvalue().to_pybytes()
 
 
 def zipped(raw, *more):

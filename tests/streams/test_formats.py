@@ -1,9 +1,11 @@
 """Other formats of tables: each gives the statistics that pandas computes, resumes, and is written by apply."""
 
+import bz2
 import datetime
 import decimal
 import gzip
 import json
+import lzma
 import re
 import uuid
 from pathlib import Path
@@ -20,6 +22,8 @@ pa = pytest.importorskip("pyarrow", minversion="21")
 pandas = pytest.importorskip("pandas", "2.2")
 parquet = pytest.importorskip("pyarrow.parquet")
 
+from support.formats import zstd  # noqa: E402
+
 N = 240
 FRAME = pandas.DataFrame({
     "i": rng(1).integers(-9, 9, N), "x": normal(N).round(6) + 1e3, "text": [f"t{i}" for i in range(N)],
@@ -33,9 +37,12 @@ def records(frame=FRAME):
     return [{key: None if value != value else value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
+PACKED = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd}
+
+
 def write_jsonl(path):
     text = "".join(json.dumps(row) + "\n" for row in records()).encode()
-    Path(path).write_bytes(gzip.compress(text) if path.endswith(".gz") else text)
+    Path(path).write_bytes(PACKED.get(Path(path).suffix, bytes)(text))
 
 
 def write_orc(path):
@@ -67,8 +74,8 @@ def write_duckdb(path):
     connection.close()
 
 
-WRITERS = {".jsonl": write_jsonl, ".ndjson": write_jsonl, ".jsonl.gz": write_jsonl, ".orc": write_orc,
-           ".avro": write_avro, ".xlsx": write_excel, ".db": write_duckdb}
+WRITERS = {".jsonl": write_jsonl, ".ndjson": write_jsonl, **{f".jsonl{packed}": write_jsonl for packed in PACKED},
+           ".orc": write_orc, ".avro": write_avro, ".xlsx": write_excel, ".db": write_duckdb}
 
 
 def lazy_frame():
@@ -207,6 +214,13 @@ def test_bad_json(name, folder):
         fit("t.jsonl")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_json_of_any_encoding(encoding, folder):
+    Path("t.jsonl").write_text('{"a": 1, "t": "\xe9"}\n{"a": 3, "t": "e"}\n', encoding=encoding)
+    given = {"encoding": encoding} if encoding == "latin-1" else {}     # the others have a byte-order mark
+    assert fit("t.jsonl", columns=["a"], **given).mean == 2
+
+
 @pytest.mark.parametrize(("text", "message"), [
     (b"", r"t\.jsonl is empty; expected a JSON object in each line"),
     (b'{"a": 1}\n{"a": ', r"t\.jsonl cannot be read: JSON parse error"),
@@ -219,7 +233,7 @@ def test_damaged_json(text, message, folder):
         fit("t.jsonl")
 
 
-@pytest.mark.parametrize("kind", [".orc", ".avro", ".xlsx", ".jsonl.gz", ".db"])
+@pytest.mark.parametrize("kind", [".orc", ".avro", ".xlsx", ".jsonl.gz", ".jsonl.xz", ".jsonl.zst", ".db"])
 @pytest.mark.parametrize("share", [0, 0.02, 0.5, 0.98])
 def test_truncated(kind, share, folder):
     """One line that names the file, from the function and from the command."""

@@ -34,6 +34,14 @@ def zipped(members):
     return written(write)
 
 
+def zstd(raw):
+    """The bytes, compressed by Zstandard."""
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as file:
+        file.write(raw)
+    return sink.getvalue().to_pybytes()
+
+
 CSV = written(lambda file: csv.write_csv(TABLE, file))
 FILES = {
     "x.npy": written(lambda file: np.save(file, X)),

@@ -18,15 +18,15 @@ from bnstream.streams.sources.places import File, at_once
 from bnstream.streams.sources.retrying import without_secrets
 from bnstream.streams.sources.source import Source, Wanted
 
-# The module and the class that read the files with a suffix.
+# The module and the class that read the files with a suffix. Those of text may be compressed.
+TEXTS = {".csv": ("csv", "CsvFile"), ".tsv": ("csv", "CsvFile"),
+         ".jsonl": ("jsonl", "JsonLinesFile"), ".ndjson": ("jsonl", "JsonLinesFile")}
 FORMATS: dict[str, tuple[str, str]] = {
     ".npy": ("arrays", "NpyFile"),
     ".npz": ("arrays", "NpzFile"),
-    **{text + packed: ("csv", "CsvFile") for packed in ("", ".gz", ".bz2", ".xz", ".zst", ".zip")
-       for text in (".csv", ".tsv")},
+    **{text + packed: kind for packed in ("", ".gz", ".bz2", ".xz", ".zst", ".zip") for text, kind in TEXTS.items()},
     **dict.fromkeys((".parquet", ".pq"), ("parquet", "ParquetFile")),
     **dict.fromkeys((".arrow", ".arrows", ".feather", ".ipc"), ("arrow", "ArrowFile")),
-    **dict.fromkeys((".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"), ("jsonl", "JsonLinesFile")),
     ".orc": ("orc", "OrcFile"),
     ".avro": ("avro", "AvroFile"),
     **dict.fromkeys((".xlsx", ".xls", ".ods"), ("excel", "ExcelFile")),

@@ -1,16 +1,18 @@
 """Files of JSON lines: an object a line."""
 
-import gzip
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from typing import IO, Any, cast
+from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import json
 
 from bnstream.streams.sources.columns import fields_in
+from bnstream.streams.sources.dialect import Dialect
 from bnstream.streams.sources.errors import SourceError
+from bnstream.streams.sources.places import File
+from bnstream.streams.sources.rowtext import RowText
 from bnstream.streams.sources.source import Piece, Wanted
 from bnstream.streams.sources.tables import TableFile, sliced
 
@@ -18,13 +20,22 @@ BLOCK_BYTES = 4 << 20       # Bytes of text that are parsed at a time.
 
 
 class JsonLinesFile(TableFile):
-    """A file of JSON lines, plain or compressed by gzip.
+    """A file of JSON lines, compressed or not.
 
     Several threads parse blocks of whole lines, each block by itself: a column may hold integers in one block and
     floating-point numbers in another. A key that an object lacks is a missing value.
     """
 
+    takes = TableFile.takes | {"encoding"}
+
+    def __init__(self, file: File, wanted: Wanted) -> None:
+        # Without quotes, every line end ends a row: JSON escapes those in texts.
+        self.dialect = Dialect({"quote": "", "encoding": wanted.reading.get("encoding")})
+        super().__init__(file, wanted)
+
     def inspect(self, wanted: Wanted) -> None:
+        self.text = RowText(self.file, self.dialect)
+        self.extent = self.text.text.extent
         self.types: dict[str, Any] = {}
         _, block = next(self.blocks(0), (0, b""))
         if not block:
@@ -38,25 +49,9 @@ class JsonLinesFile(TableFile):
         self.known = frozenset(schema.names if wanted.columns is None else ())
         self.types = {field.name: field.type for field in schema if wanted.whole_rows and field.name not in self.fields}
 
-    @contextmanager
-    def open(self) -> Iterator[IO[bytes]]:
-        with self.file.open() as content:
-            if self.file.suffixes[-1:] == [".gz"]:
-                with gzip.open(content) as text:
-                    yield cast(IO[bytes], text)
-            else:
-                self.extent = self.size
-                yield content
-
-    def blocks(self, start: int) -> Iterator[tuple[int, bytes]]:
-        """Yield blocks of whole lines from `start` on, each with the byte where it ends."""
-        with self.open() as text:
-            text.seek(start)
-            while block := text.read(BLOCK_BYTES):
-                if not block.endswith(b"\n"):
-                    block += text.readline()
-                start += len(block)
-                yield start, block
+    def blocks(self, start: int) -> Iterator[tuple[int, Any]]:
+        """Yield blocks of whole lines from a place on, each with the place where it ends."""
+        return self.text.blocks(start, BLOCK_BYTES)
 
     def look(self, column: str) -> Iterator[Any]:
         for _, block in self.blocks(0):
@@ -68,7 +63,7 @@ class JsonLinesFile(TableFile):
             yield Piece(partial(self.load, block, chunk_rows), None, stop, f"bytes {start:,} to {stop:,}")
             start = stop
 
-    def load(self, block: bytes, chunk_rows: int | None) -> Iterator[Any]:
+    def load(self, block: Any, chunk_rows: int | None) -> Iterator[Any]:
         table = self.parse(block)
         late = [name for name in table.column_names if name not in self.known] if self.known else []
         if late:
@@ -78,9 +73,9 @@ class JsonLinesFile(TableFile):
                    else pa.nulls(len(table), self.types.get(name, pa.null())) for name in self.columns}
         return sliced(pa.table(columns).combine_chunks().to_batches(), chunk_rows)
 
-    def parse(self, block: bytes) -> Any:
+    def parse(self, block: Any) -> Any:
         """Parse lines, each column with the type of its values."""
-        if not block.strip():
+        if not re.search(rb"\S", block):
             return pa.table({})
         read = json.ReadOptions(use_threads=False, block_size=len(block) + 1)
         types = pa.schema(list(self.types.items())) if self.types else None
