@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.places import File
+from bnstream.streams.sources.seekable import Seekable
 
 HEAD_BYTES = 16 << 20       # Bytes of a pipe that are kept, so that its format can be found out before it is read.
 SMALL_BYTES = 1 << 20       # Bytes of a copy that is kept in memory.
@@ -114,27 +115,12 @@ class OpenFile(File):
         return len(got)
 
 
-class View(io.RawIOBase):
+class View(Seekable):
     """A reader of an `OpenFile` with a place of its own."""
 
     def __init__(self, file: OpenFile) -> None:
-        super().__init__()
-        self.file, self.at = file, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_END and self.file.size is None:
-            raise io.UnsupportedOperation(f"the size of {self.file} is not known before its end")
-        self.at = max(0, offset + (0, self.at, self.file.size or 0)[whence])
-        return self.at
+        super().__init__(file.size)
+        self.file = file
 
     def readinto(self, memory: Any) -> int:
         n = self.file.read_at(self.at, memoryview(memory).cast("B"))

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Any, NamedTuple
 
 from bnstream.streams.sources.places import REQUESTS
+from bnstream.streams.sources.seekable import Seekable
 
 BLOCK_BYTES = 4 << 20       # Bytes that one request fetches while a file is read in order.
 AHEAD = 4                   # Blocks that are on their way at the same time.
@@ -27,17 +28,18 @@ class Part(NamedTuple):
     content: Future[bytes]
 
 
-class Ranges(io.RawIOBase):
+class Ranges(Seekable):
     """The bytes of a file, each fetched by ``fetch(start, stop)``.
 
     A file that is read in order is fetched by blocks, several of them ahead of the reader, so that the time of a
     request is hidden. Ranges that are known beforehand are fetched together.
     """
 
+    size: int
+
     def __init__(self, fetch: Callable[[int, int], bytes], size: int, ranges: Sequence[tuple[int, int]] = ()) -> None:
-        super().__init__()
-        self.fetch, self.size = fetch, size
-        self.at = 0
+        super().__init__(size)
+        self.fetch = fetch
         self.next: int | None = None        # where a reader goes on that reads in order
         self.pool = ThreadPoolExecutor(max(AHEAD, min(len(ranges), REQUESTS)))
         self.known = [self.request(start, stop) for start, stop in ranges]
@@ -46,19 +48,6 @@ class Ranges(io.RawIOBase):
     def request(self, start: int, stop: int) -> Part:
         stop = min(stop, self.size)
         return Part(start, stop, self.pool.submit(self.fetch, start, stop))
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.at = max(0, offset + (0, self.at, self.size)[whence])
-        return self.at
 
     def readinto(self, memory: Any) -> int:
         n = min(len(memory), self.size - self.at)
@@ -87,29 +76,14 @@ class Ranges(io.RawIOBase):
         super().close()
 
 
-class Forward(io.RawIOBase):
+class Forward(Seekable):
     """A file that is read in order: a seek ahead reads what it skips, and a seek back opens the file again."""
 
     def __init__(self, reopen: Callable[[], IO[bytes]], persist: Callable[..., Any], size: int | None) -> None:
-        super().__init__()
-        self.reopen, self.persist, self.size = reopen, persist, size
+        super().__init__(size)
+        self.reopen, self.persist = reopen, persist
         self.content: IO[bytes] | None = None
-        self.at = self.reached = 0      # where the reader is, and where the file that is open is
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_END and self.size is None:
-            raise io.UnsupportedOperation("the size of the file is not known before its end")
-        self.at = max(0, offset + (0, self.at, self.size or 0)[whence])
-        return self.at
+        self.reached = 0        # where the file that is open is
 
     def readinto(self, memory: Any) -> int:
         got: bytes = self.persist(lambda: self.read_once(len(memory)), f"byte {self.at:,}")
