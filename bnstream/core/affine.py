@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from bnstream.core.batchnorm import BatchNorm, running_of
 from bnstream.core.checks import eps_of
 from bnstream.core.columns import Columns
+from bnstream.core.differences import differences
 from bnstream.core.functional import normalize
 from bnstream.core.labels import counted, listed
 from bnstream.core.moments import Moments, rows_of
@@ -122,11 +123,7 @@ class Affine:
         self, values: NDArray[Any], names: Sequence[str], dtype: np.dtype[Any] | None = None
     ) -> NDArray[Any]:
         """Normalize the columns of an array, by default as `of_named_column`."""
-        places = [self.places[name] for name in names]
-        parameters: dict[str, Any] = {name: value[places] for name, value in self.parameters.items()}
-        if dtype is None:
-            dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
-        return self.normalize(values, parameters, self.mean_lo[places], (1,), dtype)
+        return self.of_channels(values, [self.places[name] for name in names], 1, dtype)
 
     def of_named_rows(
         self, columns: Sequence[NDArray[Any]], names: Sequence[str], dtype: np.dtype[Any] | None = None
@@ -135,19 +132,20 @@ class Affine:
 
         A call for each column of a short batch would take longer than copying them into one array.
         """
-        places = [self.places[name] for name in names]
-        parameters: dict[str, Any] = {name: value[places] for name, value in self.parameters.items()}
-        x = np.stack(columns)
-        if dtype is None:
-            dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
-        return self.normalize(x, parameters, self.mean_lo[places], (0,), dtype)
+        return self.of_channels(np.stack(columns), [self.places[name] for name in names], 0, dtype)
 
     def of_channel(self, values: NDArray[Any], i: int, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
         """Normalize values of the i-th channel, where channels have one axis, by default as `of_named_column`."""
-        parameters: dict[str, Any] = {name: value[i:i + 1] for name, value in self.parameters.items()}
+        return self.of_channels(values[:, np.newaxis], [i], 1, dtype)[:, 0]
+
+    def of_channels(
+        self, x: NDArray[Any], channels: Sequence[int], axis: int, dtype: np.dtype[Any] | None = None
+    ) -> NDArray[Any]:
+        """Normalize x, with these channels along an axis, by default as `of_named_column`."""
         if dtype is None:
-            dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
-        return self.normalize(values[:, np.newaxis], parameters, self.mean_lo[i:i + 1], (1,), dtype)[:, 0]
+            dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
+        parameters: dict[str, Any] = {name: value[channels] for name, value in self.parameters.items()}
+        return self.normalize(x, parameters, self.mean_lo[channels], (axis,), dtype)
 
     def normalize(
         self, x: NDArray[Any], parameters: dict[str, Any], mean_lo: NDArray[np.float64], channel_axis: tuple[int, ...],
@@ -254,7 +252,4 @@ def deviations(
     nearest = np.clip(nearest, limits.min, np.nextafter(limits.max, 0.0))
     rest = mean - nearest + np.where(nearest == 0, 0.0, mean_lo)
     anchor = nearest.astype(integer)
-    above = x >= anchor
-    # The difference may need 64 bits and a sign. It is taken modulo 2**64.
-    magnitudes = np.where(above, x - anchor, anchor - x).view(np.uint64).astype(np.float64)
-    return np.negative(magnitudes, out=magnitudes, where=~above), rest
+    return differences(x, anchor), rest

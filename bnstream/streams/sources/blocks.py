@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bnstream.core.differences import differences
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.lazyarrays import LazyArray
 from bnstream.streams.sources.source import Piece
@@ -169,7 +170,4 @@ def steps(x: NDArray[Any], axis: int) -> NDArray[np.float64]:
     after, before = x[tuple(ahead)], x[tuple(behind)]
     if x.dtype.kind not in "iu" or x.dtype.itemsize < 8:
         return np.subtract(after, before, dtype=np.float64)
-    up = after >= before
-    # The difference may need 64 bits and a sign. It is taken modulo 2**64.
-    magnitudes = np.where(up, after - before, before - after).view(np.uint64).astype(np.float64)
-    return np.negative(magnitudes, out=magnitudes, where=~up)
+    return differences(after, before)
