@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from typing import Any, Unpack
 
 import numpy as np
@@ -15,9 +13,10 @@ import numpy as np
 from bnstream.core.checks import integer, number, path_of
 from bnstream.core.labels import listed
 from bnstream.core.moments import Moments
-from bnstream.statefiles import read, save, write
+from bnstream.statefiles import save
 from bnstream.statefiles.overwriting import require_replaceable
 from bnstream.streams.accumulator import Accumulator, Policy
+from bnstream.streams.checkpoints import Checkpoint
 from bnstream.streams.checks import (
     as_columns,
     as_weights,
@@ -30,7 +29,7 @@ from bnstream.streams.cursor import Cursor, Progress
 from bnstream.streams.gridaccumulator import GridAccumulator
 from bnstream.streams.parallel import map_pieces
 from bnstream.streams.sources import Piece, Reading, Source, SourceError, Wanted, open_sources, options_of
-from bnstream.streams.sources.errors import UnreachableError, reading
+from bnstream.streams.sources.errors import reading
 from bnstream.streams.sources.options import recorded
 from bnstream.streams.sources.source import names_of
 
@@ -196,95 +195,46 @@ def fit(
         "chunk_rows": chunk_rows, "nan_policy": nan_policy, "exact": bool(exact),
         "weights": weights if weights is None or isinstance(weights, str) else "an array", **recorded(options),
     })
-    checkpoint = None
+    checkpoint = Checkpoint(out, total, cursor, checkpoint_every)
     if out is not None:
         require_writable(out)
         require_replaceable(out, (file.local for source in sources for file in source.files if file.local), force=force)
-        checkpoint = Path(f"{out}.checkpoint")
-        if resume:
-            require_resumable(sources)
-        if resume and checkpoint.exists():
-            total.restore(cursor.resume(checkpoint))
-        elif not restart and checkpoint.exists():
-            cursor.require_other(checkpoint)
-
-    with fault_noted(checkpoint):
+    checkpoint.begin(resume=resume, restart=restart)
+    with checkpoint.noting_faults():
         with closing(map_pieces(total.of_piece, sources, cursor, chunk_rows, n_threads)) as parts:
-            run(total, cursor, parts, checkpoint, checkpoint_every, progress)
+            run(total, cursor, parts, checkpoint, progress)
         if cursor.n_rows == 0:
             raise SourceError(f"{names_of(sources)}: no rows; there is nothing to compute statistics of")
         result = total.result()
         require_values(result, sources)
-    if out is not None and checkpoint is not None:
+    if out is not None:
         save(out, result)
-        checkpoint.unlink(missing_ok=True)
+        checkpoint.remove()
     return result
 
 
 def run(
-    total: Accumulator, cursor: Cursor, parts: Iterable[tuple[int, Piece, Accumulator]], checkpoint: Path | None,
-    checkpoint_every: float, progress: Callable[[Progress], object] | None,
+    total: Accumulator, cursor: Cursor, parts: Iterable[tuple[int, Piece, Accumulator]], checkpoint: Checkpoint,
+    progress: Callable[[Progress], object] | None,
 ) -> None:
     """Merge the parts of a pass, and keep its checkpoint."""
-    def keep() -> bool:
-        if checkpoint is None or not all(source.resumable for source in cursor.sources):
-            return False
-        write(checkpoint, total.result(), progress=cursor.to_json())
-        return True
-
-    saved = time.monotonic()
     waiting: list[Accumulator] = []     # parts of columns, until those of the other columns are there
-    with kept(keep):
-        for index, piece, part in parts:
-            waiting.append(part)
-            if piece.stop is not None:
-                with reading(cursor.sources[index].name):
-                    for one in waiting:
-                        total.merge(one)
-                waiting.clear()
-            if not cursor.advance(index, piece, part.n_rows):
-                continue
-            try:
-                if progress is not None:
-                    progress(cursor.progress())
-            except BaseException:
-                keep()
-                raise
-            if time.monotonic() - saved >= checkpoint_every:
-                keep()
-                saved = time.monotonic()
-
-
-@contextmanager
-def kept(keep: Callable[[], bool]) -> Iterator[None]:
-    """Keep what was read so far if a server or the network fails."""
-    try:
-        yield
-    except UnreachableError as error:
-        how = "the same call with resume=True (--resume) continues" if keep() else "start again"
-        raise UnreachableError(f"{error}; {how} when the server is back") from error
-
-
-def require_resumable(sources: Sequence[Source]) -> None:
-    """Raise SourceError if a source does not tell a resumed pass that it is the same."""
-    passing = next((source.name for source in sources if not source.resumable), None)
-    if passing is not None:
-        raise SourceError(f"{passing} has no version, an ETag or a time, by which a resumed pass could tell that it is "
-                          "the same; start again without resume=True (--resume)")
-
-
-@contextmanager
-def fault_noted(checkpoint: Path | None) -> Iterator[None]:
-    """Note in the checkpoint, if there is one, that the pass ended at a fault in its data."""
-    try:
-        yield
-    except UnreachableError:
-        raise
-    except SourceError as error:
-        if checkpoint is not None and checkpoint.exists():
-            file = read(checkpoint)
-            write(checkpoint, file.state, progress={**file.metadata["progress"], "fault": str(error)})
-        raise
+    for index, piece, part in parts:
+        waiting.append(part)
+        if piece.stop is not None:
+            with reading(cursor.sources[index].name):
+                for one in waiting:
+                    total.merge(one)
+            waiting.clear()
+        if not cursor.advance(index, piece, part.n_rows):
+            continue
+        try:
+            if progress is not None:
+                progress(cursor.progress())
+        except BaseException:
+            checkpoint.keep()
+            raise
+        checkpoint.keep_in_time()
 
 
 def require_values(m: Moments, sources: Sequence[Source]) -> None:
