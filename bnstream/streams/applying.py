@@ -24,7 +24,7 @@ from bnstream.streams.checks import (
     require_output,
 )
 from bnstream.streams.cursor import Cursor, Progress
-from bnstream.streams.folders import Record, is_folder, making, names_in, one_by_one
+from bnstream.streams.folders import Record, is_folder, making, one_by_one, paths_in
 from bnstream.streams.outputs import Output
 from bnstream.streams.parallel import map_pieces
 from bnstream.streams.sources import Reading, Wanted, open_sources, options_of
@@ -149,7 +149,7 @@ def apply(
     record = None
     if to_folder:
         sources = one_by_one(sources)
-        paths = names_in(path, sources, out_format)
+        paths = paths_in(path, sources, out_format)
         outputs = [Output(one, [source], affine, where, keep) for one, source in zip(paths, sources, strict=True)]
         record = Record(path, {"state": affine.digest(), "channel_axis": axis, "keep": keep, **options})
     else:

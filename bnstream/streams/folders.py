@@ -40,7 +40,7 @@ def one_by_one(sources: Sequence[Source]) -> list[Source]:
     return found
 
 
-def names_in(folder: Path, sources: Sequence[Source], out_format: str | None) -> list[Path]:
+def paths_in(folder: Path, sources: Sequence[Source], out_format: str | None) -> list[Path]:
     """The outputs in a folder: what is below a folder or glob keeps its place.
 
     Raises

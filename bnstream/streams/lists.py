@@ -33,12 +33,17 @@ def normalized_lists(column: Any, name: str, field: Field, affine: Affine, dtype
 
 def as_values(column: Any, name: str) -> NDArray[Any]:
     """A normalized column as an array, NaN where values are missing."""
-    x, mask = filled(column, name)
-    return x if mask is None else np.where(mask, x, x.dtype.type(np.nan))
+    return with_nan(*filled(column, name))
 
 
 def as_rows(column: Any, name: str) -> NDArray[Any]:
     """A normalized column of lists of one length as the rows of an array, NaN where values are missing."""
     widths = open_lists(column).counts
-    x, mask, _ = in_lists(column, name, Field((int(widths.max(initial=0)),), int(widths.max(initial=0))))
+    width = int(widths.max(initial=0))
+    x, mask, _ = in_lists(column, name, Field((width,), width))
+    return with_nan(x, mask)
+
+
+def with_nan(x: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[Any]:
+    """Floats with NaN where a mask does not mark them as present."""
     return x if mask is None else np.where(mask, x, x.dtype.type(np.nan))

@@ -64,8 +64,8 @@ def map_pieces(
 def loaders(sources: Sequence[Source]) -> int:
     """How many threads load: more than there are CPUs where they wait for a network."""
     waiting = [source.size for source in sources if source.waits]
-    at_once = min(REQUESTS, AHEAD_BYTES // min(PIECE_BYTES, max(waiting))) if waiting else 0
-    return max(get_num_threads(), at_once)
+    n_waiting = min(REQUESTS, AHEAD_BYTES // min(PIECE_BYTES, max(waiting))) if waiting else 0
+    return max(get_num_threads(), n_waiting)
 
 
 def require_unchanged(sources: Sequence[Source]) -> None:

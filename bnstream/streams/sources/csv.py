@@ -41,7 +41,7 @@ class CsvFile(TableFile):
 
     def inspect(self, wanted: Wanted) -> None:
         self.text = RowText(self.file, self.dialect)
-        self.extent = self.text.text.extent
+        self.extent = self.text.extent
         self.start = self.text.after_lines(self.layout.skip_rows)
         if self.dialect.delimiter is None:
             self.text.find_delimiter(self.first_row()[1])

@@ -1,6 +1,7 @@
 """How a text holds a table: what separates, quotes and comments, and how its numbers are written."""
 
 import codecs
+import copy
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -36,7 +37,7 @@ class Dialect:
         if self.comment is not None and (not isinstance(self.comment, str) or not self.comment.strip()):
             raise ValueError(f"comment (--comment) must be what begins a comment, as '#', got {self.comment!r:.60}")
         self.decimal = mark("decimal", reading.get("decimal", "."))
-        self.thousands = mark("thousands", reading["thousands"], any_of="") if "thousands" in reading else None
+        self.thousands = mark("thousands", reading["thousands"], ascii_only=False) if "thousands" in reading else None
         require_different({"quote": self.quote, "decimal": self.decimal, "thousands": self.thousands})
         require_different({"quote": self.quote, "delimiter": self.delimiter, "comment": self.comment})
         self.na_values = words("na_values", "--na-values", reading.get("na_values", ()))
@@ -45,9 +46,9 @@ class Dialect:
 
     def with_delimiter(self, delimiter: str) -> "Dialect":
         """The same dialect with the delimiter that was found."""
-        found = object.__new__(Dialect)
-        found.__dict__.update({**self.__dict__, "delimiter": delimiter})
-        found.__dict__.pop("quoted", None)
+        found = copy.copy(self)
+        found.delimiter = delimiter
+        found.__dict__.pop("quoted", None)      # which depends on it
         return found
 
     @property
@@ -138,14 +139,14 @@ def tabbed(text: bytes) -> bytes:
     return text.strip(b"\t")
 
 
-def mark(option: str, value: Any, any_of: str = "ASCII ") -> str:
+def mark(option: str, value: Any, *, ascii_only: bool = True) -> str:
     """A mark of the dialect; raise an error unless it is one character that no number holds."""
     if not isinstance(value, str):
         raise TypeError(f"{option} (--{option}) must be one character, got {value!r:.60}")
     value = {r"\t": "\t", r"\s+": " "}.get(value, value)       # as shells and pandas write them
-    if len(value) != 1 or value in "\r\n\0+-" or value.isalnum() or (any_of and not value.isascii()):
-        raise ValueError(f"{option} (--{option}) must be one {any_of}character, no letter, digit, sign or line end, "
-                         f"got {value!r:.60}")
+    if len(value) != 1 or value in "\r\n\0+-" or value.isalnum() or (ascii_only and not value.isascii()):
+        raise ValueError(f"{option} (--{option}) must be one {'ASCII ' if ascii_only else ''}character, no letter, "
+                         f"digit, sign or line end, got {value!r:.60}")
     return value
 
 

@@ -36,13 +36,13 @@ FORMATS: dict[str, tuple[str, str]] = {
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"), ("images", "Images")),
 }
 
-# For whom a module needs packages, and the extra that has them, where these are not tables and "streams".
+# What a module reads, and the extra with the packages that it needs; for other modules, tables and "streams".
 NEEDS = {"images": ("reading images", "streams"), "avro": ("reading Avro files", "avro"),
          "excel": ("reading spreadsheets", "excel")}
 
 
 def format_of(file: File, chosen: str | None = None) -> tuple[str, str] | None:
-    """The entry of `FORMATS` for the chosen format, or for the longest suffix that has one; None without."""
+    """The entry of `FORMATS` for the chosen format, or for the longest suffix that has one; None if none has."""
     if chosen is not None:
         return FORMATS.get(f".{chosen}")
     if file.local is not None and is_zarr(file.local):
@@ -58,8 +58,8 @@ def reader(module: str, name: str) -> Callable[..., Source]:
     ModuleNotFoundError
         If the package that it reads with is not installed.
     """
-    user, extra = NEEDS.get(module, ("reading tables", "streams"))
-    with needing(user, f'"bnstream[{extra}]"'):
+    purpose, extra = NEEDS.get(module, ("reading tables", "streams"))
+    with needing(purpose, f'"bnstream[{extra}]"'):
         found = import_module(f"bnstream.streams.sources.{module}")
     cls: Callable[..., Source] = getattr(found, name)
     return cls
@@ -92,7 +92,7 @@ def open_files(paths: Sequence[str], wanted: Wanted) -> list[Source]:
 def folder_of(path: str) -> str:
     """A folder or an archive in a message."""
     name = without_secrets(path)
-    return name if Path(name).suffix.lower() in (".zip", ".tar") else f"the folder {name}"
+    return name if [Path(name).suffix.lower()] in ARCHIVES else f"the folder {name}"
 
 
 def needs_any_order(file: File, name: str) -> bool:

@@ -17,6 +17,7 @@ from bnstream.streams.sources.batches import Batches, BatchSource
 from bnstream.streams.sources.errors import SourceError, reading
 from bnstream.streams.sources.places import File
 from bnstream.streams.sources.source import Wanted
+from bnstream.streams.sources.tables import LOOK_ROWS
 
 
 def table_source(source: Any, wanted: Wanted) -> BatchSource:
@@ -62,8 +63,8 @@ def of_dataset(dataset: Any) -> Batches:
             yield from reader
 
     files, marks = files_of(dataset) if hasattr(dataset, "files") else ([], [])
-    look = lambda column: (batch.column(0) for batch in read([column], 1 << 10))        # noqa: E731
-    return Batches(dataset.schema, read, look, files, marks)
+    return Batches(dataset.schema, read, lambda column: (batch.column(0) for batch in read([column], LOOK_ROWS)), files,
+                   marks)
 
 
 def files_of(dataset: Any) -> tuple[list[File], list[list[Any]]]:
@@ -113,7 +114,7 @@ def of_hugging_face(dataset: Any) -> Batches:
 
     columns = [name for name in dataset.features if name in dataset.format["columns"]]
     schema = pa.schema([dataset.features.arrow_schema.field(name) for name in columns])
-    return Batches(schema, read, lambda column: (batch.column(0) for batch in read([column], 1 << 10)))
+    return Batches(schema, read, lambda column: (batch.column(0) for batch in read([column], LOOK_ROWS)))
 
 
 def query_source(source: str, wanted: Wanted) -> BatchSource:

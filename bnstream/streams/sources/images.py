@@ -22,9 +22,8 @@ MODES = {
     "YCbCr": ("Y", "Cb", "Cr"), "HSV": ("H", "S", "V"), "LAB": ("L", "A", "B"), "I;16": ("I",),
     "I": ("I",), "F": ("F",),
 }
-
-
 EIGHT_BITS = {"1", "P", "L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"}      # the modes that `mode` converts
+TARGETS = EIGHT_BITS & MODES.keys()         # and those that it converts to
 
 
 class Images(Source):
@@ -36,9 +35,8 @@ class Images(Source):
     def __init__(self, files: Sequence[File], wanted: Wanted) -> None:
         columns, options = wanted.columns, wanted.reading
         self.convert, self.scale = options.get("mode"), options.get("scale", False)
-        if self.convert is not None and self.convert not in EIGHT_BITS & MODES.keys():
-            raise SourceError(f"mode must be one of {', '.join(sorted(EIGHT_BITS & MODES.keys()))}, got "
-                              f"{self.convert!r:.60}")
+        if self.convert is not None and self.convert not in TARGETS:
+            raise SourceError(f"mode must be one of {', '.join(sorted(TARGETS))}, got {self.convert!r:.60}")
         self.per_pixel = self.rows_first = bool(options.get("per_pixel", False))
         self.batch_axes = (0,) if self.per_pixel else (0, 1)
         self.name = files[0].folder

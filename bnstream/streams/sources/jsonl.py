@@ -35,7 +35,7 @@ class JsonLinesFile(TableFile):
 
     def inspect(self, wanted: Wanted) -> None:
         self.text = RowText(self.file, self.dialect)
-        self.extent = self.text.text.extent
+        self.extent = self.text.extent
         self.types: dict[str, Any] = {}
         _, block = next(self.blocks(0), (0, b""))
         if not block:

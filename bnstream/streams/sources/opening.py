@@ -23,13 +23,12 @@ def open_sources(source: Any, wanted: Wanted) -> list[Source]:
     if isinstance(source, Mapping) and not is_dataset(source):
         raise TypeError("expected a path, an array, a table or an iterable of these, got a mapping; make a table of it "
                         "with pyarrow.table or pandas.DataFrame, or put a mapping with a batch into a list")
-    if is_path(source):
-        sources = open_paths([os.fspath(source)], wanted)
-    elif isinstance(source, (list, tuple)) and source and all(is_path(entry) for entry in source):
-        sources = open_paths([os.fspath(entry) for entry in source], wanted)
+    entries = source if isinstance(source, (list, tuple)) else [source]
+    if entries and all(map(is_path, entries)):
+        sources = open_paths([*map(os.fspath, entries)], wanted)
     elif is_open_file(source):
         sources = open_all([OpenFile(source)], wanted)
-    elif isinstance(source, (list, tuple)) and source and all(is_lazy(one) or is_dataset(one) for one in source):
+    elif entries is source and source and all(is_lazy(one) or is_dataset(one) for one in source):
         sources = [open_grids(one, wanted) for one in source]
         for index, one in enumerate(sources):
             one.name = f"item {index} of the {type(source).__name__}"
@@ -101,6 +100,6 @@ def is_table(source: Any) -> bool:
     """Whether it gives record batches: an Arrow stream with rows and columns, or a table that is read by parts."""
     if hasattr(source, "__arrow_c_stream__"):
         return len(getattr(source, "shape", (0, 0))) == 2
-    is_lazy = hasattr(source, "collect") and hasattr(source, "lazy")                        # of polars
-    is_data_set = hasattr(source, "select_columns") and hasattr(source, "with_format") and hasattr(source, "data")
-    return is_lazy or is_data_set or hasattr(source, "scanner") or hasattr(source, "to_reader")
+    of_polars = hasattr(source, "collect") and hasattr(source, "lazy")
+    of_hugging_face = hasattr(source, "select_columns") and hasattr(source, "with_format") and hasattr(source, "data")
+    return of_polars or of_hugging_face or hasattr(source, "scanner") or hasattr(source, "to_reader")

@@ -13,11 +13,10 @@ from bnstream.streams.sources.embeddings import Field
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.later import SMALL_BYTES
 from bnstream.streams.sources.source import Piece, Wanted
-from bnstream.streams.sources.tables import COLUMN_ROWS, TableFile, arrow_errors, pieces_of, table_rows
+from bnstream.streams.sources.tables import COLUMN_ROWS, LOOK_ROWS, TableFile, arrow_errors, pieces_of, table_rows
 
 SPAN_ROWS = 1 << 20         # Rows of the row groups that are read together; a pass can resume between such spans.
 PIECE_VALUES = 1 << 20      # Values in the columns that are read together.
-LOOK_ROWS = 1 << 10         # Rows that are read at a time to find the length of lists.
 BUFFER_BYTES = 1 << 20      # Bytes of a stored column that are buffered in memory.
 
 

@@ -19,6 +19,7 @@ class RowText:
     def __init__(self, file: File, dialect: Dialect) -> None:
         self.file, self.dialect = file, dialect
         self.text = Text(file, dialect.encoding)
+        self.extent = self.text.extent
         if b"\0" in self.text.head:
             raise SourceError(f"{file} holds zero bytes, expected text; give its encoding with encoding= (--encoding), "
                               "as 'utf-16-le'")

@@ -134,8 +134,7 @@ def selected(name: str, arrays: Mapping[str, Any], known: Mapping[str, Any], wan
 
 
 def is_numeric(array: Any) -> bool:
-    dtype = getattr(array.dtype, "kind", "O")
-    return dtype != "O" and is_real(array.dtype)
+    return getattr(array.dtype, "kind", "O") != "O" and is_real(array.dtype)
 
 
 def mark_of(file: File) -> list[Any]:

@@ -14,7 +14,7 @@ from bnstream.streams.sources.source import FileSource, Piece, Wanted
 
 COLUMN_ROWS = 1 << 17       # Rows of a column that are read at a time; 1 MiB of float64.
 TABLE_VALUES = 1 << 22      # Values of all columns that are read at a time; 32 MiB of float64.
-
+LOOK_ROWS = 1 << 10         # Rows that are read at a time to find the length of lists.
 
 TAKES = frozenset({"exclude", "numeric", "element_axis"})       # The options of reading that all tables take.
 
