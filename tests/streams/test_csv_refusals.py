@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bnstream import SourceError, apply, fit
-from bnstream.streams.sources import once, rowtext
+from bnstream.streams.sources import openfiles, rowtext
 
 pa = pytest.importorskip("pyarrow", minversion="17")
 pd = pytest.importorskip("pandas")
@@ -196,7 +196,7 @@ def test_a_fault_in_what_is_read_once(row, message, folder, monkeypatch):
         def seekable(self):
             return False
 
-    monkeypatch.setattr(once, "HEAD_BYTES", 200_000)
+    monkeypatch.setattr(openfiles, "HEAD_BYTES", 200_000)
     text = "a,b\n" + "1,2\n" * 100_000 + row + "\n"
     with pytest.raises(SourceError, match=f"line 100,002: {re.escape(message)}"):
         fit(Pipe(text.encode()), format="csv")

@@ -5,7 +5,7 @@ import pytest
 from support.passes import Stop, stop_after
 
 from bnstream import SourceError, apply, fit
-from bnstream.streams.sources import later
+from bnstream.streams.sources import deferred
 from bnstream.streams.sources import parquet as parquet_files
 
 pa = pytest.importorskip("pyarrow")
@@ -27,14 +27,14 @@ def test_the_same_numbers(many, monkeypatch):
     m = fit("data", exact=True)
     assert m == fit(X.reshape(-1, 2), exact=True, columns=["a", "b"])
     opened = []
-    for module in (later, parquet_files):
+    for module in (deferred, parquet_files):
         monkeypatch.setattr(module, "SMALL_BYTES", 0)
     make = parquet.ParquetFile.__init__
     monkeypatch.setattr(parquet.ParquetFile, "__init__",
                         lambda *args, **options: (opened.append(1), make(*args, **options))[1])
     assert fit("data", exact=True, n_threads=1) == m
     n_first = len(opened)
-    for module in (later, parquet_files):
+    for module in (deferred, parquet_files):
         monkeypatch.setattr(module, "SMALL_BYTES", 1 << 20)
     opened.clear()
     assert fit("data", exact=True, n_threads=1) == m

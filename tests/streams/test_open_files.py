@@ -14,7 +14,7 @@ import pytest
 from support.command import main
 
 import bnstream
-from bnstream.streams.sources import once, opening
+from bnstream.streams.sources import openfiles, opening
 
 pytest.importorskip("pyarrow")
 
@@ -92,10 +92,10 @@ def test_apply(folder):
 
 def test_a_long_pipe_is_not_kept(folder, monkeypatch):
     """Only the first bytes stay in memory, and no copy is made on the disk."""
-    monkeypatch.setattr(once, "HEAD_BYTES", 1 << 16)
+    monkeypatch.setattr(openfiles, "HEAD_BYTES", 1 << 16)
     monkeypatch.setattr(tempfile, "SpooledTemporaryFile", None)
     opened = []
-    monkeypatch.setattr(opening, "OpenFile", lambda content: opened.append(once.OpenFile(content)) or opened[-1])
+    monkeypatch.setattr(opening, "OpenFile", lambda content: opened.append(openfiles.OpenFile(content)) or opened[-1])
     x = np.random.default_rng(0).normal(size=(20_000, 3))
     np.save("x.npy", x)
     np.savetxt("x.csv", x, delimiter=",", header="a,b,c", comments="")
@@ -106,9 +106,9 @@ def test_a_long_pipe_is_not_kept(folder, monkeypatch):
 
 
 def test_a_pipe_is_read_once(monkeypatch):
-    monkeypatch.setattr(once, "HEAD_BYTES", 1 << 16)
+    monkeypatch.setattr(openfiles, "HEAD_BYTES", 1 << 16)
     with pipe(bytes(1 << 20)) as stream:
-        file = once.OpenFile(stream)
+        file = openfiles.OpenFile(stream)
         with file.open() as content:
             assert content.read() == bytes(1 << 20)
         with file.open() as content, pytest.raises(bnstream.SourceError, match=(

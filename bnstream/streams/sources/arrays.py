@@ -15,7 +15,7 @@ from bnstream.core.columns import Column, Columns, common_dtype, in_exact_form
 from bnstream.core.labels import listed
 from bnstream.streams.sources.errors import SourceError, reading
 from bnstream.streams.sources.npyheader import holds_numbers, read_header
-from bnstream.streams.sources.once import spooled
+from bnstream.streams.sources.openfiles import spooled
 from bnstream.streams.sources.places import File
 from bnstream.streams.sources.selection import selected
 from bnstream.streams.sources.slicing import Slicing, require_real

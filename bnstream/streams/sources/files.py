@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from bnstream.core.optional import needing
+from bnstream.streams.sources.deferred import MANY, opened_in_turn
 from bnstream.streams.sources.distinct import distinct
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.later import MANY, opened_in_turn
 from bnstream.streams.sources.listing import ARCHIVES, files_of, is_zarr, members_of
-from bnstream.streams.sources.once import spooled
+from bnstream.streams.sources.openfiles import spooled
 from bnstream.streams.sources.options import as_storage_options
 from bnstream.streams.sources.places import File, at_once
 from bnstream.streams.sources.retrying import without_secrets

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from bnstream.core.optional import needing
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.once import OpenFile
+from bnstream.streams.sources.openfiles import OpenFile
 from bnstream.streams.sources.places import File
 from bnstream.streams.sources.remote import WEB, Member, RemoteFile, file_system, is_url, protocols
 from bnstream.streams.sources.retrying import persistent, without_secrets

@@ -11,7 +11,7 @@ from bnstream.streams.sources.files import is_path, open_all, open_files, reader
 from bnstream.streams.sources.grids import open_grids
 from bnstream.streams.sources.iterables import Iterable
 from bnstream.streams.sources.lazyarrays import is_dataset, is_lazy
-from bnstream.streams.sources.once import OpenFile, is_open_file
+from bnstream.streams.sources.openfiles import OpenFile, is_open_file
 from bnstream.streams.sources.options import require_taken
 from bnstream.streams.sources.source import Source, Wanted, require_same
 

@@ -9,9 +9,9 @@ from typing import Any
 from pyarrow import parquet  # type: ignore[import-untyped]
 
 from bnstream.streams.sources.columns import fields_in
+from bnstream.streams.sources.deferred import SMALL_BYTES
 from bnstream.streams.sources.embeddings import Field
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.later import SMALL_BYTES
 from bnstream.streams.sources.source import Piece, Wanted
 from bnstream.streams.sources.tables import COLUMN_ROWS, LOOK_ROWS, TableFile, arrow_errors, pieces_of, table_rows
 

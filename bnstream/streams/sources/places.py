@@ -1,4 +1,4 @@
-"""Where a file lies: `File` is one on this machine; `remote.py` has those elsewhere, `once.py` those that are open."""
+"""Where a file is: `File` on this machine, `remote.py` elsewhere, `openfiles.py` already open."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence

@@ -6,16 +6,17 @@ from bnstream.streams.sources.places import File
 from bnstream.streams.sources.source import FileSource, Piece, require_same
 
 SMALL_BYTES = 1 << 20       # Bytes of a file that is opened when its turn comes.
-MANY = 64                   # Such files. Of fewer, a fault is found before the pass begins.
+MANY = 64                   # Up to this number of files, all are opened first: a fault then ends no pass midway.
 
 
 def opened_in_turn(make: Callable[[File], FileSource], files: Sequence[File]) -> list[FileSource]:
-    """Open the first and all large files, and the small ones when their turn comes."""
+    """Open the first and all large files now, and the small ones when their turn comes."""
     first = make(files[0])
-    return [first, *(Later(make, file, first) if file.mark()[1] <= SMALL_BYTES else make(file) for file in files[1:])]
+    small = [file.mark()[1] <= SMALL_BYTES for file in files]
+    return [first, *(Deferred(make, file, first) if small[i] else make(file) for i, file in enumerate(files[1:], 1))]
 
 
-class Later(FileSource):
+class Deferred(FileSource):
     """A table that is expected to have the channels of the first one."""
 
     extent = None
