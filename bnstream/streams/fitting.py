@@ -185,6 +185,9 @@ def fit(
     number("checkpoint_every", checkpoint_every, "at least 0 seconds", lambda seconds: seconds >= 0)
     options = options_of("fit", reading_options)
     out = None if out is None else path_of("out", out)
+    if out is not None and out.suffix in (".nc", ".zarr"):
+        raise ValueError(f"out is a state file, as stats.npz, got {out}; for NetCDF or Zarr, write the result of "
+                         "ds.bnstream.statistics(m), after import bnstream.xarray")
     wanted = Wanted(columns, channel_axis, weights=weights, reading=options, out=out)
     sources = open_sources(source, wanted._replace(least_rows=EXACT_ROWS) if exact else wanted)
     require_tables(sources, weights)

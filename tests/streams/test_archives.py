@@ -3,12 +3,14 @@
 import io
 import os
 import tarfile
+import time
 
 import numpy as np
 import pytest
 from support.command import main
 
 import bnstream
+from bnstream.streams.sources import remote
 
 pytest.importorskip("pyarrow")
 fsspec = pytest.importorskip("fsspec")
@@ -133,3 +135,41 @@ def test_what_is_not_there(folder):
         with pytest.raises(bnstream.SourceError) as error:
             bnstream.fit(path)
         assert str(error.value) == message
+
+
+def test_shards(folder):
+    """Several archives are as many folders, also where a glob names them."""
+    for i, part in enumerate(PARTS):
+        file = io.BytesIO()
+        np.save(file, part)
+        (folder / f"shard-{i}.tar").write_bytes(tarred({"x.npy": file.getvalue(), "x.cls": b"1"}))
+    m = bnstream.fit(X)
+    assert bnstream.fit("shard-*.tar", exact=True) == bnstream.fit(X, exact=True)
+    np.testing.assert_allclose(bnstream.fit(["shard-0.tar", "shard-1.tar"]).mean, m.mean, rtol=1e-14)
+    (folder / "none.tar").write_bytes(tarred({"x.cls": b"1"}))
+    with pytest.raises(bnstream.SourceError, match=r"^none\.tar holds no file with a supported suffix: "):
+        bnstream.fit("*.tar")
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
+def test_members_are_read_one_at_a_time(folder, kind, monkeypatch):
+    """The members of an archive share its file, and each moves it to its place."""
+    image = pytest.importorskip("PIL.Image")
+    png = io.BytesIO()
+    image.new("L", (3, 4)).save(png, "png")
+    (folder / f"a.{kind}").write_bytes(ARCHIVES[kind]({f"{i}.png": png.getvalue() for i in range(20)}))
+    n_reading, most = 0, 0
+    persist = remote.RemoteFile.persist
+
+    def counted(self, read, place):
+        nonlocal n_reading, most
+        n_reading += 1
+        most = max(most, n_reading)
+        time.sleep(1e-4)        # lets another thread begin
+        got = persist(self, read, place)
+        n_reading -= 1
+        return got
+
+    monkeypatch.setattr(remote.RemoteFile, "persist", counted)
+    assert bnstream.fit(f"a.{kind}", n_threads=4).n == 20 * 12
+    assert most == 1

@@ -241,3 +241,9 @@ def test_restart_of_an_interrupted_pass(folder):
     assert not Path("out.checkpoint").exists()
     with pytest.raises(ValueError, match=r"resume=True \(--resume\) continues .* restart=True \(--restart\) begins"):
         fit(path, "out", restart=True, resume=True)
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_statistics_of_grids_are_written_by_xarray(suffix, folder):
+    with pytest.raises(ValueError, match=r"^out is a state file, as stats\.npz, got s\.\w+; for NetCDF or Zarr, "):
+        fit(np.ones((3, 2)), f"s{suffix}")

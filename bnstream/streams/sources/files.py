@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from bnstream.core.optional import needing
@@ -80,19 +79,33 @@ def open_files(paths: Sequence[str], wanted: Wanted) -> list[Source]:
     files: list[tuple[str, File]] = []
     for path in paths:
         found, is_folder = files_of(path, options)
-        if len(found) == 1 and found[0].suffixes[-1:] in ARCHIVES and format_of(found[0], chosen) is None:
-            found, is_folder = members_of(found[0]), True
-        if is_folder and not (found := [file for file in found if format_of(file, chosen)]):
-            raise SourceError(f"{folder_of(path)} holds no file with a supported suffix: "
-                              f"{' '.join(FORMATS)}")
+        if is_folder:
+            found = supported(found, f"the folder {without_secrets(path)}", chosen)
+        else:
+            found = [file for one in found for file in unpacked(one, chosen)]
         files += [(without_secrets(path), file) for file in found]
     return open_all(distinct(files, wanted.out), wanted)
 
 
-def folder_of(path: str) -> str:
-    """A folder or an archive in a message."""
-    name = without_secrets(path)
-    return name if [Path(name).suffix.lower()] in ARCHIVES else f"the folder {name}"
+def unpacked(file: File, chosen: str | None) -> list[File]:
+    """The members of an archive that have a supported format; of anything else, the file itself."""
+    if file.suffixes[-1:] in ARCHIVES and format_of(file, chosen) is None:
+        return supported(members_of(file), str(file), chosen)
+    return [file]
+
+
+def supported(files: Sequence[File], holder: str, chosen: str | None) -> list[File]:
+    """The files that have a supported format.
+
+    Raises
+    ------
+    SourceError
+        If there is none.
+    """
+    found = [file for file in files if format_of(file, chosen)]
+    if not found:
+        raise SourceError(f"{holder} holds no file with a supported suffix: {' '.join(FORMATS)}")
+    return found
 
 
 def needs_any_order(file: File, name: str) -> bool:

@@ -6,6 +6,7 @@ import glob
 import re
 import sys
 import tarfile
+import threading
 import weakref
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -149,4 +150,5 @@ def archive_system(archive: File, kind: str) -> Any:
         content.close()
         raise SourceError(f"{archive} is no .{kind} archive, or is damaged: {error}") from error
     weakref.finalize(fs, content.close)
+    fs.lock = threading.Lock()
     return fs

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -99,10 +100,14 @@ class RemoteFile(File):
     def open(self, buffering: int = -1, ranges: Sequence[tuple[int, int]] = ()) -> IO[bytes]:
         raw: io.RawIOBase
         if self.sequential:
-            raw = Forward(self.reopen, lambda read, place: persistent(read, self.name, place), self.size)
+            raw = Forward(self.reopen, self.persist, self.size)
         else:
             raw = Ranges(self.fetch, self.size or 0, ranges)
         return raw if buffering == 0 else buffered(raw)     # type: ignore[return-value]
+
+    def persist(self, read: Callable[[], bytes], place: str) -> bytes:
+        """Read, and try again after faults that may pass."""
+        return persistent(read, self.name, place)
 
     def reopen(self) -> IO[bytes]:
         options: dict[str, Any] = {"block_size": 0, "size": self.size} if self.is_web else {}
@@ -145,6 +150,7 @@ class Member(RemoteFile):
     def __init__(self, fs: Any, path: str, name: str, info: dict[str, Any] | None, archive: File) -> None:
         super().__init__(fs, path, name, info)
         self.archive, self.remote = archive, False
+        self.lock: threading.Lock = fs.lock
 
     @property
     def local(self) -> Path | None:
@@ -152,6 +158,11 @@ class Member(RemoteFile):
 
     def identity(self) -> Any:
         return self.archive.identity(), self.fs_path
+
+    def persist(self, read: Callable[[], bytes], place: str) -> bytes:
+        """Read while no other member is read: those of a .tar share one file, in which each moves to its place."""
+        with self.lock:
+            return super().persist(read, place)
 
     def mark(self) -> list[Any]:
         _, size, version = self.archive.mark()
