@@ -284,7 +284,7 @@ def aligned(stats: xr.DataArray, variable: xr.DataArray) -> xr.DataArray:
             try:
                 stats = stats.sel({dim: variable[dim]})
             except KeyError as error:
-                raise ValueError(f"the statistics of {variable.name!r} have not all coordinates of the data along "
+                raise ValueError(f"the statistics of {variable.name!r} lack some coordinates of the data along "
                                  f"{dim!r}: {error.args[0]}") from error
         if stats.sizes[dim] != variable.sizes[dim]:
             raise ValueError(f"the statistics of {variable.name!r} have {stats.sizes[dim]} positions along {dim!r}, "

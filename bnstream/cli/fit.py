@@ -23,7 +23,7 @@ def fit(
     out: Out,
     columns: Annotated[
         list[str] | None, typer.Option(metavar="A,B,...", help="The columns, channels or arrays to use, those of "
-                                                               "tables also by patterns, as 'f*'; '\"a,b\",c' if a "
+                                                               "tables also by patterns such as 'f*'; '\"a,b\",c' if a "
                                                                "name contains a comma.", show_default="all")
     ] = None,
     weights: Annotated[

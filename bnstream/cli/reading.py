@@ -10,10 +10,12 @@ from bnstream.cli.options import split_names
 
 OPTIONS: dict[str, Any] = {
     "format": Annotated[
-        str | None, typer.Option(help="The format of the files, as csv or parquet.", show_default="that of their names")
+        str | None, typer.Option(help="The format of the files, such as csv or parquet.",
+                                 show_default="that of their names")
     ],
     "mode": Annotated[
-        str | None, typer.Option(help="The mode that all images are converted to, as RGB.", show_default="their own")
+        str | None, typer.Option(help="The mode that all images are converted to, such as RGB.",
+                                 show_default="their own")
     ],
     "scale": Annotated[bool | None, typer.Option("--scale", help="Scale images to 0 to 1.", show_default=False)],
     "per_pixel": Annotated[
@@ -22,7 +24,7 @@ OPTIONS: dict[str, Any] = {
     ],
     "exclude": Annotated[
         list[str] | None, typer.Option(metavar="A,B,...", callback=split_names, show_default="none",
-                                       help="Columns of tables to leave out, also by patterns, as '*_flag'.")
+                                       help="Columns of tables to leave out, also by patterns, such as '*_flag'.")
     ],
     "numeric": Annotated[
         bool | None, typer.Option("--numeric", help="Leave out columns of text, dates and the like.",
@@ -30,12 +32,12 @@ OPTIONS: dict[str, Any] = {
     ],
     "element_axis": Annotated[
         Literal["channels", "pooled"] | None,
-        typer.Option(help="Whether the elements of lists, as of embeddings, are channels, or pooled into one.",
+        typer.Option(help="Whether the elements of lists, such as embeddings, are channels, or pooled into one.",
                      show_default="channels")
     ],
     "storage_options": Annotated[
         list[str] | None, typer.Option("--storage-option", metavar="KEY=VALUE", show_default="none",
-                                       help="An option of the file system of a URL, as anon=true; may be repeated.")
+                                       help="An option of the file system of a URL, as in anon=true; may be repeated.")
     ],
     "sheet": Annotated[
         str | None, typer.Option(help="The sheet of a spreadsheet, by its name or its index.", show_default="the first")
@@ -54,14 +56,14 @@ OPTIONS: dict[str, Any] = {
                                             "the file.")
     ],
     "skip_rows": Annotated[
-        int | None, typer.Option(help="Text files: the number of lines to skip at the begin.", show_default="0")
+        int | None, typer.Option(help="Text files: the number of lines to skip at the beginning.", show_default="0")
     ],
     "comment": Annotated[
-        str | None, typer.Option(help="Text files: what begins a comment, as '#'.", show_default="none")
+        str | None, typer.Option(help="Text files: what begins a comment, such as '#'.", show_default="none")
     ],
     "na_values": Annotated[
         list[str] | None, typer.Option("--na-values", "--na", metavar="A,B,...", callback=split_names,
-                                       help="Text files: words for missing values, beside NA, nan and the like.",
+                                       help="Text files: words for missing values, besides NA, nan and the like.",
                                        show_default="none")
     ],
     "decimal": Annotated[str | None, typer.Option(help="Text files: the decimal mark.", show_default=".")],
@@ -77,7 +79,7 @@ OPTIONS: dict[str, Any] = {
     ],
     "variables": Annotated[
         list[str] | None, typer.Option(metavar="A,B,...", callback=split_names, show_default="all, or the only one",
-                                       help="The variables or arrays of HDF5, NetCDF or Zarr, as t2m,group/x.")
+                                       help="The variables or arrays of HDF5, NetCDF or Zarr, such as t2m,group/x.")
     ],
     "dim": Annotated[
         list[str] | None, typer.Option(metavar="A,B,...", callback=split_names, show_default="all",

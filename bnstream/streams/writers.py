@@ -169,7 +169,7 @@ def writing(file: IO[bytes], suffix: str, names: Sequence[str] | None, schema: A
     try:
         yield writer
     except BaseException:
-        with suppress(Exception):       # otherwise it would try when the file is closed
+        with suppress(Exception):       # Otherwise it would try when the file is closed.
             writer.close()
         raise
     writer.close()

@@ -145,7 +145,7 @@ def test_statistics_of_a_pass_over_files(tmp_path):
     (lambda d: d.normalize(DS.t.bnstream.moments(dim="time").expand_dims("run")), ValueError,
      "the statistics of 't' have the dimension 'run', which the data lacks"),
     (lambda d: d.normalize(DS.t[:, :2].bnstream.moments(dim=HORIZONTAL)), ValueError,
-     "the statistics of 't' have not all coordinates of the data along 'level'"),
+     "the statistics of 't' lack some coordinates of the data along 'level'"),
     (lambda d: d.normalize(DS.t[:, :2].drop_vars("level").bnstream.moments(dim=HORIZONTAL)), ValueError,
      "the statistics of 't' have 2 positions along 'level', and the data has 3"),
     (lambda d: d.normalize((DS.t * np.nan).bnstream.moments(nan_policy="propagate").rename("t")), ValueError,

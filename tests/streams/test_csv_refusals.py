@@ -117,7 +117,7 @@ OPTIONS = {
         "quote and delimiter are both ';' (--quote, --delimiter)"),
     "decimal and thousands": ({"thousands": "."}, ValueError,
         "decimal and thousands are both '.' (--decimal, --thousands)"),
-    "comment": ({"comment": ""}, ValueError, "comment (--comment) must be what begins a comment, as '#', got ''"),
+    "comment": ({"comment": ""}, ValueError, "comment (--comment) must be what begins a comment, such as '#', got ''"),
     "comment and quote": ({"comment": '"'}, ValueError, 'quote and comment are both \'"\''),
     "header": ({"header": "yes"}, TypeError, "header must be an integer, got 'yes'"),
     "negative header": ({"header": -1}, ValueError, "header must be at least 0, got -1"),
@@ -128,7 +128,7 @@ OPTIONS = {
     "names": ({"names": 1.5j}, TypeError, "names (--names) must be a sequence of words, got 1.5j"),
     "na_values": ({"na_values": [None]}, TypeError, "na_values (--na-values) must be a sequence of words, got [None]"),
     "encoding": ({"encoding": "utf-99"}, ValueError,
-        "encoding (--encoding) must be one that Python knows, as 'utf-16' or 'latin-1', got 'utf-99': "
+        "encoding (--encoding) must be one that Python knows, such as 'utf-16' or 'latin-1', got 'utf-99': "
         "unknown encoding: utf-99"),
     "no text encoding": ({"encoding": "hex"}, ValueError, "encoding (--encoding) must be one that Python knows"),
     "encoding of another kind": ({"encoding": 8}, TypeError,

@@ -327,7 +327,7 @@ def written_parquet():
 
 
 @pytest.mark.parametrize(("query", "message"), [
-    ("duckdb://t.db", r"duckdb://t\.db has no query; expected duckdb://FILE\?QUERY, as "),
+    ("duckdb://t.db", r"duckdb://t\.db has no query; expected duckdb://FILE\?QUERY, such as "),
     ("duckdb://t.db? ", "has no query"),
     ("duckdb://no.db?SELECT 1", r"there is no file no\.db, got duckdb://no\.db\?SELECT 1"),
     ("duckdb://t.db?SELECT y FROM t", r"duckdb://t\.db\?SELECT y FROM t: .*\"y\" not found"),

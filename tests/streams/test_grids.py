@@ -364,7 +364,7 @@ def test_dimensions_of_hdf5_and_zarr(folder):
     ({"variables": ["z"]}, "the Dataset has no variable 'z'; its variables are p, t"),
     ({"variables": []}, "variables must be one or more different names, got"),
     ({"dim": "lev"}, r"the Dataset has no dimension 'lev', got dim=\['lev'\]; its dimensions are time, lat, lon, l"),
-    ({"diff": "level"}, "diff='level' asks for steps along a dimension that 'p' has not; select the other variables"),
+    ({"diff": "level"}, "diff='level' asks for steps along a dimension that 'p' lacks; select the other variables"),
     ({"diff": "time", "dim": "lat"}, "the channels of the DataArray 'p' are along 'time', so steps along it have no"),
     ({"diff": ["time", "lat"]}, "diff must be one dimension"),
     ({"channel_axis": 0}, "what is left of its dimensions; leave out channel_axis=0"),
@@ -374,7 +374,7 @@ def test_dimensions_of_hdf5_and_zarr(folder):
     ({"weights": COSINES, "diff": "lat"}, "the weights have the dimension 'lat', along which steps are taken"),
     ({"weights": COSINES[1:]}, "the weights have the dimension 'lat', of which they have 9 and the .* 'p' has 10"),
     ({"weights": COSINES.assign_coords(lat=range(10))}, "have the dimension 'lat', whose coordinate differs"),
-    ({"weights": DS.level}, "the weights have the dimension 'level', which the DataArray 'p' has not"),
+    ({"weights": DS.level}, "the weights have the dimension 'level', which the DataArray 'p' lacks"),
     ({"weights": "area"}, "the Dataset has no variable 'area', which weights="),
 ])
 def test_refused_options(options, message):

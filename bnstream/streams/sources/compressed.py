@@ -1,4 +1,4 @@
-"""Files that may be compressed: which way is told by their first bytes, not by their names."""
+"""Files that may be compressed, in a way that their first bytes show and not their names."""
 
 import bz2
 import gzip

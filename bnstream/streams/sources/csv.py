@@ -71,7 +71,7 @@ class CsvFile(TableFile):
             row.decode()
         except UnicodeDecodeError as error:
             raise SourceError(f"{self.file}: its first row is not UTF-8: {error}; give its encoding with encoding= "
-                              "(--encoding), as 'latin-1'") from error
+                              "(--encoding), such as 'latin-1'") from error
         return Parser(self.dialect, []).cells(row)
 
     def header_of(self, cells: list[str]) -> list[str]:
@@ -202,5 +202,5 @@ class CsvFile(TableFile):
 
 
 def shown(row: bytes) -> str:
-    """The begin of a row, for messages."""
+    """The beginning of a row, for messages."""
     return repr(row.decode(errors="replace").strip()[:60])

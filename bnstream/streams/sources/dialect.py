@@ -35,7 +35,8 @@ class Dialect:
         self.trusted = "quote" in reading       # The caller says what quotes, and no quote is taken for a fault.
         self.comment: str | None = reading.get("comment")
         if self.comment is not None and (not isinstance(self.comment, str) or not self.comment.strip()):
-            raise ValueError(f"comment (--comment) must be what begins a comment, as '#', got {self.comment!r:.60}")
+            raise ValueError("comment (--comment) must be what begins a comment, such as '#', got "
+                             f"{self.comment!r:.60}")
         self.decimal = mark("decimal", reading.get("decimal", "."))
         self.thousands = mark("thousands", reading["thousands"], ascii_only=False) if "thousands" in reading else None
         require_different({"quote": self.quote, "decimal": self.decimal, "thousands": self.thousands})
@@ -179,5 +180,5 @@ def require_encoding(encoding: str | None) -> None:
         "".encode(encoding or "utf-8")
         codecs.lookup(encoding or "utf-8")
     except LookupError as error:
-        raise ValueError(f"encoding (--encoding) must be one that Python knows, as 'utf-16' or 'latin-1', got "
+        raise ValueError(f"encoding (--encoding) must be one that Python knows, such as 'utf-16' or 'latin-1', got "
                          f"{encoding!r:.60}: {error}") from error

@@ -12,7 +12,7 @@ from bnstream.statefiles.archive import has_description
 from bnstream.streams.sources.errors import SourceError, reading
 from bnstream.streams.sources.places import File
 
-STATES = ([".npz"], [".checkpoint"])        # The last suffix of state files, and of checkpoints.
+STATES = ([".npz"], [".checkpoint"])        # The last suffixes of state files and checkpoints.
 
 
 def distinct(listed: Sequence[tuple[str, File]], out: Path | None) -> list[File]:

@@ -51,7 +51,7 @@ def element_type(kind: Any) -> Any:
 
 
 def size_of(kind: Any) -> int | None:
-    """The number of elements in a row of lists of a fixed size; None if the data tells."""
+    """The number of elements in a row of lists of a fixed size; None if it depends on the data."""
     if is_tensor(kind):
         return size_of(kind.storage_type)
     if not is_list(kind):
@@ -85,7 +85,7 @@ def field_of(name: str, column: str, kind: Any, pooled: bool, look: Callable[[st
 
 
 def channel_names(fields: Mapping[str, Field]) -> tuple[str, ...]:
-    """The names of the channels, as "emb[0]" for the elements of a column "emb"."""
+    """The names of the channels, such as "emb[0]" for the elements of a column "emb"."""
     return tuple(name for column, field in fields.items()
                  for name in (element_names(column, *field.shape) if field.shape else [column]))
 

@@ -1,4 +1,4 @@
-"""What is said of values that are not numbers: which is the first, and which option of reading may read it."""
+"""Messages about values that are not numbers: which is the first, and which option of reading may read it."""
 
 import re
 import shlex

@@ -131,8 +131,8 @@ def query_source(source: str, wanted: Wanted) -> BatchSource:
     if query.startswith("query="):
         query = unquote(query.removeprefix("query="))
     if not mark or not query.strip():
-        raise SourceError(f"{source} has no query; expected duckdb://FILE?QUERY, as 'duckdb://flights.db?SELECT * FROM "
-                          "flights'")
+        raise SourceError(f"{source} has no query; expected duckdb://FILE?QUERY, such as 'duckdb://flights.db?"
+                          "SELECT * FROM flights'")
     files = [File(path)] if path else []
     if path and not Path(path).is_file():
         raise SourceError(f"there is no file {path}, got {source}")
@@ -140,7 +140,7 @@ def query_source(source: str, wanted: Wanted) -> BatchSource:
         connection = duckdb.connect(path or ":memory:", read_only=bool(path))
         relation = connection.sql(query)
         if relation is None:
-            raise SourceError(f"{source} returns no rows; expected a query that does, as SELECT")
+            raise SourceError(f"{source} returns no rows; expected a query that does, such as SELECT")
         batches = of_reader(pa.RecordBatchReader.from_stream(relation))
         return BatchSource(source, batches._replace(files=files, marks=[file.mark() for file in files]), wanted)
     except duckdb.Error as error:

@@ -96,7 +96,8 @@ class Grids(Source):
             lacking = [array.label for array in self.given.arrays if dim not in (array.dims or ())]
             if option == "diff" and lacking:
                 raise SourceError(f"diff={dim!r} asks for steps along a dimension that {', '.join(map(repr, lacking))} "
-                                  "has not; select the other variables with variables= (--variables)")
+                                  f"lack{'s' * (len(lacking) == 1)}; select the other variables with variables= "
+                                  "(--variables)")
 
     def add(self, array: LazyArray, kept: Sequence[int], indices: Sequence[int] | None = None) -> None:
         """Add an array whose channels are along the axes that are kept."""
@@ -199,7 +200,7 @@ def unique(names: Sequence[Sequence[str] | None]) -> tuple[str, ...] | None:
 
 
 def texts(array: LazyArray, axis: int) -> list[str] | None:
-    """The coordinate of an axis as text; None without one."""
+    """The coordinate of an axis as text; None if it has none."""
     values = array.coordinates.get((array.dims or ())[axis])
     if values is None:
         return None
@@ -224,7 +225,7 @@ def require_weights(weights: LazyArray, array: LazyArray, kept: Sequence[int], d
         axis = dims.index(dim) if dim in dims else None
         problem = ""
         if axis is None:
-            problem = f"which {array.name} has not"
+            problem = f"which {array.name} lacks"
         elif axis in kept or axis == diff:
             kept_or_not = "weights cannot vary, as it is kept" if axis in kept else "steps are taken"
             problem = f"along which {kept_or_not}"

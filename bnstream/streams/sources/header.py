@@ -24,7 +24,8 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, reading: Mapping[str, Any]) -> "Layout":
-        """The layout that options of reading say. Where names are given, the first row holds data unless it is said.
+        """The layout that options of reading say. Where names are given, the first row holds data unless
+        `header` says otherwise.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Arrays that are read by slices, of whatever library: h5py, zarr, dask, netCDF4, h5netcdf, xarray."""
+"""Arrays that are read by slices, of any of these libraries: h5py, zarr, dask, netCDF4, h5netcdf, xarray."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class LazyArray:
     coordinates: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """The labels along the axes that have some, by the names of the axes."""
     files: tuple[str, ...] = ()
-    """The files that hold it, as far as they are known."""
+    """The files that hold it, where they are known."""
 
     def mark(self) -> list[Any]:
         files = [file.mark() for file in map(File, self.files) if file.path.is_file()]

@@ -23,7 +23,7 @@ class QuoteError(ValueError):
 
 
 class Row(NamedTuple):
-    """Where a row is in its block, and in how manieth line of the block it begins, from 0 on."""
+    """Where a row is in its block, and the number of the line in which it begins, from 0 on."""
 
     start: int
     stop: int
@@ -135,7 +135,7 @@ def require_field(block: memoryview, field: re.Match[bytes], dialect: Dialect) -
         return
     after = bytes(block[stop:stop + 1])
     if after.decode("latin-1") not in dialect.separators + "\r\n":     # an empty one, at the end, is
-        raise QuoteError(block, start, "this quote is closed lines later in the midst of a field")
+        raise QuoteError(block, start, "this quote is closed some lines later, inside a field")
     if dialect.delimiter == "\t" and b"\t" in field[0]:
         raise QuoteError(block, start, "this quote encloses both tabs and line ends")
 

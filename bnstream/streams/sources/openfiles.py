@@ -16,7 +16,7 @@ from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.places import File
 from bnstream.streams.sources.seekable import Seekable
 
-HEAD_BYTES = 16 << 20       # Bytes of a pipe that are kept, so that its format can be found out before it is read.
+HEAD_BYTES = 16 << 20       # Bytes of a pipe that are kept, so that its format can be recognized before it is read.
 SMALL_BYTES = 1 << 20       # Bytes of a copy that is kept in memory.
 # The first bytes of a file, and the suffix of its format.
 MAGIC = {b"\x93NUMPY": ".npy", b"PAR1": ".parquet", b"ARROW1": ".arrow", b"\xff\xff\xff\xff": ".arrows",
@@ -129,7 +129,7 @@ class View(Seekable):
 
 
 def spooled(file: File) -> File:
-    """A copy of a file, which can be read in any order, in a temporary file that goes when it is no longer used."""
+    """A copy of a file, which can be read in any order, in a temporary file that is removed with it."""
     copy = tempfile.SpooledTemporaryFile(SMALL_BYTES)       # noqa: SIM115  (closed with the last of its readers)
     try:
         with file.open() as content:

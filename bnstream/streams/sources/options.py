@@ -13,7 +13,7 @@ SECRET = {"storage_options"}
 
 
 class Reading(TypedDict, total=False):
-    """The keyword arguments that `fit` and `apply` take beside their own: options of reading, each of some formats."""
+    """The keyword arguments that `fit` and `apply` share: options of reading, each for some formats."""
 
     format: str | None
     """The format of files, as a suffix without its dot ("csv"), by default that of their names."""
@@ -21,17 +21,17 @@ class Reading(TypedDict, total=False):
     """What the items of an iterable are: rows, with a value of every channel each, or batches of rows. Needed where
     they may be either."""
     key: Any
-    """The part of each item of an iterable to use, by its index or its key, as 0 of pairs (x, y); a tuple of several
-    leads to a part of a part."""
+    """The part of each item of an iterable to use, by its index or its key, such as 0 for pairs (x, y); a tuple
+    of several leads to a part of a part."""
     mode: str | None
-    """The mode of Pillow that all images are converted to, as "RGB"; by default all must have the same mode."""
+    """The mode of Pillow that all images are converted to, such as "RGB"; by default all must have the same mode."""
     scale: bool | None
     """Whether images are scaled to float32 from 0 to 1, as ``ToTensor`` of torchvision does."""
     per_pixel: bool | None
     """Whether each pixel of images of one size has statistics of its own, of shape (height, width, channels)."""
     exclude: Sequence[str] | None
-    """Tables and .npz files: the names of columns to leave out, also by patterns, as ``["id", "*_flag"]``. In `apply`,
-    the channels of the state that are not used."""
+    """Tables and .npz files: the names of columns to leave out, also by patterns: ``["id", "*_flag"]``. In `apply`, the
+    channels of the state that are not used."""
     numeric: bool | None
     """Tables and .npz files: whether columns of text, dates and the like are left out. Not for `apply`."""
     element_axis: Literal["channels", "pooled"] | None
@@ -55,8 +55,8 @@ class Reading(TypedDict, total=False):
     comment: str | None
     """Text files: what begins a comment, which goes to the end of its line."""
     na_values: str | float | Sequence[str | float] | None
-    """Text files: words that stand for missing values, beside the empty field and those of pandas ("NA", "nan", ...). A
-    number stands for all ways to write it."""
+    """Text files: words that stand for missing values, besides the empty field and the words of pandas ("NA", "nan",
+    ...). A number stands for all ways to write it."""
     decimal: str | None
     """Text files: the decimal mark, by default a point."""
     thousands: str | None
@@ -66,8 +66,8 @@ class Reading(TypedDict, total=False):
     quote: str | None
     """Text files: the character that encloses fields, by default '"', and "" for none."""
     variables: str | Sequence[str] | None
-    """The variables of a Dataset, or the arrays of an HDF5, NetCDF or Zarr file, as ("t2m", "group/x"); by default all
-    variables, or the only array."""
+    """The variables of a Dataset, or the arrays of an HDF5, NetCDF or Zarr file, such as ("t2m", "group/x"); by default
+    all variables, or the only array."""
     dim: str | Sequence[str] | None
     """The dimensions to reduce, where they have names; the others are kept, and each of their positions is a channel.
     By default those of a Dataset are all reduced, and an array keeps its channel axis."""

@@ -114,7 +114,7 @@ class Parser:
             column, number, message = found.groups()
             message = f"column {self.header[int(column)]!r} is to hold values of type {message}"
             if "UTF8" in message:
-                message += "; give the encoding of the text with encoding= (--encoding), as 'latin-1'"
+                message += "; give the encoding of the text with encoding= (--encoding), such as 'latin-1'"
             raise RowError(int(number or 1) - 1, message) from error
 
     def options(self, **more: Any) -> Any:

@@ -46,7 +46,7 @@ class File:
 
     @property
     def suffixes(self) -> list[str]:
-        """The suffixes of its name in lower case, as [".csv", ".gz"]."""
+        """The suffixes of its name in lower case, such as [".csv", ".gz"]."""
         return [suffix.lower() for suffix in self.path.suffixes]
 
     @property

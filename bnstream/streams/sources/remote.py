@@ -1,4 +1,4 @@
-"""Files that lie elsewhere, by fsspec: object stores, web servers, memory, members of archives."""
+"""Files elsewhere, read through fsspec: object stores, web servers, memory, members of archives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bnstream.streams.sources.places import File
 from bnstream.streams.sources.ranges import Forward, Ranges, buffered
 from bnstream.streams.sources.retrying import is_missing, persistent, without_secrets
 
-# What tells a new version of a file, by the names in the information of fsspec's file systems.
+# The keys under which the file systems of fsspec give the version of a file.
 VERSIONS = ("ETag", "etag", "content_md5", "md5Hash", "generation", "VersionId", "mtime", "Last-Modified",
             "LastModified", "last_modified", "updated", "modified", "created", "CRC")
 # Seconds after which a silent web server counts as failed. There is no bound for a whole file.
@@ -63,7 +63,7 @@ class RemoteFile(File):
         return "::".join((first.rpartition("/")[0], *rest))
 
     def look(self) -> dict[str, Any]:
-        """What the file system tells about the file now."""
+        """What the file system knows about the file now."""
         def ask() -> dict[str, Any]:
             self.fs.invalidate_cache()
             found: dict[str, Any] = self.fs.info(self.fs_path)
@@ -73,7 +73,7 @@ class RemoteFile(File):
 
     @property
     def first(self) -> dict[str, Any]:
-        """What was told about the file at first. In Python 3.11, a cached_property would lock all files at once."""
+        """What it knew about the file at first. In Python 3.11, a cached_property would lock all files at once."""
         if self.found is None:
             self.found = self.look()
         return self.found

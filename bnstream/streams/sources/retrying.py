@@ -1,4 +1,4 @@
-"""Requests to a server that may fail: what is tried again, and what is said in the end."""
+"""Requests to a server that may fail: which are sent again, and the message if they fail in the end."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def code_of(error: BaseException) -> int | None:
 
 
 def deciding(error: BaseException) -> BaseException | None:
-    """The first cause of an error that tells what happened to the request."""
+    """The first cause of an error that shows what happened to the request."""
     return next((cause for cause in causes(error) if code_of(cause) is not None or is_of_network(cause)), None)
 
 

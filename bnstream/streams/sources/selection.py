@@ -57,7 +57,7 @@ def selected(
 
 
 def excluded(patterns: Sequence[Any], names: Sequence[str], no_such: Callable[[str], Exception]) -> set[str]:
-    """The names that names and patterns leave out; raise what `no_such` makes if one of them is or matches none."""
+    """The names to leave out, given by names and patterns; raise what `no_such` makes for one that finds none."""
     known, exclude = set(names), [*map(str, patterns)]
     for one in exclude:
         if one not in known and not MAGIC.search(one):
@@ -68,7 +68,7 @@ def excluded(patterns: Sequence[Any], names: Sequence[str], no_such: Callable[[s
 def matching(
     patterns: Sequence[str], known: set[str], others: Sequence[str], no_such: Callable[[str], Exception]
 ) -> list[str]:
-    """The names among `others` that match patterns, as those of files, and names as they are, each once.
+    """The names among `others` that match patterns, written like those of files, and other names, each once.
 
     A known name is no pattern.
     """

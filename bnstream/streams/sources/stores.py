@@ -81,8 +81,8 @@ class NetcdfFile(Store):
         except ValueError as error:
             if "IO backends" not in str(error) and "engine" not in str(error):
                 raise
-            raise SourceError(f"{self.file} is not a NetCDF file, or the package that reads it is missing; install "
-                              'pip install "bnstream[xarray]", for NetCDF 3 pip install scipy') from error
+            raise SourceError(f"{self.file} is not a NetCDF file, or the package that reads it is missing; install it "
+                              'with: pip install "bnstream[xarray]", and scipy for NetCDF 3') from error
 
 
 class ZarrStore(Store):
@@ -114,7 +114,7 @@ class ZarrStore(Store):
 def selected(name: str, arrays: Mapping[str, Any], known: Mapping[str, Any], wanted: Wanted) -> list[LazyArray]:
     """The arrays that `variables` names; by default the only one, or all if they have one axis and equal lengths.
 
-    known: all that can be named.
+    known: all arrays that `variables` may name.
     """
     variables = names_in(wanted, "variables")
     if variables is None:

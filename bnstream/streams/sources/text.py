@@ -9,10 +9,10 @@ from typing import Any
 from bnstream.streams.sources.compressed import is_compressed, plain
 from bnstream.streams.sources.places import File
 
-HEAD_BYTES = 1 << 16        # Bytes at the begin of a text from which its encoding and its line ends are told.
+HEAD_BYTES = 1 << 16        # Bytes at the beginning of a text, which show its encoding and its line ends.
 COPY_BYTES = 1 << 20        # Bytes that are decoded at a time, or read to move forward.
 
-# The encodings that texts tell by a byte-order mark. The mark of UTF-32 begins with that of UTF-16.
+# The encodings that a byte-order mark shows. The mark of UTF-32 begins with that of UTF-16.
 MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16",
          codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -76,5 +76,5 @@ class Recoded(io.RawIOBase):
 
     def close(self) -> None:
         if not self.closed:
-            self.text.detach()      # the content is closed by who opened it
+            self.text.detach()      # The content is closed where it was opened.
         super().close()
