@@ -27,7 +27,8 @@ from bnstream.streams.cursor import Cursor, Progress
 from bnstream.streams.folders import Record, is_folder, making, one_by_one, paths_in
 from bnstream.streams.outputs import Output
 from bnstream.streams.parallel import map_pieces
-from bnstream.streams.sources import Reading, Wanted, open_sources, options_of
+from bnstream.streams.sources import Reading, Source, Wanted, open_sources, options_of
+from bnstream.streams.sources.source import local_files
 
 
 def apply(
@@ -149,17 +150,13 @@ def apply(
     record = None
     if to_folder:
         sources = one_by_one(sources)
-        paths = paths_in(path, sources, out_format)
-        outputs = [Output(one, [source], affine, where, keep) for one, source in zip(paths, sources, strict=True)]
+        outputs = [Output(one, [source], affine, where, keep)
+                   for one, source in zip(paths_in(path, sources, out_format), sources, strict=True)]
         record = Record(path, {"state": affine.digest(), "channel_axis": axis, "keep": keep, **options})
     else:
         outputs = [Output(path, sources, affine, where, keep, needs_rows=True)]
     resumed = record is not None and resume and record.resume()
-    inputs = [file.local for one in sources for file in one.files if file.local is not None]
-    states = [] if isinstance(state, (Moments, BatchNorm)) else [state]
-    for output in outputs:
-        require_replaceable(output.path, [*inputs, *states], force=bool(force), old=resumed or force is None)
-        require_no_data(output.path, source, inputs, force=bool(force))
+    require_harmless(outputs, sources, source, state, force=bool(force), old=resumed or force is None)
     cursor = Cursor(sources, {})
 
     def write(output: Output, n_sources: int) -> None:
@@ -177,6 +174,20 @@ def apply(
                 write(output, index + 1)
                 record.add(output.path, sources[index])
     return cursor.n_rows
+
+
+def require_harmless(
+    outputs: Sequence[Output], sources: Sequence[Source], source: Any, state: Any, *, force: bool, old: bool
+) -> None:
+    """Raise an error if an output would replace what it should not, or be taken for data by the next pass.
+
+    old: whether outputs that are there may be replaced.
+    """
+    inputs = local_files(sources)
+    states = [] if isinstance(state, (Moments, BatchNorm)) else [state]
+    for output in outputs:
+        require_replaceable(output.path, [*inputs, *states], force=force, old=old)
+        require_no_data(output.path, source, inputs, force=force)
 
 
 def known_of(state: Moments | BatchNorm | str | os.PathLike[str]) -> Moments | BatchNorm:

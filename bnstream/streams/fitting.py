@@ -31,7 +31,7 @@ from bnstream.streams.parallel import map_pieces
 from bnstream.streams.sources import Piece, Reading, Source, SourceError, Wanted, open_sources, options_of
 from bnstream.streams.sources.errors import reading
 from bnstream.streams.sources.options import recorded
-from bnstream.streams.sources.source import names_of
+from bnstream.streams.sources.source import local_files, names_of
 
 # Values of each channel in a batch of a wide array, for exact statistics. The integers of a batch cost as much time as
 # some hundred values of each channel, and about as much memory.
@@ -201,7 +201,7 @@ def fit(
     checkpoint = Checkpoint(out, total, cursor, checkpoint_every)
     if out is not None:
         require_writable(out)
-        require_replaceable(out, (file.local for source in sources for file in source.files if file.local), force=force)
+        require_replaceable(out, local_files(sources), force=force)
     checkpoint.begin(resume=resume, restart=restart)
     with checkpoint.noting_faults():
         with closing(map_pieces(total.of_piece, sources, cursor, chunk_rows, n_threads)) as parts:

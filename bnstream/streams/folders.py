@@ -32,7 +32,7 @@ def one_by_one(sources: Sequence[Source]) -> list[Source]:
     SourceError
         If a source is not a file.
     """
-    found = [one for source in sources for one in (source.each() if hasattr(source, "each") else [source])]
+    found = [one for source in sources for one in source.each()]
     for source in found:
         if len(source.files) != 1:
             raise SourceError(f"{source.name} is no file, and a folder gets one file for each; give the name of a file "

@@ -11,7 +11,6 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from bnstream.streams.sources.batches import Batches, BatchFile
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.source import Wanted
 
 TYPES = {"null": pa.null(), "boolean": pa.bool_(), "int": pa.int32(), "long": pa.int64(), "float": pa.float32(),
          "double": pa.float64(), "string": pa.string(), "bytes": pa.binary()}
@@ -24,7 +23,7 @@ class AvroFile(BatchFile):
     """An Avro file of records, read a block at a time."""
 
     @contextmanager
-    def open(self, wanted: Wanted) -> Iterator[Batches]:
+    def open(self) -> Iterator[Batches]:
         with self.file.open() as content:
             blocks = self.blocks(content)
             names = next(blocks)
@@ -37,7 +36,7 @@ class AvroFile(BatchFile):
                     yield pa.RecordBatch.from_arrays(arrays, columns)
 
             def look(column: str) -> Iterator[Any]:
-                with self.open(wanted) as other:
+                with self.open() as other:
                     yield from (batch.column(0) for batch in other.read([column], 0))
 
             yield Batches(schema, read, look)

@@ -68,13 +68,13 @@ class BatchSource(Source):
 class BatchFile(TableFile):
     """A file of a format that is read in order."""
 
-    def open(self, wanted: Wanted) -> AbstractContextManager[Batches]:
+    def open(self) -> AbstractContextManager[Batches]:
         """The table in the open file."""
         raise NotImplementedError
 
     def inspect(self, wanted: Wanted) -> None:
         self.wanted = wanted
-        with self.open(wanted) as batches:
+        with self.open() as batches:
             self.fields, self.schema = fields_in(self.name, batches.schema, wanted, batches.look), batches.schema
             self.columns = batches.columns(wanted, [*self.fields])
 
@@ -82,6 +82,6 @@ class BatchFile(TableFile):
         self.columns = list(columns)
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
-        with arrow_errors(self.name), self.open(self.wanted) as batches:
+        with arrow_errors(self.name), self.open() as batches:
             rows = batches.rows(self.wanted, self.n_channels, chunk_rows)
             yield from pieces_of(sliced(batches.read(self.columns, rows), chunk_rows), start)

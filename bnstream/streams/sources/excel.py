@@ -9,7 +9,6 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from bnstream.streams.sources.batches import Batches, BatchFile
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.source import Wanted
 from bnstream.streams.sources.tables import TableFile
 
 
@@ -19,8 +18,8 @@ class ExcelFile(BatchFile):
     takes = TableFile.takes | {"sheet"}
 
     @contextmanager
-    def open(self, wanted: Wanted) -> Iterator[Batches]:
-        table = self.table(wanted.reading.get("sheet", 0))
+    def open(self) -> Iterator[Batches]:
+        table = self.table(self.wanted.reading.get("sheet", 0))
 
         def read(columns: list[str], rows: int) -> Iterator[Any]:
             return iter(table.select(columns).to_batches(rows or None))

@@ -7,14 +7,13 @@ from typing import Any
 from pyarrow import orc  # type: ignore[import-untyped]
 
 from bnstream.streams.sources.batches import Batches, BatchFile
-from bnstream.streams.sources.source import Wanted
 
 
 class OrcFile(BatchFile):
     """An ORC file, of which only the selected columns are read, a stripe at a time."""
 
     @contextmanager
-    def open(self, wanted: Wanted) -> Iterator[Batches]:
+    def open(self) -> Iterator[Batches]:
         with self.file.open() as content:
             file = orc.ORCFile(content)
 

@@ -95,6 +95,10 @@ class Source:
     def require_unchanged(self) -> None:
         """Raise SourceError if the source changed while it was read. Data in memory cannot be checked."""
 
+    def each(self) -> "Sequence[Source]":
+        """The source as sources of one file each, if it has several."""
+        return [self]
+
     def select(self, columns: Sequence[str]) -> None:
         """Read no other columns of whole rows than these, where this saves work."""
 
@@ -113,6 +117,11 @@ class FileSource(Source):
     def require_unchanged(self) -> None:
         if self.file.mark() != self.mark:
             raise SourceError(f"{self.file} changed while it was read; start again when it is complete")
+
+
+def local_files(sources: Sequence[Source]) -> list[Path]:
+    """The files on this machine that sources read, which an output must not replace by mistake."""
+    return [file.local for source in sources for file in source.files if file.local is not None]
 
 
 def names_of(sources: Sequence[Source]) -> str:
