@@ -205,3 +205,11 @@ def test_a_sparse_matrix():
     for source in (sparse.eye(3, format="csr"), [sparse.eye(3, format="csr")]):
         with pytest.raises(TypeError, match=r"got the sparse csr_matrix; .* toarray\(\)$"):
             fit(source)
+
+
+def test_a_cursor_with_two_columns_of_one_name():
+    """The second would take the place of the first."""
+    rows = sqlite3.connect(":memory:").execute("select 1.0 as a, 2.0 as b, 3.0 as a")
+    with pytest.raises(SourceError, match=r"^the Cursor has more than one column 'a'; its columns are a, b, a; give "
+                                          r"each a name of its own in the query, with AS$"):
+        fit(rows)

@@ -134,7 +134,12 @@ def columns_of_cursor(source: Any) -> list[str] | None:
         return None
     if source.description is None:
         raise SourceError(f"the {type(source).__name__} has no rows; execute a query first")
-    return [str(column[0]) for column in source.description]
+    names = [str(column[0]) for column in source.description]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise SourceError(f"the {type(source).__name__} has more than one column {twice[0]!r}; its columns are "
+                          f"{', '.join(names)}; give each a name of its own in the query, with AS")
+    return names
 
 
 def is_row(item: Any, chosen: str | None, place: str) -> bool:
