@@ -127,6 +127,9 @@ OPTIONS = {
         "names (--names) must be one or more different names, got ['a', 'a']"),
     "names": ({"names": 1.5j}, TypeError, "names (--names) must be a sequence of words, got 1.5j"),
     "na_values": ({"na_values": [None]}, TypeError, "na_values (--na-values) must be a sequence of words, got [None]"),
+    "na_values by column": ({"na_values": {"a": -999}}, TypeError,
+        "na_values (--na-values) must be a sequence of words, which are those of all columns, got the mapping "
+        "{'a': -999}"),
     "encoding": ({"encoding": "utf-99"}, ValueError,
         "encoding (--encoding) must be one that Python knows, such as 'utf-16' or 'latin-1', got 'utf-99': "
         "unknown encoding: utf-99"),

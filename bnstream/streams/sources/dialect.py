@@ -166,6 +166,9 @@ def words(argument: str, option: str, value: Any) -> tuple[str, ...]:
     """A word, or several of them; numbers are words as Python prints them."""
     if isinstance(value, (str, int, float)):
         value = [value]
+    if isinstance(value, Mapping):
+        raise TypeError(f"{argument} ({option}) must be a sequence of words, which are those of all columns, got the "
+                        f"mapping {value!r:.60}")
     found = [*value] if isinstance(value, Iterable) else [None]
     if not all(isinstance(word, (str, int, float)) for word in found):
         raise TypeError(f"{argument} ({option}) must be a sequence of words, got {value!r:.60}")
