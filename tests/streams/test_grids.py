@@ -494,3 +494,13 @@ def test_what_is_missing(folder, monkeypatch):
             patch.setitem(sys.modules, package, None)
             with pytest.raises(ModuleNotFoundError, match=rf"needs {package}, which .*bnstream\[{extra}\]"):
                 fit(path)
+
+
+def test_the_only_channel_of_one_axis_by_its_index(folder):
+    x = np.arange(6.0)
+    with h5py.File("x.h5", "w") as file:
+        file["x"] = x
+    for source in ("x.h5", zarr.array(x)):
+        assert fit(source, columns=[0]).mean.tolist() == [2.5]
+        with pytest.raises(SourceError, match="has 1 channel, got column 1"):
+            fit(source, columns=[1])

@@ -129,7 +129,8 @@ class Grids(Source):
         if labels is not None and wanted.columns is not None and set(map(str, wanted.columns)) <= set(labels):
             wanted = wanted._replace(columns=[labels.index(str(column)) for column in wanted.columns])
         self.slicing = slicing = Slicing(array.name, array.shape, wanted)
-        self.add(array, [] if slicing.one_axis else [slicing.channel_axis], slicing.indices)
+        kept, indices = ([], None) if slicing.one_axis else ([slicing.channel_axis], slicing.indices)
+        self.add(array, kept, indices)
         if labels is not None:
             labels = labels if slicing.indices is None else [labels[i] for i in slicing.indices]
         if slicing.one_axis:
