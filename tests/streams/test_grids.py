@@ -504,3 +504,12 @@ def test_the_only_channel_of_one_axis_by_its_index(folder):
         assert fit(source, columns=[0]).mean.tolist() == [2.5]
         with pytest.raises(SourceError, match="has 1 channel, got column 1"):
             fit(source, columns=[1])
+
+
+def test_a_null_data_space_is_no_array(folder):
+    with h5py.File("x.h5", "w") as file:
+        file["nothing"] = h5py.Empty("f4")
+        file["x"] = X
+    assert fit("x.h5").n.tolist() == [60 * 12] * 5
+    with pytest.raises(SourceError, match=r"^x.h5 has no array 'nothing'; its arrays are x$"):
+        fit("x.h5", variables="nothing")

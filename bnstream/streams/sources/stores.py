@@ -58,7 +58,7 @@ class Hdf5File(Store):
         datasets: dict[str, Any] = {}
 
         def add(path: str, found: Any) -> None:
-            if isinstance(found, h5py.Dataset):
+            if isinstance(found, h5py.Dataset) and found.shape is not None:       # h5py.Empty has no shape
                 datasets[path] = found
 
         content.visititems(add)
