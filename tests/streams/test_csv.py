@@ -180,3 +180,10 @@ def test_a_missing_word_with_a_space_beside_fractions(folder):
 def test_missing_words_may_have_spaces(missing, block_bytes):
     Path("x.csv").write_text(f"a,b\n1,2\n{missing},3\n2,{missing}\n")
     assert fit("x.csv", nan_policy="omit", na_values="-").mean.tolist() == [1.5, 2.5]
+
+
+def test_names_in_place_of_a_header_that_lacks_some(folder):
+    """As R writes row names, and as rows end with a delimiter that the header has not."""
+    Path("x.csv").write_text("a,b\nr,1,2\ns,3,6\n")
+    m = fit("x.csv", names=["row", "a", "b"], header=True, numeric=True)
+    assert (m.names, m.mean.tolist()) == (("a", "b"), [2, 4])

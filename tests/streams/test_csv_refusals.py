@@ -66,7 +66,14 @@ REFUSED = {
         "the columns with skip_rows= (--skip-rows), or name every column with names="),
     "spaces and names of rows": (b'"a" "b"\n"x" 1 2\n"y" 3 4\n', {},
         "there are no numeric columns; pass delimiter=' ' (--delimiter ' ') if spaces separate the columns"),
-    "names of row names": (b"a,b\nr,1,2\n", {}, "x.csv, line 2: 3 fields, expected 2: 'r,1,2'"),
+    "names of row names": (b"a,b\nr,1,2\n", {},
+        "x.csv, line 2: 3 fields, expected 2: 'r,1,2'; the first row is 'a,b'; skip the lines before the names of the "
+        "columns with skip_rows= (--skip-rows), or name every column with names= and header=True (--names, --header)"),
+    "too few fields": (b"a,b\n1,2\n3\n", {},
+        "x.csv, line 3: 1 field, expected 2: '3'; the first row is 'a,b'; skip the lines before the names of the "
+        "columns with skip_rows= (--skip-rows), or give every row as many fields"),
+    "too many names in place of a header": (b"a,b\n1,2\n", {"names": ["a", "b", "c"], "header": True},
+        "x.csv, line 2: 2 fields, expected 3: '1,2'"),
     "spaces": (b"a b\n1 2\n3 4\n", {},
         "x.csv: 'a b' is of type string; there are no numeric columns; pass delimiter=' ' (--delimiter ' ') "
         "if spaces separate the columns"),

@@ -80,7 +80,8 @@ class CsvFile(TableFile):
         if names is None:
             return [str(i) for i in range(len(cells))] if self.layout.header is False else named(cells)
         unnamed = named([*names, ""])[len(names):] if not cells[-1].strip() and len(names) == len(cells) - 1 else []
-        if len(names) + len(unnamed) != len(cells):
+        in_place = self.layout.header is not False      # Names in place of a header need not be as many as its own.
+        if len(names) + len(unnamed) != len(cells) and not in_place:
             raise SourceError(f"{self.file} has {len(cells)} columns, got {len(names)} names (--names): "
                               f"{', '.join(names)}; give one for each column")
         return [*names, *unnamed]
@@ -98,8 +99,10 @@ class CsvFile(TableFile):
                 raise
             hint = "; skip the lines before the names of the columns with skip_rows= (--skip-rows)"
             hint = comment_hint(first.decode()) or hint
-            raise SourceError(f"{error}; the first row is {shown(first)}{hint}, or name every column with names= and "
-                              "header=True (--names, --header)") from error
+            lacks = isinstance(error.__cause__, RowError) and error.__cause__.lacks_fields
+            other = ("give every row as many fields" if lacks else
+                     "name every column with names= and header=True (--names, --header)")
+            raise SourceError(f"{error}; the first row is {shown(first)}{hint}, or {other}") from error
 
     def choose(self, wanted: Wanted, cells: list[str], table: Any) -> None:
         """Find the channels, and what is read beside them."""

@@ -21,9 +21,9 @@ BIG_HEX = r"^\s*0[xX]0*[89a-fA-F][0-9a-fA-F]{15}\s*$"       # beyond int64, in w
 class RowError(ValueError):
     """A fault of a row of a block, which pyarrow counts from 0 on, without empty ones."""
 
-    def __init__(self, row: int, message: str) -> None:
+    def __init__(self, row: int, message: str, lacks_fields: bool = False) -> None:
         super().__init__(message)
-        self.row = row
+        self.row, self.lacks_fields = row, lacks_fields
 
 
 class Parser:
@@ -107,7 +107,8 @@ class Parser:
             if faults:
                 row, n = faults[0], counted(faults[0].actual_columns, "field", "fields")
                 message = f"{n}, expected {row.expected_columns}: {row.text.strip()[:60]!r}"
-                raise RowError(row.number - 1, message + comment_hint(row.text)) from error
+                lacks = row.actual_columns < row.expected_columns
+                raise RowError(row.number - 1, message + comment_hint(row.text), lacks) from error
             found = re.search(r"column #(\d+): (?:Row #(\d+): )?CSV conversion error to (.*)", str(error), re.DOTALL)
             if found is None:
                 raise
