@@ -60,6 +60,15 @@ def test_every_format_from_an_object_store(folder, store, name):
     assert bnstream.fit(f"s3://bucket/{name}", storage_options=store) == bnstream.fit(local(name, folder))
 
 
+@pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "no ranges"])
+@pytest.mark.parametrize("name", FILES)
+def test_web_server_that_says_nothing_of_ranges(folder, web, name, ranges):
+    """As ``python -m http.server``, which sends no parts."""
+    web.files[f"/{name}"] = FILES[name]
+    web.ranges, web.tells_ranges = ranges, False
+    assert bnstream.fit(f"{web.url}/{name}") == bnstream.fit(local(name, folder))
+
+
 def test_web_server_that_tells_no_size(folder, web):
     """A stream of unknown length is read in order."""
     web.tells_size = web.ranges = False

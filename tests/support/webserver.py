@@ -22,6 +22,7 @@ class WebServer(ThreadingHTTPServer):
         self.log = []                   # method, path and range of each request
         self.ranges = True              # whether it answers with ranges
         self.claims_ranges = False
+        self.tells_ranges = True        # whether it says that it does, or does not
         self.tells_size = True
         self.tells_version = True
         self.salt = 0                   # part of every ETag, by which files change
@@ -65,7 +66,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if is_range else 200)
         if is_range:
             self.send_header("Content-Range", f"bytes {first}-{first + len(content) - 1}/{total}")
-        self.send_header("Accept-Ranges", "bytes" if server.ranges or server.claims_ranges else "none")
+        if server.tells_ranges:
+            self.send_header("Accept-Ranges", "bytes" if server.ranges or server.claims_ranges else "none")
         if server.tells_version:
             self.send_header("ETag", f'"{len(server.files[path])}-{server.salt}"')
         if server.tells_size:

@@ -76,7 +76,21 @@ class RemoteFile(File):
         """What it knew about the file at first. In Python 3.11, a cached_property would lock all files at once."""
         if self.found is None:
             self.found = self.look()
+            if self.is_web and self.found.get("size") and "partial" not in self.found:
+                self.found = {**self.found, "partial": self.sends_parts(self.found["size"])}
         return self.found
+
+    def sends_parts(self, size: int) -> bool:
+        """Whether a web server that says nothing of ranges answers with one."""
+        def ask() -> bool:
+            try:
+                return bool(self.fetch_once(size - 1, size))
+            except ValueError as error:
+                if "range requests" not in str(error):
+                    raise
+                return False
+
+        return persistent(ask, self.name, "")
 
     @property
     def size(self) -> int | None:
