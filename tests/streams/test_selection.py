@@ -212,3 +212,14 @@ def test_missing_columns_of_the_command(folder):
     assert invoke("show", "t.npz").exit_code == 0
     save("copy.npz", load("t.npz"))
     assert Path("copy.npz").read_bytes() == Path("t.npz").read_bytes()
+
+
+def test_columns_beside_objects_of_several_kinds():
+    """Objects that are no column of Arrow are no numbers, and do not keep the others from being read."""
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"o": [1, "a"], "p": [{"q": 1}, [2]], "y": [1.0, 2.0]})
+    for options in ({"numeric": True}, {"columns": ["y"]}, {"exclude": ["o", "p"]}):
+        assert fit(frame, **options).mean.tolist() == [1.5]
+    with pytest.raises(SourceError, match=r"^the DataFrame: 'o' is of type \w*string; .* or --columns: y$"):
+        fit(frame, exclude=["p"])
+    assert frame["o"].tolist() == [1, "a"]

@@ -25,6 +25,7 @@ def table_source(source: Any, wanted: Wanted) -> BatchSource:
     name = f"the {type(source).__name__}"
     with reading(f"{name} is not a table; make it one, with named columns"):
         if hasattr(source, "__arrow_c_stream__"):
+            source = source if wanted.whole_rows else without_mixtures(source)
             batches = of_reader(pa.RecordBatchReader.from_stream(source))
         elif hasattr(source, "lazy"):
             batches = of_lazy_frame(name, source)
@@ -33,6 +34,23 @@ def table_source(source: Any, wanted: Wanted) -> BatchSource:
         else:
             batches = of_dataset(source) if hasattr(source, "scanner") else of_reader(source.to_reader())
     return BatchSource(name, batches, wanted)
+
+
+def without_mixtures(frame: Any) -> Any:
+    """A table, with text in place of columns of pandas that hold objects of several kinds; they are no numbers."""
+    mixed = []
+    for name, dtype in frame.dtypes.items() if hasattr(frame, "iloc") and frame.columns.is_unique else ():
+        if dtype == object:
+            try:
+                pa.array(frame[name], from_pandas=True)
+            except (pa.ArrowException, TypeError, OverflowError):
+                mixed.append(name)
+    if not mixed:
+        return frame
+    changed = frame.copy(deep=False)
+    for name in mixed:
+        changed[name] = changed[name].astype(str)
+    return changed
 
 
 def of_reader(reader: Any) -> Batches:
