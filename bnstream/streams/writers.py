@@ -106,6 +106,7 @@ class TableWriter:
         import pyarrow as pa
 
         if self.writer is None:
+            require_writable(self.suffix, self.schema)
             table = pa.Table.from_batches(batches, self.schema)
             self.writer = self.open(self.file, self.schema, **options_for(self.suffix, table))
 
@@ -121,6 +122,16 @@ class TableWriter:
         if self.schema is not None:
             self.begin([])
             self.writer.close()
+
+
+def require_writable(suffix: str, schema: Any) -> None:
+    """Raise ValueError if a format cannot hold a column."""
+    from pyarrow import types
+
+    for field in schema if suffix == ".csv" else ():
+        if types.is_nested(field.type):
+            raise ValueError(f"column {field.name!r} is of type {field.type}, which a .csv file cannot hold; write a "
+                             ".parquet or .arrow file")
 
 
 def options_for(suffix: str, table: Any) -> dict[str, Any]:

@@ -236,3 +236,11 @@ def test_pandas_is_not_imported(folder):
     done = python("-c", IMPORTS.replace("FOLDER", repr(str(folder))))
     assert (done.stdout, done.stderr) == ("False\n", "")
     assert np.isnan(np.load("y.npy")).tolist() == [[False] * 4, [False, True, True, True]]
+
+
+def test_lists_in_a_csv_file(folder):
+    """CSV has none: nothing is written."""
+    parquet.write_table(pa.table({"e": [[1.0, 2.0], [3.0, 4.0]]}), "x.parquet")
+    with pytest.raises(SourceError, match=r"column 'e' is of type .*, which a .csv file cannot hold; write a .parquet"):
+        apply(fit("x.parquet"), "x.parquet", "y.csv")
+    assert [path.name for path in Path().iterdir()] == ["x.parquet"]
