@@ -513,3 +513,11 @@ def test_a_null_data_space_is_no_array(folder):
     assert fit("x.h5").n.tolist() == [60 * 12] * 5
     with pytest.raises(SourceError, match=r"^x.h5 has no array 'nothing'; its arrays are x$"):
         fit("x.h5", variables="nothing")
+
+
+def test_groups_are_no_arrays(folder):
+    written_h5(X)
+    with h5py.File("x.h5") as file, pytest.raises(TypeError, match=r"^got the File '/', which holds arrays; give one"):
+        fit(file)
+    with pytest.raises(TypeError, match=r"^got the Group '/', which holds arrays; give one of them, or the path"):
+        fit(zarr.group())

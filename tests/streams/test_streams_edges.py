@@ -149,9 +149,11 @@ def test_out_is_a_source():
 
 @pytest.mark.parametrize(("source", "message"), [
     ({"a": np.ones(3)}, "got a mapping; make a table of it"),
+    ({"train": pa.table({"a": [1.0]})}, "got a dict of tables, with the keys 'train'; give one of the tables"),
     (None, "expected a path, an array, a table or an iterable of these, got NoneType"),
     (3j, "complex"),
-], ids=["dict", "None", "complex"])
+    (np.ma.masked_less(np.arange(4), 2), r"got a masked array; leave .* out with x.astype\(float\).filled\(np.nan\)"),
+], ids=["dict", "dict of tables", "None", "complex", "masked"])
 def test_what_is_not_a_source(source, message):
     with pytest.raises((TypeError, SourceError), match=message):
         fit(source)

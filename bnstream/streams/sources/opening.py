@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from bnstream.core.batches import batch_of
 from bnstream.streams.sources.arrays import Array, is_array
 from bnstream.streams.sources.errors import SourceError
@@ -20,6 +22,12 @@ DUCKDB = "duckdb://"        # How a query of DuckDB begins: duckdb://FILE?QUERY.
 
 def open_sources(source: Any, wanted: Wanted) -> list[Source]:
     """Open what `fit` and `apply` accept, as sources with the same channels."""
+    if hasattr(source, "require_group"):        # of h5py or zarr
+        raise TypeError(f"got the {type(source).__name__} {getattr(source, 'name', '')!r}, which holds arrays; give one "
+                        "of them, or the path of the file and their names with variables=")
+    if isinstance(source, Mapping) and any(map(is_table, source.values())):
+        raise TypeError(f"got a {type(source).__name__} of tables, with the keys {', '.join(map(repr, source))}; give "
+                        "one of the tables")
     if isinstance(source, Mapping) and not is_dataset(source):
         raise TypeError("expected a path, an array, a table or an iterable of these, got a mapping; make a table of it "
                         "with pyarrow.table or pandas.DataFrame, or put a mapping with a batch into a list")
@@ -59,6 +67,9 @@ def open_data(source: Any, wanted: Wanted) -> Source | None:
     if hasattr(source, "tocsr"):
         raise TypeError(f"expected an array with all of its values, got the sparse {type(source).__name__}; give it to "
                         "bnstream.sklearn.StandardScaler, or make an array of it with toarray()")
+    if isinstance(source, np.ma.MaskedArray):
+        raise TypeError("got a masked array; leave the masked elements out with x.astype(float).filled(np.nan) and "
+                        "nan_policy='omit' (--nan omit), or fill them with x.filled(value)")
     if is_lazy(source) or is_dataset(source):
         return open_grids(source, wanted)
     if is_table(source):
