@@ -35,6 +35,10 @@ REFUSED = {
     "thousands of Germany": (b"a;b\n1.234.567,5;2\n", {},
         "'a' has '1.234.567,5' in line 2: pass decimal=',' and thousands='.' (--decimal , --thousands .) if "
         "it is a number"),
+    "thousands beside a decimal comma": (b"a;b\n1.234;2\n", {"decimal": ","},
+        "'a' has '1.234' in line 2: pass thousands='.' (--thousands .) if it is a number"),
+    "a space of another kind": ("a,b\n\u00a01,2\n".encode(), {},
+        "'a' has '\\xa01' in line 2: remove the white space that is not ASCII beside the number"),
     "no group of three": (b'a,b\n"1,23",2\n', {"thousands": ","}, "'a' has '1,23' in line 2: pass decimal=','"),
     "a word for missing": (b"a,b\n1,1\n,1\nNA,1\n-,2\n3,3\n", {},
         "'a' has '-' in line 5: pass na_values=['-'] (--na-values -) if it stands for a missing value"),

@@ -17,7 +17,11 @@ def first_fault(values: Sequence[str], dialect: Dialect) -> int:
 
 def advice(value: str, dialect: Dialect) -> str:
     """The option that may make a number of a value."""
-    value = value.strip()
+    beside, value = value, value.strip()
+    if not beside.isascii() and dialect.is_number(value):
+        return "remove the white space that is not ASCII beside the number"
+    if dialect.decimal == "," and not dialect.thousands and re.fullmatch(r"[+-]?\d{1,3}(\.\d{3})+(,\d*)?", value):
+        return "pass thousands='.' (--thousands .) if it is a number"
     if dialect.decimal == "." and re.fullmatch(r"[+-]?\d*,\d+(e[+-]?\d+)?", value, re.IGNORECASE):
         if re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", value):
             return "pass decimal=',' (--decimal ,) if it is a decimal comma, thousands=',' (--thousands ,) if not"

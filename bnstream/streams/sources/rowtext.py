@@ -22,7 +22,7 @@ class RowText:
         self.extent = self.text.extent
         if b"\0" in self.text.head:
             raise SourceError(f"{file} holds zero bytes, expected text; give its encoding with encoding= (--encoding), "
-                              "such as 'utf-16-le'")
+                              "as 'utf-16-le', or remove the zero bytes of text in another encoding")
         self.lines = {0: 1}     # the numbers of the lines at some places
         masked = dialect.masked(self.text.head)
         self.line_end = b"\r" if b"\r" in masked and b"\n" not in masked else b"\n"
