@@ -173,3 +173,16 @@ def test_members_are_read_one_at_a_time(folder, kind, monkeypatch):
     monkeypatch.setattr(remote.RemoteFile, "persist", counted)
     assert bnstream.fit(f"a.{kind}", n_threads=4).n == 20 * 12
     assert most == 1
+
+
+def test_archives_that_are_not_read(folder):
+    """No format= would read them."""
+    (folder / "x.tar.gz").write_bytes(b"x")
+    with pytest.raises(bnstream.SourceError, match=r"^x.tar.gz is an archive of another kind .*; unpack it"):
+        bnstream.fit("x.tar.gz")
+
+
+def test_a_glob_of_folders(folder):
+    (folder / "year=2024").mkdir()
+    with pytest.raises(bnstream.SourceError, match=r"^no file matches year=\*, only folders do; give year=\*/\*$"):
+        bnstream.fit("year=*")

@@ -1,6 +1,7 @@
 """Files as sources: the formats that are supported, and paths, folders and globs."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
@@ -17,6 +18,7 @@ from bnstream.streams.sources.places import File, at_once
 from bnstream.streams.sources.retrying import without_secrets
 from bnstream.streams.sources.source import Source, Wanted
 
+PACKED = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|7z|rar)$")       # The names of archives that are not read.
 # The module and the class that read the files with a suffix. Those of text may be compressed.
 TEXTS = {".csv": ("csv", "CsvFile"), ".tsv": ("csv", "CsvFile"),
          ".jsonl": ("jsonl", "JsonLinesFile"), ".ndjson": ("jsonl", "JsonLinesFile")}
@@ -123,6 +125,8 @@ def open_all(files: Sequence[File], wanted: Wanted) -> list[Source]:
     for file, exists in zip(files, at_once(lambda file: file.exists(), files, waits=waits), strict=True):
         if not exists:
             raise SourceError(f"there is no file {file}")
+        if format_of(file, chosen) is None and PACKED.search(file.name.lower()):
+            raise SourceError(f"{file} is an archive of another kind than .zip and .tar; unpack it, and give the folder")
         if format_of(file, chosen) is None:
             raise SourceError(f"{file} has no supported {file.clue}; supported are {' '.join(FORMATS)}; name its "
                               "format with format= or --format")

@@ -50,7 +50,8 @@ def files_of(path: str, options: Mapping[str, Any]) -> tuple[list[File], bool]:
         matches = [file for file in map(Path, sorted(glob.glob(path, recursive=True)))  # noqa: PTH207
                    if file.is_file() or is_zarr(file)]
         if not matches:
-            raise SourceError(f"no file matches {path}")
+            hint = f"{path}/*" if glob.glob(path, recursive=True) else ""       # noqa: PTH207
+            raise SourceError(f"no file matches {path}{hint and f', only folders do; give {hint}'}")
         return [File(file) for file in matches], False
     return [File(path)], False
 
