@@ -9,7 +9,7 @@ import typer
 
 from bnstream._kernels._runtime import set_num_threads
 from bnstream.cli.exits import INTERRUPTED, warning_lines
-from bnstream.cli.options import ChunkRows, Force, Out, Sources, Threads, naming, split_names
+from bnstream.cli.options import ChunkRows, Force, NewState, Sources, Threads, naming, split_names
 from bnstream.cli.progress import progress_bar
 from bnstream.cli.reading import with_reading_options
 from bnstream.core.labels import counted, number_text
@@ -20,7 +20,7 @@ OPTIONS = {"exact=True": "--exact", "nan_policy='omit'": "--nan omit"}       # b
 @with_reading_options
 def fit(
     sources: Sources,
-    out: Out,
+    out: NewState,
     columns: Annotated[
         list[str] | None, typer.Option(metavar="A,B,...", help="The columns, channels or arrays to use, those of "
                                                                "tables also by patterns such as 'f*'; '\"a,b\",c' if a "

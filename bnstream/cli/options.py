@@ -14,6 +14,8 @@ Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files, 
                                               "duckdb://FILE?QUERY.")]
 StatePath = Annotated[Path, typer.Argument(metavar="STATS", help="A state file, written by fit or by bnstream.save.")]
 Out = Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="The file to write. It appears when complete.")]
+NewState = Annotated[str, typer.Option("-o", "--out", metavar="OUT", help="The file to write. It appears when "
+                                                                          "complete.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace OUT, even if it is not an older state file.")]
 ChunkRows = Annotated[int | None, typer.Option(min=1, help="Maximum number of rows to read at a time.",
                                                show_default="some MiB")]

@@ -321,6 +321,7 @@ def test_plot_appears_when_whole(folder, monkeypatch):
     (("fit", "x.npz.txt", "-o", "y.npz"), "there is no file"),
     (("show", "x.npy"), "x.npy"),
     (("show", "nowhere.npz"), "nowhere.npz"),
+    (("fit", "x.npy", "-o", "memory://y.npz"), "memory://y.npz is a URL, but outputs are written to this machine"),
     (("merge", "x.npz", "bn.npz", "-o", "y.npz"), "bn.npz holds a BatchNorm"),
     (("merge", "x.npz", "two.npz", "-o", "y.npz"), "two.npz: expected channels"),
     (("apply", "x.npz", "t.parquet", "-o", "y.parquet"), "has no column 'b'"),
