@@ -92,6 +92,8 @@ REFUSED = {
     "twice the same name": (b"a,a\n1,2\n", {},
         "x.csv has more than one column 'a'; its columns are a, a; give each column a name of its own with "
         "names= and header=True (--names, --header)"),
+    "names of a file that has a header": (b"a,b\n1,2\n", {"names": ["x", "y"]},
+        "there are no numeric columns; 'x' has 'a' in the first row: pass header=True (--header) if that holds names"),
     "too few names": (b"1,2\n3,4\n", {"names": ["a"]},
         "x.csv has 2 columns, got 1 names (--names): a; give one for each column"),
     "no rows at all": (b"\n# x\n", {"header": False, "comment": "#"}, "x.csv is empty; expected rows"),

@@ -150,6 +150,9 @@ class CsvFile(TableFile):
             return "; pass delimiter=' ' (--delimiter ' ') if spaces separate the columns"
         place = first_fault(values, self.dialect)
         value = values[place] if values else ""
+        if self.layout.header is False and values and place == 0 and not self.dialect.is_number(value):
+            return (f"; {columns[0]!r} has {value[:60]!r} in the first row: pass header=True (--header) if that holds "
+                    "names")
         if advice(value, self.dialect).startswith("pass na_values") and not any(map(self.dialect.is_number, values)):
             return ""
         line = self.line(self.start, block, place)
