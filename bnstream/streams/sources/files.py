@@ -126,7 +126,8 @@ def open_all(files: Sequence[File], wanted: Wanted) -> list[Source]:
         if not exists:
             raise SourceError(f"there is no file {file}")
         if format_of(file, chosen) is None and PACKED.search(file.name.lower()):
-            raise SourceError(f"{file} is an archive of another kind than .zip and .tar; unpack it, and give the folder")
+            raise SourceError(f"{file} is an archive of another kind than .zip and .tar; unpack it, and give the "
+                              "folder")
         if format_of(file, chosen) is None:
             raise SourceError(f"{file} has no supported {file.clue}; supported are {' '.join(FORMATS)}; name its "
                               "format with format= or --format")

@@ -40,7 +40,7 @@ def without_mixtures(frame: Any) -> Any:
     """A table, with text in place of columns of pandas that hold objects of several kinds; they are no numbers."""
     mixed = []
     for name, dtype in frame.dtypes.items() if hasattr(frame, "iloc") and frame.columns.is_unique else ():
-        if dtype == object:
+        if dtype.kind == "O":
             try:
                 pa.array(frame[name], from_pandas=True)
             except (pa.ArrowException, TypeError, OverflowError):
