@@ -422,3 +422,16 @@ def test_a_channel_axis_without_meaning(make, message, folder):
                  lambda: apply(state, source, "y.npy", channel_axis=1, **item)):
         with pytest.raises(SourceError, match=message):
             call()
+
+
+def test_bfloat16(folder):
+    """It is read in place. No file holds it, so that apply writes float32."""
+    x = normal((20, 3)).astype(pytest.importorskip("ml_dtypes").bfloat16)
+    torch = pytest.importorskip("torch")
+    m = fit(x)
+    for source in (x, torch.tensor(x.astype("float32")).bfloat16()):
+        assert fit(source) == m == fit([source])
+        for out in ("y.npy", "y.parquet"):
+            apply(m, source, out, force=True)
+            assert fit(out).std() == pytest.approx([1, 1, 1])
+        assert np.load("y.npy").dtype == "float32"

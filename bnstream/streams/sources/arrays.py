@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.columns import Column, Columns, common_dtype, in_exact_form
+from bnstream.core.dlpack import as_numpy
 from bnstream.core.labels import listed
 from bnstream.streams.sources.errors import SourceError, reading
 from bnstream.streams.sources.npyheader import holds_numbers, read_header
@@ -47,7 +48,10 @@ class Array(Source):
                 beside, advice = "beside floating-point numbers", "make it a table, with columns that have names"
             raise SourceError(f"the {kind} holds integers beyond 2**53 {beside}, and no array holds both; {advice}")
         with reading(f"the {kind}"):
-            self.array = np.asanyarray(source)
+            is_bfloat16 = str(getattr(source, "dtype", None)) == "torch.bfloat16"     # which NumPy lacks
+            self.array = as_numpy(source) if is_bfloat16 else np.asanyarray(source)
+        if wanted.whole_rows and self.array.dtype.name == "bfloat16":       # No file that apply writes holds it.
+            self.array = self.array.astype(np.float32)
         self.name = f"the array of shape {self.array.shape}"
         require_real(self.array.dtype, self.name)
         self.slicing = Slicing(self.name, self.array.shape, wanted)
