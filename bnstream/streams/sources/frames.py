@@ -25,8 +25,7 @@ def table_source(source: Any, wanted: Wanted) -> BatchSource:
     name = f"the {type(source).__name__}"
     with reading(f"{name} is not a table; make it one, with named columns"):
         if hasattr(source, "__arrow_c_stream__"):
-            source = source if wanted.whole_rows else without_mixtures(source)
-            batches = of_reader(pa.RecordBatchReader.from_stream(source))
+            batches = of_reader(reader_of(source, wanted))
         elif hasattr(source, "lazy"):
             batches = of_lazy_frame(name, source)
         elif hasattr(source, "select_columns"):
@@ -36,11 +35,20 @@ def table_source(source: Any, wanted: Wanted) -> BatchSource:
     return BatchSource(name, batches, wanted)
 
 
+def reader_of(table: Any, wanted: Wanted) -> Any:
+    try:
+        return pa.RecordBatchReader.from_stream(table)
+    except (pa.ArrowException, TypeError, OverflowError):
+        if wanted.whole_rows:       # which would be written
+            raise
+        return pa.RecordBatchReader.from_stream(without_mixtures(table))
+
+
 def without_mixtures(frame: Any) -> Any:
     """A table, with text in place of columns of pandas that hold objects of several kinds; they are no numbers."""
     mixed = []
     for name, dtype in frame.dtypes.items() if hasattr(frame, "iloc") and frame.columns.is_unique else ():
-        if dtype.kind == "O":
+        if dtype == "object":
             try:
                 pa.array(frame[name], from_pandas=True)
             except (pa.ArrowException, TypeError, OverflowError):
