@@ -90,7 +90,7 @@ class Affine:
         return self.normalize(x, parameters, self.mean_lo[index], channel_axis)
 
     def of_batch(self, x: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
-        """x, with the channels of the state along increasing axes."""
+        """Normalize x, with the channels of the state along increasing axes."""
         sizes = tuple(x.shape[axis] for axis in axes)
         if sizes != self.shape:
             raise ValueError(f"expected channels of shape {self.shape} as in the statistics, got {sizes} along axes "

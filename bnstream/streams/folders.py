@@ -69,7 +69,7 @@ def place_of(file: File) -> Path:
 
 
 def suffix_of(file: File) -> str:
-    """The longest suffix of the name of a file that is of a format."""
+    """The longest suffix of the name of a file that names a format."""
     ends = (file.path.name[-len(suffix):] for suffix in sorted(FORMATS, key=len, reverse=True)
             if file.path.name.lower().endswith(suffix))
     return next(ends, file.path.suffix)

@@ -18,7 +18,7 @@ from bnstream.streams.sources import Source
 def normalized_array(values: Any, source: Source, affine: Affine, state: Moments | BatchNorm | None) -> NDArray[Any]:
     """Normalize an array, or the columns of a .npz file. The result has rows first.
 
-    state: where the channels are in its data, they are in the array; None if the caller chose their axis.
+    state: the statistics, whose channel axes are those of the array; None if the caller chose the axis.
     """
     if isinstance(values, Columns):
         return affine.of_table(values)

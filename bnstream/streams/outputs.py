@@ -1,4 +1,4 @@
-"""A file that `apply` writes: the sources of its rows, what becomes of them, and the pass that writes them."""
+"""A file that `apply` writes: its sources, how they are normalized, and the pass that writes it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Part = tuple[int, Piece, list[Any]]
 class Output:
     """A file to write. Its dtypes are decided from all of its sources.
 
-    state: where the channels are in its data, they are in arrays; None if the caller chose their axis. needs_rows:
-    whether an output without rows is an error, as one without known types is.
+    state: the statistics, whose channel axes are those of arrays; None if the caller chose the axis.
+    needs_rows: whether an output without rows is an error. It always is if the types of the columns are unknown.
     """
 
     def __init__(

@@ -107,7 +107,7 @@ BAD = {
     "all NaN": (lambda: X3 * np.nan, r"every value is missing or left out in channel 0, 1, 2; give data"),
     "number": (lambda: 3.0, "is a single number"),
     "None": (lambda: None, "expected a path, an array, a table or an iterable of these, got NoneType"),
-    "empty iterable": (lambda: iter([]), "the list_iterator is empty: it yielded no batch"),
+    "empty iterable": (lambda: iter([]), "the list_iterator is empty; expected at least one array, table or row"),
     "paths of a generator": (lambda: (Path(p) for p in "ab"), "item 0 of the generator is a path, 'a'; give a list"),
     "series": (lambda: pa.chunked_array([[1.0]]), "the ChunkedArray is not a table"),
     "cut .npy": (lambda: truncated(write(".npy", X3)),

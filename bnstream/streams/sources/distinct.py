@@ -52,7 +52,7 @@ def identity_of(file: File) -> Any:
 
 
 def is_output(argument: str, file: File, is_out: bool, out: Path | None) -> bool:
-    """Whether a folder or glob holds a file only because it is the output, or in a folder of outputs below it."""
+    """Whether a file that a folder or glob holds is the output, or lies in a folder of outputs below it."""
     if str(file) == argument or out is None:
         return False
     if is_out or not out.is_dir():

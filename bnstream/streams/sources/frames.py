@@ -166,7 +166,7 @@ def query_source(source: str, wanted: Wanted) -> BatchSource:
         connection = duckdb.connect(path or ":memory:", read_only=bool(path))
         relation = connection.sql(query)
         if relation is None:
-            raise SourceError(f"{source} returns no rows; expected a query that does, such as SELECT")
+            raise SourceError(f"{source} returns no rows; expected a query that returns some, such as SELECT")
         batches = of_reader(pa.RecordBatchReader.from_stream(relation))
         return BatchSource(source, batches._replace(files=files, marks=[file.mark() for file in files]), wanted)
     except duckdb.Error as error:

@@ -48,7 +48,8 @@ def open_partitioned(
 ) -> FileSource:
     """Open the table in a file, with the columns in the names of its folders where they are wanted.
 
-    Where the file has a column of the same name, the name of the folder counts, as in Spark, DuckDB and polars.
+    Where the file has a column of the same name, the name of the folder takes precedence, as in Spark, DuckDB and
+    polars.
     """
     weights = [wanted.weights] if wanted.weights is not None and wanted.weights in keys else []
     excluded = list(map(str, wanted.reading.get("exclude", ())))

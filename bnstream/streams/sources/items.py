@@ -1,4 +1,4 @@
-"""The items of an iterable: which are batches, and which are rows, to be gathered to batches."""
+"""The items of an iterable: batches, or rows, which are gathered into batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bnstream.streams.sources.errors import SourceError, reading
 from bnstream.streams.sources.files import is_path
 from bnstream.streams.sources.lazyarrays import is_dataset
 
-MOST_ROWS = 4096            # Rows that are gathered to a batch.
+MOST_ROWS = 4096            # Rows that are gathered into a batch, at most.
 MOST_BYTES = 8 << 20        # Bytes of the arrays of such a batch; its last row may exceed them.
 
 
@@ -37,7 +37,7 @@ class Items:
         self.items = enumerate(iterator_of(source))
         first = next(self.items, None)
         if first is None:
-            raise SourceError(f"{self.name} is empty: it yielded no batch")
+            raise SourceError(f"{self.name} is empty; expected at least one array, table or row")
         self.first = self.picked(*first)
         self.are_mappings = is_mapping_of_columns(self.first)
         self.are_rows = self.columns is not None or is_row(self.first, options.get("item"), self.place(0))

@@ -18,7 +18,7 @@ class Reading(TypedDict, total=False):
     format: str | None
     """The format of files, as a suffix without its dot ("csv"), by default that of their names."""
     item: Literal["row", "batch"] | None
-    """What the items of an iterable are: rows, with a value of every channel each, or batches of rows. Needed where
+    """What the items of an iterable are: rows, each with a value of every channel, or batches of rows. Needed where
     they may be either."""
     key: Any
     """The part of each item of an iterable to use, by its index or its key, such as 0 for pairs (x, y); a tuple
@@ -60,7 +60,7 @@ class Reading(TypedDict, total=False):
     decimal: str | None
     """Text files: the decimal mark, by default a point."""
     thousands: str | None
-    """Text files: the mark between groups of three digits, by default none."""
+    """Text files: the thousands mark, between groups of three digits; by default none."""
     encoding: str | None
     """Text files and JSON lines: their encoding by its name in Python, by default UTF-8, or by a byte-order mark."""
     quote: str | None

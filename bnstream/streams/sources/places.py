@@ -24,9 +24,9 @@ class File:
     fault: SourceError | None = None
     """Why reading failed, where a library says it in words of its own."""
     clue = "suffix"
-    """What its format is recognized by."""
+    """What shows its format, in a message."""
     argument = ""
-    """The path, folder or glob that names it, if one does."""
+    """The path, folder or glob that names it; "" if none does."""
 
     def __init__(self, name: str | os.PathLike[str]) -> None:
         self.name = os.fspath(name)
@@ -71,7 +71,7 @@ class File:
         return self.path.open("rb", buffering)
 
     def for_library(self, ranges: Sequence[tuple[int, int]] = ()) -> Any:
-        """What a library is given that opens files itself: a path, or an open file where it is not local."""
+        """What to give to a library that opens files itself: a path, or an open file where it is not local."""
         return self.path
 
     def mark(self) -> list[Any]:
