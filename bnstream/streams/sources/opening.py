@@ -25,7 +25,7 @@ def open_sources(source: Any, wanted: Wanted) -> list[Source]:
     if hasattr(source, "require_group"):        # of h5py or zarr
         raise TypeError(f"got the {type(source).__name__} {getattr(source, 'name', '')!r}, which holds arrays; give "
                         "one of them, or the path of the file and their names with variables=")
-    if isinstance(source, Mapping) and any(map(is_table, source.values())):
+    if isinstance(source, Mapping) and not is_dataset(source) and any(map(is_table, source.values())):
         raise TypeError(f"got a {type(source).__name__} of tables, with the keys {', '.join(map(repr, source))}; give "
                         "one of the tables")
     if isinstance(source, Mapping) and not is_dataset(source):
