@@ -128,3 +128,9 @@ def test_each_pixel(folder):
     with pytest.raises(SourceError, match=r"small\.png has 5 x 2 pixels, but 0\.png has 5 x 4 pixels; statistics of "
                                           "each pixel need images of one size"):
         fit("*.png", per_pixel=True)
+
+
+@pytest.mark.parametrize("option", ["scale", "per_pixel", "numeric"])
+def test_options_that_are_true_or_false(option, folder):
+    with pytest.raises(TypeError, match=rf"^{option} must be True or False, got 'no'$"):
+        fit("x.png", **{option: "no"})

@@ -81,13 +81,16 @@ def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     TypeError
-        If one is unknown.
+        If one is unknown, or not True or False where it must be.
     """
     for name in given:
         if name not in Reading.__annotations__:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
     if given.get("item") not in (None, "row", "batch"):
         raise ValueError(f"item must be 'row' or 'batch', got {given['item']!r:.60}")
+    for name in ("numeric", "scale", "per_pixel"):
+        if not isinstance(given.get(name), bool | None):
+            raise TypeError(f"{name} must be True or False, got {given[name]!r:.60}")
     options = {name: value for name, value in given.items() if value is not None}
     if "exclude" in options:
         options["exclude"] = as_names("exclude", options["exclude"])
