@@ -154,6 +154,11 @@ def bits_of(data: Any, first: int, n: int) -> NDArray[np.uint8]:
     return np.unpackbits(of_bytes, bitorder="little")[first % 8:first % 8 + n]
 
 
+def mask_of(column: Any) -> NDArray[np.bool_]:
+    """A mask of the values of a column that are not missing, of which some are."""
+    return bits_of(column.buffers()[0], column.offset, len(column)).view(np.bool_)
+
+
 def present(column: Any, name: str) -> tuple[NDArray[Any], int]:
     """The values of a column that are not missing, and the number that are.
 
@@ -163,9 +168,9 @@ def present(column: Any, name: str) -> tuple[NDArray[Any], int]:
     x = values_of(column)
     if not column.null_count:
         return x, 0
-    bits, data = column.buffers()
     if types.is_boolean(column.type):
-        return x[bits_of(bits, column.offset, len(x)).view(np.bool_)], column.null_count
+        return x[mask_of(column)], column.null_count
+    bits, data = column.buffers()
     words = np.frombuffer(data, f"u{x.itemsize}", column.offset + len(x))
     return valid(words, np.frombuffer(bits, np.uint8), column.offset, len(x)).view(x.dtype), column.null_count
 
@@ -176,7 +181,7 @@ def filled(column: Any, name: str) -> tuple[NDArray[Any], NDArray[np.bool_] | No
     x = values_of(column)
     if not column.null_count:
         return x, None
-    mask = bits_of(column.buffers()[0], column.offset, len(x)).view(np.bool_)
+    mask = mask_of(column)
     return np.where(mask, x, x.dtype.type(0)), mask
 
 
@@ -197,9 +202,7 @@ def in_lists(
     ValueError
         If lists have other lengths than the field.
     """
-    lists, missing = open_lists(column), None
-    if column.null_count:
-        missing = column.is_null().to_numpy(zero_copy_only=False)
+    lists, missing = open_lists(column), ~mask_of(column) if column.null_count else None
     if field.shape:
         require_width(lists, column, name, field.width)
     x, mask = filled(lists.elements, name)
