@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.affine import Affine
-from bnstream.streams.sources.columns import filled, in_arrow, in_lists
+from bnstream.streams.sources.buffers import in_arrow
+from bnstream.streams.sources.columns import filled, in_lists
 from bnstream.streams.sources.embeddings import Field, element_names, open_lists, require_width
 
 

@@ -84,7 +84,7 @@ class TableWriter:
     def write(self, batch: Any) -> None:
         import pyarrow as pa
 
-        from bnstream.streams.sources.columns import in_arrow
+        from bnstream.streams.sources.buffers import in_arrow
 
         if isinstance(batch, np.ndarray):
             if batch.ndim != 2:

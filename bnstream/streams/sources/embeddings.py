@@ -8,6 +8,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from pyarrow import types
 
+from bnstream.streams.sources.buffers import mask_of, values_of
 from bnstream.streams.sources.errors import SourceError
 
 
@@ -108,7 +109,7 @@ def open_lists(column: Any) -> Lists:
     if is_tensor(kind):
         lists = open_lists(column.storage)
         return lists._replace(close=lambda elements: tensors(kind, lists.close(elements), elements.type))
-    missing = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
+    missing = ~mask_of(column) if column.null_count else None
     mask = None if missing is None else pa.array(missing)
     present = None
     if types.is_fixed_size_list(kind):
@@ -117,7 +118,7 @@ def open_lists(column: Any) -> Lists:
         inside = column.values.slice(column.offset * size, n * size)
         present = None if missing is None else np.repeat(~missing, size)
     else:
-        starts = column.offsets.to_numpy()
+        starts = values_of(column.offsets)
         counts = np.diff(starts).astype(np.int64)
         if missing is None:
             inside, starts = column.values.slice(starts[0], starts[-1] - starts[0]), starts - starts[0]
@@ -155,7 +156,7 @@ def require_width(lists: Lists, column: Any, name: str, width: int) -> None:
     """Raise ValueError unless every list of a column has `width` elements."""
     wrong = lists.counts != width
     if column.null_count:
-        wrong &= column.is_valid().to_numpy(zero_copy_only=False)
+        wrong &= mask_of(column)
     if wrong.any():
         row = int(np.argmax(wrong))
         raise ValueError(f"column {name!r}: the list in row {row:,} of these has {lists.counts[row]:,} elements, "
