@@ -18,8 +18,8 @@ from bnstream.core.functional import normalize
 from bnstream.core.moments import Moments
 from bnstream.core.optional import needing
 from bnstream.streams.fitting import fit
-from bnstream.streams.sources.grids import labels_of
-from bnstream.streams.sources.lazyarrays import LazyArray, of_xarray
+from bnstream.streams.sources.arrays.grid import labels_of
+from bnstream.streams.sources.arrays.lazyarrays import LazyArray, of_xarray
 
 with needing("bnstream.xarray", '"bnstream[xarray]"'):
     import xarray as xr

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.statefiles.archive import DAMAGE, kind_of
-from bnstream.streams.sources.npyheader import dtype_of, parse
+from bnstream.streams.sources.arrays.npyheader import dtype_of, parse
 
 MOST_EXPANSION = 20         # Bytes of the arrays for each byte of the file; parameters hardly compress.
 SMALL = 64 << 20            # Bytes of the arrays that any file may have.

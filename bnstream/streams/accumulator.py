@@ -47,7 +47,7 @@ class Accumulator:
             batch, positions = batch_of(values)
             self.part("").update(batch, **positions, n_threads=1)
             return
-        from bnstream.streams.sources.columns import weights_in
+        from bnstream.streams.sources.tables.columns import weights_in
 
         self.n_rows += values.num_rows
         weights = None
@@ -60,8 +60,8 @@ class Accumulator:
 
     def update_column(self, name: str, column: Any, weights: NDArray[Any] | None) -> None:
         """Add a column of a record batch. Missing values in rows of weight 0 do not matter."""
-        from bnstream.streams.sources.columns import filled, in_lists, present
-        from bnstream.streams.sources.embeddings import is_list
+        from bnstream.streams.sources.tables.columns import filled, in_lists, present
+        from bnstream.streams.sources.tables.embeddings import is_list
 
         mask: NDArray[np.bool_] | None = None
         n_missing = 0

@@ -13,10 +13,10 @@ from bnstream.core.checks import integer, number
 from bnstream.core.threads import require_threads
 from bnstream.statefiles.overwriting import is_same
 from bnstream.streams.sources import Source, SourceError
+from bnstream.streams.sources.arrays.lazyarrays import is_lazy
 from bnstream.streams.sources.files import is_path
-from bnstream.streams.sources.lazyarrays import is_lazy
-from bnstream.streams.sources.remote import is_url
-from bnstream.streams.sources.retrying import without_secrets
+from bnstream.streams.sources.places.remote import is_url
+from bnstream.streams.sources.places.retrying import without_secrets
 from bnstream.streams.sources.selection import as_names
 from bnstream.streams.sources.source import names_of
 from bnstream.streams.writers import SUFFIXES

@@ -11,9 +11,9 @@ from typing import Any
 
 from bnstream.streams.cursor import difference
 from bnstream.streams.sources import Source, SourceError
-from bnstream.streams.sources.distinct import root_of
 from bnstream.streams.sources.files import FORMATS
-from bnstream.streams.sources.places import File
+from bnstream.streams.sources.places.distinct import root_of
+from bnstream.streams.sources.places.file import File
 from bnstream.streams.writers import SUFFIXES
 
 RECORD = ".apply.checkpoint"        # Its name in the folder.
@@ -79,7 +79,7 @@ def format_like(suffix: str, source: Source) -> str:
     """The format of the output of a file: its own, if it is one of those that are written."""
     if source.batch_axes is not None:
         return "npy"
-    kind = FORMATS.get(suffix.lower(), ("parquet", ""))[0]
+    kind = FORMATS.get(suffix.lower(), ("parquet", ""))[0].rpartition(".")[2]
     return kind if f".{kind}" in SUFFIXES else "parquet"
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bnstream.core.blocks import in_order
 from bnstream.core.moments import Moments
 from bnstream.streams.accumulator import Accumulator
-from bnstream.streams.sources.blocks import Block
+from bnstream.streams.sources.arrays.blocks import Block
 
 
 class GridAccumulator(Accumulator):

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.affine import Affine
-from bnstream.streams.sources.buffers import in_arrow
-from bnstream.streams.sources.columns import filled, in_lists
-from bnstream.streams.sources.embeddings import Field, element_names, open_lists, require_width
+from bnstream.streams.sources.tables.buffers import in_arrow
+from bnstream.streams.sources.tables.columns import filled, in_lists
+from bnstream.streams.sources.tables.embeddings import Field, element_names, open_lists, require_width
 
 
 def normalized_lists(column: Any, name: str, field: Field, affine: Affine, dtype: np.dtype[Any]) -> Any:

@@ -37,9 +37,9 @@ def normalized_batch(batch: Any, fields: Mapping[str, Any], affine: Affine, sche
     import pyarrow as pa  # type: ignore[import-untyped]
 
     from bnstream.streams.lists import normalized_lists
-    from bnstream.streams.sources.buffers import in_arrow
-    from bnstream.streams.sources.columns import filled
-    from bnstream.streams.sources.embeddings import element_type, is_list
+    from bnstream.streams.sources.tables.buffers import in_arrow
+    from bnstream.streams.sources.tables.columns import filled
+    from bnstream.streams.sources.tables.embeddings import element_type, is_list
 
     columns: dict[str, Any] = {}
     together: dict[Any, list[Any]] = {}         # by their dtypes, the columns that are normalized in one call

@@ -12,7 +12,7 @@ from bnstream._kernels._runtime import get_num_threads
 from bnstream.streams.cursor import Cursor
 from bnstream.streams.sources import Piece, Source
 from bnstream.streams.sources.errors import reading
-from bnstream.streams.sources.places import REQUESTS, at_once
+from bnstream.streams.sources.places.file import REQUESTS, at_once
 
 SMALL_BYTES = 1 << 20       # Bytes of a remote file that is read as a whole while the files before it are.
 PIECE_BYTES = 8 << 20       # Bytes of a piece, about.

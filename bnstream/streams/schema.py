@@ -13,8 +13,8 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import types
 
 from bnstream.streams.sources import SourceError
-from bnstream.streams.sources.embeddings import element_type, is_list, is_tensor
 from bnstream.streams.sources.selection import MAGIC
+from bnstream.streams.sources.tables.embeddings import element_type, is_list, is_tensor
 
 CHOOSE = "choose the columns to copy with keep= or --keep"
 

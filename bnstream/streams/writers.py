@@ -49,7 +49,7 @@ class NpyWriter:
     def rows(self, batch: Any) -> NDArray[Any]:
         """The named columns of a record batch, those of lists by their elements."""
         from bnstream.streams.lists import as_rows, as_values
-        from bnstream.streams.sources.embeddings import column_of, is_list
+        from bnstream.streams.sources.tables.embeddings import column_of, is_list
 
         kinds = dict(zip(batch.schema.names, batch.schema.types, strict=True))
         names = dict.fromkeys(column_of(name, kinds) for name in self.names)
@@ -84,7 +84,7 @@ class TableWriter:
     def write(self, batch: Any) -> None:
         import pyarrow as pa
 
-        from bnstream.streams.sources.buffers import in_arrow
+        from bnstream.streams.sources.tables.buffers import in_arrow
 
         if isinstance(batch, np.ndarray):
             if batch.ndim != 2:

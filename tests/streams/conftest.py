@@ -4,19 +4,22 @@ import os
 
 import pytest
 
-from bnstream.streams.sources import arrays, csv, parquet, retrying, text
+from bnstream.streams.sources.arrays import array
+from bnstream.streams.sources.places import retrying
+from bnstream.streams.sources.tables import parquet
+from bnstream.streams.sources.text import content, csv
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty working folder. Pieces are so small that a short file has many, and nothing waits for the disk."""
     monkeypatch.chdir(tmp_path)
-    for module, name in ((arrays, "PIECE_BYTES"), (arrays, "CHUNK_BYTES"), (parquet, "SPAN_ROWS"),
+    for module, name in ((array, "PIECE_BYTES"), (array, "CHUNK_BYTES"), (parquet, "SPAN_ROWS"),
                          (parquet, "PIECE_VALUES")):
         monkeypatch.setattr(module, name, 1)
     monkeypatch.setattr(csv, "CSV_BLOCK_BYTES", 300)
     monkeypatch.setattr(csv, "LOOK_BYTES", 300)
-    monkeypatch.setattr(text, "HEAD_BYTES", 300)
+    monkeypatch.setattr(content, "HEAD_BYTES", 300)
     monkeypatch.setattr(os, "fsync", lambda file: None)
     return tmp_path
 

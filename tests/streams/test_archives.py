@@ -10,7 +10,7 @@ import pytest
 from support.command import main
 
 import bnstream
-from bnstream.streams.sources import remote
+from bnstream.streams.sources.places import remote
 
 pytest.importorskip("pyarrow")
 fsspec = pytest.importorskip("fsspec")

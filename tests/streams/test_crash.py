@@ -13,7 +13,7 @@ from support.cases import thorough
 import bnstream
 from bnstream.statefiles import read
 from bnstream.statefiles import write as write_state
-from bnstream.streams.sources import arrays
+from bnstream.streams.sources.arrays import array
 
 pytest.importorskip("typer")
 if os.name == "nt":
@@ -27,8 +27,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)       # which is ignore
 from bnstream import cli
 from bnstream.streams import applying
 from bnstream.streams import fitting
-from bnstream.streams.sources import arrays
-arrays.CHUNK_BYTES = arrays.PIECE_BYTES = 1 << 12
+from bnstream.streams.sources.arrays import array
+array.CHUNK_BYTES = array.PIECE_BYTES = 1 << 12
 map_pieces = fitting.map_pieces
 def dotted(*arguments):
     for part in map_pieces(*arguments):
@@ -43,8 +43,8 @@ N_PIECES = 200
 @pytest.fixture
 def data(tmp_path, monkeypatch):
     """A file of `N_PIECES` pieces."""
-    monkeypatch.setattr(arrays, "CHUNK_BYTES", 1 << 12)
-    monkeypatch.setattr(arrays, "PIECE_BYTES", 1 << 12)
+    monkeypatch.setattr(array, "CHUNK_BYTES", 1 << 12)
+    monkeypatch.setattr(array, "PIECE_BYTES", 1 << 12)
     path = tmp_path / "data.npy"
     np.save(path, np.random.default_rng(0).normal(1e6, 1.0, (N_PIECES * 128, 4)))
     return path

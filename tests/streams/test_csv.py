@@ -8,7 +8,8 @@ import pytest
 from support.oracle import assert_within, exact_states
 
 from bnstream import SourceError, apply, fit
-from bnstream.streams.sources import Wanted, csv, open_sources
+from bnstream.streams.sources import Wanted, open_sources
+from bnstream.streams.sources.text import csv
 
 pa = pytest.importorskip("pyarrow", minversion="17")
 pd = pytest.importorskip("pandas")

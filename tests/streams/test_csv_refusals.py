@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bnstream import SourceError, apply, fit
-from bnstream.streams.sources import openfiles, rowtext
+from bnstream.streams.sources.places import openfiles
+from bnstream.streams.sources.text import rowtext
 
 pa = pytest.importorskip("pyarrow", minversion="17")
 pd = pytest.importorskip("pandas")

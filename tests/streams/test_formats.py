@@ -102,7 +102,7 @@ OBJECTS = {
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr("bnstream.streams.sources.jsonl.BLOCK_BYTES", 3000)
+    monkeypatch.setattr("bnstream.streams.sources.text.jsonl.BLOCK_BYTES", 3000)
 
 
 def source(kind):

@@ -15,8 +15,8 @@ from support.oracle import assert_within, exact_states
 
 import bnstream
 from bnstream import SourceError, apply, fit
-from bnstream.streams.sources import blocks
-from bnstream.streams.sources.blocks import spans_of, steps
+from bnstream.streams.sources.arrays import blocks
+from bnstream.streams.sources.arrays.blocks import spans_of, steps
 
 h5py = pytest.importorskip("h5py", minversion="3.12")
 xr = pytest.importorskip("xarray", minversion="2025.3")
@@ -435,7 +435,7 @@ def test_apply(folder):
 
 
 def test_apply_needs_rows_that_fit_in_memory(folder, monkeypatch):
-    monkeypatch.setattr("bnstream.streams.sources.grids.MOST_BAND_BYTES", 1000)
+    monkeypatch.setattr("bnstream.streams.sources.arrays.grid.MOST_BAND_BYTES", 1000)
     with pytest.raises(SourceError, match="has chunks of 7 rows, which take 0 MiB with all columns; rechunk it"):
         apply(fit(X), written_zarr(X), "y.npy")
 

@@ -35,7 +35,7 @@ def write(folder, suffix="parquet"):
 @pytest.mark.parametrize("suffix", WRITE)
 def test_channels(folder, monkeypatch, suffix):
     """They are channels where they are named; by default only the columns of the files are."""
-    monkeypatch.setattr("bnstream.streams.sources.parquet.PIECE_VALUES", 1)     # one column a piece
+    monkeypatch.setattr("bnstream.streams.sources.tables.parquet.PIECE_VALUES", 1)     # one column a piece
     table = write(folder / "data", suffix)
     m = bnstream.fit("data", columns=["year", "b", "scale"])
     assert m.names == ("year", "b", "scale")

@@ -6,7 +6,7 @@ from support.passes import Stop, stop_after
 
 from bnstream import SourceError, apply, fit
 from bnstream.streams.sources import deferred
-from bnstream.streams.sources import parquet as parquet_files
+from bnstream.streams.sources.tables import parquet as parquet_files
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

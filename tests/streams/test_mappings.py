@@ -37,7 +37,7 @@ SHAPES = {
 @pytest.mark.parametrize("largest", [1, 1 << 22])       # values in a row: where one has more, it is itself sliced
 @pytest.mark.parametrize("shape", SHAPES)
 def test_mappings_of_images(shape, largest, chunk_rows, monkeypatch):
-    monkeypatch.setattr("bnstream.streams.sources.slicing.LARGEST_ROW", largest)
+    monkeypatch.setattr("bnstream.streams.sources.arrays.slicing.LARGEST_ROW", largest)
     weights = rng(6).random(SHAPES[shape])
     mask = rng(7).random(SHAPES[shape]) < 0.8
     mask.flat[0] = True

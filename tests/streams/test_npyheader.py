@@ -7,7 +7,7 @@ import pytest
 from numpy.lib import format as npy
 
 from bnstream import SourceError, fit
-from bnstream.streams.sources.npyheader import CODES, read_header
+from bnstream.streams.sources.arrays.npyheader import CODES, read_header
 
 
 def with_header(text, version=1):

@@ -14,7 +14,8 @@ import pytest
 from support.command import main
 
 import bnstream
-from bnstream.streams.sources import openfiles, opening
+from bnstream.streams.sources import opening
+from bnstream.streams.sources.places import openfiles
 
 pytest.importorskip("pyarrow")
 

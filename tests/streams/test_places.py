@@ -8,7 +8,7 @@ import pytest
 from support.command import main
 
 import bnstream
-from bnstream.streams.sources import remote, retrying
+from bnstream.streams.sources.places import remote, retrying
 
 pa = pytest.importorskip("pyarrow")
 fsspec = pytest.importorskip("fsspec")
@@ -78,8 +78,8 @@ def test_web_server_that_tells_no_size(folder, web):
 
 
 def test_only_the_columns_asked_for_are_fetched(web, monkeypatch):
-    monkeypatch.setattr("bnstream.streams.sources.ranges.LEAST_BYTES", 1)
-    monkeypatch.setattr("bnstream.streams.sources.ranges.BLOCK_BYTES", 1)
+    monkeypatch.setattr("bnstream.streams.sources.places.ranges.LEAST_BYTES", 1)
+    monkeypatch.setattr("bnstream.streams.sources.places.ranges.BLOCK_BYTES", 1)
     table = pa.table({name: np.random.default_rng(0).random(90_000) for name in "abc"})
     content = written(lambda file: parquet.write_table(table, file, row_group_size=10_000))
     web.files["/x.parquet"] = content

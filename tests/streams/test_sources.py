@@ -17,7 +17,7 @@ from support.oracle import assert_within, exact_states
 import bnstream
 from bnstream import SourceError, apply, fit
 from bnstream.streams.sources import Wanted, open_sources
-from bnstream.streams.sources.parsing import native
+from bnstream.streams.sources.text.parsing import native
 
 pa = pytest.importorskip("pyarrow", minversion="17")
 dataset = pytest.importorskip("pyarrow.dataset")
@@ -86,7 +86,7 @@ def test_npy(axes, order, largest, kind, chunk_rows, folder, monkeypatch):
     source = {"npy": "x.npy", "npz": "x.npz", "array": x, "reversed": x[::-1].copy()[::-1]}[kind]
     axis = tuple(i for i in range(ndim) if i != channel_axis % ndim) if ndim > 1 else 0
     wanted = x if ndim > 1 else x[:, None]
-    monkeypatch.setattr("bnstream.streams.sources.slicing.LARGEST_ROW", largest)
+    monkeypatch.setattr("bnstream.streams.sources.arrays.slicing.LARGEST_ROW", largest)
     m = fit(source, channel_axis=channel_axis if ndim > 1 else None, chunk_rows=chunk_rows)
     check(m, wanted, axis, ("x",) if ndim == 1 and kind == "npz" else None)
 
@@ -176,8 +176,8 @@ TEXTS = {
 @pytest.mark.parametrize("block", [1, 9, 1 << 20])
 @pytest.mark.parametrize("name", TEXTS)
 def test_texts(name, block, folder, monkeypatch):
-    monkeypatch.setattr("bnstream.streams.sources.csv.CSV_BLOCK_BYTES", block)
-    monkeypatch.setattr("bnstream.streams.sources.csv.LOOK_BYTES", block)
+    monkeypatch.setattr("bnstream.streams.sources.text.csv.CSV_BLOCK_BYTES", block)
+    monkeypatch.setattr("bnstream.streams.sources.text.csv.LOOK_BYTES", block)
     Path("t.csv").write_bytes(TEXTS[name])
     columns = ["a", "b b"] if name == "other columns" else None
     check(fit("t.csv", columns=columns), np.array([[1, 4], [2.5, 5], [-3, 6]]), 0, ("a", "b b"))
@@ -186,8 +186,8 @@ def test_texts(name, block, folder, monkeypatch):
 @pytest.mark.parametrize("missing", ["", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null", "-nan", "1.#QNAN"])
 @pytest.mark.parametrize("block", [1, 1 << 20])
 def test_missing_in_text(missing, block, folder, monkeypatch):
-    monkeypatch.setattr("bnstream.streams.sources.csv.CSV_BLOCK_BYTES", block)
-    monkeypatch.setattr("bnstream.streams.sources.csv.LOOK_BYTES", block)
+    monkeypatch.setattr("bnstream.streams.sources.text.csv.CSV_BLOCK_BYTES", block)
+    monkeypatch.setattr("bnstream.streams.sources.text.csv.LOOK_BYTES", block)
     Path("t.csv").write_text(f"a,b\n1,2\n{missing},3\n2,{missing}\n{missing},5\n")
     m = fit("t.csv", nan_policy="omit")
     assert (m.n.tolist(), m.mean.tolist()) == ([2, 3], [1.5, 10 / 3])
@@ -202,8 +202,8 @@ def test_quoted_names(folder):
 
 
 def test_types_differ_from_block_to_block(folder, monkeypatch):
-    monkeypatch.setattr("bnstream.streams.sources.csv.CSV_BLOCK_BYTES", 1)
-    monkeypatch.setattr("bnstream.streams.sources.csv.LOOK_BYTES", 1)
+    monkeypatch.setattr("bnstream.streams.sources.text.csv.CSV_BLOCK_BYTES", 1)
+    monkeypatch.setattr("bnstream.streams.sources.text.csv.LOOK_BYTES", 1)
     Path("t.csv").write_text("a,b\n1,\n2.5,7\n9007199254740993,8\n,9\n99999999999999999999,1e3\n")
     x = np.array([1, 2.5, 2.0**53 + 1, 1e20])
     m = fit("t.csv", nan_policy="omit")
@@ -256,7 +256,7 @@ def test_types(name, where, folder):
 @pytest.mark.parametrize("span", [1, 100, 1 << 20])
 @pytest.mark.parametrize("rows", [1, 64, 1000])
 def test_row_groups(rows, span, folder, monkeypatch):
-    monkeypatch.setattr("bnstream.streams.sources.parquet.SPAN_ROWS", span)
+    monkeypatch.setattr("bnstream.streams.sources.tables.parquet.SPAN_ROWS", span)
     parquet.write_table(TABLE.slice(0, 130), "t.parquet", row_group_size=rows)
     check(fit("t.parquet"), X[:130], 0, NAMES)
 

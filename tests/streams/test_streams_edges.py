@@ -68,8 +68,8 @@ def test_resume_of_a_dataset_whose_file_changed():
 
 @pytest.mark.parametrize("n_bytes", [50, 100, 1000, 10**6])
 def test_line_breaks_in_quotes(monkeypatch, n_bytes, folder):
-    monkeypatch.setattr("bnstream.streams.sources.csv.CSV_BLOCK_BYTES", n_bytes)
-    monkeypatch.setattr("bnstream.streams.sources.csv.LOOK_BYTES", n_bytes)
+    monkeypatch.setattr("bnstream.streams.sources.text.csv.CSV_BLOCK_BYTES", n_bytes)
+    monkeypatch.setattr("bnstream.streams.sources.text.csv.LOOK_BYTES", n_bytes)
     rows = "".join(f'{i},"{i},6\n{i},""7""\n{i}"\n' for i in range(100))
     (folder / "x.csv").write_text(f"a,text\n{rows}")
     m = fit("x.csv", columns=["a"])
@@ -102,7 +102,7 @@ def test_npz_in_fortran_order(save, monkeypatch):
     x = np.random.default_rng(0).normal(size=(500, 3))
     save("x.npz", np.asfortranarray(x))
     assert set(fit("x.npz", chunk_rows=10).n.tolist()) == {500}
-    monkeypatch.setattr("bnstream.streams.sources.arrays.MOST_SCATTERED", 1000)
+    monkeypatch.setattr("bnstream.streams.sources.arrays.array.MOST_SCATTERED", 1000)
     with pytest.raises(SourceError, match=r"save it in C order with rows first, or as a \.npy file"):
         fit("x.npz")
 
@@ -205,7 +205,7 @@ def test_what_is_not_installed(folder, monkeypatch):
     m = fit("x.png")
     for name in ("pyarrow", "PIL"):
         monkeypatch.setitem(sys.modules, name, None)
-    for name in ("csv", "images"):
+    for name in ("text.csv", "arrays.images"):
         monkeypatch.delitem(sys.modules, f"bnstream.streams.sources.{name}", raising=False)
     (folder / "x.csv").write_text("a\n1\n")
     for call, needs in ((lambda: fit("x.csv"), "reading tables needs pyarrow"),

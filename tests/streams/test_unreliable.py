@@ -6,7 +6,8 @@ import pytest
 from support.command import main
 
 import bnstream
-from bnstream.streams.sources import ranges, text
+from bnstream.streams.sources.places import ranges
+from bnstream.streams.sources.text import content
 
 pytest.importorskip("pyarrow")
 
@@ -18,7 +19,7 @@ def short(monkeypatch):
     """Requests so short that each file needs many."""
     monkeypatch.setattr(ranges, "BLOCK_BYTES", 2000)
     monkeypatch.setattr(ranges, "LEAST_BYTES", 500)
-    monkeypatch.setattr(text, "HEAD_BYTES", 500)
+    monkeypatch.setattr(content, "HEAD_BYTES", 500)
 
 
 def once(fault, only=("GET", "HEAD")):

@@ -9,7 +9,7 @@ from support.oracle import assert_within, exact_states, exact_weighted
 from support.passes import Stop, stop_after
 
 from bnstream import Moments, SourceError, fit, load
-from bnstream.streams.sources.tables import COLUMN_ROWS, TABLE_VALUES, table_rows
+from bnstream.streams.sources.tables.table import COLUMN_ROWS, TABLE_VALUES, table_rows
 
 pa = pytest.importorskip("pyarrow", minversion="17")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -22,7 +22,7 @@ NAMES = tuple(f"c{i}" for i in range(70))
 @pytest.fixture
 def table(folder, monkeypatch):
     """The path of a Parquet file of 70 columns in three row groups, of which 8 columns are read together."""
-    monkeypatch.setattr("bnstream.streams.sources.parquet.PIECE_VALUES", 8 * 15)
+    monkeypatch.setattr("bnstream.streams.sources.tables.parquet.PIECE_VALUES", 8 * 15)
     parquet.write_table(pa.table(dict(zip(NAMES, X.T.copy(), strict=True))), "t.parquet", row_group_size=15)
     return "t.parquet"
 
@@ -41,7 +41,7 @@ def test_columns_together(table, n_threads):
 
 def test_bits_do_not_depend_on_what_is_read_together(table, monkeypatch):
     together = fit(table)
-    monkeypatch.setattr("bnstream.streams.sources.parquet.PIECE_VALUES", 1)
+    monkeypatch.setattr("bnstream.streams.sources.tables.parquet.PIECE_VALUES", 1)
     assert fit(table) == together
 
 
@@ -58,7 +58,7 @@ def test_few_readers(table, monkeypatch):
     """Opening a file takes time for each of its columns, so the threads open it once each."""
     opened = []
     real = parquet.ParquetFile
-    monkeypatch.setattr("bnstream.streams.sources.parquet.parquet.ParquetFile",
+    monkeypatch.setattr("bnstream.streams.sources.tables.parquet.parquet.ParquetFile",
                         lambda *args, **options: opened.append(args) or real(*args, **options))
     fit(table, n_threads=2)
     assert len(opened) <= 3         # one more to inspect it

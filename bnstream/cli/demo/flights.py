@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from bnstream.cli.demo.errors import DemoError
-from bnstream.streams.sources.parsing import native
+from bnstream.streams.sources.text.parsing import native
 
 COLUMNS = (
     "year", "month", "day", "dep_time", "sched_dep_time", "dep_delay", "arr_time", "sched_arr_time", "arr_delay",

@@ -1,12 +1,13 @@
 """Sources: anything that holds a stream, read as batches of named channels and never as a whole.
 
-    path, folder or glob -> files, one source each --> csv.py, jsonl.py, parquet.py, arrow.py, orc.py, avro.py,
-                                                       excel.py, images.py, arrays.py (.npy, .npz),
-                                                       stores.py (HDF5, NetCDF, Zarr)
-    table of another library, query of DuckDB -------> frames.py
-    array in memory ---------------------------------> arrays.py
-    array read by slices, Dataset -------------------> grids.py, divided into blocks of chunks by blocks.py
-    iterable of these, or of mappings with arrays ---> iterables.py
+    path, folder or glob -> places/, files.py: one source for each file --> text/   (CSV, JSON lines)
+                                                                          tables/ (Parquet, Arrow, ORC, Avro, Excel)
+                                                                          arrays/ (.npy, .npz, images, HDF5, NetCDF,
+                                                                                   Zarr)
+    table of another library, query of DuckDB --------------------------> tables/frames.py
+    array in memory ----------------------------------------------------> arrays/array.py
+    array read by slices, Dataset --------------------------------------> arrays/grid.py
+    iterable of these, or of mappings with arrays ----------------------> iterables.py
 
 A source is divided into pieces. The thread that works on a piece also loads it: it reads, decompresses and decodes the
 piece into arrays or pyarrow record batches. Reading can resume wherever a piece stops: the pieces that follow are those

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from bnstream.streams.sources.places import File
+from bnstream.streams.sources.places.file import File
 from bnstream.streams.sources.source import FileSource, Piece, require_same
 
 SMALL_BYTES = 1 << 20       # Bytes of a file that is opened when its turn comes.

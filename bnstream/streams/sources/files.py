@@ -9,37 +9,37 @@ from typing import Any
 
 from bnstream.core.optional import needing
 from bnstream.streams.sources.deferred import MANY, opened_in_turn
-from bnstream.streams.sources.distinct import distinct
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.listing import ARCHIVES, files_of, is_zarr, members_of
-from bnstream.streams.sources.openfiles import spooled
 from bnstream.streams.sources.options import as_storage_options
-from bnstream.streams.sources.places import File, at_once
-from bnstream.streams.sources.retrying import without_secrets
+from bnstream.streams.sources.places.distinct import distinct
+from bnstream.streams.sources.places.file import File, at_once
+from bnstream.streams.sources.places.listing import ARCHIVES, files_of, is_zarr, members_of
+from bnstream.streams.sources.places.openfiles import spooled
+from bnstream.streams.sources.places.retrying import without_secrets
 from bnstream.streams.sources.source import Source, Wanted
 
 PACKED = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|7z|rar)$")       # The names of archives that are not read.
 # The module and the class that read the files with a suffix. Those of text may be compressed.
-TEXTS = {".csv": ("csv", "CsvFile"), ".tsv": ("csv", "CsvFile"),
-         ".jsonl": ("jsonl", "JsonLinesFile"), ".ndjson": ("jsonl", "JsonLinesFile")}
+TEXTS = {".csv": ("text.csv", "CsvFile"), ".tsv": ("text.csv", "CsvFile"),
+         ".jsonl": ("text.jsonl", "JsonLinesFile"), ".ndjson": ("text.jsonl", "JsonLinesFile")}
 FORMATS: dict[str, tuple[str, str]] = {
-    ".npy": ("arrays", "NpyFile"),
-    ".npz": ("arrays", "NpzFile"),
+    ".npy": ("arrays.array", "NpyFile"),
+    ".npz": ("arrays.array", "NpzFile"),
     **{text + packed: kind for packed in ("", ".gz", ".bz2", ".xz", ".zst", ".zip") for text, kind in TEXTS.items()},
-    **dict.fromkeys((".parquet", ".pq"), ("parquet", "ParquetFile")),
-    **dict.fromkeys((".arrow", ".arrows", ".feather", ".ipc"), ("arrow", "ArrowFile")),
-    ".orc": ("orc", "OrcFile"),
-    ".avro": ("avro", "AvroFile"),
-    **dict.fromkeys((".xlsx", ".xls", ".ods"), ("excel", "ExcelFile")),
-    **dict.fromkeys((".h5", ".hdf5", ".hdf"), ("stores", "Hdf5File")),
-    **dict.fromkeys((".nc", ".nc4", ".cdf"), ("stores", "NetcdfFile")),
-    ".zarr": ("stores", "ZarrStore"),
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"), ("images", "Images")),
+    **dict.fromkeys((".parquet", ".pq"), ("tables.parquet", "ParquetFile")),
+    **dict.fromkeys((".arrow", ".arrows", ".feather", ".ipc"), ("tables.arrow", "ArrowFile")),
+    ".orc": ("tables.orc", "OrcFile"),
+    ".avro": ("tables.avro", "AvroFile"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), ("tables.excel", "ExcelFile")),
+    **dict.fromkeys((".h5", ".hdf5", ".hdf"), ("arrays.stores", "Hdf5File")),
+    **dict.fromkeys((".nc", ".nc4", ".cdf"), ("arrays.stores", "NetcdfFile")),
+    ".zarr": ("arrays.stores", "ZarrStore"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"), ("arrays.images", "Images")),
 }
 
 # What a module reads, and the extra with the packages that it needs; for other modules, tables and "streams".
-NEEDS = {"images": ("reading images", "streams"), "avro": ("reading Avro files", "avro"),
-         "excel": ("reading spreadsheets", "excel")}
+NEEDS = {"arrays.images": ("reading images", "streams"), "tables.avro": ("reading Avro files", "avro"),
+         "tables.excel": ("reading spreadsheets", "excel")}
 
 
 def format_of(file: File, chosen: str | None = None) -> tuple[str, str] | None:
@@ -143,7 +143,7 @@ def open_all(files: Sequence[File], wanted: Wanted) -> list[Source]:
     is_table = getattr(make, "batch_axes", ()) is None
     open_one: Callable[[File], Any] = partial(make, wanted=wanted)
     if is_table and any("=" in part for file in files for part in file.path.parts[:-1]):
-        hive = import_module("bnstream.streams.sources.hive")
+        hive = import_module("bnstream.streams.sources.tables.hive")
         open_one = hive.opening(make, files, wanted)
     if is_table and not waits and not wanted.whole_rows and len(files) > MANY:
         return [*opened_in_turn(open_one, files)]

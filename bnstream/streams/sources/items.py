@@ -11,10 +11,10 @@ from bnstream.core.batches import KEYS
 from bnstream.core.dlpack import as_numpy
 from bnstream.core.labels import counted
 from bnstream.core.optional import needing
-from bnstream.streams.sources.arrays import is_array
+from bnstream.streams.sources.arrays.array import is_array
+from bnstream.streams.sources.arrays.lazyarrays import is_dataset
 from bnstream.streams.sources.errors import SourceError, reading
 from bnstream.streams.sources.files import is_path
-from bnstream.streams.sources.lazyarrays import is_dataset
 
 MOST_ROWS = 4096            # Rows that are gathered into a batch, at most.
 MOST_BYTES = 8 << 20        # Bytes of the arrays of such a batch; its last row may exceed them.

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from bnstream.core.batches import batch_of
-from bnstream.streams.sources.arrays import Array, is_array
+from bnstream.streams.sources.arrays.array import Array, is_array
+from bnstream.streams.sources.arrays.grid import open_grids
+from bnstream.streams.sources.arrays.lazyarrays import is_dataset, is_lazy
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.files import is_path, open_all, open_files, reader
-from bnstream.streams.sources.grids import open_grids
 from bnstream.streams.sources.iterables import Iterable
-from bnstream.streams.sources.lazyarrays import is_dataset, is_lazy
-from bnstream.streams.sources.openfiles import OpenFile, is_open_file
 from bnstream.streams.sources.options import require_taken
+from bnstream.streams.sources.places.openfiles import OpenFile, is_open_file
 from bnstream.streams.sources.source import Source, Wanted, require_same
 
 DUCKDB = "duckdb://"        # How a query of DuckDB begins: duckdb://FILE?QUERY.
@@ -59,7 +59,7 @@ def open_paths(paths: Sequence[str], wanted: Wanted) -> list[Source]:
         if not path.startswith(DUCKDB):
             raise SourceError(f"{path} is a file, but other sources are queries of DuckDB; process each separately and "
                               "merge the statistics")
-    return [reader("frames", "query_source")(path, wanted) for path in paths]
+    return [reader("tables.frames", "query_source")(path, wanted) for path in paths]
 
 
 def open_data(source: Any, wanted: Wanted) -> Source | None:
@@ -73,7 +73,7 @@ def open_data(source: Any, wanted: Wanted) -> Source | None:
     if is_lazy(source) or is_dataset(source):
         return open_grids(source, wanted)
     if is_table(source):
-        return reader("frames", "table_source")(source, wanted)
+        return reader("tables.frames", "table_source")(source, wanted)
     return Array(source, wanted) if is_array(source) else None
 
 

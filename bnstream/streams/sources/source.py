@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from bnstream.core.labels import counted, listed
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.places import File
+from bnstream.streams.sources.places.file import File
 
 
 class Wanted(NamedTuple):

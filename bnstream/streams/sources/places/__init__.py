@@ -1,0 +1,1 @@
+"""Where files lie: on disk, in archives, at URLs, or open already."""

@@ -1,0 +1,1 @@
+"""Tables: sources whose pieces are record batches of pyarrow, of which each column is read by itself."""

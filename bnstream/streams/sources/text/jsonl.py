@@ -1,0 +1,82 @@
+"""Files of JSON lines: an object a line."""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+from pyarrow import json
+
+from bnstream.streams.sources.errors import SourceError
+from bnstream.streams.sources.places.file import File
+from bnstream.streams.sources.source import Piece, Wanted
+from bnstream.streams.sources.tables.columns import fields_in
+from bnstream.streams.sources.tables.table import TableFile, sliced
+from bnstream.streams.sources.text.dialect import Dialect
+from bnstream.streams.sources.text.rowtext import RowText
+
+BLOCK_BYTES = 4 << 20       # Bytes of text that are parsed at a time.
+
+
+class JsonLinesFile(TableFile):
+    """A file of JSON lines, compressed or not.
+
+    Several threads parse blocks of whole lines, each block by itself: a column may hold integers in one block and
+    floating-point numbers in another. A key that an object lacks is a missing value.
+    """
+
+    takes = TableFile.takes | {"encoding"}
+
+    def __init__(self, file: File, wanted: Wanted) -> None:
+        # Without quotes, every line end ends a row: JSON escapes those in texts.
+        self.dialect = Dialect({"quote": "", "encoding": wanted.reading.get("encoding")})
+        super().__init__(file, wanted)
+
+    def inspect(self, wanted: Wanted) -> None:
+        self.text = RowText(self.file, self.dialect)
+        self.extent = self.text.extent
+        self.types: dict[str, Any] = {}
+        _, block = next(self.blocks(0), (0, b""))
+        if not block:
+            raise SourceError(f"{self.name} is empty; expected a JSON object in each line")
+        schema = self.parse(block).schema
+        if wanted.whole_rows:       # All columns are copied, each with one type in all blocks.
+            schemas = (self.parse(block).schema for _, block in self.blocks(0))
+            schema = pa.unify_schemas([*schemas], promote_options="permissive")
+        self.fields = fields_in(self.name, schema, wanted, self.look)
+        self.columns = schema.names if wanted.whole_rows else [*self.fields, *wanted.beside]
+        self.known = frozenset(schema.names if wanted.columns is None else ())
+        self.types = {field.name: field.type for field in schema if wanted.whole_rows and field.name not in self.fields}
+
+    def blocks(self, start: int) -> Iterator[tuple[int, Any]]:
+        """Yield blocks of whole lines from a place on, each with the place where it ends."""
+        return self.text.blocks(start, BLOCK_BYTES)
+
+    def look(self, column: str) -> Iterator[Any]:
+        for _, block in self.blocks(0):
+            table = self.parse(block)
+            yield from table.column(column).chunks if column in table.column_names else ()
+
+    def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
+        for stop, block in self.blocks(start):
+            yield Piece(partial(self.load, block, chunk_rows), None, stop, f"bytes {start:,} to {stop:,}")
+            start = stop
+
+    def load(self, block: Any, chunk_rows: int | None) -> Iterator[Any]:
+        table = self.parse(block)
+        late = [name for name in table.column_names if name not in self.known] if self.known else []
+        if late:
+            raise SourceError(f"{self.name}: the key {late[0]!r} is in none of the first objects; select columns with "
+                              "columns= or --columns")
+        columns = {name: table.column(name) if name in table.column_names
+                   else pa.nulls(len(table), self.types.get(name, pa.null())) for name in self.columns}
+        return sliced(pa.table(columns).combine_chunks().to_batches(), chunk_rows)
+
+    def parse(self, block: Any) -> Any:
+        """Parse lines, each column with the type of its values."""
+        if not re.search(rb"\S", block):
+            return pa.table({})
+        read = json.ReadOptions(use_threads=False, block_size=len(block) + 1)
+        types = pa.schema(list(self.types.items())) if self.types else None
+        return json.read_json(pa.BufferReader(block), read, json.ParseOptions(explicit_schema=types))
