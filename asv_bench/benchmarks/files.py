@@ -59,6 +59,15 @@ def make_csv(path, n_rows):
     sync(path)
 
 
+def make_small(folder, suffix, n_files, n_rows):
+    """Write many small files of the same kind of columns, all with the same numbers."""
+    Path(folder).mkdir()
+    make = make_csv if suffix == ".csv" else make_parquet
+    make(Path(folder, f"0{suffix}"), n_rows)
+    for i in range(1, n_files):
+        shutil.copy(Path(folder, f"0{suffix}"), Path(folder, f"{i}{suffix}"))
+
+
 GRIDS = {".h5": "h5py", ".zarr": "zarr"}
 
 

@@ -2,6 +2,7 @@
 threads unless another number is given."""
 
 from functools import partial
+from pathlib import Path
 
 import bnstream
 
@@ -12,6 +13,7 @@ from .timing import optional
 
 NPY, SHAPE = "x.npy", (262144, 256)         # 256 MiB, in the temporary folder that asv makes for setup_cache
 TABLES = {"Parquet": "x.parquet", "CSV": "x.csv"}
+SMALL = {"Parquet": "small-parquet", "CSV": "small-csv"}
 POLICIES = {"Parquet": "omit", "CSV": "raise"}
 
 
@@ -118,6 +120,29 @@ class Tables(Timed):
 
     @named("fit, tables")
     def time_table(self, of, by):
+        self.call()
+
+
+class SmallFiles(Timed):
+    """1,000 files of 1,000 rows and 16 columns, beside polars."""
+
+    repeat = (3, 10, 1.0)
+    params = (list(TABLES), ["bnstream", "polars"])
+    param_names = ("of", "by")
+
+    def setup_cache(self):
+        if optional("pyarrow"):
+            files.make_small(SMALL["Parquet"], ".parquet", 1000, 1000)
+            files.make_small(SMALL["CSV"], ".csv", 1000, 1000)
+
+    @once
+    def setup(self, of, by):
+        files.installed("pyarrow")
+        ways = {"bnstream": partial(files.by_bnstream, nan_policy="omit"), "polars": files.PEERS["polars"]}
+        self.call = ways[by](SMALL[of] if by == "bnstream" else f"{SMALL[of]}/*{Path(TABLES[of]).suffix}")
+
+    @named("fit, 1,000 small files")
+    def time_small(self, of, by):
         self.call()
 
 

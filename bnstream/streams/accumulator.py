@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -35,11 +36,25 @@ class Accumulator:
     def of_piece(self, source: Source, piece: Piece) -> Self:
         """The moments of one piece alone."""
         part = type(self)(self.source, self.nan_policy, self.weights, self.exact)
-        with reading(f"{source.name}, {piece.place}"):
-            for values in piece.load():
-                part.update(values)
+        try:
+            with reading(f"{source.name}, {piece.place}"):
+                for values in piece.load():
+                    part.update(values)
+        except ValueError:
+            if piece.parts is None:
+                raise
+            return self.of_parts(piece.parts())     # which can be read, or name the one at fault
         part.n_rows = part.n_rows if piece.n_rows is None else piece.n_rows
         return part
+
+    def of_parts(self, parts: Iterable[tuple[Source, Piece]]) -> Self:
+        """The moments of several pieces together."""
+        total = type(self)(self.source, self.nan_policy, self.weights, self.exact)
+        for source, piece in parts:
+            part = self.of_piece(source, piece)
+            total.merge(part)
+            total.n_rows += part.n_rows
+        return total
 
     def update(self, values: Any) -> None:
         """Add what a piece loads. The kernel runs on one thread, as the threads work on pieces."""

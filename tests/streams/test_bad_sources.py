@@ -177,7 +177,7 @@ def test_a_file_that_changes_midway(suffix, change, k, folder):
         if len(seen) == at:
             work()
 
-    with pytest.raises(SourceError, match=rf"{path if suffix != 'images' else r'4.png|an image in .'}"):
+    with pytest.raises(SourceError, match=rf"{path if suffix != 'images' else r'4.png|a file in .'}"):
         fit(source, "out", progress=progress, checkpoint_every=0)
     assert not Path("out").exists()
     assert read("out.checkpoint").metadata["progress"]["n_rows"] > 0

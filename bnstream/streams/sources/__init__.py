@@ -9,9 +9,9 @@
     array read by slices, Dataset --------------------------------------> arrays/grid.py
     iterable of these, or of mappings with arrays ----------------------> iterables.py
 
-A source is divided into pieces. The thread that works on a piece also loads it: it reads, decompresses and decodes the
-piece into arrays or pyarrow record batches. Reading can resume wherever a piece stops: the pieces that follow are those
-of an uninterrupted read.
+Images are one source, and so are many small tables (smallfiles.py). A source is divided into pieces. The thread that
+works on a piece also loads it: it reads, decompresses and decodes the piece into arrays or pyarrow record batches.
+Reading can resume wherever a piece stops: the pieces that follow are those of an uninterrupted read.
 """
 
 from bnstream.streams.sources.errors import SourceError

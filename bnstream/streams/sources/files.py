@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import Any
 
 from bnstream.core.optional import needing
-from bnstream.streams.sources.deferred import MANY, opened_in_turn
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.options import as_storage_options
 from bnstream.streams.sources.places.distinct import distinct
@@ -16,6 +15,7 @@ from bnstream.streams.sources.places.file import File, at_once
 from bnstream.streams.sources.places.listing import ARCHIVES, files_of, is_zarr, members_of
 from bnstream.streams.sources.places.openfiles import spooled
 from bnstream.streams.sources.places.retrying import without_secrets
+from bnstream.streams.sources.smallfiles import MANY, small_together
 from bnstream.streams.sources.source import Source, Wanted
 
 PACKED = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|7z|rar)$")       # The names of archives that are not read.
@@ -46,9 +46,19 @@ def format_of(file: File, chosen: str | None = None) -> tuple[str, str] | None:
     """The entry of `FORMATS` for the chosen format, or for the longest suffix that has one; None if none has."""
     if chosen is not None:
         return FORMATS.get(f".{chosen}")
-    if file.local is not None and is_zarr(file.local):
-        return FORMATS[".zarr"]
-    return FORMATS.get("".join(file.suffixes[-2:])) or FORMATS.get("".join(file.suffixes[-1:]))
+    found = FORMATS.get("".join(file.suffixes[-2:])) or FORMATS.get("".join(file.suffixes[-1:]))
+    return FORMATS[".zarr"] if found is None and file.local is not None and is_zarr(file.local) else found
+
+
+def required_format(file: File, chosen: str | None) -> tuple[str, str]:
+    """The same; raise SourceError if there is none."""
+    found = format_of(file, chosen)
+    if found is None and PACKED.search(file.name.lower()):
+        raise SourceError(f"{file} is an archive of another kind than .zip and .tar; unpack it, and give the folder")
+    if found is None:
+        raise SourceError(f"{file} has no supported {file.clue}; supported are {' '.join(FORMATS)}; name its format "
+                          "with format= or --format")
+    return found
 
 
 def reader(module: str, name: str) -> Callable[..., Source]:
@@ -122,20 +132,15 @@ def open_all(files: Sequence[File], wanted: Wanted) -> list[Source]:
     if chosen is not None and f".{chosen}" not in FORMATS:
         raise SourceError(f"format must be one of {', '.join(suffix[1:] for suffix in FORMATS)}, got {chosen!r}")
     waits = any(file.remote for file in files)
+    formats: dict[tuple[str, str], File] = {}
     for file, exists in zip(files, at_once(lambda file: file.exists(), files, waits=waits), strict=True):
         if not exists:
             raise SourceError(f"there is no file {file}")
-        if format_of(file, chosen) is None and PACKED.search(file.name.lower()):
-            raise SourceError(f"{file} is an archive of another kind than .zip and .tar; unpack it, and give the "
-                              "folder")
-        if format_of(file, chosen) is None:
-            raise SourceError(f"{file} has no supported {file.clue}; supported are {' '.join(FORMATS)}; name its "
-                              "format with format= or --format")
-    formats = {format_of(file, chosen): file for file in reversed(files)}
+        formats.setdefault(required_format(file, chosen), file)
     if len(formats) > 1:
         raise SourceError(f"the files have different formats, such as {' and '.join(map(str, formats.values()))}; "
                           "process each format separately and merge the statistics")
-    module, name = next(kind for kind in formats if kind)
+    module, name = next(iter(formats))
     make = reader(module, name)
     files = [spooled(file) if file.sequential and needs_any_order(file, name) else file for file in files]
     if name == "Images":
@@ -146,5 +151,5 @@ def open_all(files: Sequence[File], wanted: Wanted) -> list[Source]:
         hive = import_module("bnstream.streams.sources.tables.hive")
         open_one = hive.opening(make, files, wanted)
     if is_table and not waits and not wanted.whole_rows and len(files) > MANY:
-        return [*opened_in_turn(open_one, files)]
+        return small_together(open_one, files)
     return list(at_once(open_one, files, waits=waits))

@@ -1,12 +1,14 @@
 """What a source is, and what a caller wants from it."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bnstream.core.labels import counted, listed
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.places.file import File
+from bnstream.streams.sources.places.file import File, at_once
 
 
 class Wanted(NamedTuple):
@@ -48,6 +50,8 @@ class Piece(NamedTuple):
     """Where the next piece starts, in the units of `Source.extent`; None if a pass cannot resume there."""
     place: str
     """Where the piece is, for messages."""
+    parts: "Callable[[], Iterable[tuple[Source, Piece]]] | None" = None
+    """Returns pieces of other sources that hold the same, if `load` may fail where they can be read one by one."""
 
 
 class Source:
@@ -101,6 +105,34 @@ class Source:
 
     def select(self, columns: Sequence[str]) -> None:
         """Read no other columns of whole rows than these, where this saves work."""
+
+    def together(self, files: Sequence[File], chunk_rows: int | None) -> Iterable[Any]:
+        """Load several small files that are like this source, as a piece; `UnlikeError` if it cannot."""
+        raise UnlikeError
+
+
+class UnlikeError(ValueError):
+    """Files that are not like the first, or not so small, and must be read one by one."""
+
+
+class FilesSource(Source):
+    """A source of several files, which is divided into files."""
+
+    def __init__(self, files: Sequence[File]) -> None:
+        self.name, self.files, self.extent = files[0].folder, files, len(files)
+        self.remote = self.waits = any(file.remote for file in files)
+        self.mark = self.mark_now()
+
+    def mark_now(self) -> list[Any]:
+        marks = list(at_once(lambda file: file.mark(), self.files, waits=self.waits))
+        self.sizes = [n_bytes or 0 for _, n_bytes, _ in marks]
+        self.size = max(1, sum(self.sizes))
+        self.resumable = all(version is not None for *_, version in marks)
+        return [self.name, len(self.files), hashlib.sha256(json.dumps(marks).encode()).hexdigest()]
+
+    def require_unchanged(self) -> None:
+        if self.mark_now() != self.mark:
+            raise SourceError(f"a file in {self.name} changed while the files were read; start again")
 
 
 class FileSource(Source):

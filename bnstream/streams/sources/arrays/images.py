@@ -1,8 +1,6 @@
 """Images, read with Pillow: a piece is one image, in the dtype that is stored, with its channels last."""
 
 import copy
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -13,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.places.file import WHOLE, File, at_once
-from bnstream.streams.sources.source import Piece, Source, Wanted
+from bnstream.streams.sources.places.file import WHOLE, File
+from bnstream.streams.sources.source import FilesSource, Piece, Wanted
 
 # The modes of Pillow that are arrays of numbers, with the names of their channels.
 MODES = {
@@ -26,7 +24,7 @@ EIGHT_BITS = {"1", "P", "L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"}
 TARGETS = EIGHT_BITS & MODES.keys()         # and those that it converts to
 
 
-class Images(Source):
+class Images(FilesSource):
     """Images of one mode, or converted to one, and of any size, or of one size for statistics of each pixel."""
 
     takes = frozenset({"format", "storage_options", "mode", "scale", "per_pixel"})
@@ -39,10 +37,7 @@ class Images(Source):
             raise SourceError(f"mode must be one of {', '.join(sorted(TARGETS))}, got {self.convert!r:.60}")
         self.per_pixel = self.rows_first = bool(options.get("per_pixel", False))
         self.batch_axes = (0,) if self.per_pixel else (0, 1)
-        self.name = files[0].folder
-        self.files, self.extent = files, len(files)
-        self.remote = self.waits = any(file.remote for file in files)
-        self.mark = self.mark_now()
+        super().__init__(files)
         with self.open(files[0]) as image:
             self.mode, self.size_of_first = self.mode_of(files[0], image), image.size
         channels = MODES[self.mode]
@@ -63,15 +58,6 @@ class Images(Source):
             one.mark = one.mark_now()
             found.append(one)
         return found
-
-    def mark_now(self) -> list[Any]:
-        marks = list(at_once(lambda file: file.mark(), self.files, waits=self.waits))
-        self.resumable = all(version is not None for *_, version in marks)
-        return [self.name, len(self.files), hashlib.sha256(json.dumps(marks).encode()).hexdigest()]
-
-    def require_unchanged(self) -> None:
-        if self.mark_now() != self.mark:
-            raise SourceError(f"an image in {self.name} changed while the images were read; start again")
 
     def mode_of(self, file: File, image: Any) -> str:
         """The mode of an image, or the one that it will be converted to."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -44,7 +45,7 @@ class File:
     def folder(self) -> str:
         return str(self.path.parent)
 
-    @property
+    @cached_property
     def suffixes(self) -> list[str]:
         """The suffixes of its name in lower case, such as [".csv", ".gz"]."""
         return [suffix.lower() for suffix in self.path.suffixes]

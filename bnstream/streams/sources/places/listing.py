@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import sys
 import tarfile
@@ -45,7 +46,7 @@ def files_of(path: str, options: Mapping[str, Any]) -> tuple[list[File], bool]:
     if is_zarr(Path(path)):
         return [File(path)], False
     if Path(path).is_dir():
-        return [File(file) for file in sorted(files_in(Path(path))) if is_visible(str(file.relative_to(path)))], True
+        return [File(file) for file in sorted(files_in(Path(path)))], True
     if not Path(path).exists() and glob.has_magic(path):
         matches = [file for file in map(Path, sorted(glob.glob(path, recursive=True)))  # noqa: PTH207
                    if file.is_file() or is_zarr(file)]
@@ -62,12 +63,16 @@ def is_zarr(path: Path) -> bool:
 
 
 def files_in(folder: Path) -> Iterator[Path]:
-    """The files in a folder and the folders in it, a Zarr store being one."""
-    for path in folder.iterdir():
-        if path.is_file() or is_zarr(path):
-            yield path
-        elif path.is_dir() and not path.is_symlink():
-            yield from files_in(path)
+    """The visible files in a folder and the folders in it, a Zarr store being one."""
+    with os.scandir(folder) as entries:         # which tells what is a folder without another call for each file
+        for entry in entries:
+            path = folder / entry.name
+            if not is_visible(entry.name):
+                continue
+            if entry.is_file() or is_zarr(path):
+                yield path
+            elif entry.is_dir(follow_symlinks=False):
+                yield from files_in(path)
 
 
 def standard_input() -> File:

@@ -1,6 +1,6 @@
 """Text files of tables, plain or compressed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -10,14 +10,14 @@ from pyarrow import types
 
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.places.file import File
-from bnstream.streams.sources.source import Piece, Wanted
+from bnstream.streams.sources.source import Piece, UnlikeError, Wanted
 from bnstream.streams.sources.tables.columns import is_numeric, selected_names
 from bnstream.streams.sources.tables.table import TableFile, sliced
 from bnstream.streams.sources.text.dialect import Dialect
 from bnstream.streams.sources.text.faults import advice, first_fault
 from bnstream.streams.sources.text.header import Layout, is_header, named
-from bnstream.streams.sources.text.lines import rows
-from bnstream.streams.sources.text.parsing import Parser, RowError, comment_hint
+from bnstream.streams.sources.text.lines import has_open_quote, rows
+from bnstream.streams.sources.text.parsing import Parser, RowError, comment_hint, native
 from bnstream.streams.sources.text.rowtext import RowText
 
 CSV_BLOCK_BYTES = 4 << 20   # Bytes of text that are parsed at a time.
@@ -165,6 +165,21 @@ class CsvFile(TableFile):
         for stop, block in self.text.blocks(start, n_bytes):
             yield Piece(partial(self.load, start, block, chunk_rows), None, stop, f"bytes {start:,} to {stop:,}")
             start = stop
+
+    def together(self, files: Sequence[File], chunk_rows: int | None) -> Iterable[Any]:
+        """Load files that begin with the same bytes as this one, to the end of the names, as one block."""
+        if self.extent is None:
+            raise UnlikeError
+        with self.file.open() as content:
+            beginning = content.read(self.text.text.mark_bytes + self.start)
+        parts = []
+        for file in files:
+            with file.open() as content:
+                text = content.read()
+            if not text.startswith(beginning) or b"\0" in text or has_open_quote(text, self.dialect, len(beginning)):
+                raise UnlikeError
+            parts += [memoryview(text)[len(beginning):], b"" if text.endswith((b"\n", b"\r")) else b"\n"]
+        return self.load(0, native(*parts), chunk_rows)
 
     def load(self, start: int, block: Any, chunk_rows: int | None) -> Iterator[Any]:
         with self.located(start, block):

@@ -81,6 +81,18 @@ def whole_rows(block: memoryview, dialect: Dialect, line_end: bytes) -> tuple[in
     return stop, opened
 
 
+def has_open_quote(text: bytes, dialect: Dialect, start: int) -> bool:
+    """Whether a quote after the first bytes is not closed by the end of a text, or see `QuoteError`."""
+    if not dialect.quote or text.find(dialect.quote.encode(), start) < 0:
+        return False
+    rest = memoryview(text)[start:]
+    try:
+        _, stops = quoted(rest, dialect)
+    except QuoteError:
+        return True
+    return bool(stops.size and stops[-1] > len(rest))
+
+
 def last(line_end: bytes, block: memoryview) -> int:
     """The place after the last line end, 0 if there is none."""
     for n in (TAIL_BYTES, len(block)):

@@ -207,12 +207,14 @@ def without(column: Any, values: Sequence[float]) -> Any:
     return compute.if_else(found, pa.scalar(None, column.type), column)
 
 
-def native(text: bytes) -> Any:
-    """Copy text for pyarrow's CSV reader to memory that Arrow owns.
+def native(*parts: Any) -> Any:
+    """Copy a text, in one or more parts, for pyarrow's CSV reader to memory that Arrow owns.
 
     A thread of the reader may release the text while Python shuts down. Releasing a Python object then aborts
     the process.
     """
-    memory = pa.allocate_buffer(len(text))
-    pa.FixedSizeBufferWriter(memory).write(text)
+    memory = pa.allocate_buffer(sum(map(len, parts)))
+    writer = pa.FixedSizeBufferWriter(memory)
+    for part in parts:
+        writer.write(part)
     return memory
