@@ -90,6 +90,11 @@ OPTIONS: dict[str, Any] = {
         str | None, typer.Option(metavar="DIM", help="Compute the statistics of the steps along this dimension.",
                                  show_default="of the values")
     ],
+    "short_rows": Annotated[
+        Literal["pad"] | None,
+        typer.Option(help="Text files: read the fields that a row lacks at its end as missing.",
+                     show_default="such a row is an error")
+    ],
 }
 
 

@@ -33,7 +33,7 @@ def named(n):
 # The options that read files which are refused without them, by pattern. All that match count, the later ones more. An
 # option is used once a message names it.
 READ_WITH = {
-    "*": {"header": False},
+    "*": {"header": False, "short_rows": "pad"},
     "*.png": {"mode": "RGB"},
     "*.tab": {"format": "tsv"},
     "*.txt": {"format": "csv"},

@@ -74,6 +74,13 @@ TEXTS = {
     "numbers over names": (b"150,4,setosa,versicolor,virginica\n5.1,3.5,1.4,0.2,0\n4.9,3.0,1.4,0.2,0\n", {}, {}),
     "years over numbers": (b"2019,2020\n1,2\n3,4\n", {}, {}),
     "years over texts and numbers": (b"country,2000,2005,2010\nFrance,1.5,2,2000.5\nPeru,,4,3\n", {}, {}),
+    "short rows": (b'a,t,b\n1,x,2\n3\n   \n\n4,"y, z"\n5,"p\nq",6\n7,"z"\n', {}, {"short_rows": "pad"}),
+    "short rows of Windows": (b'"a";"t";"b"\r\n1;"x;\r\ny"\r\n3\r\n4;z;5', {"sep": ";"}, {"short_rows": "pad"}),
+    "short rows, spaces and comments": (b"a t b # names\n1 'x y' # 2\n# 3 4\n3   \n\n 5 z  6\n7 ''",
+                                        {"sep": r"\s+", "comment": "#", "quotechar": "'"},
+                                        {"delimiter": " ", "comment": "#", "quote": "'", "short_rows": "pad"}),
+    "short rows, thousands": (b'a;t;b\n"1,234"\n5;x;"2,345"\n-6;y\n', {"sep": ";", "thousands": ","},
+                              {"thousands": ",", "short_rows": "pad"}),
     "signs and exponents": (b"a,b\n+1,1E3\n-2,.5\n+3.,1e-3\n", {}, {}),
 }
 
@@ -116,7 +123,8 @@ def test_dialects(name, block_bytes, monkeypatch):
             assert written[column].to_pylist() == list(texts[column]), column
 
 
-@pytest.mark.parametrize("name", ["carriage returns", "spaces and comments", "UTF-16", "thousands", "comment lines"])
+@pytest.mark.parametrize("name", ["carriage returns", "spaces and comments", "UTF-16", "thousands", "comment lines",
+                                  "short rows"])
 def test_a_pass_resumes_in_any_dialect(name, block_bytes):
     """The pieces after any piece are those of a whole pass."""
     raw, _, ours = TEXTS[name]

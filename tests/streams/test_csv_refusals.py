@@ -75,14 +75,23 @@ REFUSED = {
         "x.csv, line 2: 3 fields, expected 2: 'r,1,2'; the first row is 'a,b'; skip the lines before the names of the "
         "columns with skip_rows= (--skip-rows), or name every column with names= and header=True (--names, --header)"),
     "too few fields": (b"a,b\n1,2\n3\n", {},
-        "x.csv, line 3: 1 field, expected 2: '3'; the first row is 'a,b'; skip the lines before the names of the "
-        "columns with skip_rows= (--skip-rows), or give every row as many fields"),
+        "x.csv, line 3: 1 field, expected 2: '3'; pass short_rows='pad' (--short-rows pad) if its last fields are "
+        "missing; the first row is 'a,b'; skip the lines before the names of the columns with skip_rows= "
+        "(--skip-rows)"),
+    "too many fields among short rows": (b"a,b\n1,2\n3\n\n4,5,6\n7\n", {"short_rows": "pad"},
+        "x.csv, line 5: 3 fields, expected 2: '4,5,6'; the first row is 'a,b'; skip the lines"),
+    "a word after short rows": (b"a,b\n" + b"1.5,2\n" * 200 + b"3\nx,2\n", {"short_rows": "pad"},
+        "x.csv, line 203: column 'a' is of type string, not numeric, such as 'x'"),
+    "truth after short rows": (b"a,b\n" + b"true,1\n" * 200 + b"true\n2\n", {"short_rows": "pad"},
+        "x.csv, line 203: column 'a' is to hold values of type bool: invalid value '2'"),
     "too many names in place of a header": (b"a,b\n1,2\n", {"names": ["a", "b", "c"], "header": True},
         "x.csv, line 2: 2 fields, expected 3: '1,2'"),
     "spaces": (b"a b\n1 2\n3 4\n", {},
         "x.csv: 'a b' is of type string; there are no numeric columns; pass delimiter=' ' (--delimiter ' ') "
         "if spaces separate the columns"),
-    "a short row": (b"a,b\n" + b"1,2\n" * 300 + b"3\n4,5\n", {}, "x.csv, line 302: 1 field, expected 2: '3'"),
+    "a short row": (b"a,b\n" + b"1,2\n" * 300 + b"3\n4,5\n", {}, 
+        "x.csv, line 302: 1 field, expected 2: '3'; pass short_rows='pad' (--short-rows pad) if its last fields are "
+        "missing"),
     "a long row in quotes": (b'a,b\n1,"x\n\ny"\n3,4,"5"\n', {"columns": ["a"]},
         'x.csv, line 5: 3 fields, expected 2: \'3,4,"5"\''),
     "a short row after comments": (b"#\na b\n#\n1 2\n\n3 # 4\n", {"comment": "#", "delimiter": " "},
@@ -144,6 +153,8 @@ OPTIONS = {
     "na_values by column": ({"na_values": {"a": -999}}, TypeError,
         "na_values (--na-values) must be a sequence of words, which are those of all columns, got the mapping "
         "{'a': -999}"),
+    "short_rows": ({"short_rows": "skip"}, ValueError,
+        "short_rows (--short-rows) must be 'pad', or left out, got 'skip'"),
     "encoding": ({"encoding": "utf-99"}, ValueError,
         "encoding (--encoding) must be one that Python knows, such as 'utf-16' or 'latin-1', got 'utf-99': "
         "unknown encoding: utf-99"),

@@ -42,7 +42,7 @@ PANDAS = {"delimiter": "sep", "skip_rows": "skiprows"}      # options that panda
 def read_text(path, suffix, options):
     import pandas as pd
 
-    options = {PANDAS.get(name, name): value for name, value in options.items() if name != "format"}
+    options = {PANDAS.get(name, name): value for name, value in options.items() if name not in ("format", "short_rows")}
     options.setdefault("sep", "\t" if suffix.startswith((".tsv", ".tab")) else ",")
     if isinstance(options.get("header"), bool):
         options["header"] = 0 if options["header"] else None

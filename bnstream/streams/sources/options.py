@@ -73,6 +73,8 @@ class Reading(TypedDict, total=False):
     By default those of a Dataset are all reduced, and an array keeps its channel axis."""
     diff: str | None
     """A dimension: the statistics are those of the steps x[t + 1] - x[t] along it, in float64."""
+    short_rows: Literal["pad"] | None
+    """Text files: "pad" reads the fields that a row lacks at its end as missing; by default such a row is an error."""
 
 
 def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:

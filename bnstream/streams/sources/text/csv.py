@@ -29,11 +29,11 @@ class CsvFile(TableFile):
 
     Several threads parse blocks of whole rows, each block by itself: a column may hold integers in one block and
     floating-point numbers in another. pyarrow parses all of them; comments, and runs of spaces between fields, are
-    rewritten before.
+    rewritten before, and so are short rows once pyarrow has found them.
     """
 
     takes = TableFile.takes | {"delimiter", "header", "names", "skip_rows", "comment", "na_values", "decimal",
-                               "thousands", "encoding", "quote"}
+                               "thousands", "encoding", "quote", "short_rows"}
 
     def __init__(self, file: File, wanted: Wanted) -> None:
         self.dialect, self.layout = Dialect(wanted.reading), Layout.of(wanted.reading)      # before the file is opened
@@ -99,10 +99,9 @@ class CsvFile(TableFile):
                 raise
             hint = "; skip the lines before the names of the columns with skip_rows= (--skip-rows)"
             hint = comment_hint(first.decode()) or hint
-            lacks = isinstance(error.__cause__, RowError) and error.__cause__.lacks_fields
-            other = ("give every row as many fields" if lacks else
-                     "name every column with names= and header=True (--names, --header)")
-            raise SourceError(f"{error}; the first row is {shown(first)}{hint}, or {other}") from error
+            if not (isinstance(error.__cause__, RowError) and error.__cause__.lacks_fields):
+                hint += ", or name every column with names= and header=True (--names, --header)"
+            raise SourceError(f"{error}; the first row is {shown(first)}{hint}") from error
 
     def choose(self, wanted: Wanted, cells: list[str], table: Any) -> None:
         """Find the channels, and what is read beside them."""

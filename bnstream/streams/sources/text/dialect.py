@@ -42,6 +42,9 @@ class Dialect:
         require_different({"quote": self.quote, "decimal": self.decimal, "thousands": self.thousands})
         require_different({"quote": self.quote, "delimiter": self.delimiter, "comment": self.comment})
         self.na_values = words("na_values", "--na-values", reading.get("na_values", ()))
+        if reading.get("short_rows", "pad") != "pad":
+            raise ValueError(f"short_rows (--short-rows) must be 'pad', or left out, got {reading['short_rows']!r:.60}")
+        self.pads = "short_rows" in reading     # Rows that lack fields get empty ones at their end.
         self.encoding: str | None = reading.get("encoding")
         require_encoding(self.encoding)
 

@@ -13,8 +13,10 @@ from pyarrow import compute, csv, types
 from bnstream.core.labels import counted
 from bnstream.streams.sources.tables.columns import is_numeric
 from bnstream.streams.sources.text.dialect import NA_WORDS, Dialect
+from bnstream.streams.sources.text.lines import rows
 
 LOOK_BYTES = 1 << 16        # Bytes of text that are looked at together.
+PAD = "; pass short_rows='pad' (--short-rows pad) if its last fields are missing"
 BIG_HEX = r"^\s*0[xX]0*[89a-fA-F][0-9a-fA-F]{15}\s*$"       # beyond int64, in which pyarrow wraps it
 
 
@@ -24,6 +26,14 @@ class RowError(ValueError):
     def __init__(self, row: int, message: str, lacks_fields: bool = False) -> None:
         super().__init__(message)
         self.row, self.lacks_fields = row, lacks_fields
+
+
+class ShortRows(Exception):     # noqa: N818  (no fault: the rows are padded)
+    """Rows of a text that lack fields, by their places as of `RowError`, with how many each lacks."""
+
+    def __init__(self, lacking: Mapping[int, int]) -> None:
+        super().__init__(lacking)
+        self.lacking = lacking
 
 
 class Parser:
@@ -52,7 +62,17 @@ class Parser:
         RowError
             If a row has the wrong length, or a value is not of the type that its column is to have.
         """
-        text = self.plain(block)
+        return self.padding(self.parsed, self.plain(block))
+
+    def padding(self, parse: Callable[[Any], Any], text: Any) -> Any:
+        """What a function of a text returns for it, or for the text with its short rows padded, if it has any."""
+        try:
+            return parse(text)
+        except ShortRows as short:
+            return parse(native(with_fields(bytes(text), short.lacking, self.dialect)))
+
+    def parsed(self, text: Any) -> Any:
+        """As `parse`, of a text of a dialect that pyarrow reads."""
         table = self.as_expected(text) if self.expected else None
         if table is None:
             table = self.read(text, self.include, self.kinds)
@@ -89,11 +109,23 @@ class Parser:
     def read(
         self, text: Any, include: Sequence[str] | None, kinds: Mapping[str, Any], words: Sequence[str] | None = None
     ) -> Any:
-        """Read a text of a dialect that pyarrow reads. By default, words for missing values may have spaces beside."""
+        """Read a text of a dialect that pyarrow reads. By default, words for missing values may have spaces beside.
+
+        Raises
+        ------
+        RowError
+            As `parse`.
+        ShortRows
+            If rows lack fields, and are to be padded.
+        """
         faults: list[Any] = []
+        lacking: dict[int, int] = {}
 
         def handle(row: Any) -> str:
             if not row.text.strip():        # pandas takes a row of spaces for an empty one
+                return "skip"
+            if self.dialect.pads and row.actual_columns < row.expected_columns:
+                lacking[row.number - 1] = row.expected_columns - row.actual_columns
                 return "skip"
             faults.append(row)
             return "error"
@@ -102,13 +134,13 @@ class Parser:
                                      decimal_point=self.dialect.decimal)
         read_options = csv.ReadOptions(column_names=self.header, use_threads=False, block_size=len(text) + 1)
         try:
-            return csv.read_csv(pa.BufferReader(text), read_options, self.options(invalid_row_handler=handle), options)
+            table = csv.read_csv(pa.BufferReader(text), read_options, self.options(invalid_row_handler=handle), options)
         except pa.ArrowInvalid as error:
             if faults:
                 row, n = faults[0], counted(faults[0].actual_columns, "field", "fields")
                 message = f"{n}, expected {row.expected_columns}: {row.text.strip()[:60]!r}"
                 lacks = row.actual_columns < row.expected_columns
-                raise RowError(row.number - 1, message + comment_hint(row.text), lacks) from error
+                raise RowError(row.number - 1, message + (comment_hint(row.text) or PAD * lacks), lacks) from error
             found = re.search(r"column #(\d+): (?:Row #(\d+): )?CSV conversion error to (.*)", str(error), re.DOTALL)
             if found is None:
                 raise
@@ -117,6 +149,9 @@ class Parser:
             if "UTF8" in message:
                 message += "; give the encoding of the text with encoding= (--encoding), such as 'latin-1'"
             raise RowError(int(number or 1) - 1, message) from error
+        if lacking:
+            raise ShortRows(lacking)
+        return table
 
     def options(self, **more: Any) -> Any:
         """The options of pyarrow for the dialect that it reads."""
@@ -125,7 +160,8 @@ class Parser:
 
     def texts(self, block: Any, name: str) -> list[str]:
         """The values of a column as they are written."""
-        column = self.read(self.plain(block), [name], {name: pa.string()}).column(0)
+        read = partial(self.read, include=[name], kinds={name: pa.string()})
+        column = self.padding(read, self.plain(block)).column(0)
         return [str(value) for value in column.to_pylist()]
 
     def unsigned(self, column: Any, name: str, text: Any, hexed: Callable[[], bool]) -> Any:
@@ -176,6 +212,17 @@ class Parser:
         kinds = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
         table = csv.read_csv(pa.BufferReader(text), read_options, options, kinds)
         return [str(column[0]) for column in table.columns]
+
+
+def with_fields(text: bytes, lacking: Mapping[int, int], dialect: Dialect) -> bytes:
+    """A text of a dialect that pyarrow reads, with empty fields at the end of the rows that lack some."""
+    mark = ("\t" if dialect.by_blanks else dialect.delimiter or "").encode()
+    parts, start = [], 0
+    for i, row in enumerate(rows(text, dialect)):
+        if i in lacking:
+            parts += [text[start:row.stop], mark * lacking[i]]
+            start = row.stop
+    return b"".join([*parts, text[start:]])
 
 
 def comment_hint(row: str) -> str:
