@@ -31,6 +31,8 @@ TEXTS = {
     "a line break in quotes": (b'a,t,b\n1,"x\ny",2\n3,"x, y\n\n""z""",4\n', {}, {}),
     "tabs and line breaks in quotes": (b'a\tt\n1\t"x\ty\nz"\n3\ty\n', {"sep": "\t"}, {"delimiter": "\t", "quote": '"'}),
     "comment lines": (b"# x, 'y' \"z\n\na,t,b\n1,x,2\n# 5,6\n3,y,4\n#\n", {"comment": "#"}, {"comment": "#"}),
+    "a last comment without a line end": (b"a,t,b\n1,x,2\n3,y,4\n# 5,6,7,8,9", {"comment": "#"},
+                                             {"comment": "#"}),
     "trailing comments": (b'a,t,b # names\n1,"#x",2# one\n3,y#,4\n'.replace(b"y#,", b"y,"), {"comment": "#"},
                           {"comment": "#"}),
     "lines to skip": (b"A title\nby \"nobody\n\na,t,b\n1,x,2\n3,y,4\n", {"skiprows": 3}, {"skip_rows": 3}),

@@ -104,7 +104,7 @@ class Parser:
         """The block as an Arrow buffer in a dialect that pyarrow reads."""
         if not self.dialect.rewrites:
             return block
-        return native(self.dialect.plain(bytes(block)))
+        return native(self.dialect.plain(bytes(block)) or b"\n")        # pyarrow refuses an empty text
 
     def read(
         self, text: Any, include: Sequence[str] | None, kinds: Mapping[str, Any], words: Sequence[str] | None = None
