@@ -73,6 +73,7 @@ TEXTS = {
     "spaces after commas": (b"a, t, b\n1, x, 2\n3, NA,4\n", {}, {}),
     "rows of spaces": (b"a,t,b\n1,x,2\n   \n3,y,4\n  ", {}, {}),
     "an index without a name": (b",a,t\n0,1,x\n1,3,y\n2,5,z\n", {}, {}),
+    "names like those of pandas": (b",Unnamed: 0,Unnamed: 0.1,,Unnamed: 3\n0,5,1,4,2\n1,6,3,3,0\n", {}, {}),
     "numbers over names": (b"150,4,setosa,versicolor,virginica\n5.1,3.5,1.4,0.2,0\n4.9,3.0,1.4,0.2,0\n", {}, {}),
     "years over numbers": (b"2019,2020\n1,2\n3,4\n", {}, {}),
     "years over texts and numbers": (b"country,2000,2005,2010\nFrance,1.5,2,2000.5\nPeru,,4,3\n", {}, {}),
@@ -191,6 +192,42 @@ def test_a_missing_word_with_a_space_beside_fractions(folder):
 def test_missing_words_may_have_spaces(missing, block_bytes):
     Path("x.csv").write_text(f"a,b\n1,2\n{missing},3\n2,{missing}\n")
     assert fit("x.csv", nan_policy="omit", na_values="-").mean.tolist() == [1.5, 2.5]
+
+
+ROW_NAMES = {
+    "quoted": (b'"a","t","b"\n"18",1,"x",2.5\n"9",2,"y",4\n"11",3,"z",NA\n', {}, {}),
+    "quoted numbers below one name": (b'"b"\n"18",2\n"15",3.5\n', {}, {}),
+    "words": (b"t\ta\tb\nx\tq\t2\t1\ny\tr\t\t5\n", {"sep": "\t"}, {}),
+    "counts": (b"a,b\n1,0.5,\n2,0.7,2\n", {}, {}),
+    "spaces": (b'"a" "t"\n"18" 2 "x y"\n"9"  4 "z"\n', {"sep": r"\s+"}, {"delimiter": " "}),
+    "names of columns that are numbers": (b'"1","2"\n"r",1,2\n"s",2,4\n', {}, {"header": True}),
+}
+
+
+@pytest.mark.parametrize("name", ROW_NAMES)
+def test_rows_with_names_for_which_the_header_has_none(name, block_bytes, monkeypatch):
+    """As R writes them; they are no channel, and are copied."""
+    monkeypatch.setattr(csv, "LOOK_BYTES", 1 << 16)
+    raw, theirs, ours = ROW_NAMES[name]
+    Path("x.csv").write_bytes(raw)
+    frame = pd.read_csv(io.BytesIO(raw), **theirs)
+    numeric = frame.select_dtypes("number")
+    m = fit("x.csv", nan_policy="omit", numeric=True, **ours)
+    assert m.names == tuple(numeric.columns)
+    assert (m.n.tolist(), m.mean.tolist()) == (list(numeric.count()), list(numeric.mean()))
+    apply(m, "x.csv", "y.parquet", **ours)
+    first, *others = parquet.read_table("y.parquet").columns
+    assert first.to_pylist() == [str(row) for row in frame.index]
+    assert len(others) == frame.shape[1]
+
+
+def test_row_names_are_a_column_for_who_asks(folder):
+    Path("x.csv").write_text("a,b\n1,0.5,2\n2,0.7,2\n")
+    assert fit("x.csv").names == ("a", "b")
+    assert fit("x.csv", columns=["Unnamed: 0", "b"]).mean.tolist() == [1.5, 2]
+    assert fit("x.csv", columns=["*"]).names == ("Unnamed: 0", "a", "b")
+    Path("x.csv").write_text("Unnamed: 0,b\nr,0.5,2\ns,0.7,2\n")
+    assert fit("x.csv").names == ("Unnamed: 0", "b")
 
 
 def test_names_in_place_of_a_header_that_lacks_some(folder):

@@ -71,9 +71,18 @@ REFUSED = {
         "the columns with skip_rows= (--skip-rows), or name every column with names="),
     "spaces and names of rows": (b'"a" "b"\n"x" 1 2\n"y" 3 4\n', {},
         "there are no numeric columns; pass delimiter=' ' (--delimiter ' ') if spaces separate the columns"),
-    "names of row names": (b"a,b\nr,1,2\n", {},
-        "x.csv, line 2: 3 fields, expected 2: 'r,1,2'; the first row is 'a,b'; skip the lines before the names of the "
-        "columns with skip_rows= (--skip-rows), or name every column with names= and header=True (--names, --header)"),
+    "one more field than names": (b"a,b\n0.5,1,2\n0.7,1,2\n", {},
+        "x.csv, line 2: 3 fields, expected 2: '0.5,1,2'; the first row is 'a,b'; skip the lines before the names of "
+        "the columns with skip_rows= (--skip-rows), or name every column with names= and header=True (--names, "
+        "--header)"),
+    "row names twice": (b"a,b\nr,1,2\nr,3,4\n", {}, "x.csv, line 2: 3 fields, expected 2: 'r,1,2'"),
+    "delimiters at the end of rows alone": (b"a,b\nr,1,\ns,2,\n", {}, "x.csv, line 2: 3 fields, expected 2: 'r,1,'"),
+    "a title over counted rows": (b"A title\n1,5\n2,7\n", {}, "x.csv, line 2: 2 fields, expected 1: '1,5'"),
+    "two titles": (b"The,title\na,b,c\n1,2,3\n", {}, "x.csv, line 2: 3 fields, expected 2: 'a,b,c'"),
+    "row names, padded": (b"a,b\nr,1,2\ns,1\n", {"short_rows": "pad"}, "x.csv, line 2: 3 fields, expected 2: 'r,1,2'"),
+    "some row names": (b"a,b\nr,1,2\ns,1\n", {}, "x.csv, line 2: 3 fields, expected 2: 'r,1,2'"),
+    "a later row without a name": (b"a,b\n" + b"".join(b"r%d,1,2\n" % i for i in range(200)) + b"1,2\n", {},
+        "x.csv, line 202: 2 fields, expected 3: '1,2'; pass short_rows='pad'"),
     "too few fields": (b"a,b\n1,2\n3\n", {},
         "x.csv, line 3: 1 field, expected 2: '3'; pass short_rows='pad' (--short-rows pad) if its last fields are "
         "missing; the first row is 'a,b'; skip the lines before the names of the columns with skip_rows= "

@@ -1,7 +1,7 @@
 """Columns of pyarrow: which are selected, and the numbers in them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -34,8 +34,8 @@ def is_numeric(kind: Any) -> bool:
                 or types.is_null(kind))
 
 
-def selected_names(name: str, schema: Any, wanted: Wanted) -> tuple[str, ...]:
-    """The columns that hold the channels, by default all but the weights and the index of pandas.
+def selected_names(name: str, schema: Any, wanted: Wanted, row_names: Sequence[str] = ()) -> tuple[str, ...]:
+    """The columns that hold the channels, by default all but the weights, the index of pandas and the names of rows.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def selected_names(name: str, schema: Any, wanted: Wanted) -> tuple[str, ...]:
         Unless each of them, and the column of the weights, is unique and numeric.
     """
     index = (schema.pandas_metadata or {}).get("index_columns", [])     # pandas does not count these as columns
-    others = [column for column in schema.names if column not in (*index, *wanted.beside)]
+    others = [column for column in schema.names if column not in (*index, *row_names, *wanted.beside)]
     kinds, counts = {field.name: field.type for field in schema}, Counter(schema.names)
     if wanted.whole_rows and wanted.columns is not None:        # the channels of a state
         wanted = wanted._replace(columns=[*dict.fromkeys(column_of(str(one), kinds) for one in wanted.columns)])

@@ -15,7 +15,7 @@ from bnstream.streams.sources.tables.columns import is_numeric, selected_names
 from bnstream.streams.sources.tables.table import TableFile, sliced
 from bnstream.streams.sources.text.dialect import Dialect
 from bnstream.streams.sources.text.faults import advice, first_fault
-from bnstream.streams.sources.text.header import Layout, is_header, named
+from bnstream.streams.sources.text.header import Layout, are_row_names, is_header, is_numbers, named
 from bnstream.streams.sources.text.lines import has_open_quote, rows
 from bnstream.streams.sources.text.parsing import Parser, RowError, comment_hint, native
 from bnstream.streams.sources.text.rowtext import RowText
@@ -51,7 +51,14 @@ class CsvFile(TableFile):
         self.parser = Parser(self.dialect, self.header_of(cells))
         if self.layout.header is not False:
             self.start = after
-        table = self.look(first)
+        self.row_names: list[str] = []      # the name of the column that has one in the rows alone
+        try:
+            table = self.look()
+        except SourceError as error:
+            table = self.with_row_names(cells, error)
+            if table is None:
+                raise self.explained(error, first) from error
+            cells = ["", *cells]
         if self.layout.header is None and not is_header(cells, table, self.dialect):
             raise SourceError(f"{self.file}: its first row, {shown(first)}, may be data or names of columns; pass "
                               "header=False (--no-header) if it is data, header=True (--header) if it holds the names")
@@ -86,22 +93,49 @@ class CsvFile(TableFile):
                               f"{', '.join(names)}; give one for each column")
         return [*names, *unnamed]
 
-    def look(self, first: bytes) -> Any:
+    def look(self) -> Any:
         """The table of the first rows after the names."""
         _, block = next(self.text.blocks(self.start, LOOK_BYTES), (0, None))
         if block is None:
             return pa.table([pa.nulls(0)] * len(self.parser.header), self.parser.header)
+        with self.located(self.start, block):
+            return self.parser.parse(block)
+
+    def with_row_names(self, cells: list[str], error: SourceError) -> Any:
+        """The table of the first rows if each of them begins with a name, for which the header has no field.
+
+        R writes tables so. If the last fields are all empty, each row rather ends with a delimiter.
+        """
+        fault = error.__cause__
+        if self.layout.names or self.layout.header is False or self.dialect.pads or not (
+            isinstance(fault, RowError) and (fault.row, fault.excess) == (0, 1)
+        ):
+            return None
+        _, block = next(self.text.blocks(self.start, LOOK_BYTES))
+        parser = Parser(self.dialect, named(["", *cells]))
         try:
-            with self.located(self.start, block):
-                return self.parser.parse(block)
-        except SourceError as error:
-            if "comment=" in str(error):
-                raise
-            hint = "; skip the lines before the names of the columns with skip_rows= (--skip-rows)"
-            hint = comment_hint(first.decode()) or hint
-            if not (isinstance(error.__cause__, RowError) and error.__cause__.lacks_fields):
-                hint += ", or name every column with names= and header=True (--names, --header)"
-            raise SourceError(f"{error}; the first row is {shown(first)}{hint}") from error
+            table = parser.parse(block)
+        except RowError:
+            return None
+        first, last = (parser.texts(block, name) for name in (parser.header[0], parser.header[-1]))
+        text = bytes(parser.plain(block))
+        quoted = all(text[row.start] == ord(self.dialect.quote or "\0") for row in rows(text, self.dialect))
+        if not are_row_names(first, self.dialect, quoted=quoted, n_names=len(cells)) or (
+            not any(map(str.strip, last)) or not any(is_numbers(column.type) for column in table.columns[1:])
+        ):
+            return None
+        self.parser, self.row_names = parser, parser.header[:1]
+        return table
+
+    def explained(self, error: SourceError, first: bytes) -> SourceError:
+        """An error of the first rows with what may be done about it, for the text of the row with the names."""
+        if "comment=" in str(error):
+            return error
+        hint = "; skip the lines before the names of the columns with skip_rows= (--skip-rows)"
+        hint = comment_hint(first.decode()) or hint
+        if isinstance(error.__cause__, RowError) and error.__cause__.excess >= 0:
+            hint += ", or name every column with names= and header=True (--names, --header)"
+        return SourceError(f"{error}; the first row is {shown(first)}{hint}")
 
     def choose(self, wanted: Wanted, cells: list[str], table: Any) -> None:
         """Find the channels, and what is read beside them."""
@@ -113,7 +147,7 @@ class CsvFile(TableFile):
             self.empty = parser.header[-1]
             schema = schema.remove(len(schema) - 1)
         try:
-            self.names = selected_names(self.name, schema, wanted)
+            self.names = selected_names(self.name, schema, wanted, self.row_names)
         except SourceError as error:
             raise SourceError(f"{error}{self.hint(wanted, schema)}") from None
         numeric = [*self.names, *wanted.beside]

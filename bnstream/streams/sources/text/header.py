@@ -1,7 +1,7 @@
 """The names of the columns of a text: those of its first row, unless that holds data."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any, NamedTuple
 
 from pyarrow import types  # type: ignore[import-untyped]
@@ -70,6 +70,19 @@ def is_header(cells: Sequence[str], below: Any, dialect: Dialect) -> bool:
     return is_series and years[0] in YEARS and years[-1] in YEARS and bool(under) and not any(map(has_year, under))
 
 
+def are_row_names(fields: Sequence[str], dialect: Dialect, *, quoted: bool, n_names: int) -> bool:
+    """Whether the first fields of the rows, for which the header has no name, are sure to name the rows.
+
+    They do if they differ, as R demands, and are in quotes, or are no numbers, or count the rows. Below one name they
+    may count them as well below a title.
+    """
+    if len(set(fields)) < len(fields):
+        return False
+    if quoted or not all(map(dialect.is_number, fields)):
+        return True
+    return n_names > 1 and [*fields] == [str(i) for i in range(1, len(fields) + 1)]
+
+
 def is_numbers(kind: Any) -> bool:
     return bool(types.is_integer(kind) or types.is_floating(kind))
 
@@ -81,4 +94,10 @@ def has_year(column: Any) -> bool:
 def named(cells: Sequence[str]) -> list[str]:
     """The names in a row without the spaces around them; columns without a name are called as pandas calls them."""
     names = [cell.strip() for cell in cells]
-    return [name or f"Unnamed: {i}" for i, name in enumerate(names)]
+    taken = set(names)
+    for i, name in enumerate(names):
+        if not name:
+            found = (f"Unnamed: {i}" + (f".{n}" if n else "") for n in count())
+            names[i] = next(one for one in found if one not in taken)
+            taken.add(names[i])
+    return names

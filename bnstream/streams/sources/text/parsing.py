@@ -23,9 +23,9 @@ BIG_HEX = r"^\s*0[xX]0*[89a-fA-F][0-9a-fA-F]{15}\s*$"       # beyond int64, in w
 class RowError(ValueError):
     """A fault of a row of a block, which pyarrow counts from 0 on, without empty ones."""
 
-    def __init__(self, row: int, message: str, lacks_fields: bool = False) -> None:
+    def __init__(self, row: int, message: str, excess: int = 0) -> None:
         super().__init__(message)
-        self.row, self.lacks_fields = row, lacks_fields
+        self.row, self.excess = row, excess     # how many fields it has too many
 
 
 class ShortRows(Exception):     # noqa: N818  (no fault: the rows are padded)
@@ -139,8 +139,9 @@ class Parser:
             if faults:
                 row, n = faults[0], counted(faults[0].actual_columns, "field", "fields")
                 message = f"{n}, expected {row.expected_columns}: {row.text.strip()[:60]!r}"
-                lacks = row.actual_columns < row.expected_columns
-                raise RowError(row.number - 1, message + (comment_hint(row.text) or PAD * lacks), lacks) from error
+                excess = row.actual_columns - row.expected_columns
+                hint = comment_hint(row.text) or (PAD if excess < 0 else "")
+                raise RowError(row.number - 1, message + hint, excess) from error
             found = re.search(r"column #(\d+): (?:Row #(\d+): )?CSV conversion error to (.*)", str(error), re.DOTALL)
             if found is None:
                 raise
