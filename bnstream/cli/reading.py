@@ -71,7 +71,7 @@ OPTIONS: dict[str, Any] = {
         str | None, typer.Option(help="Text files: the mark between groups of three digits.", show_default="none")
     ],
     "encoding": Annotated[
-        str | None, typer.Option(help="Text files, JSON lines: their encoding, such as utf-16.",
+        str | None, typer.Option(help="Text files, JSON: their encoding, such as utf-16.",
                                  show_default="utf-8, or by a byte-order mark")
     ],
     "quote": Annotated[

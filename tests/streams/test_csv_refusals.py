@@ -98,7 +98,7 @@ REFUSED = {
     "spaces": (b"a b\n1 2\n3 4\n", {},
         "x.csv: 'a b' is of type string; there are no numeric columns; pass delimiter=' ' (--delimiter ' ') "
         "if spaces separate the columns"),
-    "a short row": (b"a,b\n" + b"1,2\n" * 300 + b"3\n4,5\n", {}, 
+    "a short row": (b"a,b\n" + b"1,2\n" * 300 + b"3\n4,5\n", {},
         "x.csv, line 302: 1 field, expected 2: '3'; pass short_rows='pad' (--short-rows pad) if its last fields are "
         "missing"),
     "a long row in quotes": (b'a,b\n1,"x\n\ny"\n3,4,"5"\n', {"columns": ["a"]},

@@ -45,6 +45,10 @@ def write_jsonl(path):
     Path(path).write_bytes(PACKED.get(Path(path).suffix, bytes)(text))
 
 
+def write_json(path):
+    Path(path).write_bytes(PACKED.get(Path(path).suffix, bytes)(json.dumps(records(), indent=2).encode()))
+
+
 def write_orc(path):
     pytest.importorskip("pyarrow.orc").write_table(pa.Table.from_pandas(FRAME), path, stripe_size=1024, batch_size=64)
 
@@ -75,6 +79,7 @@ def write_duckdb(path):
 
 
 WRITERS = {".jsonl": write_jsonl, ".ndjson": write_jsonl, **{f".jsonl{packed}": write_jsonl for packed in PACKED},
+           ".json": write_json, ".json.gz": write_json,
            ".orc": write_orc, ".avro": write_avro, ".xlsx": write_excel, ".db": write_duckdb}
 
 
@@ -233,7 +238,7 @@ def test_damaged_json(text, message, folder):
         fit("t.jsonl")
 
 
-@pytest.mark.parametrize("kind", [".orc", ".avro", ".xlsx", ".jsonl.gz", ".jsonl.xz", ".jsonl.zst", ".db"])
+@pytest.mark.parametrize("kind", [".orc", ".avro", ".xlsx", ".jsonl.gz", ".jsonl.xz", ".jsonl.zst", ".json", ".db"])
 @pytest.mark.parametrize("share", [0, 0.02, 0.5, 0.98])
 def test_truncated(kind, share, folder):
     """One line that names the file, from the function and from the command."""

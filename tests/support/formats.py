@@ -51,6 +51,7 @@ FILES = {
     "x.csv.gz": gzip.compress(CSV),
     "x.csv.zip": zipped({"x.csv": CSV}),
     "x.jsonl": "".join(f"{json.dumps(row)}\n" for row in TABLE.to_pylist()).encode(),
+    "x.json": json.dumps(TABLE.to_pylist(), indent=1).encode(),
     "x.orc": written(lambda file: orc.write_table(TABLE, file)),
     "x.parquet": written(lambda file: parquet.write_table(TABLE, file, row_group_size=100)),
     "x.arrow": written(lambda file: feather.write_feather(TABLE, file, "uncompressed")),

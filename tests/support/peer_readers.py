@@ -66,7 +66,7 @@ def read_frame(path, suffix, options):
             frame = pd.DataFrame.from_records(list(fastavro.reader(file)))
     elif suffix == ".json":
         assert isinstance(json.loads(path.read_text()), list)       # others are no tables
-        frame = pd.read_json(path)
+        frame = pd.read_json(path, dtype=False, convert_dates=False)     # by default it makes numbers of texts
     elif suffix in (".jsonl", ".ndjson"):
         frame = pd.read_json(path, lines=True)
     else:

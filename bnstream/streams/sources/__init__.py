@@ -1,6 +1,6 @@
 """Sources: anything that holds a stream, read as batches of named channels and never as a whole.
 
-    path, folder or glob -> places/, files.py: one source for each file --> text/   (CSV, JSON lines)
+    path, folder or glob -> places/, files.py: one source for each file --> text/   (CSV, JSON)
                                                                           tables/ (Parquet, Arrow, ORC, Avro, Excel)
                                                                           arrays/ (.npy, .npz, images, HDF5, NetCDF,
                                                                                    Zarr)

@@ -21,7 +21,8 @@ from bnstream.streams.sources.source import Source, Wanted
 PACKED = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|7z|rar)$")       # The names of archives that are not read.
 # The module and the class that read the files with a suffix. Those of text may be compressed.
 TEXTS = {".csv": ("text.csv", "CsvFile"), ".tsv": ("text.csv", "CsvFile"),
-         ".jsonl": ("text.jsonl", "JsonLinesFile"), ".ndjson": ("text.jsonl", "JsonLinesFile")}
+         ".jsonl": ("text.jsonl", "JsonLinesFile"), ".ndjson": ("text.jsonl", "JsonLinesFile"),
+         ".json": ("text.jsonl", "JsonFile")}
 FORMATS: dict[str, tuple[str, str]] = {
     ".npy": ("arrays.array", "NpyFile"),
     ".npz": ("arrays.array", "NpzFile"),
@@ -107,7 +108,7 @@ def unpacked(file: File, chosen: str | None) -> list[File]:
 
 
 def supported(files: Sequence[File], holder: str, chosen: str | None) -> list[File]:
-    """The files that have a supported format.
+    """The files that have a supported format. Those of JSON may describe the others, and are left out if there are any.
 
     Raises
     ------
@@ -115,6 +116,7 @@ def supported(files: Sequence[File], holder: str, chosen: str | None) -> list[Fi
         If there is none.
     """
     found = [file for file in files if format_of(file, chosen)]
+    found = [file for file in found if format_of(file, chosen) != TEXTS[".json"]] or found
     if not found:
         raise SourceError(f"{holder} holds no file with a supported suffix: {' '.join(FORMATS)}")
     return found

@@ -62,7 +62,7 @@ class Reading(TypedDict, total=False):
     thousands: str | None
     """Text files: the thousands mark, between groups of three digits; by default none."""
     encoding: str | None
-    """Text files and JSON lines: their encoding by its name in Python, by default UTF-8, or by a byte-order mark."""
+    """Text files and JSON: their encoding by its name in Python, by default UTF-8, or by a byte-order mark."""
     quote: str | None
     """Text files: the character that encloses fields, by default '"', and "" for none."""
     variables: str | Sequence[str] | None

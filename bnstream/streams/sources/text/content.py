@@ -51,9 +51,14 @@ class Text:
             if start and text.seekable():
                 text.seek(start)
             else:
-                while start and (passed := text.read(min(start, COPY_BYTES))):
-                    start -= len(passed)
+                move(text, start)
             yield text
+
+
+def move(text: Any, n: int) -> None:
+    """Move forward in a text that cannot seek."""
+    while n and (passed := text.read(min(n, COPY_BYTES))):
+        n -= len(passed)
 
 
 def is_utf8(encoding: str | None) -> bool:

@@ -1,19 +1,22 @@
-"""Files of JSON lines: an object a line."""
+"""Files of JSON: lines with an object each, or a list of objects."""
 
+import json
 import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
-from pyarrow import json
+from pyarrow import json as arrow_json
 
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.places.file import File
 from bnstream.streams.sources.source import Piece, Wanted
 from bnstream.streams.sources.tables.columns import fields_in
 from bnstream.streams.sources.tables.table import TableFile, sliced
+from bnstream.streams.sources.text.content import Text
 from bnstream.streams.sources.text.dialect import Dialect
+from bnstream.streams.sources.text.jsonlist import ListText
 from bnstream.streams.sources.text.rowtext import RowText
 
 BLOCK_BYTES = 4 << 20       # Bytes of text that are parsed at a time.
@@ -27,6 +30,7 @@ class JsonLinesFile(TableFile):
     """
 
     takes = TableFile.takes | {"encoding"}
+    expected = "a JSON object in each line"
 
     def __init__(self, file: File, wanted: Wanted) -> None:
         # Without quotes, every line end ends a row: JSON escapes those in texts.
@@ -34,12 +38,12 @@ class JsonLinesFile(TableFile):
         super().__init__(file, wanted)
 
     def inspect(self, wanted: Wanted) -> None:
-        self.text = RowText(self.file, self.dialect)
+        self.text = self.opened()
         self.extent = self.text.extent
         self.types: dict[str, Any] = {}
         _, block = next(self.blocks(0), (0, b""))
         if not block:
-            raise SourceError(f"{self.name} is empty; expected a JSON object in each line")
+            raise SourceError(f"{self.name} is empty; expected {self.expected}")
         schema = self.parse(block).schema
         if wanted.whole_rows:       # All columns are copied, each with one type in all blocks.
             schemas = (self.parse(block).schema for _, block in self.blocks(0))
@@ -48,6 +52,10 @@ class JsonLinesFile(TableFile):
         self.columns = schema.names if wanted.whole_rows else [*self.fields, *wanted.beside]
         self.known = frozenset(schema.names if wanted.columns is None else ())
         self.types = {field.name: field.type for field in schema if wanted.whole_rows and field.name not in self.fields}
+
+    def opened(self) -> RowText:
+        """The text, with an object in each row."""
+        return RowText(self.file, self.dialect)
 
     def blocks(self, start: int) -> Iterator[tuple[int, Any]]:
         """Yield blocks of whole lines from a place on, each with the place where it ends."""
@@ -77,6 +85,26 @@ class JsonLinesFile(TableFile):
         """Parse lines, each column with the type of its values."""
         if not re.search(rb"\S", block):
             return pa.table({})
-        read = json.ReadOptions(use_threads=False, block_size=len(block) + 1)
+        read = arrow_json.ReadOptions(use_threads=False, block_size=len(block) + 1)
         types = pa.schema(list(self.types.items())) if self.types else None
-        return json.read_json(pa.BufferReader(block), read, json.ParseOptions(explicit_schema=types))
+        return arrow_json.read_json(pa.BufferReader(block), read, arrow_json.ParseOptions(explicit_schema=types))
+
+
+class JsonFile(JsonLinesFile):
+    """A file of JSON: a list of objects, which is rewritten as JSON lines, or these. Its beginning shows which."""
+
+    expected = "a list of JSON objects, or an object in each line"
+
+    def opened(self) -> RowText:
+        text = Text(self.file, self.dialect.encoding)
+        first = text.head.lstrip()
+        if first.startswith(b"["):
+            return RowText(self.file, self.dialect, ListText(text))
+        lines = super().opened()
+        row, second = (lines.row(0, n, BLOCK_BYTES) for n in range(2))
+        try:
+            if row is None or (isinstance(json.loads(row[1]), dict) and second is not None):
+                return lines
+        except ValueError:
+            pass
+        raise SourceError(f"{self.file} begins with {first[:40].decode(errors='replace')!r}; expected {self.expected}")

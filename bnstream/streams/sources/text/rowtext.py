@@ -8,6 +8,7 @@ from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.places.file import File
 from bnstream.streams.sources.text.content import COPY_BYTES, HEAD_BYTES, Text
 from bnstream.streams.sources.text.dialect import LIKELY, Dialect
+from bnstream.streams.sources.text.jsonlist import ListText
 from bnstream.streams.sources.text.lines import QuoteError, cut, rows
 
 LONGEST_QUOTED = 4 << 20        # Bytes of a quoted field; a longer one is taken for a quote that is not closed.
@@ -16,9 +17,9 @@ LONGEST_QUOTED = 4 << 20        # Bytes of a quoted field; a longer one is taken
 class RowText:
     """The rows of a text file of a dialect. Its places are bytes of the text in UTF-8."""
 
-    def __init__(self, file: File, dialect: Dialect) -> None:
+    def __init__(self, file: File, dialect: Dialect, text: ListText | None = None) -> None:
         self.file, self.dialect = file, dialect
-        self.text = Text(file, dialect.encoding)
+        self.text: Text | ListText = text or Text(file, dialect.encoding)
         self.extent = self.text.extent
         if b"\0" in self.text.head:
             raise SourceError(f"{file} holds zero bytes, expected text; give its encoding with encoding= (--encoding), "
