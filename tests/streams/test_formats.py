@@ -285,8 +285,23 @@ def test_avro_types(folder):
     assert y["day"].to_pylist() == [row["day"]] * 2
     assert y["at"].to_pylist() == [row["at"]] * 2
     assert (y["id"][0].as_py(), y["e"][0].as_py(), y["u"][0].as_py()) == (str(row["id"]), "B", "x")
-    write_avro("t.avro", "long", [1, 2])
-    with pytest.raises(SourceError, match=r"t\.avro holds values of type .*; expected records"):
+
+
+@pytest.mark.parametrize(("schema", "rows"), [
+    ("long", [1, 2, 6]), (["null", "double"], [1.5, None, 2.5]), ({"type": "array", "items": "int"}, [[1, 2], [3, 6]]),
+])
+def test_avro_without_records(schema, rows, folder):
+    write_avro("t.avro", schema, rows)
+    m = fit("t.avro", nan_policy="omit")
+    assert m.names == (("value[0]", "value[1]") if isinstance(schema, dict) else ("value",))
+    np.testing.assert_array_equal(m.mean, np.nanmean(np.array(rows, float), axis=0))
+    apply(m, "t.avro", "y.parquet")
+    assert parquet.read_table("y.parquet").column_names == ["value"]
+
+
+def test_avro_of_bytes(folder):
+    write_avro("t.avro", "bytes", [b"1", b"2"])
+    with pytest.raises(SourceError, match=r"^t\.avro: 'value' is of type binary; there are no numeric columns"):
         fit("t.avro")
 
 

@@ -63,7 +63,8 @@ def read_frame(path, suffix, options):
         import fastavro
 
         with path.open("rb") as file:
-            frame = pd.DataFrame.from_records(list(fastavro.reader(file)))
+            rows = list(fastavro.reader(file))
+        frame = pd.DataFrame.from_records([row if isinstance(row, dict) else {"value": row} for row in rows])
     elif suffix == ".json":
         assert isinstance(json.loads(path.read_text()), list)       # others are no tables
         frame = pd.read_json(path, dtype=False, convert_dates=False)     # by default it makes numbers of texts

@@ -14,13 +14,14 @@ from bnstream.streams.sources.tables.batches import Batches, BatchFile
 
 TYPES = {"null": pa.null(), "boolean": pa.bool_(), "int": pa.int32(), "long": pa.int64(), "float": pa.float32(),
          "double": pa.float64(), "string": pa.string(), "bytes": pa.binary()}
+VALUE = "value"         # The name of the column of a file without records.
 
 # What fastavro raises for a damaged file, beside errors that sources report.
 DAMAGE = (struct.error, zlib.error, LookupError, TypeError, AssertionError, EOFError, UnicodeDecodeError)
 
 
 class AvroFile(BatchFile):
-    """An Avro file of records, read a block at a time."""
+    """An Avro file of records, or of values, which are those of one column; read a block at a time."""
 
     @contextmanager
     def open(self) -> Iterator[Batches]:
@@ -46,14 +47,15 @@ class AvroFile(BatchFile):
         try:
             reader = fastavro.block_reader(content)
             schema = reader.writer_schema
-            if not isinstance(schema, dict) or schema.get("type") != "record":
-                raise SourceError(f"{self.name} holds values of type {schema!r:.60}; expected records")
-            yield {field["name"]: field["type"] for field in schema["fields"]}
-            for block in reader:
-                yield list(block)
+            if isinstance(schema, dict) and schema.get("type") == "record":
+                yield {field["name"]: field["type"] for field in schema["fields"]}
+                for block in reader:
+                    yield list(block)
+            else:
+                yield {VALUE: schema}
+                for block in reader:
+                    yield [{VALUE: value} for value in block]
         except (*DAMAGE, ValueError) as error:
-            if isinstance(error, SourceError):
-                raise
             raise SourceError(f"{self.name} cannot be read as Avro: {type(error).__name__}: {error}") from error
 
 
