@@ -18,7 +18,11 @@ parquet = pytest.importorskip("pyarrow.parquet")
 REFUSED = {
     "data first": (b"5.1,3.5,setosa\n4.9,3,virginica\n", {},
         "x.csv: its first row, '5.1,3.5,setosa', may be data or names of columns; pass header=False "
-        "(--no-header) if it is data, header=True (--header) if it holds the names"),
+        "(--no-header) if it is data, header=True (--header) if it holds the names, skip_rows= (--skip-rows) if it is "
+        "neither"),
+    "counts over rows": (b"150,4,setosa,versicolor,virginica\n5.1,3.5,1.4,0.2,0\n", {},
+        "x.csv: its first row, '150,4,setosa,versicolor,virginica', may be data"),
+    "equal counts over rows": (b"4,4,a,b\n5.1,3.5,1.4,0.2\n", {}, "x.csv: its first row, '4,4,a,b', may be data"),
     "years over years": (b"2019,2020\n1999,2\n", {}, "x.csv: its first row, '2019,2020', may be data"),
     "one year": (b"country,2019\nFrance,1.5\n", {}, "x.csv: its first row, 'country,2019', may be data"),
     "years apart": (b"a,2019,2021\nb,3,4\n", {}, "x.csv: its first row, 'a,2019,2021', may be data"),

@@ -61,7 +61,8 @@ class CsvFile(TableFile):
             cells = ["", *cells]
         if self.layout.header is None and not is_header(cells, table, self.dialect):
             raise SourceError(f"{self.file}: its first row, {shown(first)}, may be data or names of columns; pass "
-                              "header=False (--no-header) if it is data, header=True (--header) if it holds the names")
+                              "header=False (--no-header) if it is data, header=True (--header) if it holds the names, "
+                              "skip_rows= (--skip-rows) if it is neither")
         self.choose(wanted, cells, table)
 
     def first_row(self) -> tuple[int, bytes]:

@@ -52,12 +52,14 @@ def is_header(cells: Sequence[str], below: Any, dialect: Dialect) -> bool:
     """Whether the first row is sure to hold names, for the table of the rows that follow.
 
     It does if it holds no number, or a text above numbers, or years above other numbers, or nothing above the numbers
-    of the rows, which is how pandas writes an index. Otherwise it may be data.
+    of the rows, which is how pandas writes an index. Otherwise it may be data, or counts of the rows and columns.
     """
     numbers = [dialect.is_number(cell) for cell in cells]
     columns = [column if is_numbers(column.type) else None for column in below.columns]
     if not any(numbers):
         return True
+    if holds_counts(cells, numbers, columns):
+        return False
     for cell, number, column in zip(cells, numbers, columns, strict=True):
         if column is not None and not number and not dialect.is_missing(cell):
             return True
@@ -68,6 +70,19 @@ def is_header(cells: Sequence[str], below: Any, dialect: Dialect) -> bool:
     is_series = len(steps) == 1 and min(steps) > 0 and (len(years) > 2 or steps == {1})
     under = [column for column, number in zip(columns, numbers, strict=True) if number and column is not None]
     return is_series and years[0] in YEARS and years[-1] in YEARS and bool(under) and not any(map(has_year, under))
+
+
+def holds_counts(cells: Sequence[str], numbers: Sequence[bool], columns: Sequence[Any]) -> bool:
+    """Whether the first row may begin with counts of the rows and columns, as in files of scikit-learn.
+
+    It does if several integers that do not increase come before words, and all are above numbers. Names that are
+    integers, such as years, increase.
+    """
+    n = numbers.index(False) if False in numbers else 0
+    counts = [int(cell) for cell in cells[:n] if cell.strip().isdecimal()]
+    is_series = all(a < b for a, b in pairwise(counts))
+    are_above_numbers = all(column is not None for column in columns)
+    return len(counts) == n and not is_series and not any(numbers[n:]) and are_above_numbers
 
 
 def are_row_names(fields: Sequence[str], dialect: Dialect, *, quoted: bool, n_names: int) -> bool:
