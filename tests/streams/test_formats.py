@@ -8,6 +8,7 @@ import json
 import lzma
 import re
 import uuid
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ pa = pytest.importorskip("pyarrow", minversion="21")
 pandas = pytest.importorskip("pandas", "2.2")
 parquet = pytest.importorskip("pyarrow.parquet")
 
-from support.formats import zstd  # noqa: E402
+from support.formats import zipped, zstd  # noqa: E402
 
 N = 240
 FRAME = pandas.DataFrame({
@@ -303,6 +304,21 @@ def test_avro_of_bytes(folder):
     write_avro("t.avro", "bytes", [b"1", b"2"])
     with pytest.raises(SourceError, match=r"^t\.avro: 'value' is of type binary; there are no numeric columns"):
         fit("t.avro")
+
+
+def test_warnings_of_openpyxl_about_what_holds_no_values(folder):
+    """All warnings are errors in tests."""
+    write_excel("t.xlsx")
+    with zipfile.ZipFile("t.xlsx") as book:
+        members = {name: book.read(name) for name in book.namelist()}
+    sheet = members["xl/worksheets/sheet1.xml"]
+    extended = sheet.replace(b"</worksheet>", b'<extLst><ext uri="{0}"/></extLst></worksheet>')
+    Path("t.xlsx").write_bytes(zipped(members | {"xl/worksheets/sheet1.xml": extended}))
+    with pytest.warns(UserWarning, match="extension is not supported"):
+        pandas.read_excel("t.xlsx")
+    check(fit("t.xlsx", columns=["x"]), ["x"])
+    with pytest.warns(UserWarning, match="extension is not supported"):
+        pandas.read_excel("t.xlsx")
 
 
 def test_sheets(folder):

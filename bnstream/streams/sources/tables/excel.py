@@ -1,5 +1,6 @@
 """Spreadsheets, read with pandas: Excel (.xlsx, .xls) and OpenDocument (.ods)."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,7 +30,7 @@ class ExcelFile(BatchFile):
     def table(self, sheet: str | int) -> Any:
         """The rows of a sheet, given by its name or its index."""
         try:
-            with self.file.open() as content, pandas.ExcelFile(content) as book:
+            with self.file.open() as content, without_warnings("openpyxl"), pandas.ExcelFile(content) as book:
                 names = book.sheet_names
                 if sheet not in names and str(sheet).isdecimal() and int(sheet) < len(names):
                     sheet = names[int(sheet)]
@@ -41,6 +42,14 @@ class ExcelFile(BatchFile):
         except (KeyError, SyntaxError, TypeError, LookupError) as error:        # of the library that reads the format
             raise SourceError(f"{self.name} cannot be read as a spreadsheet: {error}") from error
         return pa.table({str(name): column_of(frame.iloc[:, i]) for i, name in enumerate(frame.columns)})
+
+
+@contextmanager
+def without_warnings(module: str) -> Iterator[None]:
+    """Ignore warnings of a module: of openpyxl, they are about styles and extensions that hold no values."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=rf"{module}\.", category=UserWarning)
+        yield
 
 
 def column_of(series: Any) -> Any:
