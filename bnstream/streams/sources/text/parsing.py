@@ -207,11 +207,23 @@ class Parser:
     def cells(self, row: bytes) -> list[str]:
         """The fields of one row as text."""
         text = native(self.dialect.plain(row) + b"\n" if self.dialect.rewrites else row + b"\n")
-        options = self.options(newlines_in_values=True, ignore_empty_lines=False)
-        read_options = csv.ReadOptions(autogenerate_column_names=True, use_threads=False, block_size=len(text) + 1)
-        names = csv.read_csv(pa.BufferReader(text), read_options, options).column_names
-        kinds = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-        table = csv.read_csv(pa.BufferReader(text), read_options, options, kinds)
+        widths = [1]
+
+        def count(row: Any) -> str:
+            widths.append(row.actual_columns)
+            return "skip"
+
+        def read(n: int) -> Any:
+            names = [str(i) for i in range(n)]
+            read_options = csv.ReadOptions(column_names=names, use_threads=False, block_size=len(text) + 1)
+            kinds = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), null_values=[], true_values=[],
+                                       false_values=[])         # lists that would be made again for each column
+            options = self.options(newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=count)
+            return csv.read_csv(pa.BufferReader(text), read_options, options, kinds)
+
+        table = read(1)
+        if len(widths) > 1:
+            table = read(widths[-1])
         return [str(column[0]) for column in table.columns]
 
 
