@@ -38,7 +38,6 @@ READ_WITH = {
     "*.tab": {"format": "tsv"},
     "*.txt": {"format": "csv"},
     "*.dat": {"format": "csv"},
-    "*.h5ad": {"format": "h5"},
     "*/Lynx.csv": HEADER,
     "aeon/*_accuracy.csv": HEADER,
     "pmdarima/*/issue_191.csv": HEADER,

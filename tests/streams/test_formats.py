@@ -321,6 +321,13 @@ def test_warnings_of_openpyxl_about_what_holds_no_values(folder):
         pandas.read_excel("t.xlsx")
 
 
+def test_names_of_a_sheet_that_are_one_as_text(folder):
+    pandas.DataFrame([[1.0, 2.0, 3.0]], columns=[1, "1", "x"]).to_excel("t.xlsx", index=False)
+    with pytest.raises(SourceError, match=r"^t\.xlsx has more than one column '1'; its columns are 1, 1, x"):
+        fit("t.xlsx")
+    assert fit("t.xlsx", columns=["x"]).mean == 3
+
+
 def test_sheets(folder):
     write_excel("t.xlsx")
     for sheet in ("7", 1, "1"):         # a name comes before an index

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from fractions import Fraction
 from itertools import pairwise
@@ -327,6 +328,8 @@ def test_arrays_in_groups(folder):
     written_h5(X, key="a/x")
     written_h5(X + 1, key="b")
     check(fit("x.h5", variables="/a/x"), np.moveaxis(X, -1, 0))
+    shutil.copy("x.h5", "x.h5ad")       # of AnnData
+    check(fit("x.h5ad", variables="/a/x"), np.moveaxis(X, -1, 0))
     check(fit("x.h5", variables=["b", "a/x"]), [*np.moveaxis(X + 1, -1, 0), *np.moveaxis(X, -1, 0)],
           (*(f"b[{i}]" for i in range(5)), *(f"a/x[{i}]" for i in range(5))))
     group = zarr.open_group("g.zarr", mode="w")

@@ -335,6 +335,25 @@ def test_the_index_of_pandas_is_not_a_column(folder):
         check(fit(frame), X[some], 0, NAMES)
 
 
+@pytest.mark.parametrize("index", [None, "id"])
+def test_names_twice_in_a_frame_of_pandas(index, folder):
+    """Its columns with a name of their own are read, as of tables of pyarrow."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X[:, [0, 1, 0]], columns=["a", "b", "a"])
+    if index:
+        frame.index = pandas.Index([f"row {i}" for i in range(len(X))], name=index)
+    frame.insert(0, "mixed", [1, "x"] * (len(X) // 2))
+    m = fit(frame, columns=["b"])
+    check(m, X[:, [1]], 0, ("b",))
+    check(fit(frame, exclude=["a", "mixed"]), X[:, [1]], 0, ("b",))
+    for options in ({"columns": ["a"]}, {"columns": ["*"], "exclude": ["mixed"]}):
+        with pytest.raises(SourceError, match=r"^the DataFrame has more than one column 'a'; its columns are mixed, a"):
+            fit(frame, **options)
+    apply(m, frame.drop(columns="mixed"), "y.parquet", keep=[index] if index else [])
+    written = pandas.read_parquet("y.parquet")
+    assert (list(written.columns), list(written.index)) == (["b"], list(frame.index))
+
+
 def test_a_column_named_scanner():
     """Datasets are recognized by their attribute `scanner`."""
     check(fit(pytest.importorskip("pandas", "2.2").DataFrame({"scanner": X[:, 0]})), X[:, :1], 0, ("scanner",))

@@ -32,7 +32,7 @@ FORMATS: dict[str, tuple[str, str]] = {
     ".orc": ("tables.orc", "OrcFile"),
     ".avro": ("tables.avro", "AvroFile"),
     **dict.fromkeys((".xlsx", ".xls", ".ods"), ("tables.excel", "ExcelFile")),
-    **dict.fromkeys((".h5", ".hdf5", ".hdf"), ("arrays.stores", "Hdf5File")),
+    **dict.fromkeys((".h5", ".hdf5", ".hdf", ".h5ad"), ("arrays.stores", "Hdf5File")),
     **dict.fromkeys((".nc", ".nc4", ".cdf"), ("arrays.stores", "NetcdfFile")),
     ".zarr": ("arrays.stores", "ZarrStore"),
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"), ("arrays.images", "Images")),

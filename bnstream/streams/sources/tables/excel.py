@@ -41,7 +41,8 @@ class ExcelFile(BatchFile):
             raise ModuleNotFoundError(f"{self.name} cannot be read: {error}") from error
         except (KeyError, SyntaxError, TypeError, LookupError) as error:        # of the library that reads the format
             raise SourceError(f"{self.name} cannot be read as a spreadsheet: {error}") from error
-        return pa.table({str(name): column_of(frame.iloc[:, i]) for i, name in enumerate(frame.columns)})
+        columns = [column_of(frame.iloc[:, i]) for i in range(frame.shape[1])]
+        return pa.table(columns, [*map(str, frame.columns)])
 
 
 @contextmanager

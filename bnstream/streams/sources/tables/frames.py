@@ -36,12 +36,22 @@ def table_source(source: Any, wanted: Wanted) -> BatchSource:
 
 
 def reader_of(table: Any, wanted: Wanted) -> Any:
+    if hasattr(table, "iloc") and not table.columns.is_unique:
+        return with_names_twice(table, wanted).to_reader()
     try:
         return pa.RecordBatchReader.from_stream(table)
     except (pa.ArrowException, TypeError, OverflowError):
         if wanted.whole_rows:       # which would be written
             raise
         return pa.RecordBatchReader.from_stream(without_mixtures(table))
+
+
+def with_names_twice(frame: Any, wanted: Wanted) -> Any:
+    """A table of pyarrow of a frame of pandas that has several columns of one name, which pyarrow does not convert."""
+    n = frame.shape[1]
+    table = reader_of(frame.set_axis([f"\0{i}" for i in range(n)], axis="columns"), wanted).read_all()
+    named = table.rename_columns([*map(str, frame.columns), *table.column_names[n:]])       # those of its index remain
+    return named.replace_schema_metadata(table.schema.metadata)
 
 
 def without_mixtures(frame: Any) -> Any:
