@@ -191,6 +191,8 @@ def fit(
     wanted = Wanted(columns, channel_axis, weights=weights, reading=options, out=out)
     sources = open_sources(source, wanted._replace(least_rows=EXACT_ROWS) if exact else wanted)
     require_tables(sources, weights)
+    if doubt := next((one.doubt for one in sources if one.doubt), ""):
+        warnings.warn(doubt, RuntimeWarning, stacklevel=2)
     kind = GridAccumulator if sources[0].in_blocks else Accumulator
     total = kind(sources[0], nan_policy, weights, exact)
     cursor = Cursor(sources, {

@@ -185,6 +185,35 @@ def test_options_are_checked(name, folder):
         fit("x.csv", **options)
 
 
+LEFT_OUT = {
+    "decimal commas": (b"a;b\n1;1,5\n2;\n3;-12\n", "'b', which has '1,5': pass decimal=',' (--decimal ,) if it is a "),
+    "thousands": (b'a,b\n1,NA\n2,"1,234,567.5"\n', "'b', which has '1,234,567.5': pass thousands=',' (--thousands ,) "),
+    "both": (b"a;b\n1;3\n2;1.234.567,5\n2;1,5\n", "'b', which has '1.234.567,5': pass decimal=',' and thousands='.' "),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_columns_of_numbers_that_are_left_out_as_text(name, folder):
+    """As another option reads them, fit warns, once; not of other text, nor of columns that are not asked for."""
+    raw, message = LEFT_OUT[name]
+    for path in ("x.csv", "y.csv"):
+        Path(path).write_bytes(raw)
+    message = re.escape(f"x.csv: numeric=True (--numeric) leaves out {message}")
+    with pytest.warns(RuntimeWarning, match=message) as found:
+        m = fit(["x.csv", "y.csv"], numeric=True)
+    assert (m.names, len(found)) == (("a",), 1)
+    for options in ({"exclude": ["b"]}, {"columns": ["a"]}):
+        assert fit("x.csv", numeric=True, **options).names == ("a",)
+    Path("x.csv").write_bytes(raw + b"4" + raw[1:2] + b"5x\n")
+    assert fit("x.csv", numeric=True).names == ("a",)
+
+
+def test_columns_of_one_name_that_are_left_out(folder):
+    Path("x.csv").write_text("a;b;b\n1;1,5;x\n")
+    with pytest.warns(RuntimeWarning, match=r"leaves out 'b', which has '1,5'"):
+        assert fit("x.csv", columns=["a", "b"], numeric=True).names == ("a",)
+
+
 def test_options_of_text_are_for_text(folder):
     parquet.write_table(pa.table({"a": [1.0]}), "x.parquet")
     with pytest.raises(SourceError, match=r"^x\.parquet takes no skip_rows, got skip_rows=1; leave it out \(--skip-r"):

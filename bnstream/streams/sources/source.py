@@ -89,6 +89,8 @@ class Source:
     """The schema of pyarrow of all columns of a table; None for arrays, and where it is not known before it is read."""
     dtype: Any = None
     """The dtype of an array; None for tables, and where it is not known before it is read."""
+    doubt: str = ""
+    """What `fit` warns of, as the caller may not have meant it."""
     mark: list[Any]
     """What a resumed pass compares to verify that it reads the same data."""
 

@@ -10,11 +10,12 @@ from pyarrow import types
 
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.places.file import File
+from bnstream.streams.sources.selection import selected
 from bnstream.streams.sources.source import Piece, UnlikeError, Wanted
 from bnstream.streams.sources.tables.columns import is_numeric, selected_names
 from bnstream.streams.sources.tables.table import TableFile, sliced
 from bnstream.streams.sources.text.dialect import Dialect
-from bnstream.streams.sources.text.faults import advice, first_fault
+from bnstream.streams.sources.text.faults import advice, first_fault, option_for
 from bnstream.streams.sources.text.header import Layout, are_row_names, is_header, is_numbers, named
 from bnstream.streams.sources.text.lines import has_open_quote, rows
 from bnstream.streams.sources.text.parsing import Parser, RowError, comment_hint, native
@@ -151,6 +152,8 @@ class CsvFile(TableFile):
             self.names = selected_names(self.name, schema, wanted, self.row_names)
         except SourceError as error:
             raise SourceError(f"{error}{self.hint(wanted, schema)}") from None
+        if wanted.reading.get("numeric"):
+            self.doubt = self.left_out(wanted, table)
         numeric = [*self.names, *wanted.beside]
         kinds = {name: schema.field(name).type for name in numeric}
         parser.numeric = frozenset(numeric)
@@ -165,6 +168,18 @@ class CsvFile(TableFile):
         else:
             parser.include = [*numeric, *([self.empty] if self.empty and wanted.columns is None else [])]
         self.checked: Any = None        # the last schema that was found right
+
+    def left_out(self, wanted: Wanted, table: Any) -> str:
+        """A warning if a column of text is left out, whose values another option would make numbers."""
+        options = {name: value for name, value in wanted.reading.items() if name != "numeric"}
+        asked = {*selected(self.name, table.column_names, wanted._replace(reading=options), lambda _: True)}
+        asked -= {*self.names, *self.row_names}
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            if name in asked and types.is_string(column.type):
+                found = option_for(map(str, column.to_pylist()), self.dialect)
+                if found:
+                    return f"{self.name}: numeric=True (--numeric) leaves out {name!r}, which has {found}"
+        return ""
 
     def hint(self, wanted: Wanted, schema: Any) -> str:
         """What may be done about columns that are not numeric."""

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bnstream.streams.sources.text.dialect import Dialect
 
@@ -13,6 +13,19 @@ def first_fault(values: Sequence[str], dialect: Dialect) -> int:
     faults = [i for i, value in present if not dialect.is_number(value)]
     faults += [i for i, value in present if re.match(r"\s*[+-]?0x", value, re.IGNORECASE)]
     return next(iter(faults), present[0][0] if present else 0)
+
+
+def option_for(values: Iterable[str], dialect: Dialect) -> str:
+    """The option that would make numbers of all texts that are none, after the first of these; "" if none would."""
+    found = ""
+    for value in values:
+        if dialect.is_missing(value) or dialect.is_number(value):
+            continue
+        option = advice(value, dialect)
+        if not option.startswith(("pass decimal", "pass thousands")):
+            return ""
+        found = found or f"{value[:60]!r}: {option}"
+    return found
 
 
 def advice(value: str, dialect: Dialect) -> str:
