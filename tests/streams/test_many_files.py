@@ -157,6 +157,18 @@ def test_texts_without_a_last_line_end(data):
     assert fit("data").mean == (np.arange(40).sum() + 40) / 80
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_rows_with_names(data, every):
+    """Each file shows whether its rows have names for which the header has none, or end with a delimiter."""
+    for i, x in enumerate(X):
+        rows = (f"r{k}," * (i % every == 0) + f"{a!r},{b!r}" for k, (a, b) in enumerate(x.tolist()))
+        (data / f"{i:02}.csv").write_text("\n".join(["a,b", *rows]))
+    assert fit("data", exact=True) == fit(X.reshape(-1, 2), exact=True, columns=["a", "b"])
+    (data / "20.csv").write_text(text_of(X[20], ",\n").replace("a,b,", "a,b"))
+    with pytest.raises(SourceError, match=r"^data/20\.csv, line 2: 3 fields, expected 2"):
+        fit("data", nan_policy="omit")
+
+
 def test_lists(data):
     for i, x in enumerate(X):
         parquet.write_table(pa.table({"v": [*x]}), data / f"{i:02}.parquet")

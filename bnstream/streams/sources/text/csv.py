@@ -217,7 +217,7 @@ class CsvFile(TableFile):
 
     def together(self, files: Sequence[File], chunk_rows: int | None) -> Iterable[Any]:
         """Load files that begin with the same bytes as this one, to the end of the names, as one block."""
-        if self.extent is None:
+        if self.extent is None or self.row_names:       # rows with names are recognized in each file
             raise UnlikeError
         with self.file.open() as content:
             beginning = content.read(self.text.text.mark_bytes + self.start)
