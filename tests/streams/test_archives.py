@@ -106,7 +106,7 @@ def test_resume(folder):
 
 @pytest.mark.parametrize(("members", "message"), [
     ({"a.csv": b"x\n1\n", "b.npy": FILES["x.npy"]}, "bnstream: the files have different formats, such as "
-     "zip://b.npy::archive.zip and zip://a.csv::archive.zip; process each format separately and merge the "),
+     "zip://a.csv::archive.zip and zip://b.npy::archive.zip; process each format separately and merge the "),
     ({"a.txt": b"..."}, "bnstream: archive.zip holds no file with a supported suffix: .npy"),
     (None, "bnstream: archive.zip is no .zip archive, or is damaged: File is not a zip file\n"),
 ])
