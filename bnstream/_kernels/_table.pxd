@@ -34,6 +34,16 @@ cdef enum:
     BETA = 6                    # norm
     NORM_ROWS = 7
 
+# Rows of what is tracked beside a state; see track.pxi.
+cdef enum:
+    LEAST = 0                   # inf of nothing
+    GREATEST = 1                # -inf of nothing
+    M3 = 2                      # sum of the third powers of the deviations from the mean
+    M3_LO = 3                   # what rounding left of m3
+    M4 = 4                      # sum of their fourth powers
+    M4_LO = 5
+    TRACKED_ROWS = 6
+
 # Rows of the gradients of a norm, which backward needs in this order.
 cdef enum:
     GRAD_BETA = 0               # sum of dy
@@ -96,6 +106,14 @@ ctypedef struct Sink:           # where the result goes: either a state, or mean
     Element element             # type of mean and var: floating
     double ddof
 
+ctypedef struct Tracked:        # what is found beside a state
+    double *rows                # TRACKED_ROWS rows of n_channels, or NULL; those that are not asked for are left as they are
+    Py_ssize_t pitch
+    bint extremes               # LEAST and GREATEST
+    bint powers                 # M3 and M4
+    bint alone                  # no state: the extremes alone, where NaN changes nothing
+    int *careful                # set to 1 if NaN or inf may have been left out
+
 ctypedef struct Limbs:          # exact sums of every channel as integers: two's complement, lower limbs first
     uint64_t *limbs             # of each channel: those of the sum, then those of the sum of squares
     int64_t *counts             # of each channel: COUNTED
@@ -144,3 +162,10 @@ ctypedef struct Kernels:
     # Merge state b into state a, for n channels. `n_lo` is the row N_LO of a weighted state a, or NULL.
     void (*merge)(double *a, Py_ssize_t a_pitch, double *n_lo, const double *b, Py_ssize_t b_pitch,
                   Py_ssize_t n) noexcept nogil
+    # Operand x: do what `accumulate` does for a state, and write what is tracked. That alone needs no state in the sink.
+    int (*accumulate_tracked)(const View *view, const Sink *sink, const Tracked *tracked, bint omit,
+                              int n_threads) noexcept nogil
+    # Merge what is tracked of b into that of a, before their states are merged: both are as they were.
+    void (*merge_tracked)(double *a, Py_ssize_t a_pitch, const double *a_state, Py_ssize_t a_state_pitch, const double *b,
+                          Py_ssize_t b_pitch, const double *b_state, Py_ssize_t b_state_pitch,
+                          Py_ssize_t n) noexcept nogil

@@ -34,6 +34,7 @@ ctypedef struct Job:            # a view with its plan, and what to do
     const Sink *sink
     const Norm *norm
     const Limbs *exact
+    const Tracked *tracked      # or NULL
     Element element             # of x, which the view may call FLOAT64 so that its bits are copied as they are
     uint64_t *limbs             # the exact sums of each thread, or NULL: they add to `exact`
     int64_t *counts

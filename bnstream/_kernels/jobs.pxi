@@ -28,6 +28,7 @@ cdef Job make_job(const View *view, const Sink *sink, const Norm *norm, bint omi
     job.sink = sink
     job.norm = norm
     job.grads = job.partials = job.each_sums = NULL
+    job.tracked = NULL
     job.limbs = NULL
     job.counts = NULL
     job.omit = omit
@@ -44,7 +45,7 @@ cdef inline Py_ssize_t n_tasks(const Job *job) noexcept nogil:
 
 
 cdef bint make_partials(Job *job) noexcept nogil:
-    cdef Py_ssize_t n = n_tasks(job) * PARTIAL_ROWS * job.plan.state_pitch
+    cdef Py_ssize_t n = n_tasks(job) * (PARTIAL_ROWS + (TRACKED_ROWS if job.tracked != NULL else 0)) * job.plan.state_pitch
     job.partials = <double *> malloc(n * sizeof(double))
     return job.partials != NULL
 
@@ -110,6 +111,8 @@ cdef int moments_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef Work w
     if not make_work(job.view, &job.plan, stack, &w):
         return -1
+    if job.tracked != NULL:
+        return tracking_task(job, &t, task, &w)
     if job.partials != NULL:
         w.state = job.partials + task * PARTIAL_ROWS * pitch
     elif direct:
@@ -120,6 +123,68 @@ cdef int moments_task(const Job *job, Py_ssize_t task) noexcept nogil:
         emit(w.state, pitch, t.channels, job.sink, t.place, t.step, has_weights(job.view))
     give_back(&w.scratch)
     return 0
+
+
+cdef int tracking_task(const Job *job, const Task *t, Py_ssize_t task, Work *w) noexcept nogil:
+    """Do the same for a state and what is tracked beside it, or for the latter alone."""
+    cdef Py_ssize_t pitch = job.plan.state_pitch
+    cdef bint alone = job.tracked.alone
+    cdef Tracking to
+    if not make_tracking(job.view, &job.plan, job.tracked, &to, w):
+        give_back(&w.scratch)
+        return -1
+    if job.partials != NULL:
+        w.state = partial_of(job, task)
+        to.rows = w.state + PARTIAL_ROWS * pitch
+    if alone:
+        extremes_of_task(job.view, &job.plan, t, job.omit, w)
+    else:
+        task_state(job.view, &job.plan, t, job.omit, w, pitch)
+    if w.careful or job.omit and job.view.selective:
+        job.tracked.careful[0] = True       # All threads write the same.
+    if job.partials == NULL:
+        emit_tracked(job, t, w.state, to.rows)
+    free(to.heap)
+    give_back(&w.scratch)
+    return 0
+
+
+cdef void emit_tracked(const Job *job, const Task *t, const double *state, const double *rows) noexcept nogil:
+    """Write the states of a chunk, and what is tracked, to the sink."""
+    cdef const Tracked *to = job.tracked
+    cdef Py_ssize_t i, pitch = job.plan.state_pitch
+    if not to.alone:
+        emit(state, pitch, t.channels, job.sink, t.place, t.step, has_weights(job.view))
+    for i in range(TRACKED_ROWS):
+        if to.powers if i >= M3 else to.extremes:
+            emit_row(rows + i * pitch, t.channels, to.rows + i * to.pitch + t.place, t.step)
+
+
+cdef inline double *partial_of(const Job *job, Py_ssize_t task) noexcept nogil:
+    """The partial of a task: the rows of its state, then those of what is tracked, if anything is."""
+    cdef Py_ssize_t n_rows = PARTIAL_ROWS + (TRACKED_ROWS if job.tracked != NULL else 0)
+    return job.partials + task * n_rows * job.plan.state_pitch
+
+
+cdef void emit_partials(const Job *job) noexcept nogil:
+    """Merge the partials of each chunk in order, with what is tracked, and write them to the sink."""
+    cdef Py_ssize_t chunk, k, n = job.plan.n_chunks, pitch = job.plan.state_pitch, rows = PARTIAL_ROWS * pitch
+    cdef double *first
+    cdef double *other
+    cdef bint weighted = has_weights(job.view), alone = job.tracked.alone
+    cdef Task t
+    for chunk in range(n):
+        first = partial_of(job, chunk)
+        t = make_task(job.view, &job.plan, chunk)
+        for k in range(1, job.plan.chunk_tasks):
+            other = partial_of(job, chunk + k * n)
+            if alone:
+                merge_extremes(first + rows, pitch, other + rows, pitch, t.channels)
+                continue
+            merge_tracked(first + rows, pitch, first if job.tracked.powers else NULL, pitch, other + rows, pitch, other,
+                          pitch, t.channels)
+            merge_states(first, pitch, other, pitch, round_up(t.channels, job.plan.granule), weighted)
+        emit_tracked(job, &t, first, first + rows)
 
 
 cdef void emit_states(const Job *job) noexcept nogil:
@@ -142,7 +207,10 @@ cdef int perform_moments(Job *job) noexcept nogil:
         return -1
     failed = perform(job, moments_task, n_tasks(job), False)
     if job.partials != NULL and not failed:
-        emit_states(job)
+        if job.tracked != NULL:
+            emit_partials(job)
+        else:
+            emit_states(job)
     if job.view.group > 1 and not failed:
         pool_states(job.sink.state, job.sink.pitch, job.view.n_channels, job.view.group)
     free(job.partials)
@@ -152,6 +220,13 @@ cdef int perform_moments(Job *job) noexcept nogil:
 cdef int accumulate(const View *view, const Sink *sink, bint omit, int n_threads) noexcept nogil:
     # A view with y gets the plan of training, so that its moments have the same bits.
     cdef Job job = make_job(view, sink, NULL, omit, n_threads, TRAIN if view.n_operands > 1 else SUM)
+    return perform_moments(&job)
+
+
+cdef int accumulate_tracked(const View *view, const Sink *sink, const Tracked *tracked, bint omit,
+                            int n_threads) noexcept nogil:
+    cdef Job job = make_job(view, sink, NULL, omit, n_threads, SUM)
+    job.tracked = tracked
     return perform_moments(&job)
 
 

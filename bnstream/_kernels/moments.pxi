@@ -14,6 +14,19 @@
 # times as long on Zen 4. With weights, the statistics of a channel without NaN may then differ in their last bits, as n is
 # summed in another order.
 
+ctypedef struct Tracking:       # of a task
+    const Tracked *asked
+    double *heap
+    double *least               # extremes of the columns of a block as elements,
+    double *greatest
+    double *low                 # and as doubles
+    double *high
+    bint early                  # The first sums may find extremes.
+    bint found                  # They have found those of this block.
+    double *block               # rows of what is tracked of a block,
+    double *rows                # and of the task
+    Py_ssize_t pitch            # of both
+
 ctypedef struct Work:           # of a moments task
     Scratch scratch
     Columns columns             # mean is the shift; n, squares, s and q are of each column, then of each channel
@@ -23,6 +36,8 @@ ctypedef struct Work:           # of a moments task
     bint careful                # NaN or inf has been seen, and is to be looked for from now on
     double *block               # states of the block
     double *state               # states of the task; a partial or the sink may replace them
+    Tracking *tracking          # or NULL
+    bint powers                 # The sums of POWERS are taken.
 
 
 cdef bint make_work(const View *view, const Plan *p, double *stack, Work *w) noexcept nogil:
@@ -50,6 +65,9 @@ cdef bint make_work(const View *view, const Plan *p, double *stack, Work *w) noe
     w.state = w.block + WEIGHTED_ROWS * p.state_pitch
     w.columns.moved = w.moved
     w.large = w.careful = False
+    w.tracking = NULL
+    w.powers = False
+    w.columns.least = NULL
     return True
 
 
@@ -83,6 +101,7 @@ cdef void count_selected(const Block *b, const Work *w) noexcept nogil:
     flags.layout[0].data = <char *> b.flags
     columns.s = columns.n
     columns.q = columns.squares
+    columns.least = NULL
     memset(columns.mean, 0, n * sizeof(double))
     memset(columns.s, 0, n * sizeof(double))
     memset(columns.q, 0, n * sizeof(double))
@@ -133,7 +152,13 @@ cdef void sum_counting(const Block *b, Count count, const Work *w) noexcept nogi
             sums.s[c] = sums.q[c] = 0
             if count & FINITE:
                 sums.n[c] = sums.squares[c] = 0
-    if not w.large:
+            if w.powers:
+                sums.cubes[c] = sums.fourths[c] = 0
+    if w.large:
+        return
+    if w.tracking != NULL:
+        sweep_tracked(POWERS if w.powers else (MORE if sums.least != NULL and count == ALL else MOMENTS), b, count, sums)
+    else:
         sweep(MOMENTS, b, count, sums)
 
 
@@ -155,9 +180,9 @@ cdef Count sum_up(const Block *b, bint omit, Work *w) noexcept nogil:
     return careful
 
 
-cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *state, Py_ssize_t pitch,
-                      Py_ssize_t n_states) noexcept nogil:
-    """The states of a block. Those beyond its channels, up to n_states, are empty."""
+cdef Count block_state(const Block *b, bint whole, bint omit, Work *w, double *state, Py_ssize_t pitch,
+                       Py_ssize_t n_states) noexcept nogil:
+    """The states of a block. Those beyond its channels, up to n_states, are empty. Return what counted."""
     cdef Columns *sums = &w.columns
     cdef Py_ssize_t c, attempt
     cdef double total = b.n, squares = b.n
@@ -168,11 +193,14 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
         w.moved[c] = 1
     if b.flags != NULL:
         count_selected(b, w)
+    if w.tracking != NULL:
+        begin_block(b, w)
     for attempt in range(3):
         spread(w.shift, b.fold, b.n_channels, b.inner, sums.mean)
         if b.flags != NULL:
             set_unselected(b, 0, sums.mean)
         count = sum_up(b, omit, w)
+        sums.least = NULL       # They are found once.
         if not b.by_runs:
             add_up(sums.s, b.fold, b.n_channels, b.inner)
             add_up(sums.q, b.fold, b.n_channels, b.inner)
@@ -180,6 +208,9 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
                 add_up(sums.n, b.fold, b.n_channels, b.inner)
             if count == FINITE_WEIGHTED:
                 add_up(sums.squares, b.fold, b.n_channels, b.inner)
+            if w.powers:
+                add_up(sums.cubes, b.fold, b.n_channels, b.inner)
+                add_up(sums.fourths, b.fold, b.n_channels, b.inner)
         if not count & FINITE and b.flags == NULL:
             for c in range(b.n_channels):
                 sums.n[c] = total
@@ -197,6 +228,7 @@ cdef void block_state(const Block *b, bint whole, bint omit, Work *w, double *st
             w.large = w.large or sums.q[c] >= 9007199254740992.0    # Up to 2**53, sums of squares are exact.
         if w.large:
             exact_states(b, w, state, pitch)
+    return count
 
 
 cdef void merge_blocks(const View *view, const Plan *p, const Task *t, bint omit, Work *w, Py_ssize_t pitch) noexcept nogil:
@@ -204,6 +236,8 @@ cdef void merge_blocks(const View *view, const Plan *p, const Task *t, bint omit
     cdef double *state = w.state
     cdef Py_ssize_t i, n_states = round_up(t.channels, p.granule)
     cdef Block b
+    cdef Count count
+    cdef Tracking *to = w.tracking
     cdef bint unselect = omit and view.selective
     omit = omit and not p.whole
     for i in range(t.start, t.stop):
@@ -212,13 +246,19 @@ cdef void merge_blocks(const View *view, const Plan *p, const Task *t, bint omit
             unselect_nonfinite(&b)
         if i == t.start:
             guess_shift(&b, p.whole, w)
-            block_state(&b, p.whole, omit, w, state, pitch, n_states)
+            count = block_state(&b, p.whole, omit, w, state, pitch, n_states)
+            if to != NULL:
+                track_block(view, p, t, i, &b, count, omit, w, state, pitch, to.rows)
             continue
         if b.element not in (UINT8, INT8):      # The shift is the mean of the block before.
             memcpy(w.shift, state + MEAN * pitch if i == t.start + 1 else w.block + MEAN * p.state_pitch,
                    t.channels * sizeof(double))
             prepare_shift(w.shift, t.channels, p.whole)
-        block_state(&b, p.whole, omit, w, w.block, p.state_pitch, n_states)
+        count = block_state(&b, p.whole, omit, w, w.block, p.state_pitch, n_states)
+        if to != NULL:
+            track_block(view, p, t, i, &b, count, omit, w, w.block, p.state_pitch, to.block)
+            merge_tracked(to.rows, to.pitch, state if to.asked.powers else NULL, pitch, to.block, to.pitch, w.block,
+                          p.state_pitch, t.channels)
         merge_states(state, pitch, w.block, p.state_pitch, n_states, has_weights(view))
 
 

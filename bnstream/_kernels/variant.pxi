@@ -7,8 +7,10 @@
 #   weights            which elements count, and how much
 #   elements           those that are read and written in place
 #   loops, runs, bytes the innermost loops: sums
+#   extremes           the least and the greatest elements
 #   maps               and results for each element
 #   states, moments    states from sums, and their merging
+#   track              what is tracked beside the states
 #   shift, exact       what the sums are taken about, and what is done if they are not exact
 #   affine, backward   normalization, and its gradients
 #   elementwise        gradients of elementwise parameters
@@ -117,6 +119,37 @@ cdef extern from "vectors.h" nogil:
     void store_some_bf16 "bn_store_some_bf16"(bf16 *, vec, Py_ssize_t)
     void store_some_f16 "bn_store_some_f16"(f16 *, vec, Py_ssize_t)
 
+cdef extern from "extremes.h" nogil:
+    mask below "bn_below"(vec, vec)
+    mask not_number "bn_nan"(vec)
+    vec pick "bn_pick"(mask, vec, vec)
+    void decode_keys "bn_decode_keys"(uint16_t *, Py_ssize_t)
+    void fill "bn_fill"(void *, Py_ssize_t, Py_ssize_t, uint64_t)
+    void extremes_f32 "bn_extremes_f32"(const f32 *, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, void *)
+    void extremes_of_run_f32 "bn_extremes_of_run_f32"(const f32 *, Py_ssize_t, void *, void *)
+    void extremes_f64 "bn_extremes_f64"(const f64 *, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, void *)
+    void extremes_of_run_f64 "bn_extremes_of_run_f64"(const f64 *, Py_ssize_t, void *, void *)
+    void extremes_f16 "bn_extremes_f16"(const f16 *, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, void *)
+    void extremes_of_run_f16 "bn_extremes_of_run_f16"(const f16 *, Py_ssize_t, void *, void *)
+    void extremes_bf16 "bn_extremes_bf16"(const bf16 *, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, void *)
+    void extremes_of_run_bf16 "bn_extremes_of_run_bf16"(const bf16 *, Py_ssize_t, void *, void *)
+    void extremes_i16 "bn_extremes_i16"(const i16 *, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, void *)
+    void extremes_of_run_i16 "bn_extremes_of_run_i16"(const i16 *, Py_ssize_t, void *, void *)
+    void extremes_u16 "bn_extremes_u16"(const u16 *, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, void *)
+    void extremes_of_run_u16 "bn_extremes_of_run_u16"(const u16 *, Py_ssize_t, void *, void *)
+    void extremes_i32 "bn_extremes_i32"(const i32 *, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, void *)
+    void extremes_of_run_i32 "bn_extremes_of_run_i32"(const i32 *, Py_ssize_t, void *, void *)
+    void extremes_u32 "bn_extremes_u32"(const u32 *, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, void *)
+    void extremes_of_run_u32 "bn_extremes_of_run_u32"(const u32 *, Py_ssize_t, void *, void *)
+    void extremes_i64 "bn_extremes_i64"(const i64 *, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, void *)
+    void extremes_of_run_i64 "bn_extremes_of_run_i64"(const i64 *, Py_ssize_t, void *, void *)
+    void extremes_u64 "bn_extremes_u64"(const u64 *, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, void *)
+    void extremes_of_run_u64 "bn_extremes_of_run_u64"(const u64 *, Py_ssize_t, void *, void *)
+    void extremes_i8 "bn_extremes_i8"(const int8_t *, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, void *)
+    void extremes_of_run_i8 "bn_extremes_of_run_i8"(const int8_t *, Py_ssize_t, void *, void *)
+    void extremes_u8 "bn_extremes_u8"(const uint8_t *, Py_ssize_t, Py_ssize_t, Py_ssize_t, void *, void *)
+    void extremes_of_run_u8 "bn_extremes_of_run_u8"(const uint8_t *, Py_ssize_t, void *, void *)
+
 include "pairs.pxi"
 include "plan.pxi"
 include "load.pxi"
@@ -127,9 +160,11 @@ include "elements.pxi"
 include "bytes.pxi"
 include "loops.pxi"
 include "runs.pxi"
+include "extremes.pxi"
 include "maps.pxi"
 include "states.pxi"
 include "moments.pxi"
+include "track.pxi"
 include "shift.pxi"
 include "exact.pxi"
 include "affine.pxi"
@@ -149,5 +184,7 @@ kernels.backward = backward
 kernels.convert = convert
 kernels.merge = merge
 kernels.exact = exact
+kernels.accumulate_tracked = accumulate_tracked
+kernels.merge_tracked = merge_tracked
 
 capsule = PyCapsule_New(&kernels, "bnstream.kernels", NULL)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core import exact
-from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of
+from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of, tracked_of
 from bnstream.core.rows import of_one_height
 
 
@@ -34,6 +34,7 @@ def in_order(
     settings: Any = {"axis": axis, "nan_policy": parts[0].nan_policy, "names": names}
     if order is None:
         return Moments(exact=parts[0].exact, **settings)
+    settings["tracked"] = {name: values[order] for name, values in tracked_together(parts).items()}
     if parts[0].exact:
         sums = exact.side_by_side([of_part for part in parts if (of_part := sums_of(part)) is not None])
         return exact_moments_from(sums[order.ravel()], order.shape, **settings)
@@ -41,24 +42,38 @@ def in_order(
     return moments_from(np.concatenate(of_one_height(states), axis=1)[:, order], **settings)
 
 
+def tracked_together(parts: Sequence[Moments]) -> dict[str, NDArray[Any]]:
+    """What all parts with data track, of their channels in one axis."""
+    each = [tracked_of(part) for part in parts if part.shape is not None]
+    names = [name for name in each[0] if all(name in of_part for of_part in each)]
+    return {name: np.concatenate([of_part[name].ravel() for of_part in each]) for name in names}
+
+
 def apart(m: Moments, shapes: Iterable[tuple[int, ...]]) -> list[Moments]:
     """The moments of blocks of channels that follow each other, of these shapes: the inverse of `side_by_side`."""
     state: Any = sums_of(m) if m.exact else rows_of(m)
+    tracked = tracked_of(m)
     blocks, first = [], 0
     for shape in shapes:
         stop = first + math.prod(shape)
+        settings: Any = {
+            "nan_policy": m.nan_policy,
+            "tracked": {name: values[first:stop].reshape(shape) for name, values in tracked.items()},
+        }
         if m.exact:
-            blocks.append(exact_moments_from(state[first:stop], shape, nan_policy=m.nan_policy))
+            blocks.append(exact_moments_from(state[first:stop], shape, **settings))
         else:
-            rows = state[:, first:stop].reshape(len(state), *shape)
-            blocks.append(moments_from(rows, nan_policy=m.nan_policy))
+            blocks.append(moments_from(state[:, first:stop].reshape(len(state), *shape), **settings))
         first = stop
     return blocks
 
 
 def channels_of(m: Moments, channels: Sequence[int]) -> Moments:
     """The moments of some of the channels, in this order."""
-    settings: Any = {"axis": m.axis, "nan_policy": m.nan_policy, "names": m.names and [m.names[c] for c in channels]}
+    settings: Any = {
+        "axis": m.axis, "nan_policy": m.nan_policy, "names": m.names and [m.names[c] for c in channels],
+        "tracked": {name: values[list(channels)] for name, values in tracked_of(m).items()},
+    }
     if m.exact:
         sums: Any = sums_of(m)
         return exact_moments_from(sums[list(channels)], (len(channels),), **settings)

@@ -13,13 +13,15 @@ cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.math cimport NAN, isfinite
+from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from numpy cimport ndarray
 
 from bnstream._kernels._runtime cimport threads_for
 from bnstream._kernels._table cimport (
-    EXPONENT, M2, MEAN, N, N_LO, SCALED_ROWS, SMALL, SQUARES, STATE_ROWS, WEIGHTED_ROWS, Kernels, Sink, View, padded,
+    EXPONENT, GREATEST, LEAST, M2, MEAN, N, N_LO, SCALED_ROWS, SMALL, SQUARES, STATE_ROWS, TRACKED_ROWS, WEIGHTED_ROWS,
+    Kernels, Sink, Tracked, View, padded,
 )
 from bnstream.core.exact cimport ExactSums, covers, sums_of_array, weighted_sums
 from bnstream.core.large cimport (
@@ -35,6 +37,10 @@ from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.labels import counted
 from bnstream.core.late import late
 from bnstream.core.rows import effective_n, has_weights, require_possible
+from bnstream.core.tracking import (
+    arrays_of, kurtosis_of, of_both, require_exactable, require_possible_tracked, require_track, require_tracked,
+    skewness_of, track_of,
+)
 
 cnp.import_array()
 
@@ -42,6 +48,11 @@ cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "b
 
 cdef enum:
     AVERAGE, VARIANCE, DEVIATION
+
+cdef enum:
+    UPDATE_ROWS = WEIGHTED_ROWS + TRACKED_ROWS
+
+cdef dict TRACKED_ROW = {name: row for row, name in enumerate(("min", "max", "m3", "m3_lo", "m4", "m4_lo"))}
 
 
 cdef tuple require_names(object names):
@@ -57,6 +68,42 @@ cdef tuple require_names(object names):
             raise ValueError(f"names must differ, got {name!r} twice")
         seen.add(name)
     return names
+
+
+cdef ndarray nothing_tracked(tuple track, Py_ssize_t n_channels):
+    """The rows of what is tracked of no data; None if they are not needed."""
+    if "min" not in track and "skewness" not in track:
+        return None
+    rows = np.zeros((TRACKED_ROWS, padded(n_channels)))
+    rows[LEAST], rows[GREATEST] = np.inf, -np.inf
+    return rows
+
+
+cdef ndarray none_missing(tuple track, Py_ssize_t n_channels):
+    return np.zeros(padded(n_channels), np.int64) if "missing" in track else None
+
+
+cdef Tracked to_track(double *rows, Py_ssize_t pitch, tuple track, int *careful):
+    cdef Tracked tracked
+    tracked.rows = rows
+    tracked.pitch = pitch
+    tracked.extremes = "min" in track
+    tracked.powers = "skewness" in track
+    tracked.alone = False
+    tracked.careful = careful
+    return tracked
+
+
+cdef ndarray selected_of(ndarray a, unsigned long long axes, ndarray mask):
+    """How many elements of each channel a mask with the axes of a selects: int64, of the channels in one axis."""
+    batch = tuple([i for i in range(a.ndim) if axes >> i & 1])
+    counts = np.ones([1] * a.ndim, np.int64)
+    shape = (<object> a).shape
+    repeats = math.prod([shape[i] for i in batch if mask is None or (<object> mask).shape[i] == 1])
+    if mask is not None:
+        counts = mask.sum(batch, dtype=np.int64, keepdims=True)
+    kept = [1 if i in batch else n for i, n in enumerate(shape)]
+    return np.ascontiguousarray(np.broadcast_to(counts * repeats, kept).ravel())
 
 
 cdef object unlike(bint exact):
@@ -85,6 +132,10 @@ cdef class Moments:
         out again, and a `digest` names the data. Weights are whole numbers then, and count batch positions. float32 and
         integers of at most 32 bits take at most 1.5 times as long as without, float64 three times, in the cache up to
         five.
+    track : str or sequence of str, optional
+        What to find in the same read beside count, mean and variance: "min" and "max", "missing", "skewness" and
+        "kurtosis". Of "min" and "max", and of "skewness" and "kurtosis", one brings the other. Without, nothing costs more.
+        Exact statistics track "min", "max", by a read of their own, and "missing".
 
     Attributes
     ----------
@@ -98,6 +149,15 @@ cdef class Moments:
     mean, m2 : ndarray of float64
         Mean and sum of squared deviations, of the shape of the channels; new arrays. The mean of nothing is NaN. m2 is
         inf where it exceeds the largest float; the state holds it nevertheless.
+    min, max : ndarray of float64
+        The least and the greatest value of each channel, if tracked; new arrays. NaN of nothing, and, as NumPy has it, where
+        NaN was let through. Values of weight 0 do not count. Integers beyond 2**53 are rounded to float64, and -0.0 is 0.0.
+    missing : ndarray of int64
+        How many of the selected values of each channel are NaN, inf or, in a table, null, if tracked: those that
+        ``nan_policy="omit"`` has left out, or "propagate" has let through. Values of weight 0 are not selected; exact
+        statistics count each as often as its weight says.
+    track : tuple of str
+        What is tracked. A merge keeps what both objects track. What is not tracked raises AttributeError.
     shape : tuple of int or None
         The shape of the channels, None before the first batch.
     names : tuple of str or None
@@ -155,12 +215,18 @@ cdef class Moments:
     cdef bint large             # merges may overflow
     cdef readonly bint exact
     cdef ExactSums sums         # where the statistics are exact and there was a batch; then there is no state
+    cdef readonly tuple track
+    cdef bint tracks            # Anything is tracked,
+    cdef bint powers            # and skewness and kurtosis.
+    cdef ndarray tracked        # (TRACKED_ROWS, padded channels), where min or skewness is tracked and there was a batch
+    cdef ndarray left_out       # (padded channels), of int64: what is missing, less what exact sums count as NaN and inf
+    cdef Py_ssize_t n_changes   # of the state, so that a reader of several arrays sees whether they belong together
 
     def __cinit__(self):
         """Set the defaults, so that an object made by ``__new__`` alone, as some serializers make it, is complete."""
-        self.axis, self.nan_policy, self.policy = 0, "raise", RAISE
+        self.axis, self.nan_policy, self.policy, self.track = 0, "raise", RAISE, ()
 
-    def __init__(self, axis=0, *, nan_policy="raise", names=None, exact=False):
+    def __init__(self, axis=0, *, nan_policy="raise", names=None, exact=False, track=()):
         batch_axes(axis, 64)
         self.policy = policy_of(nan_policy)
         if isinstance(axis, (tuple, list)):
@@ -173,6 +239,10 @@ cdef class Moments:
         if not isinstance(exact, bool | np.bool_):
             raise TypeError(f"exact must be True or False, got {exact!r}")
         self.exact = exact
+        self.track = () if track == () else require_track(track)
+        self.tracks = len(self.track) > 0
+        if exact:
+            require_exactable(self.track)
         self.names = names
 
     @property
@@ -253,11 +323,15 @@ cdef class Moments:
         cdef Py_ssize_t c
         cdef int threads = threads_for(n_bytes, n_threads)
         cdef int failed, i
-        cdef double small[WEIGHTED_ROWS * 64]
+        cdef double small[UPDATE_ROWS * 64]
         cdef double *part = small
         cdef double *exponent = NULL
         cdef ndarray exponents
         cdef bint large, weighted = weights is not None
+        cdef Tracked tracked
+        cdef int careful = False
+        cdef bint tracks = self.tracks
+        cdef ndarray missing = None
         make_view(&view, axes, a, None, None, given, mask)
         if view.n_rows == 0 or view.n_channels == 0:
             return self
@@ -266,19 +340,25 @@ cdef class Moments:
         sink.pitch = padded(view.n_channels)
         if sink.pitch > 64:
             part = NULL
-            if sink.pitch <= PY_SSIZE_T_MAX // <Py_ssize_t> (WEIGHTED_ROWS * sizeof(double)):
-                part = <double *> malloc(WEIGHTED_ROWS * sink.pitch * sizeof(double))
+            if sink.pitch <= PY_SSIZE_T_MAX // <Py_ssize_t> (UPDATE_ROWS * sizeof(double)):
+                part = <double *> malloc(UPDATE_ROWS * sink.pitch * sizeof(double))
             if part == NULL:
                 raise MemoryError(f"no memory for the state of {view.n_channels} channels")
         sink.state = part
         try:
-            if n_bytes < SMALL:
+            if tracks:
+                tracked = to_track(part + WEIGHTED_ROWS * sink.pitch, sink.pitch, self.track, &careful)
+                with nogil:
+                    failed = kernels.accumulate_tracked(&view, &sink, &tracked, self.policy == OMIT, threads)
+            elif n_bytes < SMALL:
                 failed = kernels.accumulate(&view, &sink, self.policy == OMIT, threads)
             else:
                 with nogil:
                     failed = kernels.accumulate(&view, &sink, self.policy == OMIT, threads)
             if failed:
                 raise MemoryError("no memory for the scratch of an update")
+            if tracks and "missing" in self.track:
+                missing = self.missing_of(a, axes, given, mask, &view, &sink, careful, threads)
             large = not moderate(part, sink.pitch, view.n_channels)
             if large:
                 exponents = np.zeros(sink.pitch)
@@ -290,20 +370,62 @@ cdef class Moments:
             for i in range(WEIGHTED_ROWS if weighted else STATE_ROWS):  # The kernels fill the padding of whole states alone.
                 for c in range(view.n_channels, sink.pitch):
                     part[i * sink.pitch + c] = 0
-            self.take_in(part, sink.pitch, kept_shape(a, axes, False) if shape is None else shape, weighted, exponent, large)
+            self.take_in(part, sink.pitch, kept_shape(a, axes, False) if shape is None else shape, weighted, exponent, large,
+                         part + WEIGHTED_ROWS * sink.pitch, missing)
         finally:
             if part != small:
                 free(part)
         return self
 
+    cdef ndarray missing_of(self, ndarray a, unsigned long long axes, ndarray weights, ndarray mask, const View *view,
+                            const Sink *part, bint careful, int threads):
+        """How many of the selected elements of a batch are NaN or inf: int64, a number for each channel; None for 0.
+
+        Where the kernel has met none this costs nothing. Otherwise the finite ones are counted by `accumulate`, unless n is
+        their count.
+        """
+        cdef ndarray missing
+        cdef int64_t *out
+        cdef const double *counts = part.state + N * part.pitch
+        cdef View again
+        cdef Sink finite
+        cdef ndarray rows, selected
+        cdef Py_ssize_t c
+        cdef int failed
+        if self.policy == RAISE or self.policy == OMIT and not careful:
+            return None
+        if self.policy == PROPAGATE and moderate(part.state, part.pitch, view.n_channels):
+            return None
+        missing = np.zeros(part.pitch, np.int64)
+        out = <int64_t *> cnp.PyArray_DATA(missing)
+        if weights is not None:
+            mask = weights != 0 if mask is None else mask & (weights != 0)
+        if weights is not None or self.policy == PROPAGATE:
+            make_view(&again, axes, a, None, None, None, mask)
+            rows = np.empty((WEIGHTED_ROWS, part.pitch))
+            finite.state = <double *> cnp.PyArray_DATA(rows)
+            finite.pitch = part.pitch
+            with nogil:
+                failed = kernels.accumulate(&again, &finite, True, threads)
+            if failed:
+                raise MemoryError("no memory for the scratch of an update")
+            counts = finite.state + N * part.pitch
+        selected = selected_of(a, axes, mask)
+        for c in range(view.n_channels):
+            out[c] = (<int64_t *> cnp.PyArray_DATA(selected))[c] - <int64_t> counts[c]
+        return missing
+
     cdef object update_exactly(self, ndarray a, unsigned long long axes, ndarray mask, object weights, object n_threads):
         cdef ExactSums part, own = self.sums
         cdef int threads = threads_for(cnp.PyArray_NBYTES(a), n_threads)
         cdef ndarray counts = None if weights is None else counts_of(weights, mask, a, axes)
+        cdef ndarray found = None, missing = None
         if cnp.PyArray_SIZE(a) == 0:
             return self
         shape = self.shape if self.shape is not None else kept_shape(a, axes, False)
         self.check_channels(a, axes, math.prod(shape))
+        if "min" in self.track:
+            found = self.extremes_of(a, axes, mask, counts, threads)
         if counts is not None:
             part = weighted_sums(a, axes, mask, counts, threads)
         else:
@@ -313,18 +435,44 @@ cdef class Moments:
         if self.policy == RAISE and not part.finite():
             require_finite(np.where(part.counts[1:].any(0), NAN, 0.0).reshape(shape))
         if self.policy == OMIT:
+            if "missing" in self.track:
+                missing = np.zeros(padded(len(part)), np.int64)
+                missing[:len(part)] = part.counts[1:].sum(0)
             part.leave_out()
         if part is not own:
             self.add_sums(part, shape)
+        self.take_in_tracked(NULL if found is None else <const double *> cnp.PyArray_DATA(found), padded(self.size), missing,
+                             NULL, NULL)
         return self
+
+    cdef ndarray extremes_of(self, ndarray a, unsigned long long axes, ndarray mask, ndarray counts, int threads):
+        """The least and the greatest elements, by a read of their own; NaN is passed over."""
+        cdef View view
+        cdef Tracked tracked
+        cdef Sink none
+        cdef ndarray found
+        cdef int careful = False, failed
+        if counts is not None:
+            mask = counts != 0 if mask is None else mask & (counts != 0)
+        make_view(&view, axes, a, None, None, None, mask)
+        found = nothing_tracked(self.track, view.n_channels)
+        tracked = to_track(<double *> cnp.PyArray_DATA(found), found.shape[1], self.track, &careful)
+        tracked.alone = True
+        none.state = NULL
+        with nogil:
+            failed = kernels.accumulate_tracked(&view, &none, &tracked, self.policy == OMIT, threads)
+        if failed:
+            raise MemoryError("no memory for the scratch of an update")
+        return found
 
     cdef int add_sums(self, ExactSums part, tuple shape) except -1:
         """Add exact sums to the state."""
+        rows, left_out = nothing_tracked(self.track, len(part)), none_missing(self.track, len(part))
         if self.state is not None:      # Another thread has updated an empty object meanwhile.
             raise unlike(False)
         if self.sums is None:
             self.shape, self.size = shape, len(part)
-            self.sums = part
+            self.sums, self.tracked, self.left_out = part, rows, left_out
             return 0
         if self.shape != shape:
             raise ValueError(f"expected channels of shape {self.shape} as here, got {shape}")
@@ -375,8 +523,9 @@ cdef class Moments:
         return 0
 
     cdef int take_in(self, const double *part, Py_ssize_t pitch, tuple shape, bint weighted, const double *exponent,
-                     bint large) except -1:
-        """Merge a part into the state. This keeps the GIL, so that no thread sees or loses half of it.
+                     bint large, const double *found, ndarray missing) except -1:
+        """Merge a part into the state, and what has been found of what is tracked. This keeps the GIL, so that no thread
+        sees or loses half of it.
 
         If the part is `weighted`, it has the rows of a weighted state. `exponent` is one more row, or NULL. `large` tells
         that the part is not `moderate`.
@@ -388,10 +537,11 @@ cdef class Moments:
         if self.state is None:
             fresh = np.zeros((SCALED_ROWS, pitch))
             size = math.prod(shape)
+            rows, left_out = nothing_tracked(self.track, pitch), none_missing(self.track, pitch)
             if self.exact:              # Another thread may have come first while memory was allocated,
                 raise unlike(True)      # and have merged exact statistics.
             if self.state is None:
-                self.state = fresh
+                self.state, self.tracked, self.left_out, self.powers = fresh, rows, left_out, "skewness" in self.track
                 self.shape = shape
                 self.size = size
         if self.shape is not shape and self.shape != shape:
@@ -402,6 +552,8 @@ cdef class Moments:
             room = <double *> malloc(ROOM_ROWS * pitch * sizeof(double))
             if room == NULL:
                 raise MemoryError(f"no memory for the states of {pitch} channels")
+        if self.tracks:
+            self.take_in_tracked(found, pitch, missing, state, part)
         if weighted and not self.weighted:
             memcpy(state + SQUARES * pitch, state, pitch * sizeof(double))
             self.weighted = True
@@ -416,6 +568,20 @@ cdef class Moments:
         else:
             kernels.merge(state, pitch, state + N_LO * pitch if self.weighted else NULL, part, pitch, pitch)
         return 0
+
+    cdef void take_in_tracked(self, const double *found, Py_ssize_t pitch, ndarray missing, const double *state,
+                              const double *part) noexcept:
+        """Merge what has been found of what is tracked, before the states are merged. No Python runs."""
+        cdef int64_t *own
+        cdef Py_ssize_t c
+        self.n_changes += 1
+        if missing is not None and self.left_out is not None:
+            own = <int64_t *> cnp.PyArray_DATA(self.left_out)
+            for c in range(self.size):
+                own[c] += (<int64_t *> cnp.PyArray_DATA(missing))[c]
+        if self.tracked is not None:
+            kernels.merge_tracked(<double *> cnp.PyArray_DATA(self.tracked), pitch, state if self.powers else NULL, pitch,
+                                  found, pitch, part, pitch, self.size)
 
     cdef tuple channels(self):
         """The shape of the channels; before the first batch as many as there are names, or one."""
@@ -477,7 +643,7 @@ cdef class Moments:
         [3.0]
         """
         cdef Moments them
-        cdef ndarray theirs
+        cdef ndarray theirs, found, missing
         cdef const double *part
         cdef Py_ssize_t pitch, c
         cdef bint large
@@ -485,8 +651,10 @@ cdef class Moments:
             raise TypeError(f"expected a Moments to merge, got {type(other).__name__}; update() takes arrays")
         them = other
         names = self.require_same_channels(them)
+        track = of_both(self.track, self.shape is not None, them.track, them.shape is not None)
         if them.shape is None:
             self.names = names
+            self.keep_track(track)
             return self
         if self.exact and not them.exact or them.exact and self.state is not None:
             raise unlike(self.exact)
@@ -496,7 +664,11 @@ cdef class Moments:
             if self.policy != PROPAGATE and not them.sums.finite():
                 raise ValueError(f"expected finite statistics, as nan_policy={self.nan_policy!r} has them here, got NaN "
                                  "or inf in the other Moments; merge them into one with nan_policy='propagate'")
-            self.add_sums(them.sums.copied(), them.shape)
+            found, missing, part_sums = them.tracked, them.left_out, them.sums.copied()
+            self.keep_track(track)
+            self.add_sums(part_sums, them.shape)
+            self.take_in_tracked(NULL if found is None else <const double *> cnp.PyArray_DATA(found), padded(self.size),
+                                 missing, NULL, NULL)
             self.exact, self._names = True, names
             return self
         theirs = them.state         # This reference keeps it alive if another thread replaces the state of `them`.
@@ -508,9 +680,21 @@ cdef class Moments:
                 if not (isfinite(part[MEAN * pitch + c]) and isfinite(part[M2 * pitch + c])):
                     raise ValueError(f"expected finite statistics, as nan_policy={self.nan_policy!r} has them here, got NaN "
                                      "or inf in the other Moments; merge them into one with nan_policy='propagate'")
-        self.take_in(part, pitch, them.shape, them.weighted, part + EXPONENT * pitch if them.scaled else NULL, large)
+        self.keep_track(track)
+        found = them.tracked
+        self.take_in(part, pitch, them.shape, them.weighted, part + EXPONENT * pitch if them.scaled else NULL, large,
+                     NULL if found is None else <const double *> cnp.PyArray_DATA(found), them.left_out)
         self._names = names
         return self
+
+    cdef void keep_track(self, tuple track):
+        """Track this, no more than until now if there is data."""
+        self.track = track
+        self.tracks, self.powers = len(track) > 0, "skewness" in track
+        if "min" not in track and "skewness" not in track:
+            self.tracked = None
+        if "missing" not in track:
+            self.left_out = None
 
     def unmerge(self, other):
         """Take the statistics of another object out again, of data that is part of this one's.
@@ -555,7 +739,13 @@ cdef class Moments:
             return self
         if self.sums is None:
             raise ValueError("expected a part of these statistics to take out, but they are empty")
+        if "min" in self.track:
+            raise ValueError("min and max cannot be taken out again: what is left may have the same or others; make Moments "
+                             "that are to be taken apart without track='min' and 'max'")
         part = them.sums.copied()
+        track = of_both(self.track, True, them.track, True)
+        if "missing" in track and (self.left_out < them.left_out).any():
+            raise ValueError("expected a part of these statistics to take out, got one with more missing values")
         self.widen(part)
         self.sums.subtract(part)
         c = self.sums.impossible()
@@ -564,6 +754,10 @@ cdef class Moments:
             channel = c if self._names is None else repr(self._names[c])
             raise ValueError(f"expected a part of these statistics to take out, got other data: no data has the statistics "
                              f"of channel {channel} that would be left")
+        self.keep_track(track)
+        if "missing" in track:
+            self.left_out -= them.left_out
+        self.n_changes += 1
         return self
 
     cdef tuple require_same_channels(self, Moments them):
@@ -637,6 +831,114 @@ cdef class Moments:
     @property
     def mean(self):
         return self.values(AVERAGE, 0)
+
+    @property
+    def min(self):
+        require_tracked("min", self.track)
+        return self.extreme("min")
+
+    @property
+    def max(self):
+        require_tracked("max", self.track)
+        return self.extreme("max")
+
+    cdef object extreme(self, str name):
+        if self.shape is None:
+            return np.full(self.channels(), NAN)[()]
+        values = tracked_of(self)[name]
+        return np.where(np.isinf(values) & (np.asarray(self.n) == 0), NAN, values)[()]
+
+    @property
+    def missing(self):
+        require_tracked("missing", self.track)
+        if self.shape is None:
+            return np.zeros(self.channels(), np.int64)[()]
+        values = tracked_of(self)["missing"]
+        if self.exact:
+            values = values + self.sums.copied().counts[1:].sum(0).reshape(self.shape)
+        return values[()]
+
+    def skewness(self, *, bias=True):
+        """Compute the skewness: ``(m3 / n) / (m2 / n)**1.5``, with m3 the sum of the third powers of the deviations.
+
+        Parameters
+        ----------
+        bias : bool, default True
+            False for the correction of ``scipy.stats.skew``, by ``sqrt(n * (n - 1)) / (n - 2)``; with weights by that of
+            `effective_n`.
+
+        Returns
+        -------
+        ndarray of float64
+            Of the shape of the channels. NaN where it is undefined: where all values are equal, where there are too few for
+            the correction, where the standard deviation is below 1e-70, and where the sum of powers exceeds the largest
+            float.
+
+        Raises
+        ------
+        AttributeError
+            If it is not tracked.
+
+        Notes
+        -----
+        The powers are summed about a number near the mean of each block of at most 256 rows, or 16,384 elements of a run,
+        and merged by the formulas of Pebay [1]_. With ``a = sum(abs(x - mean)**3) / n / sd**3``, the error is at most
+        ``32 eps log2(n) a``.
+
+        References
+        ----------
+        .. [1] P. Pebay, "Formulas for robust, one-pass parallel computation of covariances and arbitrary-order statistical
+           moments", SAND2008-6212, 2008.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> m = bnstream.Moments(track="skewness").update(np.array([[0.0], [0.0], [3.0]]))
+        >>> m.skewness().round(6).tolist()
+        [0.707107]
+        """
+        require_tracked("skewness", self.track)
+        if self.shape is None:
+            return np.full(self.channels(), NAN)[()]
+        rows, found = consistent(self)
+        return skewness_of(moderate_n(rows), effective_n(rows), rows[M2], found["m3"], bias)[()]
+
+    def kurtosis(self, *, fisher=True, bias=True):
+        """Compute the kurtosis: ``(m4 / n) / (m2 / n)**2``, less 3, with m4 the sum of the fourth powers of the deviations.
+
+        Parameters
+        ----------
+        fisher : bool, default True
+            Subtract 3, so that it is 0 for the normal distribution.
+        bias : bool, default True
+            False for the correction of ``scipy.stats.kurtosis``; with weights with `effective_n` for n.
+
+        Returns
+        -------
+        ndarray of float64
+            Of the shape of the channels. NaN where it is undefined, as that of `skewness`.
+
+        Raises
+        ------
+        AttributeError
+            If it is not tracked.
+
+        Notes
+        -----
+        Without `fisher` it is at most a relative ``64 eps log2(n)`` from that of the data.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> m = bnstream.Moments(track="kurtosis").update(np.array([[0.0], [1.0], [2.0], [3.0]]))
+        >>> m.kurtosis(fisher=False).tolist()
+        [1.64]
+        """
+        require_tracked("kurtosis", self.track)
+        if self.shape is None:
+            return np.full(self.channels(), NAN)[()]
+        rows, found = consistent(self)
+        return kurtosis_of(moderate_n(rows), effective_n(rows), rows[M2], found["m4"], fisher, bias)[()]
 
     cdef object values(self, int what, double ddof):
         """Mean, variance or standard deviation of each channel, NaN where it has too few values.
@@ -739,6 +1041,8 @@ cdef class Moments:
         >>> m.copy() == m
         True
         """
+        if type(self) is Moments and self.track:
+            return made_of(*consistent(self), self.shape, self.axis, self.nan_policy, self._names, self.exact, self.track)
         if type(self) is Moments and self.exact and self.sums is not None:
             return exact_moments_from(self.sums.copied(), self.shape, self.axis, self.nan_policy, self._names)
         if type(self) is Moments and not self.exact:
@@ -753,6 +1057,10 @@ cdef class Moments:
             return False
         if self.shape is None or them.shape is None:
             return self.shape is them.shape
+        own, others = tracked_of(self), tracked_of(them)
+        for name in own:
+            if name in others and not np.array_equal(own[name], others[name], equal_nan=True):
+                return False
         if self.exact:
             return self.shape == them.shape and self.sums.copied() == them.sums.copied()
         return bool(np.array_equal(self.snapshot(), them.snapshot(), equal_nan=True))
@@ -761,12 +1069,14 @@ cdef class Moments:
 
     def __getstate__(self):
         """Return the state as plain objects, which any serializer can write, and the attributes of a subclass."""
+        found, tracked = consistent(self)
         state = {"axis": self.axis, "nan_policy": self.nan_policy, "names": self._names}
         if self.exact:
-            sums = sums_of(self)
-            state["exact"] = None if sums is None else (self.shape, sums.counts.copy(), *sums.digits())
+            state["exact"] = None if found is None else (self.shape, found.counts.copy(), *found.digits())
         else:
-            state["rows"] = rows_of(self)
+            state["rows"] = found
+        if self.track:
+            state["track"], state["tracked"] = self.track, tracked
         attributes = getattr(self, "__dict__", None)
         return {**state, "attributes": dict(attributes)} if attributes else state
 
@@ -784,6 +1094,16 @@ cdef class Moments:
                 raise ValueError(f"expected no NaN and inf with nan_policy={m.nan_policy!r}")
         if state.get("rows") is not None:
             require_possible(state["rows"], m.nan_policy)
+        self.track = require_track(state.get("track", ()))
+        self.tracks = len(self.track) > 0
+        if self.track and m.shape is not None:
+            if self.exact:
+                require_exactable(self.track)
+                m.exact, m.sums = True, self.sums
+            require_possible_tracked(state["tracked"], self.track, m)
+            m.track = self.track
+            set_tracked(m, state["tracked"])
+        self.tracked, self.left_out, self.powers = m.tracked, m.left_out, m.powers
         self.axis, self.nan_policy, self.policy, self._names = m.axis, m.nan_policy, m.policy, m._names
         self.shape, self.size, self.state = m.shape, m.size, m.state
         self.weighted, self.scaled, self.large = m.weighted, m.scaled, m.large
@@ -837,23 +1157,110 @@ def sums_of(Moments m):
     return None if m.sums is None else m.sums.copied()
 
 
-def exact_moments_from(sums, tuple shape, axis=0, nan_policy="raise", names=None):
-    """An exact `Moments` with these sums, of channels of this shape. They are not checked."""
-    cdef Moments m = Moments(axis, nan_policy=nan_policy, exact=True)
-    m.shape, m.size, m.sums = shape, math.prod(shape), sums
-    m.names = names
+def tracked_of(Moments m):
+    """A copy of what a `Moments` tracks: arrays of the shape of the channels, by the names of `tracking.ARRAYS`.
+
+    Of exact statistics, `missing` has what is left out of their sums, and the extremes are NaN where these count NaN.
+    Before the first batch there are none.
+    """
+    cdef tuple names = arrays_of(m.track)
+    cdef dict found = {name: np.empty(m.size, np.int64 if name == "missing" else np.float64) for name in names}
+    cdef tuple shape = m.shape
+    cdef Py_ssize_t row
+    if shape is None:
+        return {}
+    for name in names:
+        if name == "missing":
+            memcpy(cnp.PyArray_DATA(found[name]), cnp.PyArray_DATA(m.left_out), m.size * sizeof(int64_t))
+        else:
+            row = TRACKED_ROW[name]
+            memcpy(cnp.PyArray_DATA(found[name]), <double *> cnp.PyArray_DATA(m.tracked) + row * m.tracked.shape[1],
+                   m.size * sizeof(double))
+    if m.exact and "min" in found:
+        has_nan = m.sums.copied().counts[1] > 0
+        found["min"][has_nan] = found["max"][has_nan] = NAN
+    return {name: values.reshape(shape) for name, values in found.items()}
+
+
+def add_missing(Moments m, counts):
+    """Count values that no update has seen as missing: a number, or one for each channel. Nothing is checked."""
+    if m.left_out is None or m.shape is None:
+        return
+    more = np.zeros(padded(m.size), np.int64)
+    more[:m.size] = np.broadcast_to(counts, m.shape).ravel()
+    m.left_out += more
+    m.n_changes += 1
+
+
+def consistent(Moments m):
+    """The rows of a plain `Moments`, or the sums of an exact one, and what it tracks, of one moment."""
+    while True:
+        n_changes = m.n_changes
+        found = sums_of(m) if m.exact else rows_of(m), tracked_of(m)
+        if m.n_changes == n_changes:
+            return found
+
+
+def made_of(found, dict tracked, tuple shape, axis, nan_policy, names, bint exact, tuple track):
+    """A `Moments` of what `consistent` returns. Nothing is checked."""
+    cdef Moments m
+    if exact and found is not None:
+        m = exact_moments_from(found, shape, axis, nan_policy, names)
+    elif exact:
+        m = Moments(axis, nan_policy=nan_policy, names=names, exact=True)
+    else:
+        m = moments_from(found, axis, nan_policy, names)
+    m.track, m.tracks = track, len(track) > 0
+    set_tracked(m, tracked)
     return m
 
 
-def moments_from(rows, axis=0, nan_policy="raise", names=None):
-    """A `Moments` with the given state: the inverse of `rows_of`. Its values are not checked.
+def with_tracked(Moments m, dict tracked):
+    """The same `Moments`, tracking what these arrays hold; see `tracked_of`. Nothing is checked."""
+    m.track, m.tracks = track_of(tracked), True
+    set_tracked(m, tracked)
+    return m
+
+
+cdef int set_tracked(Moments m, dict arrays) except -1:
+    """Set what is tracked to arrays of the names that its track calls for."""
+    cdef str name
+    if m.shape is None or not arrays:
+        return 0
+    m.tracked, m.left_out, m.powers = nothing_tracked(m.track, m.size), none_missing(m.track, m.size), "skewness" in m.track
+    for name, values in arrays.items():
+        if name == "missing":
+            m.left_out[:m.size] = values.ravel()
+        else:
+            m.tracked[TRACKED_ROW[name], :m.size] = values.ravel()
+    return 0
+
+
+cdef object moderate_n(rows):
+    """The counts of a state, NaN where it is that of x * 2**-POWER."""
+    return np.where(rows[EXPONENT] == 0, rows[N], NAN) if len(rows) > EXPONENT else rows[N]
+
+
+def exact_moments_from(sums, tuple shape, axis=0, nan_policy="raise", names=None, tracked=None):
+    """An exact `Moments` with these sums, of channels of this shape, and what it tracks. Nothing is checked."""
+    cdef Moments m = Moments(axis, nan_policy=nan_policy, exact=True, track=track_of(tracked or ()))
+    m.shape, m.size, m.sums = shape, math.prod(shape), sums
+    m.names = names
+    set_tracked(m, tracked or {})
+    return m
+
+
+def moments_from(rows, axis=0, nan_policy="raise", names=None, tracked=None):
+    """A `Moments` with the given state, and what it tracks: the inverse of `rows_of` and `tracked_of`.
+
+    Its values are not checked.
 
     Raises
     ------
     ValueError
         If `rows` are not 5, 7 or 8 rows of float64.
     """
-    cdef Moments m = Moments(axis, nan_policy=nan_policy)
+    cdef Moments m = Moments(axis, nan_policy=nan_policy, track=track_of(tracked or ()))
     if rows is not None:
         if rows.dtype != np.float64 or len(rows) not in (STATE_ROWS, WEIGHTED_ROWS, SCALED_ROWS):
             raise ValueError(f"expected a state of {STATE_ROWS}, {WEIGHTED_ROWS} or {SCALED_ROWS} rows of float64, got "
@@ -866,4 +1273,5 @@ def moments_from(rows, axis=0, nan_policy="raise", names=None):
         m.state[:len(rows), :m.size] = rows.reshape(len(rows), m.size)
         m.large = m.scaled or not moderate(<const double *> cnp.PyArray_DATA(m.state), m.state.shape[1], m.size)
     m.names = names
+    set_tracked(m, tracked or {})
     return m

@@ -14,6 +14,7 @@ from bnstream.core.diagnosis import MEASURES, NOTHING, Diagnosis
 from bnstream.core.labels import channel_label, counted, number_text
 from bnstream.core.layer import NormLayer, setting_texts
 from bnstream.core.moments import Moments
+from bnstream.core.tracking import results_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +104,7 @@ def of_moments(m: Moments) -> Summary:
     columns = {"n": m.n, "mean": m.mean, "std": m.std(), "var": m.var()}
     if (m.effective_n != m.n).any():
         columns["effective_n"] = m.effective_n
+    columns |= results_of(m)
     shape = (0,) if m.shape is None else m.shape
     columns = {name: values.ravel() if m.shape is not None else np.empty(0) for name, values in columns.items()}
     n = columns["n"]
@@ -111,6 +113,8 @@ def of_moments(m: Moments) -> Summary:
         least, most = n.min(), n.max()
         title = f"{counted(n.size)}, n = {number_text(least)}" + f" to {number_text(most)}" * bool(least < most)
     settings = f"axis={m.axis!r}, nan_policy={m.nan_policy!r}" + ", exact=True" * m.exact
+    if m.track:
+        settings += f", track={list(m.track)}"
     return Summary(f"Moments: {title}", settings, shape, m.names, columns)
 
 

@@ -43,6 +43,7 @@ OBJECTS = {
     "Moments, weighted": lambda: Moments(nan_policy="omit", names=NAMES).update(X, weights=WEIGHTS),
     "Moments, empty": lambda: Moments((0, 2), nan_policy="propagate", names=["a"]),
     "Moments, axis=None": lambda: Moments(None).update(X),
+    "Moments, tracking": lambda: Moments(track=("min", "missing", "kurtosis"), names=NAMES).update(X),
     "subclass": lambda: Named().update(X),
     "subclass with an argument": lambda: Titled("a").update(X),
     "RunningMeanStd": lambda: RunningMeanStd().update(X),
@@ -58,7 +59,7 @@ OBJECTS = {
 
 def shown(value):
     """All that an object shows, to the last bit."""
-    names = [name for name in dir(value) if not name.startswith("_") and not callable(getattr(value, name))]
+    names = [name for name in dir(value) if not name.startswith("_") and not callable(getattr(value, name, callable))]
     return {name: pickle.dumps(getattr(value, name)) for name in names if name != "moments"}
 
 

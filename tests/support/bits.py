@@ -15,7 +15,8 @@ from support.cases import CAMPAIGN
 from support.norm_oracle import Kind
 
 import bnstream
-from bnstream.core.moments import rows_of
+from bnstream.core.moments import rows_of, tracked_of
+from bnstream.core.tracking import NAMES
 
 
 def awkward(x, seed=0):
@@ -123,6 +124,13 @@ def digests(n_threads=None):
         for policy, where in (("omit", mask), ("propagate", mask), ("omit", elements_of(x))):
             m = bnstream.Moments(axis, nan_policy=policy).update(x, weights=weights, where=where, n_threads=n_threads)
             results += [*rows_of(m)]
+        tracked = []
+        for policy, where, some in (("omit", None, None), ("propagate", None, None), ("omit", mask, None),
+                                    ("propagate", elements_of(x), None), ("omit", elements_of(x), weights)):
+            m = bnstream.Moments(axis, nan_policy=policy, track=NAMES)
+            m.update(x, weights=some, where=where, n_threads=n_threads).update(x, n_threads=n_threads)
+            tracked += [*rows_of(m), *tracked_of(m).values()]
+        out[f"tracked {name}"] = digest(*tracked)
         m = bnstream.Moments(axis, nan_policy="propagate")
         for part in np.array_split(x, 3, axis if isinstance(axis, int) else 0):
             m.merge(bnstream.Moments(axis, nan_policy="omit").update(part))
