@@ -14,7 +14,7 @@ from bnstream.core.batchnorm import BatchNorm, running_of
 from bnstream.core.dtypes import FLOATING, NamedArrays
 from bnstream.core.exact import ExactSums
 from bnstream.core.layer import NormLayer, settings_of
-from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of
+from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of, tracked_of, with_tracked
 from bnstream.core.rows import (
     EXPONENT,
     ROWS,
@@ -26,6 +26,7 @@ from bnstream.core.rows import (
     has_weights,
     require_possible,
 )
+from bnstream.core.tracking import NAMES, arrays_of, require_possible_tracked, require_track
 
 MEANINGS_OF_MOMENTS = {
     "n": "count of values; if there is sum_of_squared_weights, n + n_lo is the sum of weights",
@@ -51,6 +52,13 @@ MEANINGS = {
         "pooled": "exact statistics of all batches: " + MEANINGS_OF_MOMENTS["m2"],
     },
 }
+MEANINGS_OF_TRACKED = {
+    "min": "inf where n is 0", "max": "-inf where n is 0",
+    "missing": "count of values left out or let through as missing, NaN or inf; of exact statistics of those left out, "
+               "which the counts nan, plus_inf and minus_inf are added to",
+    "m3": "m3 + m3_lo is the sum of the third powers of the deviations from the mean",
+    "m4": "m4 + m4_lo is that of the fourth powers",
+}
 MEANING_OF_EXPONENT = "mean and mean_lo are to be multiplied by 2**exponent, m2 and m2_lo by 4**exponent"
 LARGEST_COUNT = 2**53
 LARGEST_EXACT_COUNT = 2**62
@@ -68,7 +76,9 @@ def meanings(kind: str, arrays: NamedArrays) -> dict[str, str]:
     """What a file says about its arrays and settings."""
     exponents = [name for name in arrays if name.endswith(SCALED_ROWS[EXPONENT])]
     exact = {"pooled": "exact statistics of all batches: " + MEANINGS_OF_MOMENTS["exact"]}
-    return MEANINGS[kind] | dict.fromkeys(exponents, MEANING_OF_EXPONENT) | (exact if "pooled_sum" in arrays else {})
+    tracked = {name: meaning for name, meaning in MEANINGS_OF_TRACKED.items() if name in arrays}
+    more = tracked | dict.fromkeys(exponents, MEANING_OF_EXPONENT) | (exact if "pooled_sum" in arrays else {})
+    return MEANINGS[kind] | more
 
 
 class Fields:
@@ -115,6 +125,8 @@ def describe_moments(m: Moments, prefix: str = "") -> tuple[dict[str, Any], Name
     """Describe a Moments in a dict, and return its rows as arrays."""
     m = m.copy()        # consistent even if another thread updates m
     description: dict[str, Any] = {"axis": m.axis, "nan_policy": m.nan_policy, "names": m.names, "shape": m.shape}
+    if m.track:
+        description["track"] = m.track
     if m.exact:
         return describe_exact(m, description, prefix)
     rows = rows_of(m)
@@ -126,7 +138,11 @@ def describe_moments(m: Moments, prefix: str = "") -> tuple[dict[str, Any], Name
         for name in WEIGHTED_ROWS[len(ROWS):]:
             del arrays[prefix + name]
     arrays[prefix + ROWS[N]] = m.n
-    return description, arrays
+    return description, arrays | named_tracked(m, prefix)
+
+
+def named_tracked(m: Moments, prefix: str) -> NamedArrays:
+    return {prefix + name: np.asarray(values) for name, values in tracked_of(m).items()}
 
 
 def describe_exact(m: Moments, description: dict[str, Any], prefix: str) -> tuple[dict[str, Any], NamedArrays]:
@@ -140,7 +156,7 @@ def describe_exact(m: Moments, description: dict[str, Any], prefix: str) -> tupl
     arrays = {prefix + name: count.reshape(m.shape) for name, count in zip(EXACT_COUNTS, sums.counts, strict=True)}
     arrays |= {prefix + name: limbs.view(np.int64).reshape(*m.shape, limbs.shape[1])
                for name, limbs in ((SUM, s), (SUM_OF_SQUARES, q))}
-    return description, arrays
+    return description, arrays | named_tracked(m, prefix)
 
 
 def restore_exact(fields: Fields, arrays: NamedArrays, prefix: str) -> Moments:
@@ -175,8 +191,26 @@ def restore_exact(fields: Fields, arrays: NamedArrays, prefix: str) -> Moments:
 
 def restore_moments(fields: Fields, arrays: NamedArrays, prefix: str = "") -> Moments:
     """Restore a Moments from what `describe_moments` returned. Its arrays are removed from `arrays`."""
-    if "exact" in fields.values:
-        return restore_exact(fields, arrays, prefix)
+    restore = restore_exact if "exact" in fields.values else restore_plain
+    m = restore(fields, arrays, prefix)
+    if "track" not in fields.values:
+        return m
+    names = fields.all_of("track", str)
+    track = () if names is None else require_track(names)
+    if not track or track != names:
+        raise ValueError(f"track must be some of {', '.join(NAMES)}, in this order, got {names}")
+    if m.exact and "skewness" in track:
+        raise ValueError("exact statistics do not track skewness and kurtosis")
+    if m.shape is None:
+        return Moments(m.axis, nan_policy=m.nan_policy, names=m.names, exact=m.exact, track=track)
+    tracked = {name: taken(arrays, prefix + name, m.shape, np.int64 if name == "missing" else np.float64)
+               for name in arrays_of(track)}
+    require_possible_tracked(tracked, track, m)
+    return with_tracked(m, tracked)
+
+
+def restore_plain(fields: Fields, arrays: NamedArrays, prefix: str) -> Moments:
+    """Restore statistics that are not exact."""
     policy = fields.one_of("nan_policy", "raise", "omit", "propagate")
     shape, state = fields.all_of("shape", int), None
     if shape is not None:

@@ -1,7 +1,8 @@
 """State files: Moments and layers on disk, to the last bit, in a .npz file that is safe to open.
 
     Moments     n, mean, mean_lo, m2, m2_lo: the rows of its state, each with the shape of the channels; further
-                rows where there are weights, or an m2 that exceeds the largest float
+                rows where there are weights, or an m2 that exceeds the largest float; min, max, missing, m3,
+                m3_lo, m4, m4_lo, what of them is tracked
     BatchNorm   running_mean, running_var and four more rows; gamma and beta; pooled_n, ... if it has `pooled`
     others      gamma and beta; running_mean, running_var and averages_n, ... of instance norm that has them
 
@@ -34,7 +35,7 @@ from bnstream.statefiles.norms import KINDS, MEANINGS, describe_norm, kind_of, r
 
 __all__ = ["StateError", "StateFile", "complete", "is_state", "load", "read", "save", "write"]
 
-VERSION = 1     # of the format
+VERSION = 2     # of the format; 1 where nothing is tracked
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def write(
     else:
         raise TypeError(f"expected a Moments or a layer to save, got {type(state).__name__}")
     metadata: dict[str, Any] = {
-        "format": "bnstream", "version": VERSION, "bnstream": version(), "kind": kind,
+        "format": "bnstream", "version": VERSION if "track" in description else 1, "bnstream": version(), "kind": kind,
         "completeness": "partial" if progress is not None else "complete" if lacks is None else "imported",
         **description, "conventions": MEANINGS if kind in KINDS else meanings(kind, arrays),
     }

@@ -156,7 +156,7 @@ def test_forging_nothing_changes_nothing(path):
 @pytest.mark.parametrize(("change", "message"), [
     ({"format": "other"}, "is not a bnstream state file: its format is 'other'"),
     ({"format": ...}, "its format is None"),
-    ({"version": 2}, "by a newer bnstream: it has version 2 of the format, and this one reads up to 1; upgrade"),
+    ({"version": 3}, "by a newer bnstream: it has version 3 of the format, and this one reads up to 2; upgrade"),
     ({"version": 0}, "version of the format must be a positive integer, got 0"),
     ({"version": True}, "got True"), ({"version": "1"}, "got '1'"), ({"version": ...}, "got None"),
     ({"kind": "histogram"},
