@@ -42,6 +42,11 @@ def fit(
         bool, typer.Option("--exact", help="Compute exact statistics: the same bits for any cut and order of the "
                                            "data, from which parts can be subtracted. Slower.")
     ] = False,
+    track: Annotated[
+        list[str] | None, typer.Option(metavar="WHAT,...", help="What to find beside count, mean and variance: min, "
+                                                                "max, missing, skewness, kurtosis.",
+                                       show_default="missing with --nan omit and propagate")
+    ] = None,
     chunk_rows: ChunkRows = None,
     threads: Threads = None,
     checkpoint_every: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 60.0,
@@ -66,8 +71,9 @@ def fit(
         with naming(OPTIONS), warning_lines(), progress_bar("fit") as progress:
             m = fitting.fit(
                 sources, out, columns=split_names(columns), weights=weights, channel_axis=channel_axis,
-                chunk_rows=chunk_rows, nan_policy=nan, exact=exact, checkpoint_every=checkpoint_every,
-                resume=resume, restart=restart, force=force, progress=progress, **reading,
+                chunk_rows=chunk_rows, nan_policy=nan, exact=exact, track=split_names(track),
+                checkpoint_every=checkpoint_every, resume=resume, restart=restart, force=force, progress=progress,
+                **reading,
             )
     except KeyboardInterrupt:
         checkpoint = Path(f"{out}.checkpoint")

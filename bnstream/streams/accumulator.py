@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from bnstream.core.batches import batch_of
 from bnstream.core.blocks import apart, side_by_side
-from bnstream.core.moments import Moments
+from bnstream.core.columnwise import left_out
+from bnstream.core.moments import Moments, add_missing
 from bnstream.streams.sources import Piece, Source
 from bnstream.streams.sources.errors import reading
 
@@ -20,8 +21,11 @@ Policy = Literal["raise", "omit", "propagate"]
 class Accumulator:
     """The moments of arrays, or of each column of a table by itself: columns are separate in memory."""
 
-    def __init__(self, source: Source, nan_policy: Policy, weights: str | None, exact: bool) -> None:
-        Moments(nan_policy=nan_policy)      # refuses an unknown policy before anything is read
+    def __init__(
+        self, source: Source, nan_policy: Policy, weights: str | None, exact: bool, track: str | Sequence[str] = ()
+    ) -> None:
+        # What is wrong is refused before anything is read.
+        self.track = Moments(nan_policy=nan_policy, exact=exact, track=track).track
         self.source, self.nan_policy, self.weights, self.exact = source, nan_policy, weights, exact
         self.parts: dict[str, Moments] = {}     # by column, in the order of arrival; one part for arrays
         self.n_rows = 0         # of a piece
@@ -30,12 +34,16 @@ class Accumulator:
         """The moments of a column, or of arrays."""
         if name not in self.parts:
             axes, names = (0, None) if self.source.batch_axes is None else (self.source.batch_axes, self.source.names)
-            self.parts[name] = Moments(axes, nan_policy=self.nan_policy, names=names, exact=self.exact)
+            self.parts[name] = self.moments(axes, names)
         return self.parts[name]
+
+    def moments(self, axes: Any, names: Any = None) -> Moments:
+        """Moments of nothing yet."""
+        return Moments(axes, nan_policy=self.nan_policy, names=names, exact=self.exact, track=self.track)
 
     def of_piece(self, source: Source, piece: Piece) -> Self:
         """The moments of one piece alone."""
-        part = type(self)(self.source, self.nan_policy, self.weights, self.exact)
+        part = type(self)(self.source, self.nan_policy, self.weights, self.exact, self.track)
         try:
             with reading(f"{source.name}, {piece.place}"):
                 for values in piece.load():
@@ -49,7 +57,7 @@ class Accumulator:
 
     def of_parts(self, parts: Iterable[tuple[Source, Piece]]) -> Self:
         """The moments of several pieces together."""
-        total = type(self)(self.source, self.nan_policy, self.weights, self.exact)
+        total = type(self)(self.source, self.nan_policy, self.weights, self.exact, self.track)
         for source, piece in parts:
             part = self.of_piece(source, piece)
             total.merge(part)
@@ -98,8 +106,17 @@ class Accumulator:
             part.update(x, weights=weights, where=mask, n_threads=1)
             if n_missing and self.nan_policy == "propagate":
                 part.update(np.full(missing.shape, np.nan), weights=weights, where=missing, n_threads=1)
+            elif n_missing and "missing" in self.track:
+                if part.shape is None:
+                    part.merge(self.without_values(name))
+                add_missing(part, left_out(missing, weights, self.exact))
         except ValueError as error:
             raise ValueError(f"column {name!r}: {error}") from error
+
+    def without_values(self, name: str) -> Moments:
+        """The moments of a column of which no value is there."""
+        nothing = np.zeros((1, *self.source.fields[name].shape))
+        return self.moments(0).update(nothing, where=nothing > 0)
 
     def merge(self, other: Accumulator) -> None:
         for name, part in other.parts.items():
@@ -109,11 +126,10 @@ class Accumulator:
         if self.source.batch_axes is not None:
             return self.part("").copy()
         parts = []
-        for name, field in self.source.fields.items():
+        for name in self.source.fields:
             part = self.parts.get(name)
             if part is None or part.shape is None:
-                nothing = np.zeros((1, *field.shape))
-                part = Moments(nan_policy=self.nan_policy, exact=self.exact).update(nothing, where=nothing > 0)
+                part = self.without_values(name)
             parts.append(part)
         return side_by_side(parts, [len(parts)], self.source.names)
 

@@ -49,6 +49,7 @@ def fit(
     n_threads: int | None = None,
     nan_policy: Policy = "raise",
     exact: bool = False,
+    track: str | Sequence[str] | None = None,
     checkpoint_every: float = 60.0,
     resume: bool = False,
     restart: bool = False,
@@ -96,6 +97,10 @@ def fit(
     exact : bool, default False
         Compute exact statistics, as `Moments` does with ``exact=True``: the result has the same bits for any cut of the
         data into files, any order of them and any `chunk_rows`.
+    track : str or sequence of str, optional
+        What to find in the same pass beside count, mean and variance, as for `Moments`: "min" and "max", "missing",
+        "skewness" and "kurtosis". By default "missing" where the policy lets missing values through, as it costs
+        nothing.
     checkpoint_every : float, default 60
         Seconds between checkpoints.
     resume : bool, default False
@@ -194,11 +199,14 @@ def fit(
     if doubt := next((one.doubt for one in sources if one.doubt), ""):
         warnings.warn(doubt, RuntimeWarning, stacklevel=2)
     kind = GridAccumulator if sources[0].in_blocks else Accumulator
-    total = kind(sources[0], nan_policy, weights, exact)
+    if track is None:
+        track = () if nan_policy == "raise" else "missing"
+    total = kind(sources[0], nan_policy, weights, exact, track)
     cursor = Cursor(sources, {
         "columns": None if columns is None else [str(column) for column in columns], "channel_axis": channel_axis,
         "chunk_rows": chunk_rows, "nan_policy": nan_policy, "exact": bool(exact),
         "weights": weights if weights is None or isinstance(weights, str) else "an array", **recorded(options),
+        **({"track": list(total.track)} if total.track else {}),
     })
     checkpoint = Checkpoint(out, total, cursor, checkpoint_every)
     if out is not None:

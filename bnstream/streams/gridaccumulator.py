@@ -31,7 +31,7 @@ class GridAccumulator(Accumulator):
             self.known = self.result() if self.blocks else self.known
             self.layout, self.blocks = layout, {}
         if key not in self.blocks:
-            part = Moments(axes, nan_policy=self.nan_policy, exact=self.exact)
+            part = self.moments(axes)
             if self.known is not None:
                 part.merge(in_order([self.known], channels, axes, None))
             self.blocks[key] = channels, part
@@ -51,14 +51,13 @@ class GridAccumulator(Accumulator):
     def result(self) -> Moments:
         """The moments of all channels, those of which nothing was read yet with n = 0."""
         axes: Any = self.source.batch_axes
-        settings: Any = {"nan_policy": self.nan_policy, "exact": self.exact}
         if not self.blocks and self.known is None:
-            return Moments(axes, names=self.source.names, **settings)
+            return self.moments(axes, self.source.names)
         places = [channels.ravel() for channels, _ in self.blocks.values()]
         parts = [part for _, part in self.blocks.values()]
         rest = np.setdiff1d(np.arange(self.source.n_channels), np.concatenate([*places, np.empty(0, np.intp)]))
         if rest.size:
-            nothing = Moments(**settings).update(np.zeros((1, rest.size)), where=np.zeros((1, 1), np.bool_))
+            nothing = self.moments(0).update(np.zeros((1, rest.size)), where=np.zeros((1, 1), np.bool_))
             parts.append(nothing if self.known is None else in_order([self.known], rest, 0, None))
             places.append(rest)
         return in_order(parts, np.argsort(np.concatenate(places)), axes, self.source.names)
