@@ -34,6 +34,9 @@ class MomentsFn(CombineFn):
         Combine exact statistics, as ``Moments(exact=True)`` keeps them: the same state and `digest` in every run.
         Weights are whole numbers then, and count rows.
 
+    track : str or sequence of str, optional
+        What to find beside count, mean and variance, as for `Moments`.
+
     See Also
     --------
     Moments : the result, and the accumulators.
@@ -62,9 +65,10 @@ class MomentsFn(CombineFn):
         nan_policy: Literal["raise", "omit", "propagate"] = "raise",
         names: Iterable[str] | None = None,
         exact: bool = False,
+        track: str | Sequence[str] = (),
     ) -> None:
         # This raises here rather than in a worker.
-        self.empty = Moments(axis, nan_policy=nan_policy, names=names, exact=exact)
+        self.empty = Moments(axis, nan_policy=nan_policy, names=names, exact=exact, track=track)
 
     def create_accumulator(self) -> Moments:
         return self.empty.copy()

@@ -17,6 +17,7 @@ from bnstream.core.checks import eps_of
 from bnstream.core.functional import normalize
 from bnstream.core.moments import Moments
 from bnstream.core.optional import needing
+from bnstream.core.tracking import results_of
 from bnstream.streams.fitting import fit
 from bnstream.streams.sources.arrays.grid import labels_of
 from bnstream.streams.sources.arrays.lazyarrays import LazyArray, of_xarray
@@ -67,6 +68,7 @@ class BnstreamAccessor:
         diff: str | None = None,
         exact: bool = False,
         n_threads: int | None = None,
+        track: str | Sequence[str] = (),
     ) -> Any:
         """Compute count, mean, variance and standard deviation of every variable, in one pass.
 
@@ -84,12 +86,15 @@ class BnstreamAccessor:
             Compute exact statistics, which do not depend on the chunks.
         n_threads : int, optional
             Number of threads that load and sum, by default `get_num_threads`.
+        track : str or sequence of str, optional
+            Further statistics, as for `Moments`: "min" and "max", "missing", "skewness" and "kurtosis".
 
         Returns
         -------
         xarray.Dataset or xarray.DataArray
             Of float64, as the data is, with a new first dimension "statistic", of "n", "mean", "var" and "std" (both
-            with ddof=0), the dimensions that are kept with their coordinates, and the attributes of the variables.
+            with ddof=0) and what is tracked, the dimensions that are kept with their coordinates, and the attributes
+            of the variables.
 
         Raises
         ------
@@ -116,7 +121,7 @@ class BnstreamAccessor:
         1.5
         """
         return self.statistics(fit(self._dataset, dim=dim, diff=diff, weights=weights, nan_policy=nan_policy,
-                                   exact=exact, n_threads=n_threads))
+                                   exact=exact, n_threads=n_threads, track=track))
 
     def statistics(self, m: Moments) -> Any:
         """Give the statistics of a `Moments` the dimensions and coordinates of the data.
@@ -130,7 +135,7 @@ class BnstreamAccessor:
         Returns
         -------
         xarray.Dataset or xarray.DataArray
-            As `moments` returns it, of the variables that `m` names.
+            As `moments` returns it, of the variables that `m` names, with what `m` tracks.
 
         Raises
         ------
@@ -152,13 +157,15 @@ class BnstreamAccessor:
         if m.names is None:
             raise ValueError("the statistics have no names; compute them with bnstream.fit of the data or of its files")
         places = {name: i for i, name in enumerate(m.names)}
-        rows = np.stack([m.n, m.mean, m.var(), m.std()]).astype(np.float64)
+        tracked = results_of(m)
+        titles = (*STATISTICS, *tracked)
+        rows = np.stack([m.n, m.mean, m.var(), m.std(), *tracked.values()]).astype(np.float64)
         found = {}
         for name, variable in self._dataset.data_vars.items():
             kept = kept_in(array := of_xarray(variable), places)
             if kept is not None:
                 at = [places.pop(label) for label in labels_of(array, kept)]
-                found[name] = placed(rows[:, at], variable, [variable.dims[axis] for axis in kept])
+                found[name] = placed(rows[:, at], titles, variable, [variable.dims[axis] for axis in kept])
         if places:
             first = [repr(name) for name in list(places)[:5]]
             raise ValueError(f"the statistics have {len(places):,} names that are not those of the data, such as "
@@ -243,14 +250,14 @@ def subsets(axes: Sequence[int]) -> Iterator[tuple[int, ...]]:
         yield from combinations(axes, n)
 
 
-def placed(rows: Any, variable: xr.DataArray, dims: Sequence[Any]) -> xr.DataArray:
+def placed(rows: Any, titles: Sequence[str], variable: xr.DataArray, dims: Sequence[Any]) -> xr.DataArray:
     """Rows of statistics with some of the dimensions of a variable, and its coordinates along these."""
     coords: dict[Any, Any] = {
         name: coord for name, coord in variable.coords.items() if set(coord.dims) <= set(dims)}
     shape = [variable.sizes[dim] for dim in dims]
     # Zarr has no specification of strings of a fixed length, which NumPy would make of these.
-    coords["statistic"] = ("statistic", np.array(STATISTICS, object))
-    return xr.DataArray(rows.reshape(len(STATISTICS), *shape), coords, ("statistic", *dims), attrs=variable.attrs)
+    coords["statistic"] = ("statistic", np.array(titles, object))
+    return xr.DataArray(rows.reshape(len(titles), *shape), coords, ("statistic", *dims), attrs=variable.attrs)
 
 
 def normalized(variable: xr.DataArray, stats: xr.DataArray, eps: float) -> xr.DataArray:

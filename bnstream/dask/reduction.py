@@ -37,6 +37,7 @@ def moments(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
     exact: bool = False,
+    track: str | Sequence[str] = (),
 ) -> Delayed:
     """Compute count, mean and variance of every channel of a dask array or dataframe, lazily.
 
@@ -59,6 +60,8 @@ def moments(
     exact : bool, default False
         Compute exact statistics, as ``Moments(exact=True)`` keeps them: the same state and `digest` for any chunks.
         Weights are whole numbers then, and count batch positions.
+    track : str or sequence of str, optional
+        What to find beside count, mean and variance, as for `Moments`.
 
     Returns
     -------
@@ -101,7 +104,7 @@ def moments(
     >>> a.digest() == b.digest()
     True
     """
-    options: dict[str, Any] = {"nan_policy": nan_policy, "exact": exact}
+    options: dict[str, Any] = {"nan_policy": nan_policy, "exact": exact, "track": track}
     positions = {name: value for name, value in (("weights", weights), ("where", where)) if value is not None}
     if isinstance(x, Array):
         Moments(axis, **options).update(x._meta)        # checks axis, nan_policy and dtype

@@ -52,7 +52,8 @@ def plot_moments(before: Moments | BatchNorm, after: Moments | BatchNorm | None 
         stands for a group of channels, with their median and their range. `before` and `after` have the same scales,
         which are symlog if the sizes on them span more than three decades. The means then have no error bars, because
         the length of a bar on such a scale says nothing about the standard deviation. A title names channels that are
-        absent because of NaN or inf; their rows show these values, and triangles mark them above the lines.
+        absent because of NaN or inf; their rows show these values, and triangles mark them above the lines. Where min
+        and max are tracked, marks or a lighter band show them.
 
     Raises
     ------
@@ -103,6 +104,11 @@ def finite(side: Summary) -> tuple[Floats, Floats]:
     return np.where(absent, np.nan, mean), np.where(absent, np.nan, std)
 
 
+def extremes(side: Summary) -> list[Floats]:
+    """The least and the greatest value of every channel, if they are tracked."""
+    return [drawable(side.columns[name]) for name in ("min", "max") if name in side.columns]
+
+
 def absent_channels(side: Summary) -> str:
     """The line of the title that names the channels that cannot be drawn."""
     return absent_note(np.isnan(finite(side)[0]), reasons([side.mean, side.std]), side.label)
@@ -113,10 +119,14 @@ def draw(drawn: list[tuple[Summary, Axes, Axes]], few: bool) -> None:
     which = "x" if few else "y"
     mean, std = np.concatenate([finite(side) for side, *_ in drawn], axis=1)
     reach = np.fmax(np.abs(mean), std)
+    ends = [np.concatenate(found) for found in zip(*(extremes(side) for side, *_ in drawn), strict=False)]
+    for end in ends:
+        reach = np.concatenate([reach, np.abs(end)])
     bars = linear_limit(reach) is None      # On a logarithmic scale, the length of a bar depends on where it begins.
     for side, means, stds in drawn:
         (draw_rows if few else draw_lines)(side, means, stds, bars)
-    for i, (title, sizes) in enumerate((("mean ± std" if bars else "mean", reach), ("std", std))):
+    about = ("mean ± std" if bars else "mean") + ", min and max" * bool(ends)
+    for i, (title, sizes) in enumerate(((about, reach), ("std", std))):
         axes = [(means, stds)[i] for _, means, stds in drawn]
         note = scale_note(rescale(axes, which, sizes, from_zero=i == 1))
         for one in axes:
@@ -129,6 +139,8 @@ def draw_rows(side: Summary, means: Axes, stds: Axes, bars: bool) -> None:
     """Draw a row for each channel."""
     (mean, std), rows = finite(side), range(side.n_channels)
     means.errorbar(mean, rows, xerr=std if bars else None, fmt="o", ms=4, capsize=3)
+    for end in extremes(side):
+        means.plot(end, rows, "|", ms=8, color="C0")
     stds.plot(std, rows, "o", ms=4, color="C1", clip_on=False)       # A point at 0 lies on the edge.
     for i in np.flatnonzero(np.isnan(mean)).tolist():
         for axes, value in ((means, side.mean[i]), (stds, side.std[i])):
@@ -141,6 +153,9 @@ def draw_lines(side: Summary, means: Axes, stds: Axes, bars: bool) -> None:
     """Draw lines over the channels, or over groups of them."""
     mean, std = finite(side)
     first, size, places = groups(side.n_channels)
+    if ends := extremes(side):
+        means.fill_between(places, np.fmin.reduceat(ends[0], first), np.fmax.reduceat(ends[1], first), color="C0",
+                           alpha=0.1, lw=0, label="min to max")
     for axes, color, values, low, high, (one, several, band) in (
         (means, "C0", mean, *((mean - std, mean + std) if bars else (mean, mean)),
          ("mean", "means", "mean ± std" if bars else "range")),
@@ -152,5 +167,5 @@ def draw_lines(side: Summary, means: Axes, stds: Axes, bars: bool) -> None:
             axes.fill_between(places, np.fmin.reduceat(low, first), np.fmax.reduceat(high, first), color=color,
                               alpha=0.25, lw=0, label=band if size == 1 else f"{band} of all")
         mark_absent(axes, np.isnan(mean), first, places)
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, borderaxespad=0.2)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, frameon=False, borderaxespad=0.2)
     name_columns(stds, side.shape, side.names)

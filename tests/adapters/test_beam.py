@@ -215,3 +215,12 @@ def test_without_beam_the_error_says_what_to_install():
     assert done.stderr.rstrip().endswith(
         'ModuleNotFoundError: bnstream.beam needs apache_beam, which is not installed; install it with: pip install '
         '"bnstream[beam]"')
+
+
+def test_track():
+    x = rng(0).normal(size=(60, 3))
+    fn = MomentsFn(track=["min", "skewness"])
+    parts = [fn.add_input(fn.create_accumulator(), part) for part in np.split(x, 3)]
+    m = fn.extract_output(pickle.loads(pickle.dumps(fn)).merge_accumulators(parts))
+    assert m.max.tolist() == x.max(0).tolist()
+    np.testing.assert_allclose(m.skewness(), Moments(track="skewness").update(x).skewness(), rtol=1e-12)

@@ -352,3 +352,19 @@ def test_arrays_do_without_pandas():
                  "import dask.array as da, bnstream.dask as bd\n"
                  "x = da.ones((4, 2), chunks=2)\n"
                  "assert bd.normalize(x, bd.moments(x)).compute().shape == (4, 2)")
+
+
+def test_track():
+    x = np.random.default_rng(0).normal(size=(60, 5))
+    x[::7, 2] = np.nan
+    m = moments(da.from_array(x, chunks=(11, 2)), nan_policy="omit", track=("min", "missing", "skewness"))
+    m = m.compute()
+    whole = Moments(nan_policy="omit", track=m.track).update(x)
+    assert m.track == ("min", "max", "missing", "skewness", "kurtosis")
+    assert (m.min.tolist(), m.missing.tolist()) == (whole.min.tolist(), [0, 0, 9, 0, 0])
+    np.testing.assert_allclose(m.kurtosis(), whole.kurtosis(), rtol=1e-13)
+    pd, dd = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
+    frame = pd.DataFrame({"a": pd.array([1, None, 3], dtype="Int64"), "b": [0.5, 1.5, np.nan]})
+    frame = dd.from_pandas(frame, npartitions=2)
+    m = moments(frame, nan_policy="omit", track="missing").compute()
+    assert m.missing.tolist() == [1, 1]

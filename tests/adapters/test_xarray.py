@@ -168,3 +168,13 @@ def test_without_xarray():
 @pytest.mark.parametrize("name", ["", "moments", "statistics", "normalize"])
 def test_examples(name):
     run_examples(inspect.getdoc(getattr(BnstreamAccessor, name) if name else BnstreamAccessor), name or "accessor")
+
+
+def test_track():
+    t = xr.DataArray(normal((30, 4)), dims=("time", "level"), name="t")
+    t[3, 1] = np.nan
+    found = t.bnstream.moments(dim="time", nan_policy="omit", track=["min", "missing"])
+    assert found["statistic"].values.tolist() == [*STATISTICS, "min", "max", "missing"]
+    np.testing.assert_array_equal(found.sel(statistic="max"), t.max("time"))
+    assert found.sel(statistic="missing").values.tolist() == [0, 1, 0, 0]
+    assert t.bnstream.normalize(found).shape == t.shape

@@ -315,3 +315,20 @@ def test_without_matplotlib_the_error_says_what_to_install(code):
     assert done.stderr.rstrip().endswith(
         'ModuleNotFoundError: bnstream.plots needs matplotlib, which is not installed; install it with: '
         'pip install "bnstream[plot]"')
+
+
+@pytest.mark.parametrize("count", [5, 80, 700])
+def test_extremes_are_marked(count):
+    x = rng(0).normal(size=(200, count))
+    m = Moments(track="min").update(x)
+    figure = plot_moments(m)
+    means = figure.axes[0]
+    assert "min and max" in (means.get_title() or means.get_title(loc="left"))
+    if count == 5:
+        least, most = [line.get_xdata() for line in means.lines if line.get_marker() == "|"][-2:]
+        np.testing.assert_array_equal([least, most], [m.min, m.max])
+    else:
+        heights = means.collections[0].get_paths()[0].vertices[:, 1]
+        assert (heights.min(), heights.max()) == (m.min.min(), m.max.max())
+        assert "min to max" in [text.get_text() for text in means.get_legend().get_texts()]
+    assert_readable(figure)
