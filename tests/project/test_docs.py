@@ -79,6 +79,11 @@ PACKAGES = {
         "assert Path('running.png').read_bytes().startswith(b'\\x89PNG')",
         "assert history.num_batches == list(range(1, 65))",
     ],
+    ("docs/quantiles.md", "datasketches"): [
+        "assert q.rank_error == pytest.approx([0.00345] * 3, rel=0.01)",
+        "assert q.n.tolist() == again.n.tolist() == [200_000] * 3 and again == a",
+        "assert abs(q.quantile(0.5) - 1).max() < 0.05 and counts.sum() == 200_000",
+    ],
     ("docs/files.md", "fsspec"): [
         "import bnstream; assert flights.mean == again.mean == bnstream.fit('data', columns=['distance']).mean",
         "import bnstream; assert one == bnstream.fit('data/january.parquet', columns=['distance'])",

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "bnstream"
-STOREYS = ("_kernels", "core", "statefiles", "exchange", "plots", "streams", "sklearn",
+STOREYS = ("_kernels", "core", "sketches", "statefiles", "exchange", "plots", "streams", "sklearn",
            ("dask", "gymnasium", "beam", "mpi", "xarray", "runningmeanstd"), "", "cli", "__main__")
 HEIGHT = {name: i for i, names in enumerate(STOREYS) for name in ([names] if isinstance(names, str) else names)}
 
