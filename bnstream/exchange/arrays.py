@@ -18,13 +18,18 @@ def select(
     """The arrays of one layer, by their names without the prefix."""
     if prefix is None:
         prefix = only_prefix(arrays, required)
-    own = {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
+    own = without(arrays, prefix)
     selected = {name: detached(values) for name, values in own.items() if "." not in name and "/" not in name}
     if not selected.keys() >= set(required) or selected.keys() - {*required, *optional}:
         more = f", and optionally {', '.join(optional)}" if optional else ""
         found = ", ".join(list(own)[:20]) + (f" and {len(own) - 20} more" if len(own) > 20 else "")
         raise ValueError(f"expected the arrays {', '.join(required)}{more}, got {found or 'none'}")
     return selected
+
+
+def without(arrays: Mapping[str, ArrayLike], prefix: str) -> dict[str, Any]:
+    """The arrays whose names have a prefix, by their names without it."""
+    return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
 
 
 def only_prefix(arrays: Mapping[str, ArrayLike], required: Sequence[str]) -> str:

@@ -4,6 +4,8 @@
     BatchNorm <-> batchnorm_to_layer -+-> arrays under the names of PyTorch, Keras, Flax or ONNX
                <- from_layer         -+
     Moments   <-> to_scaler, from_scaler: arrays under the names of scikit-learn
+    Moments   <-> to_lerobot, from_lerobot: statistics of the features of a data set of LeRobot
+    state     <-> to_processor, from_processor: those of an image processor of transformers
 
 Names, ddof and defaults of each tool are in `names`.
 """
@@ -19,9 +21,10 @@ from numpy.typing import ArrayLike, DTypeLike
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.dtypes import NamedArrays, floating
 from bnstream.core.moments import Moments
-from bnstream.exchange import scaler
-from bnstream.exchange.arrays import select
+from bnstream.exchange import imageprocessors, scaler
+from bnstream.exchange.arrays import select, without
 from bnstream.exchange.batchnorm import batchnorm_to_layer, from_layer, moments_to_layer
+from bnstream.exchange.lerobot import LACKS, from_lerobot, to_lerobot
 from bnstream.exchange.names import Convention, layer_names
 
 
@@ -33,7 +36,7 @@ def to_arrays(state: Moments | BatchNorm, convention: Convention, *, dtype: DTyp
     state : Moments or BatchNorm
         Its channels must lie along one axis. Moments become a layer with gamma 1 and beta 0, whose running estimates
         are the exact statistics and whose number of batches is 1; eps and momentum are omitted.
-    convention : {"pytorch", "keras", "flax", "onnx", "scikit-learn"}
+    convention : {"pytorch", "keras", "flax", "onnx", "scikit-learn", "lerobot", "transformers"}
         The tool.
     dtype : dtype, optional
         The dtype of all floating arrays except the settings. By default gamma and beta keep theirs, bfloat16 becomes
@@ -50,7 +53,8 @@ def to_arrays(state: Moments | BatchNorm, convention: Convention, *, dtype: DTyp
         If `state` is neither, or `dtype` is not floating.
     ValueError
         If the statistics are empty or have too few values for the variance, if the channels lie along several axes,
-        or if a layer without pooled statistics is converted to scikit-learn's arrays.
+        or if a layer without pooled statistics is converted to scikit-learn's or LeRobot's arrays; if the channels are
+        not those of whole features for LeRobot, or not of images from 0 to 1 for transformers.
 
     See Also
     --------
@@ -58,10 +62,12 @@ def to_arrays(state: Moments | BatchNorm, convention: Convention, *, dtype: DTyp
 
     Notes
     -----
-    PyTorch stores the variance with ddof 1, the other tools with ddof 0. Where the number of values is known (that of
-    Moments, and of a layer whose running estimates are its pooled statistics) the variance has exactly the ddof of
-    the convention. The variance of other running estimates is copied. A StandardScaler gets the pooled statistics of
-    a layer, not its running estimates; scale_ is 1 where the variance is 0.
+    PyTorch stores the variance with ddof 1, the other tools with ddof 0, LeRobot and transformers its root. Where the
+    number of values is known (that of Moments, and of a layer whose running estimates are its pooled statistics) the
+    variance has exactly the ddof of the convention. The variance of other running estimates is copied. A
+    StandardScaler gets the pooled statistics of a layer, not its running estimates; scale_ is 1 where the variance is
+    0, and so is image_std. LeRobot's arrays are named "feature/mean" and so on, and "feature[0]", "feature[1]" are the
+    channels of one feature.
 
     Examples
     --------
@@ -79,6 +85,10 @@ def to_arrays(state: Moments | BatchNorm, convention: Convention, *, dtype: DTyp
         dtype = floating(dtype)
     if convention == "scikit-learn":
         arrays = scaler.to_scaler(state)
+    elif convention == "lerobot":
+        arrays = to_lerobot(state)
+    elif convention == "transformers":
+        arrays = imageprocessors.to_processor(state)
     elif isinstance(state, Moments):
         arrays = moments_to_layer(state, layer_names(convention))
     else:
@@ -98,8 +108,9 @@ def from_arrays(
     ----------
     arrays : mapping of str to array_like
         The arrays, under the names that the tool uses. Those of one layer may share a prefix and be among others, as
-        in the state_dict of a network in PyTorch. Tensors are accepted.
-    convention : {"pytorch", "keras", "flax", "onnx", "scikit-learn"}
+        in the state_dict of a network in PyTorch. Tensors are accepted. Those of LeRobot may also be mappings by
+        feature, as in ``dataset.meta.stats``.
+    convention : {"pytorch", "keras", "flax", "onnx", "scikit-learn", "lerobot", "transformers"}
         The tool.
     prefix : str, optional
         The prefix of the layer's names, such as "bn1." in "bn1.weight". Required if there are several layers.
@@ -110,8 +121,8 @@ def from_arrays(
     Returns
     -------
     BatchNorm or Moments
-        Moments for scikit-learn, otherwise a layer in training mode. eps and momentum default to those of the tool,
-        num_batches_tracked to 1.
+        Moments for scikit-learn and LeRobot, a layer in inference for transformers, otherwise a layer in training mode.
+        eps and momentum default to those of the tool, num_batches_tracked to 1.
 
     Raises
     ------
@@ -160,10 +171,15 @@ def import_arrays(
     >>> import_arrays({"running_mean": [5.0], "running_var": [4.0]}, "pytorch")[1]
     ['n', 'num_batches_tracked', 'eps', 'momentum']
     """
+    if convention in ("scikit-learn", "lerobot") and settings:
+        tool = "LeRobot" if convention == "lerobot" else convention
+        raise ValueError(f"{tool}'s arrays become Moments, which have no {', '.join(settings)}; leave out these "
+                         "settings")
+    if convention == "lerobot":
+        return from_lerobot([without(arrays, prefix or "")]), [*LACKS]
+    if convention == "transformers":
+        return imageprocessors.from_processor(select(arrays, imageprocessors.REQUIRED, (), prefix), settings)
     if convention == "scikit-learn":
-        if settings:
-            raise ValueError(f"scikit-learn's arrays become Moments, which have no {', '.join(settings)}; leave out "
-                             "these settings")
         selected = select(arrays, scaler.REQUIRED, scaler.OPTIONAL, prefix)
         return scaler.from_scaler(selected), ["mean_lo", "m2_lo"]
     names = layer_names(convention)

@@ -6,16 +6,21 @@
     flax           scale, bias    mean, var                        0      momentum   epsilon
     onnx           scale, B       input_mean, input_var            0      momentum   epsilon
     scikit-learn   -              mean_, var_; n_samples_seen_     0      -          -
+    lerobot        -              F/mean, F/std; F/count           0      -          -
+    transformers   -              image_mean, image_std            0      -          -
 
 In Keras, Flax and ONNX momentum is the weight of the old estimate: 1 minus that of bnstream and PyTorch. PyTorch keeps
-no settings among its arrays, but a count, num_batches_tracked. The names of scikit-learn are in `scaler`.
+no settings among its arrays, but a count, num_batches_tracked. The names of the tools without layers are in
+`scaler`, `lerobot`, where F is a feature, and `imageprocessors`. LeRobot and transformers have standard deviations in
+place of variances.
 """
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Convention = Literal["pytorch", "keras", "flax", "onnx", "scikit-learn"]
+Convention = Literal["pytorch", "keras", "flax", "onnx", "scikit-learn", "lerobot", "transformers"]
+WITHOUT_LAYERS = ("scikit-learn", "lerobot", "transformers")
 
 
 class LayerNames(NamedTuple):
@@ -48,5 +53,5 @@ LAYERS = {
 
 def layer_names(convention: str) -> LayerNames:
     if convention not in LAYERS:
-        raise ValueError(f"convention must be one of {', '.join((*LAYERS, 'scikit-learn'))}, got {convention!r}")
+        raise ValueError(f"convention must be one of {', '.join((*LAYERS, *WITHOUT_LAYERS))}, got {convention!r}")
     return LAYERS[convention]

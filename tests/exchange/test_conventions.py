@@ -232,7 +232,7 @@ def test_invalid_states():
     with pytest.raises(TypeError, match="expected a Moments or a BatchNorm, got dict"):
         to_arrays({}, "keras")
     for call in (lambda: to_arrays(moments(), "caffe"), lambda: from_arrays({}, "caffe")):
-        with pytest.raises(ValueError, match="must be one of pytorch, keras, flax, onnx, scikit-learn, got 'caffe'"):
+        with pytest.raises(ValueError, match="onnx, scikit-learn, lerobot, transformers, got 'caffe'"):
             call()
 
 

@@ -10,7 +10,7 @@ import tarfile
 import threading
 import weakref
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from bnstream.streams.sources.places.retrying import persistent, without_secrets
 
 STANDARD_INPUT = "-"
 ARCHIVES = ([".zip"], [".tar"])     # The last suffix of archives.
+METADATA, ROWS = "meta/info.json", "data"       # in the folder of a data set of LeRobot
 
 
 def files_of(path: str, options: Mapping[str, Any]) -> tuple[list[File], bool]:
@@ -46,7 +47,7 @@ def files_of(path: str, options: Mapping[str, Any]) -> tuple[list[File], bool]:
     if is_zarr(Path(path)):
         return [File(path)], False
     if Path(path).is_dir():
-        return [File(file) for file in sorted(files_in(Path(path)))], True
+        return [File(file) for file in sorted(files_in(folder_of_rows(Path(path))))], True
     if not Path(path).exists() and glob.has_magic(path):
         matches = [file for file in map(Path, sorted(glob.glob(path, recursive=True)))  # noqa: PTH207
                    if file.is_file() or is_zarr(file)]
@@ -121,7 +122,20 @@ def remote_files(url: str, options: Mapping[str, Any]) -> tuple[list[File], bool
                           "zarr.open, and give what that returns to bnstream.fit")
     found = persistent(partial(fs.find, path, detail=True), name, "")
     start = len(fs._strip_protocol(path))
-    return [file(path, info) for path, info in sorted(found.items()) if is_visible(path[start:])], True
+    paths = {path[start:].lstrip("/"): path for path in sorted(found)}
+    return [file(paths[inside], found[paths[inside]]) for inside in without_metadata(paths) if is_visible(inside)], True
+
+
+def folder_of_rows(folder: Path) -> Path:
+    """The folder itself, or that of the rows in the folder of a data set of LeRobot, without metadata and videos."""
+    return folder / ROWS if (folder / METADATA).is_file() and (folder / ROWS).is_dir() else folder
+
+
+def without_metadata(paths: Iterable[str]) -> list[str]:
+    """The paths of all files in a folder that `folder_of_rows` would find."""
+    names = list(paths)
+    rows = [name for name in names if name.startswith(f"{ROWS}/")]
+    return rows if rows and METADATA in names else names
 
 
 def single(path: str, options: Mapping[str, Any]) -> File:
