@@ -1,11 +1,11 @@
-"""Histograms of the channels of arrays."""
+"""Histograms of the channels of arrays, and of sketches."""
 
 from __future__ import annotations
 
 import math
 import operator
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.colors import PowerNorm
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from bnstream.core.checks import require_axis
 from bnstream.core.dlpack import detached
 from bnstream.core.dtypes import is_real
-from bnstream.core.labels import channel_label, counted
+from bnstream.core.labels import channel_label, counted, number_text
 from bnstream.plots.axes import (
     Floats,
     draw_nothing,
@@ -31,6 +31,7 @@ from bnstream.plots.axes import (
     shortened,
     side_by_side,
 )
+from bnstream.sketches import Quantiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, FigureBase
@@ -38,27 +39,37 @@ if TYPE_CHECKING:
 MOST_PANELS = 16    # channels that have a panel each
 BULK_BINS = 24      # bins at most for the middle 80 % of a channel's values on a symlog axis
 WHOLE = 2.0**52     # integers below this, plus one half, are exact in float64
+SAMPLES = 4096      # quantiles that stand for the values of a sketch, whose error is more than a sample's
+
+
+class Side(NamedTuple):
+    """What is drawn before or after."""
+
+    x: NDArray[Any]
+    """The values, channels first; of a sketch quantiles at equal distances, NaN where a channel has none."""
+    title: str
+    estimated: bool
 
 
 def plot_histograms(
-    before: ArrayLike,
-    after: ArrayLike | None = None,
+    before: ArrayLike | Quantiles,
+    after: ArrayLike | Quantiles | None = None,
     *,
-    channel_axis: int,
+    channel_axis: int | None = None,
     bins: int = 64,
     names: Sequence[str] | None = None,
     sharex: bool = True,
 ) -> Figure:
-    """Draw histograms of every channel of an array, before and after normalization.
+    """Draw histograms of every channel of an array or a sketch, before and after normalization.
 
     Parameters
     ----------
-    before : array_like
-        Real numbers, of at least 2 dimensions.
-    after : array_like, optional
+    before : array_like or Quantiles
+        Real numbers, of at least 2 dimensions; or quantiles of a stream, whose histograms are estimates.
+    after : array_like or Quantiles, optional
         The normalized data, to be drawn beside `before`.
-    channel_axis : int
-        The axis of the channels.
+    channel_axis : int, optional
+        The axis of the channels, of arrays.
     bins : int, default 64
         Number of bins. Integers may have fewer, as every bin holds the same number of integers.
     names : sequence of str, optional
@@ -82,7 +93,8 @@ def plot_histograms(
     TypeError
         If an array does not hold real numbers.
     ValueError
-        If an array has no such axis, `after` or `names` has another number of channels, or `bins` is not positive.
+        If an array has no such axis or none is given, `after` or `names` has another number of channels, or `bins` is
+        not positive.
 
     Examples
     --------
@@ -92,12 +104,12 @@ def plot_histograms(
     >>> [axes.get_title() for axes in plot_histograms(x, channel_axis=1, names=["width", "height"]).axes]
     ['width', 'height']
     """
-    sides = {"before": channels_first("before", before, channel_axis)}
+    sides = {"before": side_of("before", before, channel_axis, names)}
     if after is not None:
-        sides["after"] = channels_first("after", after, channel_axis)
-    count = len(sides["before"])
-    if after is not None and len(sides["after"]) != count:
-        raise ValueError(f"after must have {counted(count)} as before, got {len(sides['after'])}")
+        sides["after"] = side_of("after", after, channel_axis, names)
+    count = len(sides["before"].x)
+    if after is not None and len(sides["after"].x) != count:
+        raise ValueError(f"after must have {counted(count)} as before, got {len(sides['after'].x)}")
     if names is not None and len(names) != count:
         raise ValueError(f"names must have one entry for each of {counted(count)}, got {len(names)}")
     if operator.index(bins) < 1:
@@ -107,11 +119,10 @@ def plot_histograms(
     size = (8.0, 5.0) if count > MOST_PANELS else (max(2.5 * columns, 5), max(1.2 + 1.9 * rows, 3.5))
     figure, areas = side_by_side(len(sides), *size)
     drawn = []
-    for area, (role, x) in zip(areas, sides.items(), strict=True):
-        title = f"{counted(count)}, {x.size // max(1, count):,} values each" + absent_values(x, names)
-        area.suptitle(title if after is None else f"{role}: {title}")
-        if any(finite(channel).size for channel in x):
-            drawn.append((area, x))
+    for area, (role, side) in zip(areas, sides.items(), strict=True):
+        area.suptitle(side.title if after is None else f"{role}: {side.title}")
+        if any(finite(channel).size for channel in side.x):
+            drawn.append((area, side))
         else:
             draw_nothing(area.subplots(), "no values")
     if drawn and count > MOST_PANELS:
@@ -119,6 +130,31 @@ def plot_histograms(
     elif drawn:
         draw_panels(drawn, bins, names, (rows, columns), sharex)
     return figure
+
+
+def side_of(role: str, x: Any, channel_axis: int | None, names: Sequence[str] | None) -> Side:
+    """What is to be drawn of an array or a sketch."""
+    if isinstance(x, Quantiles):
+        least, most = (x.n.min(), x.n.max()) if x.n_channels else (0, 0)
+        title = f"{counted(x.n_channels)}, n = {number_text(least)}" + f" to {number_text(most)}" * bool(least < most)
+        error = x.rank_error.max(initial=0)
+        return Side(sample_of(x), title + f"\nestimated, ranks within {error:.2%}" * bool(error), True)
+    if channel_axis is None:
+        raise ValueError(f"channel_axis is needed, as {role} is an array; give the axis of its channels")
+    array = channels_first(role, x, channel_axis)
+    count = len(array)
+    if names is not None and len(names) != count:
+        names = None            # An error follows.
+    title = f"{counted(count)}, {array.size // max(1, count):,} values each" + absent_values(array, names)
+    return Side(array, title, False)
+
+
+def sample_of(quantiles: Quantiles) -> NDArray[Any]:
+    """Quantiles of each channel at equal distances, from the minimum to the maximum; integers if all of them are."""
+    q = (np.arange(SAMPLES) + 0.5) / SAMPLES
+    q[[0, -1]] = 0, 1
+    found = quantiles.quantile(q).T
+    return found.astype(np.int64) if (np.abs(found) < WHOLE).all() and (found == np.rint(found)).all() else found
 
 
 def channels_first(role: str, x: ArrayLike, channel_axis: int) -> NDArray[Any]:
@@ -214,22 +250,22 @@ def thinned(edges: Floats, width: float) -> Floats:
 
 
 def draw_panels(
-    drawn: Sequence[tuple[FigureBase, NDArray[Any]]],
+    drawn: Sequence[tuple[FigureBase, Side]],
     bins: int,
     names: Sequence[str] | None,
     grid: tuple[int, int],
     sharex: bool,
 ) -> None:
     """Draw a histogram for each channel of each side."""
-    shared = sizes_of(channel for _, x in drawn for channel in x)
+    shared = sizes_of(channel for _, side in drawn for channel in side.x)
     several = []
-    for area, x in drawn:
+    for area, (x, _, estimated) in drawn:
         for i, channel in enumerate(x):
             axes = area.add_subplot(*grid, i + 1)
             label = shortened(channel_label(i, (len(x),), names))
             absent = channel.size - finite(channel).size
-            axes.set_title((label if names is not None else f"channel {label}")
-                           + f"\n{absent:,} absent ({reasons(channel)})" * bool(absent), fontsize="small")
+            note = f"\n{absent:,} absent ({reasons(channel)})" if absent and not estimated else ""
+            axes.set_title((label if names is not None else f"channel {label}") + note, fontsize="small")
             if absent == channel.size:
                 draw_nothing(axes, "no values")
                 continue
@@ -250,13 +286,13 @@ def draw_panels(
         area.supxlabel("value" + note, fontsize="medium")
 
 
-def draw_images(drawn: Sequence[tuple[FigureBase, NDArray[Any]]], bins: int, names: Sequence[str] | None) -> None:
+def draw_images(drawn: Sequence[tuple[FigureBase, Side]], bins: int, names: Sequence[str] | None) -> None:
     """Draw a column for each channel or each group of channels; bins without a value stay white."""
-    count = len(drawn[0][1])
+    count = len(drawn[0][1].x)
     first, size, places = groups(count)
-    sizes = sizes_of(part for _, x in drawn for part in np.split(x, first[1:]))
+    sizes = sizes_of(part for _, side in drawn for part in np.split(side.x, first[1:]))
     linear, several = linear_limit(sizes), []
-    for area, x in drawn:
+    for area, (x, _, _) in drawn:
         parts = np.split(x, first[1:])
         edges = edges_for(parts, bins, linear)
         heights = np.array([densities(part, edges, linear) for part in parts]).T
