@@ -13,7 +13,7 @@ from bnstream.exchange.imageprocessors import REQUIRED
 from bnstream.exchange.lerobot import nested
 
 LARGEST = 64 << 20          # Bytes of a JSON file, and of a line of a file of JSON lines.
-IN_METADATA = ("meta/stats.json", "meta/episodes_stats.jsonl")     # of a data set, in order of preference
+IN_METADATA = ("meta/stats.json", "meta/episodes_stats.jsonl", "meta/episodes/**/*.parquet")   # the first that exists
 OF_EPISODES = "stats/"      # how the columns with statistics begin in meta/episodes/
 RESCALE_FACTOR = 1 / 255
 
@@ -31,11 +31,13 @@ def lerobot_parts(path: Path) -> Iterator[Mapping[str, Any]]:
         If it cannot be read.
     """
     if path.is_dir():
-        found = [path / name for name in IN_METADATA if (path / name).is_file()]
-        if not found:
+        found = next((files for pattern in IN_METADATA if (files := sorted(path.glob(pattern)))), None)
+        if found is None:
             raise ValueError(f"the folder {path} has neither {' nor '.join(IN_METADATA)}; give a file with statistics, "
                              "or compute them with bnstream fit")
-        path = found[0]
+        for file in found:
+            yield from lerobot_parts(file)
+        return
     if path.suffix == ".jsonl":
         yield from of_lines(path)
     elif path.suffix == ".parquet":

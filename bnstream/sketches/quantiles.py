@@ -148,6 +148,13 @@ class Quantiles:
             If `rows` is not of real numbers, or `where` not of bool.
         ValueError
             If the shapes do not fit, or weights are given. Nothing is changed then.
+
+        Examples
+        --------
+        >>> from bnstream.sketches import Quantiles
+        >>> q = Quantiles(1).update([[3.0], [1.0], [999.0]], where=[[True], [True], [False]])
+        >>> q.n.tolist(), q.max.tolist()
+        ([2], [3.0])
         """
         if weights is not None:
             raise ValueError("quantiles take no weights, got some; leave out weights, or do not track quantiles")
@@ -200,6 +207,12 @@ class Quantiles:
             If `other` is not a Quantiles.
         ValueError
             If the channels or `k` differ. Nothing is changed then.
+
+        Examples
+        --------
+        >>> from bnstream.sketches import Quantiles
+        >>> Quantiles(1).update([[1.0], [2.0]]).merge(Quantiles(1).update([[3.0]])).quantile(0.5).tolist()
+        [2.0]
         """
         if not isinstance(other, Quantiles):
             raise TypeError(f"expected a Quantiles to merge, got {type(other).__name__}")
@@ -231,6 +244,12 @@ class Quantiles:
             If `q` is not of real numbers.
         ValueError
             If it is not within 0 and 1.
+
+        Examples
+        --------
+        >>> from bnstream.sketches import Quantiles
+        >>> Quantiles(2).update([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]]).quantile([0.5, 1]).tolist()
+        [[2.0, 20.0], [3.0, 30.0]]
         """
         probabilities = real_values("q", q).astype(np.float64)
         if not ((probabilities >= 0) & (probabilities <= 1)).all():
@@ -274,6 +293,13 @@ class Quantiles:
             If `channel` or a number of bins is not an integer.
         ValueError
             If there is no such channel, it has no values or a NaN, or there are no such bins.
+
+        Examples
+        --------
+        >>> from bnstream.sketches import Quantiles
+        >>> counts, edges = Quantiles(1).update([[1.0], [2.0], [2.0], [5.0]]).histogram(0, bins=2)
+        >>> counts.tolist(), edges.tolist()
+        ([3.0, 1.0], [1.0, 3.0, 5.0])
         """
         i = integer("channel", channel, 0, self.n_channels - 1)
         sketch = self._sketches[i]
@@ -288,7 +314,19 @@ class Quantiles:
         return np.diff(np.rint(below * sketch.n)), edges
 
     def copy(self) -> Quantiles:
-        """Return an independent object with the same sketches."""
+        """Return an independent object with the same sketches.
+
+        Returns
+        -------
+        Quantiles
+
+        Examples
+        --------
+        >>> from bnstream.sketches import Quantiles
+        >>> q = Quantiles(3)
+        >>> q.copy() == q
+        True
+        """
         return copy.copy(self)
 
     def __copy__(self) -> Quantiles:
@@ -314,7 +352,19 @@ class Quantiles:
         return f"Quantiles({self.n_channels}, k={self.k})"
 
     def to_bytes(self) -> bytes:
-        """Return the sketches as bytes, which `from_bytes` reads; equal for objects that are equal."""
+        """Return the sketches as bytes, which `from_bytes` reads.
+
+        Returns
+        -------
+        bytes
+            Equal for objects that are equal.
+
+        Examples
+        --------
+        >>> from bnstream.sketches import Quantiles
+        >>> len(Quantiles(2, k=200).to_bytes())
+        50
+        """
         blobs = [kll.written(sketch) for sketch in self._sketches]
         sizes = np.array([len(blob) for blob in blobs], "<u4")
         return b"".join([HEADER.pack(MAGIC, self._k, len(blobs)), self._has_nan.tobytes(), sizes.tobytes(), *blobs])
@@ -337,6 +387,13 @@ class Quantiles:
         ------
         ValueError
             If no object has these bytes.
+
+        Examples
+        --------
+        >>> from bnstream.sketches import Quantiles
+        >>> q = Quantiles(1).update([[1.0], [2.0]])
+        >>> Quantiles.from_bytes(q.to_bytes()) == q
+        True
         """
         data = bytes(data)
         kll.require(len(data) >= HEADER.size, "its length")

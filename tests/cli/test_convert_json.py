@@ -33,6 +33,12 @@ def done(*arguments):
     assert found.returncode == 0, found.stderr
 
 
+def test_from_the_episodes_of_a_folder(folder):
+    (folder / "3.0/meta/stats.json").unlink()
+    done("convert", "3.0", "--from", "lerobot", "-o", "stats.npz")
+    assert load("stats.npz") == from_lerobot(episode_statistics())
+
+
 @pytest.mark.parametrize("source", ["2.1", "2.1/meta/episodes_stats.jsonl", "3.0", "3.0/meta/stats.json",
                                     "3.0/meta/episodes/chunk-000/file-000.parquet"])
 def test_from_lerobot(folder, source):

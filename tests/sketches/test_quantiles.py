@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from support.cases import thorough
+from support.examples import run_examples
 
 from bnstream.sketches import Quantiles
 from bnstream.sketches.quantiles import SLICE_ROWS
@@ -245,3 +246,8 @@ def test_refused(call, error, message):
     with pytest.raises(error, match=message):
         call(found)
     assert found.to_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["", "update", "merge", "quantile", "histogram", "copy", "to_bytes", "from_bytes"])
+def test_examples(name):
+    run_examples((getattr(Quantiles, name) if name else Quantiles).__doc__, name)
