@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import struct
+from collections.abc import Iterable, Sequence
 from typing import Any, Self, SupportsIndex
 
 import numpy as np
@@ -312,6 +313,67 @@ class Quantiles:
         edges = np.histogram_bin_edges(extremes, bins, range).astype(np.float64)       # type: ignore[arg-type]
         below = np.array([sketch.get_rank(edge, False) for edge in edges[:-1]] + [sketch.get_rank(edges[-1], True)])
         return np.diff(np.rint(below * sketch.n)), edges
+
+    def channels(self, chosen: Iterable[SupportsIndex]) -> Quantiles:
+        """Return an independent object with some of the channels.
+
+        Parameters
+        ----------
+        chosen : iterable of int
+            The indices of the channels, in their new order.
+
+        Returns
+        -------
+        Quantiles
+
+        Raises
+        ------
+        TypeError, ValueError
+            If one is no integer, or there is no such channel.
+
+        Examples
+        --------
+        >>> from bnstream.sketches import Quantiles
+        >>> Quantiles(3).update([[1.0, 2.0, 3.0]]).channels([2, 0]).max.tolist()
+        [3.0, 1.0]
+        """
+        places = [integer("channel", i, 0, self.n_channels - 1) for i in chosen]
+        found = type(self)(0, k=self._k)
+        found._sketches = [copy.copy(self._sketches[i]) for i in places]
+        found._has_nan = self._has_nan[places]
+        return found
+
+    @classmethod
+    def joined(cls, parts: Sequence[Quantiles]) -> Self:
+        """Return an independent object with the channels of several, one after another.
+
+        Parameters
+        ----------
+        parts : sequence of Quantiles
+            At least one, all with the same `k`.
+
+        Returns
+        -------
+        Quantiles
+
+        Raises
+        ------
+        ValueError
+            If there is none, or they differ in `k`.
+
+        Examples
+        --------
+        >>> from bnstream.sketches import Quantiles
+        >>> Quantiles.joined([Quantiles(1).update([[1.0]]), Quantiles(2).update([[2.0, 3.0]])]).max.tolist()
+        [1.0, 2.0, 3.0]
+        """
+        ks = sorted({part.k for part in parts})
+        if len(ks) != 1:
+            raise ValueError(f"expected quantiles with one k to join, got k={', '.join(map(str, ks)) or 'none'}")
+        found = cls(0, k=ks[0])
+        found._sketches = [copy.copy(sketch) for part in parts for sketch in part._sketches]
+        found._has_nan = np.concatenate([part._has_nan for part in parts])
+        return found
 
     def copy(self) -> Quantiles:
         """Return an independent object with the same sketches.

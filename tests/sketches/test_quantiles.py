@@ -201,6 +201,18 @@ def test_equal_data_of_few_values_is_equal():
     assert repr(a) == "Quantiles(2, k=800)"
 
 
+def test_channels_apart_and_joined():
+    x = np.random.default_rng(0).normal(size=(3000, 4))
+    x[5, 2] = np.nan
+    found = Quantiles(4).update(x)
+    parts = [found.channels([0]), found.channels([1, 2]), found.channels([]), found.channels([3])]
+    assert Quantiles.joined(parts) == found
+    assert np.isnan(parts[1].quantile(0.5)).tolist() == [False, True]
+    assert found.channels([3, 0]).max.tolist() == [found.max[3], found.max[0]]
+    parts[0].update(x[:, :1])
+    assert found.n.tolist() == [3000, 3000, 2999, 3000]
+
+
 def test_merging_itself_doubles():
     found = Quantiles(1).update([[1.0], [2.0], [3.0]])
     assert found.merge(found).n.tolist() == [6]
@@ -234,6 +246,9 @@ REFUSED = [
     (lambda m: m.histogram(0, [2, 1]), ValueError, "`bins` must increase monotonically"),
     (lambda m: m.histogram(1), ValueError, "channel 1 has a NaN, so it has no histogram; leave NaN out"),
     (lambda m: Quantiles(2).histogram(0), ValueError, "channel 0 has no values, so it has no histogram"),
+    (lambda m: m.channels([2]), ValueError, "channel must be from 0 to 1, got 2"),
+    (lambda m: Quantiles.joined([]), ValueError, "expected quantiles with one k to join, got k=none"),
+    (lambda m: Quantiles.joined([m, Quantiles(1, k=9)]), ValueError, "with one k to join, got k=9, 800"),
     (lambda m: Quantiles(-1), ValueError, "n_channels must be at least 0, got -1"),
     (lambda m: Quantiles(1, k=7), ValueError, "k must be from 8 to 4096, got 7"),
 ]
@@ -248,6 +263,7 @@ def test_refused(call, error, message):
     assert found.to_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["", "update", "merge", "quantile", "histogram", "copy", "to_bytes", "from_bytes"])
+@pytest.mark.parametrize("name", ["", "update", "merge", "quantile", "histogram", "copy", "to_bytes", "from_bytes",
+                                  "channels", "joined"])
 def test_examples(name):
     run_examples((getattr(Quantiles, name) if name else Quantiles).__doc__, name)
