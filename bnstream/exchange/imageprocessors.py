@@ -15,6 +15,7 @@ from bnstream.core.moments import Moments
 from bnstream.exchange.arrays import as_numbers, described
 from bnstream.exchange.batchnorm import require_channels
 
+SMALLEST_STD, LARGEST_STD = 1e-150, 1e150       # whose squares have all digits
 MEAN, STD = REQUIRED = ("image_mean", "image_std")
 
 
@@ -45,8 +46,9 @@ def from_processor(arrays: NamedArrays, settings: dict[str, Any]) -> tuple[Batch
     mean, std = (as_numbers(arrays, name) for name in REQUIRED)
     if mean.ndim != 1 or std.shape != mean.shape or not mean.size:
         raise ValueError(f"expected image_mean and image_std of one shape (channels,), got {described(arrays)}")
-    if not (np.isfinite(mean) & np.isfinite(std) & (std > 0)).all():
-        raise ValueError(f"image_mean must be finite and image_std positive, got {mean.tolist()} and {std.tolist()}")
+    if not (np.isfinite(mean) & (std > SMALLEST_STD) & (std < LARGEST_STD)).all():
+        raise ValueError(f"image_mean must be finite, and image_std from {SMALLEST_STD:g} to {LARGEST_STD:g}, got "
+                         f"{mean.tolist()!r:.60} and {std.tolist()!r:.60}")
     bn = BatchNorm(mean.size, **{"eps": 0.0, "affine": False, "running_ddof": 0, "channel_axis": -1, **settings})
     bn.running_mean, bn.running_var = mean, np.square(std, dtype=np.float64)
     return bn.eval(), ["n", "num_batches_tracked", "momentum"]

@@ -42,18 +42,25 @@ def features_of(stats: Mapping[str, Any]) -> Features:
     found: Features = {}
     for name, values in stats.items():
         if isinstance(values, Mapping):
-            found.setdefault(name, {}).update({key: detached(value) for key, value in values.items()})
+            found.setdefault(name, {}).update({key: array_of(f"{name}/{key}", one) for key, one in values.items()})
         else:
             feature, slash, key = name.rpartition("/")
             if not slash:
                 raise ValueError(f"expected the statistics of features, such as 'action/mean' or {{'action': {{'mean': "
                                  f"...}}}}, got {name!r}")
-            found.setdefault(feature, {})[key] = detached(values)
+            found.setdefault(feature, {})[key] = array_of(name, values)
     if not found:
         raise ValueError("expected the statistics of features, got none")
     for feature, arrays in found.items():
         require_statistics(feature, arrays)
     return found
+
+
+def array_of(name: str, values: Any) -> NDArray[Any]:
+    try:
+        return detached(values)
+    except ValueError as error:
+        raise ValueError(f"{name} must be a number or lists of equal lengths: {error}") from None
 
 
 def require_statistics(feature: str, arrays: NamedArrays) -> None:
@@ -64,9 +71,10 @@ def require_statistics(feature: str, arrays: NamedArrays) -> None:
         hint = "; LeRobot writes count from version 2.1 of its data sets on" if missing == ["count"] else ""
         raise ValueError(f"expected {', '.join(REQUIRED)} of {feature!r}, optionally min, max and quantiles such as "
                          f"q01, got {', '.join(arrays)}{hint}")
-    mean, std, count = (as_numbers(arrays, key) for key in REQUIRED)
+    named = {f"{feature}/{key}": arrays[key] for key in REQUIRED}
+    mean, std, count = (as_numbers(named, name) for name in named)
     if mean.shape != std.shape or count.size != 1 or not mean.size:
-        raise ValueError(f"expected mean and std of {feature!r} of one shape, and one count, got {described(arrays)}")
+        raise ValueError(f"expected mean and std of {feature!r} of one shape, and one count, got {described(named)}")
     if not 0 <= (n := count.ravel()[0]) < 2**53 or n != np.rint(n):
         raise ValueError(f"the count of {feature!r} must be a whole number from 0 to 2**53, got {n}")
     if n and not (np.isfinite(mean) & (std >= 0) & (std < LARGEST_STD) & ((std == 0) | (n > 1))).all():

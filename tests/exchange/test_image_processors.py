@@ -54,7 +54,9 @@ def test_refused_states(make, message):
     ({"image_mean": [0.5]}, "expected the arrays image_mean, image_std, got image_mean"),
     ({"image_mean": [0.5], "image_std": [0.5, 0.5]}, r"of one shape \(channels,\), got image_mean float64 \(1,\)"),
     ({"image_mean": 0.5, "image_std": 0.5}, "of one shape"),
-    ({"image_mean": [0.5], "image_std": [0.0]}, r"finite and image_std positive, got \[0.5\] and \[0.0\]"),
+    ({"image_mean": [0.5], "image_std": [0.0]},
+     r"image_mean must be finite, and image_std from 1e-150 to 1e\+150, got \[0.5\] and \[0.0\]"),
+    ({"image_mean": [0.5], "image_std": [1e200]}, "image_std from 1e-150"),
     ({"image_mean": [np.nan], "image_std": [1.0]}, "must be finite"),
     ({"image_mean": ["a"], "image_std": [1.0]}, "image_mean must hold real numbers"),
 ])

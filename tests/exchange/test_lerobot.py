@@ -88,7 +88,7 @@ def test_a_layer_with_pooled_statistics():
     ({"action": {}}, "expected mean, std, count of 'action', .* got $"),
     ({"action": {"mean": [1.0], "std": [1.0]}}, "got mean, std; LeRobot writes count from version 2.1"),
     ({"action": ACTION | {"median": [1]}}, "got mean, std, count, median$"),
-    ({"action": ACTION | {"std": [1.0]}}, r"one shape, and one count, got mean float64 \(2,\), std float64 \(1,\)"),
+    ({"action": ACTION | {"std": [1.0]}}, r"one shape, and one count, got action/mean float64 \(2,\), action/std"),
     ({"action": ACTION | {"count": [1, 2]}}, "one shape, and one count"),
     ({"action": ACTION | {"mean": [], "std": []}}, "one shape, and one count"),
     ({"action": ACTION | {"count": [-1]}}, "the count of 'action' must be a whole number from 0 to 2\\*\\*53, got -1"),
@@ -99,10 +99,12 @@ def test_a_layer_with_pooled_statistics():
     ({"action": ACTION | {"std": [1.0, -1.0]}}, "must be finite, std from 0 to"),
     ({"action": ACTION | {"std": [1.0, 1e200]}}, "must be finite, std from 0 to"),
     ({"action": ACTION | {"count": [1]}}, "and 0 where count is 1, got mean"),
-    ({"action": ACTION | {"mean": ["a", "b"]}}, "mean must hold real numbers"),
-    ({"action": ACTION | {"mean": [10**400, 0]}}, "mean must hold real numbers"),
-    ({"action": ACTION | {"mean": [True, False]}}, "mean must hold real numbers"),
-    ({"action": ACTION | {"mean": None}}, "mean must hold real numbers"),
+    ({"action": ACTION | {"mean": ["a", "b"]}}, "^action/mean must hold real numbers"),
+    ({"action": ACTION | {"mean": [10**400, 0]}}, "^action/mean must hold real numbers"),
+    ({"action": ACTION | {"mean": [True, False]}}, "^action/mean must hold real numbers"),
+    ({"action": ACTION | {"mean": [[1.0], [1.0, 2.0]]}}, "action/mean must be a number or lists of equal lengths: "),
+    ({"action/mean": [[1.0], [1.0, 2.0]]}, "action/mean must be a number or lists of equal lengths: "),
+    ({"action": ACTION | {"mean": None}}, "^action/mean must hold real numbers"),
 ])
 def test_refused_statistics(stats, message):
     with pytest.raises(ValueError, match=message):
