@@ -54,7 +54,8 @@ def to_arrays(state: Moments | BatchNorm, convention: Convention, *, dtype: DTyp
     ValueError
         If the statistics are empty or have too few values for the variance, if the channels lie along several axes,
         or if a layer without pooled statistics is converted to scikit-learn's or LeRobot's arrays; if the channels are
-        not those of whole features for LeRobot, or not of images from 0 to 1 for transformers.
+        not those of whole features for LeRobot, whose min and max must be tracked, or not of images from 0 to 1 for
+        transformers.
 
     See Also
     --------

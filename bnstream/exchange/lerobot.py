@@ -24,8 +24,10 @@ from bnstream.exchange.batchnorm import require_channels
 
 REQUIRED = ("mean", "std", "count")
 LACKS = ("mean_lo", "m2_lo")            # what they do not record of a state
-OPTIONAL = re.compile(r"min|max|q\d+")      # Not of a state, as averages over episodes are no quantiles.
+EXTREMES = ("min", "max")
+OPTIONAL = re.compile(r"min|max|q\d+")      # The quantiles are not read, as averages over episodes are none.
 LARGEST_STD = 1e154         # whose square is finite
+ROUNDING = 1e-5             # of a mean in single precision, relative to the largest value
 ELEMENT = re.compile(r"(.+)\[(\d+)\]")
 
 Features = dict[str, NamedArrays]
@@ -80,6 +82,24 @@ def require_statistics(feature: str, arrays: NamedArrays) -> None:
     if n and not (np.isfinite(mean) & (std >= 0) & (std < LARGEST_STD) & ((std == 0) | (n > 1))).all():
         raise ValueError(f"mean and std of {feature!r} must be finite, std from 0 to {LARGEST_STD:g}, and 0 where "
                          f"count is 1, got mean {mean.tolist()!r:.60} and std {std.tolist()!r:.60}")
+    if n and has_extremes(arrays):
+        require_extremes(feature, arrays)
+
+
+def has_extremes(arrays: NamedArrays) -> bool:
+    return all(key in arrays for key in EXTREMES)
+
+
+def require_extremes(feature: str, arrays: NamedArrays) -> None:
+    """Raise ValueError unless the mean lies between min and max, but for its rounding."""
+    named = {f"{feature}/{key}": arrays[key] for key in (*EXTREMES, "mean")}
+    least, most, mean = (as_numbers(named, name) for name in named)
+    if least.shape != mean.shape or most.shape != mean.shape:
+        raise ValueError(f"expected min, max and mean of {feature!r} of one shape, got {described(named)}")
+    slack = ROUNDING * np.maximum(np.abs(least), np.abs(most))
+    if not (np.isfinite(slack) & (least <= most) & (mean >= least - slack) & (mean <= most + slack)).all():
+        raise ValueError(f"the mean of {feature!r} must be between min and max, which are finite, got "
+                         f"{mean.tolist()!r:.60}, {least.tolist()!r:.60} and {most.tolist()!r:.60}")
 
 
 def from_lerobot(parts: Iterable[Mapping[str, Any]]) -> Moments:
@@ -99,9 +119,11 @@ def from_lerobot(parts: Iterable[Mapping[str, Any]]) -> Moments:
                                  "as in the parts before")
     if not shapes:
         raise ValueError("expected the statistics of a part, such as an episode, got none")
-    total = Moments(names=[name for feature, shape in shapes.items() for name in channel_names(feature, shape)])
+    extremes = all(has_extremes(arrays) for features in episodes for arrays in features.values())
+    total = Moments(names=[name for feature, shape in shapes.items() for name in channel_names(feature, shape)],
+                    track=EXTREMES if extremes else ())
     for features in episodes:
-        total.merge(moments_from(state_of(features, shapes)))
+        total.merge(moments_of(features, shapes, extremes))
     return total
 
 
@@ -111,18 +133,28 @@ def channel_names(feature: str, shape: tuple[int, ...]) -> list[str]:
     return [feature] if size == 1 else [f"{feature}[{i}]" for i in range(size)]
 
 
-def state_of(features: Features, shapes: Mapping[str, tuple[int, ...]]) -> NDArray[np.float64]:
-    """The state of the features of a part; of those that it lacks, that of no data."""
-    n, mean, std = np.zeros((3, sum(map(math.prod, shapes.values()))))
+def moments_of(features: Features, shapes: Mapping[str, tuple[int, ...]], extremes: bool) -> Moments:
+    """The statistics of the features of a part; of those that it lacks, those of no data.
+
+    A mean that its rounding has left outside of the extremes becomes one of them.
+    """
+    size = sum(map(math.prod, shapes.values()))
+    found = dict(zip(("count", "mean", "std"), np.zeros((3, size)), strict=True))
+    if extremes:
+        found |= {"min": np.full(size, np.inf), "max": np.full(size, -np.inf)}
     first = 0
     for feature, shape in shapes.items():
         channels = slice(first, first := first + math.prod(shape))
         arrays = features.get(feature)
         if arrays is not None and arrays["count"].ravel()[0]:
-            n[channels], mean[channels], std[channels] = (arrays[key].ravel() for key in ("count", "mean", "std"))
-    state = np.zeros((len(ROWS), n.size))
-    state[N], state[MEAN] = n, mean
-    return with_variance(state, std * std)
+            for key, values in found.items():
+                values[channels] = arrays[key].ravel()
+    state = np.zeros((len(ROWS), size))
+    state[N], state[MEAN] = found["count"], found["mean"]
+    tracked = {key: found[key] for key in EXTREMES if extremes}
+    if extremes:
+        state[MEAN] = np.where(state[N] > 0, np.minimum(np.maximum(state[MEAN], found["min"]), found["max"]), 0)
+    return moments_from(with_variance(state, found["std"] * found["std"]), tracked=tracked)
 
 
 def to_lerobot(state: Moments | BatchNorm) -> NamedArrays:
@@ -132,7 +164,8 @@ def to_lerobot(state: Moments | BatchNorm) -> NamedArrays:
     ------
     ValueError
         If there are running estimates alone, channels without names or values, or other channels than those of whole
-        features; if values were weighted, or a feature has values missing in some channels only.
+        features; if min and max are not tracked, values were weighted, or a feature has values missing in some
+        channels only.
     """
     m = state if isinstance(state, Moments) else state.pooled
     names = state.names or (m and m.names)
@@ -143,7 +176,10 @@ def to_lerobot(state: Moments | BatchNorm) -> NamedArrays:
     if not names:
         raise ValueError("LeRobot's statistics are those of named features, and these channels have no names; fit the "
                          "folder of the data set, or give names=")
-    n, found = m.n, {"mean": m.mean, "std": m.std()}
+    if "min" not in m.track:
+        raise ValueError("LeRobot's statistics have min and max, and these do not; make them with track=('min', 'max') "
+                         "(--track min,max)")
+    n, found = m.n, {"min": m.min, "max": m.max, "mean": m.mean, "std": m.std()}
     arrays: NamedArrays = {}
     for feature, channels in features_in(names):
         count = n[channels]

@@ -53,18 +53,20 @@ def test_from_lerobot(folder, source):
 
 
 def test_to_lerobot(folder):
-    done("fit", "3.0", "-o", "stats.npz", "--columns", "observation.state,action")
+    done("fit", "3.0", "-o", "stats.npz", "--columns", "observation.state,action", "--track", "min,max")
     done("convert", "stats.npz", "--to", "lerobot", "-o", "new.json")
     found, m = json.loads((folder / "new.json").read_text()), fit("3.0", columns=["observation.state", "action"])
     assert list(found) == ["observation.state", "action"]
     assert found["action"]["mean"] == m.mean[3:].tolist()
+    assert list(found["action"]) == ["min", "max", "mean", "std", "count"]
+    assert found["action"]["max"] == aggregated(episode_statistics())["action"]["max"].tolist()
     assert found["action"]["count"] == [66]
 
 
 def test_an_old_file_of_lerobot_keeps_its_other_features(folder):
     out = folder / "3.0/meta/stats.json"
     before = json.loads(out.read_text())
-    done("fit", "3.0", "-o", "stats.npz", "--columns", "action")
+    done("fit", "3.0", "-o", "stats.npz", "--columns", "action", "--track", "min,max")
     refused = main("convert", "stats.npz", "--to", "lerobot", "-o", str(out))
     assert refused.returncode == 1
     assert "stats.json exists; give another name, or replace it with force=True (--force)" in refused.stderr

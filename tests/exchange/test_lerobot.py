@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.lerobot import aggregated, episode_statistics, episodes, in_json, statistics
 
-from bnstream import BatchNorm, Moments
+from bnstream import BatchNorm, Moments, load, save
 from bnstream.exchange import from_arrays, to_arrays
 from bnstream.exchange.lerobot import from_lerobot, nested
 
@@ -26,6 +26,8 @@ def require_equal(m, stats):
         assert m.n[channels].tolist() == [own["count"][0]] * width
         assert m.mean[channels] == pytest.approx(own["mean"].ravel(), rel=1e-13)
         assert m.std()[channels] == pytest.approx(own["std"].ravel(), rel=1e-9, abs=1e-12)
+        assert (m.min[channels].tolist(), m.max[channels].tolist()) == (own["min"].ravel().tolist(),
+                                                                        own["max"].ravel().tolist())
     assert first == len(m.names)
 
 
@@ -49,13 +51,12 @@ def test_episodes_are_merged_as_lerobot_does():
 
 def test_there_and_back():
     x = {name: np.concatenate([columns[name] for columns in episodes()]) for name in ("action", "timestamp")}
-    m = Moments(names=["action[0]", "action[1]", "timestamp"]).update(np.column_stack(list(x.values())))
+    m = Moments(names=["action[0]", "action[1]", "timestamp"], track="min").update(np.column_stack(list(x.values())))
     arrays = to_arrays(m, "lerobot")
-    assert list(arrays) == ["action/mean", "action/std", "action/count", "timestamp/mean", "timestamp/std",
-                            "timestamp/count"]
+    assert list(arrays) == [f"{feature}/{name}" for feature in x for name in ("min", "max", "mean", "std", "count")]
     for feature, values in x.items():
         expected = statistics(values)
-        for name in ("mean", "std", "count"):
+        for name in ("min", "max", "mean", "std", "count"):
             assert arrays[f"{feature}/{name}"] == pytest.approx(expected[name], rel=1e-12)
             assert arrays[f"{feature}/{name}"].shape == expected[name].shape
     assert arrays["action/count"].dtype == np.int64
@@ -63,6 +64,7 @@ def test_there_and_back():
     assert back.names == m.names
     assert back.mean.tolist() == m.mean.tolist()
     assert back.std() == pytest.approx(m.std(), rel=1e-15)
+    assert (back.min.tolist(), back.max.tolist()) == (m.min.tolist(), m.max.tolist())
     assert nested(arrays)["timestamp"]["count"] == [66]
 
 
@@ -75,11 +77,21 @@ def test_images_keep_their_shape():
     assert arrays["observation.images.top/count"].tolist() == [41]
 
 
-def test_a_layer_with_pooled_statistics():
-    x = np.random.default_rng(0).normal(size=(50, 2))
-    bn = BatchNorm(2, track_pooled=True, names=["action[0]", "action[1]"])
-    bn(x.astype("float32"))
-    assert to_arrays(bn, "lerobot")["action/count"].tolist() == [50]
+def test_without_extremes():
+    """Some tools write mean, std and count alone."""
+    m = from_lerobot([{"action": ACTION}, {"action": ACTION | {"min": [0.0, 2.0], "max": [1.5, 2.0]}}])
+    assert (m.n.tolist(), m.track) == ([20, 20], ())
+
+
+def test_a_mean_that_is_rounded_out_of_the_extremes(tmp_path):
+    """LeRobot computes in float32: of a constant, the mean is another number."""
+    constant = np.float32(0.1)
+    own = {"min": [constant], "max": [constant], "mean": [np.nextafter(constant, np.float32(1))], "std": [0.0],
+           "count": [9]}
+    m = from_arrays({"action": own}, "lerobot")
+    assert m.mean.tolist() == m.min.tolist() == [float(constant)]
+    save(tmp_path / "stats.npz", m)
+    assert load(tmp_path / "stats.npz") == m
 
 
 @pytest.mark.parametrize(("stats", "message"), [
@@ -104,6 +116,12 @@ def test_a_layer_with_pooled_statistics():
     ({"action": ACTION | {"mean": [True, False]}}, "^action/mean must hold real numbers"),
     ({"action": ACTION | {"mean": [[1.0], [1.0, 2.0]]}}, "action/mean must be a number or lists of equal lengths: "),
     ({"action/mean": [[1.0], [1.0, 2.0]]}, "action/mean must be a number or lists of equal lengths: "),
+    ({"action": ACTION | {"min": [0.0], "max": [3.0]}}, "expected min, max and mean of 'action' of one shape, got "),
+    ({"action": ACTION | {"min": [0.0, 2.1], "max": [3.0, 3.0]}},
+     r"the mean of 'action' must be between min and max, which are finite, got \[1.0, 2.0\], \[0.0, 2.1\] and \[3"),
+    ({"action": ACTION | {"min": [0.0, 2.0], "max": [3.0, float("inf")]}}, "between min and max, which are finite"),
+    ({"action": ACTION | {"min": [0.0, float("nan")], "max": [3.0, 3.0]}}, "between min and max, which are finite"),
+    ({"action": ACTION | {"min": ["a", "b"], "max": [3.0, 3.0]}}, "action/min must hold real numbers"),
     ({"action": ACTION | {"mean": None}}, "^action/mean must hold real numbers"),
 ])
 def test_refused_statistics(stats, message):
@@ -120,7 +138,7 @@ def test_refused_parts():
 
 
 def of(names, x=((1.0, 2.0), (3.0, 5.0)), **options):
-    return Moments(names=names, **options).update(np.array(x))
+    return Moments(names=names, **{"track": "min", **options}).update(np.array(x))
 
 
 @pytest.mark.parametrize(("make", "message"), [
@@ -132,7 +150,9 @@ def of(names, x=((1.0, 2.0), (3.0, 5.0)), **options):
     (lambda: of(["action[0]", "b", "action[1]"], np.ones((2, 3))), r"got 'action\[1\]' as channel 2"),
     (lambda: of(["action[0]", "action[1]"], [[1.0, np.nan], [2.0, 3.0]], nan_policy="omit"),
      "the channels of 'action' must have the same whole number of values, at least 1, got n from 1 to 2"),
-    (lambda: Moments(names=["a", "b"]).update(np.ones((2, 2)), weights=[0.5, 0.25]), "the same whole number of values"),
+    (lambda: of(["a", "b"], track=()), "LeRobot's statistics have min and max, and these do not; make them with"),
+    (lambda: Moments(names=["a", "b"], track="min").update(np.ones((2, 2)), weights=[0.5, 0.25]),
+     "the same whole number of values"),
 ])
 def test_refused_states(make, message):
     with pytest.raises(ValueError, match=message):
