@@ -44,7 +44,8 @@ def fit(
     ] = False,
     track: Annotated[
         list[str] | None, typer.Option(metavar="WHAT,...", help="What to find beside count, mean and variance: min, "
-                                                                "max, missing, skewness, kurtosis.",
+                                                                "max, missing, skewness, kurtosis, "
+                                                                "quantiles.",
                                        show_default="missing with --nan omit and propagate")
     ] = None,
     chunk_rows: ChunkRows = None,

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
-from bnstream.cli.options import StatePath
+from bnstream.cli.options import StatePath, numbers_in
 from bnstream.core.labels import number_text
 from bnstream.core.moments import Moments
-from bnstream.core.summary import summary
+from bnstream.core.summary import QUARTILES, summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +27,10 @@ def show(
     path: StatePath,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the metadata of the file.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with all digits.")] = False,
+    quantiles: Annotated[
+        str | None, typer.Option(metavar="Q,...", help="The quantiles to show where they are tracked, such as "
+                                                       "0.01,0.5,0.99.", show_default="q1, median, q3")
+    ] = None,
 ) -> None:
     """Show a state file: n, mean, std and var of every channel, or the running estimates and parameters of a layer.
 
@@ -41,6 +46,9 @@ def show(
     now = summary(file.state)
     digest = file.state.digest() if isinstance(file.state, Moments) and file.state.exact else None
     columns = {"channel": now.labels} | {name: values.tolist() for name, values in now.columns.items()}
+    if quantiles is not None:
+        columns = {name: values for name, values in columns.items() if name not in QUARTILES}
+        columns |= quantile_columns(file.state, quantiles)
     if as_json:
         print_json(columns, file.metadata if digest is None else {**file.metadata, "digest": digest})
     elif as_csv:
@@ -49,6 +57,14 @@ def show(
         print_table(columns, f"{path}: {file.metadata['kind']}, {file.metadata['completeness']}")
         if digest is not None:
             print(f"exact, digest {digest}")
+
+
+def quantile_columns(state: Any, quantiles: str) -> dict[str, Sequence[Any]]:
+    """The quantiles in a comma-separated text, by title."""
+    if not isinstance(state, Moments) or "quantiles" not in state.track:
+        raise ValueError("quantiles (--quantiles) are not tracked in this file; fit it with --track quantiles")
+    numbers = np.atleast_1d(numbers_in("quantiles (--quantiles)", quantiles))
+    return {f"q{q:g}": np.ravel(values).tolist() for q, values in zip(numbers, state.quantile(numbers), strict=True)}
 
 
 def print_json(columns: Columns, metadata: dict[str, Any]) -> None:

@@ -65,6 +65,9 @@ class Moments:
     def var(self, ddof: float = 0) -> NDArray[np.float64]: ...
     def std(self, ddof: float = 0) -> NDArray[np.float64]: ...
     def copy(self) -> Moments: ...
+    quantile: Callable[..., NDArray[np.float64]]
+    rank_error: Callable[..., NDArray[np.float64]]
+    histogram: Callable[..., tuple[NDArray[np.float64], NDArray[np.float64]]]
     plot: Callable[..., Figure]
     to_sklearn: Callable[..., Any]
     _repr_html_: Callable[..., str]

@@ -16,6 +16,8 @@ from bnstream.core.layer import NormLayer, setting_texts
 from bnstream.core.moments import Moments
 from bnstream.core.tracking import results_of
 
+QUARTILES = {"q1": 0.25, "median": 0.5, "q3": 0.75}     # what is shown of quantiles
+
 
 @dataclass(frozen=True, eq=False)
 class Summary:
@@ -105,6 +107,8 @@ def of_moments(m: Moments) -> Summary:
     if (m.effective_n != m.n).any():
         columns["effective_n"] = m.effective_n
     columns |= results_of(m)
+    if "quantiles" in m.track:
+        columns |= dict(zip(QUARTILES, m.quantile([*QUARTILES.values()]), strict=True))
     shape = (0,) if m.shape is None else m.shape
     columns = {name: values.ravel() if m.shape is not None else np.empty(0) for name, values in columns.items()}
     n = columns["n"]

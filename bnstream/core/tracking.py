@@ -5,6 +5,7 @@
     missing        missing                                        missing
     skewness,      m3, m3_lo, m4, m4_lo                           skewness(), kurtosis()
     kurtosis
+    quantiles      quantiles: a sketch of each channel            quantile(), histogram(), rank_error()
 
 The names of a line are tracked together, as one costs as much as both. The arrays go by these names in pickles and in
 state files.
@@ -18,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-GROUPS = (("min", "max"), ("missing",), ("skewness", "kurtosis"))
+GROUPS = (("min", "max"), ("missing",), ("skewness", "kurtosis"), ("quantiles",))
 NAMES = tuple(name for group in GROUPS for name in group)
 EXTREMES = ("min", "max")
 POWERS = ("m3", "m3_lo", "m4", "m4_lo")
-ARRAYS = (*EXTREMES, "missing", *POWERS)
+ARRAYS = (*EXTREMES, "missing", *POWERS, "quantiles")
 LEAST_VARIANCE = 1e-140     # below it fourth powers lose digits, or are 0
 
 Floats = NDArray[np.float64]
@@ -65,8 +66,8 @@ def require_tracked(name: str, track: tuple[str, ...]) -> None:
 
 
 def results_of(m: Any) -> dict[str, Any]:
-    """The results of what a `Moments` tracks, arrays of the shape of the channels, in the order of `NAMES`."""
-    found = {name: getattr(m, name) for name in m.track}
+    """The results of what a `Moments` tracks but quantiles: arrays of the shape of the channels, in order of `NAMES`."""
+    found = {name: getattr(m, name) for name in m.track if name != "quantiles"}
     return {name: result() if callable(result) else result for name, result in found.items()}
 
 
@@ -86,7 +87,8 @@ def arrays_of(track: tuple[str, ...]) -> tuple[str, ...]:
 
 def track_of(arrays: Iterable[str]) -> tuple[str, ...]:
     """What is tracked where these arrays are."""
-    return require_track([name for name in (*EXTREMES, "missing") if name in arrays] + ["skewness"] * ("m3" in arrays))
+    by_name = [name for name in (*EXTREMES, "missing", "quantiles") if name in arrays]
+    return require_track(by_name + ["skewness"] * ("m3" in arrays))
 
 
 def skewness_of(n: Any, effective_n: Any, m2: Any, m3: Any, bias: bool) -> Floats:
@@ -122,12 +124,16 @@ def require_possible_tracked(arrays: Any, track: tuple[str, ...], m: Any) -> Non
                          f"{', '.join(map(str, arrays)) if isinstance(arrays, Mapping) else arrays!r}")
     n, mean = np.asarray(m.n), np.asarray(m.mean)
     for name, values in arrays.items():
-        dtype = np.int64 if name == "missing" else np.float64
+        dtype: Any = {"missing": np.int64, "quantiles": object}.get(name, np.float64)
         if not isinstance(values, np.ndarray) or values.dtype != dtype or values.shape != m.shape:
             raise ValueError(f"{name} must be of {np.dtype(dtype)} and shape {m.shape}, got "
                              f"{getattr(values, 'dtype', type(values).__name__)} of shape {np.shape(values)}")
     if "missing" in arrays and (arrays["missing"] < 0).any():
         raise ValueError(f"missing must not be negative, got {arrays['missing'].min()}")
+    if "quantiles" in arrays:
+        sizes = np.array([one.n[0] for one in arrays["quantiles"].ravel()], np.int64).reshape(n.shape)
+        if not ((sizes == n) | (m.nan_policy == "propagate") & (sizes <= n)).all():
+            raise ValueError("the sketches of quantiles must have as many values as n says")
     if "min" in arrays:
         require_extremes(arrays["min"], arrays["max"], n, mean, m.nan_policy)
     if "m3" in arrays:

@@ -26,6 +26,7 @@ REQUIRED = ("mean", "std", "count")
 LACKS = ("mean_lo", "m2_lo")            # what they do not record of a state
 EXTREMES = ("min", "max")
 OPTIONAL = re.compile(r"min|max|q\d+")      # The quantiles are not read, as averages over episodes are none.
+QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}     # that LeRobot writes
 LARGEST_STD = 1e154         # whose square is finite
 ROUNDING = 1e-5             # of a mean in single precision, relative to the largest value
 ELEMENT = re.compile(r"(.+)\[(\d+)\]")
@@ -180,6 +181,8 @@ def to_lerobot(state: Moments | BatchNorm) -> NamedArrays:
         raise ValueError("LeRobot's statistics have min and max, and these do not; make them with track=('min', 'max') "
                          "(--track min,max)")
     n, found = m.n, {"min": m.min, "max": m.max, "mean": m.mean, "std": m.std()}
+    if "quantiles" in m.track:
+        found |= dict(zip(QUANTILES, m.quantile([*QUANTILES.values()]), strict=True))
     arrays: NamedArrays = {}
     for feature, channels in features_in(names):
         count = n[channels]

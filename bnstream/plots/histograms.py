@@ -16,6 +16,7 @@ from bnstream.core.checks import require_axis
 from bnstream.core.dlpack import detached
 from bnstream.core.dtypes import is_real
 from bnstream.core.labels import channel_label, counted, number_text
+from bnstream.core.moments import Moments
 from bnstream.plots.axes import (
     Floats,
     draw_nothing,
@@ -32,6 +33,7 @@ from bnstream.plots.axes import (
     side_by_side,
 )
 from bnstream.sketches import Quantiles
+from bnstream.sketches.tracked import tracked_sketches
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, FigureBase
@@ -52,8 +54,8 @@ class Side(NamedTuple):
 
 
 def plot_histograms(
-    before: ArrayLike | Quantiles,
-    after: ArrayLike | Quantiles | None = None,
+    before: ArrayLike | Quantiles | Moments,
+    after: ArrayLike | Quantiles | Moments | None = None,
     *,
     channel_axis: int | None = None,
     bins: int = 64,
@@ -64,9 +66,10 @@ def plot_histograms(
 
     Parameters
     ----------
-    before : array_like or Quantiles
-        Real numbers, of at least 2 dimensions; or quantiles of a stream, whose histograms are estimates.
-    after : array_like or Quantiles, optional
+    before : array_like, Quantiles or Moments
+        Real numbers, of at least 2 dimensions; or quantiles of a stream, also those that a Moments tracks, whose
+        histograms are estimates.
+    after : array_like, Quantiles or Moments, optional
         The normalized data, to be drawn beside `before`.
     channel_axis : int, optional
         The axis of the channels, of arrays.
@@ -134,6 +137,8 @@ def plot_histograms(
 
 def side_of(role: str, x: Any, channel_axis: int | None, names: Sequence[str] | None) -> Side:
     """What is to be drawn of an array or a sketch."""
+    if isinstance(x, Moments):
+        x = tracked_sketches(x, "histogram")
     if isinstance(x, Quantiles):
         least, most = (x.n.min(), x.n.max()) if x.n_channels else (0, 0)
         title = f"{counted(x.n_channels)}, n = {number_text(least)}" + f" to {number_text(most)}" * bool(least < most)

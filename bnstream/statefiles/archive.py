@@ -34,7 +34,7 @@ DAMAGE = (zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError, Runt
 # A header of version 1.0 of the .npy format, with a dtype that states have. Nothing in it is evaluated.
 HEADER = re.compile(
     rb"\x93NUMPY\x01\x00(?P<length>..)"
-    rb"\{'descr': '(?P<dtype><i8|<f2|<f4|<f8)', 'fortran_order': False, "
+    rb"\{'descr': '(?P<dtype><i8|<f2|<f4|<f8|\|u1)', 'fortran_order': False, "
     rb"'shape': \((?P<shape>[0-9, ]{0,1000})\),? ?\} *\n",
     re.DOTALL,
 )
@@ -153,7 +153,7 @@ def array_of(path: Path, name: str, data: bytes) -> NDArray[Any]:
     """Parse a member as a .npy array; raise StateError unless it is one."""
     header = HEADER.match(data)
     if header is None or header.end() != 10 + int.from_bytes(header["length"], "little") or not name.endswith(".npy"):
-        raise StateError(f"{path}: {name} is not a .npy array of int64, float16, float32 or float64")
+        raise StateError(f"{path}: {name} is not a .npy array of int64, uint8, float16, float32 or float64")
     dtype = np.dtype(header["dtype"].decode())
     shape = tuple(int(extent) for extent in header["shape"].split(b",") if extent.strip())
     if len(data) - header.end() != math.prod(shape) * dtype.itemsize or len(shape) > 64 or 0 in shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import NoneType
 from typing import Any
@@ -27,6 +28,7 @@ from bnstream.core.rows import (
     require_possible,
 )
 from bnstream.core.tracking import NAMES, arrays_of, require_possible_tracked, require_track
+from bnstream.sketches.quantiles import DEFAULT_K, Quantiles
 
 MEANINGS_OF_MOMENTS = {
     "n": "count of values; if there is sum_of_squared_weights, n + n_lo is the sum of weights",
@@ -58,6 +60,7 @@ MEANINGS_OF_TRACKED = {
                "which the counts nan, plus_inf and minus_inf are added to",
     "m3": "m3 + m3_lo is the sum of the third powers of the deviations from the mean",
     "m4": "m4 + m4_lo is that of the fourth powers",
+    "quantiles": "the bytes of KLL sketches, as of bnstream.sketches.Quantiles.to_bytes",
 }
 MEANING_OF_EXPONENT = "mean and mean_lo are to be multiplied by 2**exponent, m2 and m2_lo by 4**exponent"
 LARGEST_COUNT = 2**53
@@ -142,7 +145,26 @@ def describe_moments(m: Moments, prefix: str = "") -> tuple[dict[str, Any], Name
 
 
 def named_tracked(m: Moments, prefix: str) -> NamedArrays:
-    return {prefix + name: np.asarray(values) for name, values in tracked_of(m).items()}
+    return {prefix + name: as_bytes(values) if name == "quantiles" else np.asarray(values)
+            for name, values in tracked_of(m).items()}
+
+
+def as_bytes(sketches: NDArray[Any]) -> NDArray[np.uint8]:
+    """The sketches of channels as bytes."""
+    joined = Quantiles.joined([*sketches.ravel()]) if sketches.size else Quantiles(0)
+    return np.frombuffer(joined.to_bytes(), np.uint8)
+
+
+def taken_sketches(arrays: NamedArrays, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Remove the bytes of the sketches of channels of this shape from `arrays`, and return the sketches."""
+    data = taken(arrays, name, arrays[name].shape if name in arrays else (), np.uint8)
+    sketches = Quantiles.from_bytes(data.tobytes())
+    if sketches.n_channels != math.prod(shape) or sketches.k != DEFAULT_K:
+        raise ValueError(f"{name} must be sketches of {math.prod(shape)} channels with k={DEFAULT_K}, got "
+                         f"{sketches.n_channels} with k={sketches.k}")
+    found = np.empty(sketches.n_channels, object)
+    found[:] = [sketches.channels([i]) for i in range(sketches.n_channels)]
+    return found.reshape(shape)
 
 
 def describe_exact(m: Moments, description: dict[str, Any], prefix: str) -> tuple[dict[str, Any], NamedArrays]:
@@ -203,8 +225,8 @@ def restore_moments(fields: Fields, arrays: NamedArrays, prefix: str = "") -> Mo
         raise ValueError("exact statistics do not track skewness and kurtosis")
     if m.shape is None:
         return Moments(m.axis, nan_policy=m.nan_policy, names=m.names, exact=m.exact, track=track)
-    tracked = {name: taken(arrays, prefix + name, m.shape, np.int64 if name == "missing" else np.float64)
-               for name in arrays_of(track)}
+    tracked = {name: taken_sketches(arrays, prefix + name, m.shape) if name == "quantiles" else taken(
+        arrays, prefix + name, m.shape, np.int64 if name == "missing" else np.float64) for name in arrays_of(track)}
     require_possible_tracked(tracked, track, m)
     return with_tracked(m, tracked)
 

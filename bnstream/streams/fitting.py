@@ -99,8 +99,8 @@ def fit(
         data into files, any order of them and any `chunk_rows`.
     track : str or sequence of str, optional
         What to find in the same pass beside count, mean and variance, as for `Moments`: "min" and "max", "missing",
-        "skewness" and "kurtosis". By default "missing" where the policy lets missing values through, as it costs
-        nothing.
+        "skewness" and "kurtosis", "quantiles". By default "missing" where the policy lets missing values through, as
+        it costs nothing.
     checkpoint_every : float, default 60
         Seconds between checkpoints.
     resume : bool, default False
