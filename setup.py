@@ -125,7 +125,8 @@ setup(
             *(extension(f"_kernels.{name}") for name in ("_baseline", *LEVELS)),
             extension("_kernels._runtime"),
             *(extension(f"core.{name}")
-              for name in ("view", "result", "large", "forward", "instances", "functional", "exact", "moments")),
+              for name in ("view", "result", "large", "forward", "instances", "functional", "exact", "moments",
+                           "grouping")),
             extension("streams.sources.valid"),
         ],
         build_dir="build/cython-debug" if DEBUG else "build/cython",

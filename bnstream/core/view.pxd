@@ -13,6 +13,7 @@ cdef double number_of(object value, str name) except? -1
 cdef unsigned long long batch_axes(object axis, int ndim, str name=*) except? 0
 cdef int element_of(ndarray a) except -1
 cdef tuple kept_shape(ndarray a, unsigned long long axes, bint keepdims)
+cdef bint is_of_positions(ndarray mask, ndarray x, unsigned long long axes) noexcept
 cdef ndarray mask_of(object where, ndarray x, unsigned long long axes)
 cdef ndarray counts_of(object weights, ndarray mask, ndarray x, unsigned long long axes)
 cdef ndarray weights_of(object weights, ndarray mask, ndarray x, unsigned long long axes)

@@ -1,0 +1,187 @@
+"""Normalization of each row by the statistics of its own group."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bnstream.core.checks import eps_of
+from bnstream.core.columns import Columns, in_exact_form
+from bnstream.core.differences import differences
+from bnstream.core.groupbatch import as_array
+from bnstream.core.grouping import axes_in
+from bnstream.core.keys import keys_of
+from bnstream.core.labels import channel_label, listed
+
+if TYPE_CHECKING:
+    from bnstream.core.grouped import GroupedMoments
+
+Unknown = Literal["raise", "total", "nan"]
+BLOCK = 1 << 17             # elements that are normalized at a time
+FAR_INTEGER = 2.0**32       # Means of integers up to this are rounded by less than 2**-21, which is neglected.
+
+
+class GroupAffine:
+    """``(x - mean) / sqrt(var + eps)`` with the mean and variance of each group, in float64, rounded once to a dtype.
+
+    The group after the last one is that of rows with an unknown key: `unknown` says whether there is none, or it has
+    the statistics of all groups, or NaN.
+    """
+
+    def __init__(
+        self, g: GroupedMoments, eps: float | None = None, *, unknown: Unknown = "raise", inverse: bool = False,
+        clip: tuple[float, float] | None = None, dtype: np.dtype[Any] | None = None,
+    ) -> None:
+        if unknown not in ("raise", "total", "nan"):
+            raise ValueError(f"unknown must be 'raise', 'total' or 'nan', got {unknown!r}")
+        g = g.copy()            # consistent even if another thread updates it
+        if g.shape is None:
+            raise ValueError("the state has no groups; update or fit it first")
+        self.g, self.unknown, self.inverse, self.clip, self.dtype = g, unknown, inverse, clip, dtype
+        self.eps = 0.0 if eps is None else eps_of("eps", eps)
+        self.shape, self.names = g.shape, g.names
+        self.channels = {name: i for i, name in enumerate(g.names or ())}
+        mean, var, std = (values.reshape(len(g), -1) for values in (g.mean, g.var(), g.std()))
+        low = np.ldexp(g._rows()[2], g._rows()[-1].astype(np.int32)).reshape(len(g), -1)
+        if unknown != "raise":
+            whole = g.total()
+            last = (whole.mean, whole.var(), whole.std()) if unknown == "total" else (np.full(g.shape, np.nan),) * 3
+            mean, var, std = (np.concatenate([values, np.reshape(one, (1, -1))])
+                              for values, one in zip((mean, var, std), last, strict=True))
+            low = np.concatenate([low, np.zeros((1, low.shape[1]))])
+        self.empty = np.isnan(mean[:len(g)]) & (g.n.reshape(len(g), -1) == 0)
+        scale = std if self.eps == 0 else np.where(np.isinf(var), std, np.sqrt(var + self.eps))
+        self.mean, self.mean_lo = mean, low
+        self.scale = np.where(scale == 0, 1.0, scale)           # A channel of variance 0 is not divided.
+
+    def digest(self) -> str:
+        """A hash of the map."""
+        parts = [self.names, self.eps, self.clip, self.unknown, self.inverse, self.shape, list(self.g)]
+        found = hashlib.sha256(repr(parts).encode())
+        for values in (self.mean, self.mean_lo, self.scale):
+            found.update(np.ascontiguousarray(values).tobytes())
+        return found.hexdigest()
+
+    def places(self, keys: Any, n_rows: int, place: str) -> NDArray[np.int64]:
+        """The group of each row.
+
+        Raises
+        ------
+        ValueError
+            If a key is unknown, or missing and no group of the statistics, unless `unknown` has a group for these.
+        """
+        found = keys_of(keys, n_rows, place, "keep", None)
+        at = self.g._index.find(found.distinct)
+        new = np.flatnonzero(at < 0)
+        if new.size and self.unknown == "raise":
+            some = [repr(key.item() if isinstance(key, np.generic) else key)
+                    for key in (found.distinct[i] for i in new[:5])]
+            raise ValueError(f"the statistics have no group {listed(some)}" + " and others" * (new.size > 5) +
+                             "; fit these groups as well, or pass unknown='total' to normalize such rows by the "
+                             "statistics of all groups, or 'nan'")
+        at[new] = len(self.g)
+        used = at[at < len(self.g)]
+        if self.empty[used].any():
+            row, channel = np.argwhere(self.empty[used])[0].tolist()
+            raise ValueError(f"group {list(self.g)[used[row]]!r} has no value of channel "
+                             f"{channel_label(channel, self.shape, self.names)}; fit it first")
+        places: NDArray[np.int64] = at[found.lookup.places(0, n_rows)]
+        return places
+
+    def rows(self, x: NDArray[Any], places: NDArray[np.int64], channels: Any = slice(None),
+             dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
+        """Normalize rows of some channels, an array (rows, channels)."""
+        dtype = self.dtype or dtype or (x.dtype if x.dtype.kind == "f" else np.dtype(np.float32))
+        y = np.empty(x.shape, dtype)
+        step = max(1, BLOCK // max(1, x.shape[1]))
+        mean, low, scale = (values[:, channels] for values in (self.mean, self.mean_lo, self.scale))
+        far = x.dtype.kind in "iu" and x.dtype.itemsize == 8 and not self.inverse
+        for first in range(0, len(x), step):
+            part, at = x[first:first + step], places[first:first + step]
+            with np.errstate(all="ignore"):         # Too large for the dtype is inf.
+                if self.inverse:
+                    y[first:first + step] = part.astype(np.float64) * scale[at] + mean[at]
+                    continue
+                if far and (np.abs(mean[at]) > FAR_INTEGER).any():
+                    limits = np.iinfo(part.dtype)
+                    anchor = np.clip(np.rint(mean[at]), float(limits.min), np.nextafter(float(limits.max), 0))
+                    found = differences(part, anchor.astype(part.dtype)) - (mean[at] - anchor) - low[at]
+                else:
+                    found = part.astype(np.float64) - mean[at] - low[at]
+                found /= scale[at]
+                if self.clip is not None:
+                    np.clip(found, *self.clip, out=found)
+                y[first:first + step] = found
+        return y
+
+    def of_named_rows(
+        self, columns: list[NDArray[Any]], names: list[str], dtype: np.dtype[Any], places: NDArray[np.int64]
+    ) -> list[NDArray[Any]]:
+        """Normalize columns of one dtype, each of which is a channel."""
+        return [self.rows(values[:, np.newaxis], places, [self.channels[name]], dtype)[:, 0]
+                for values, name in zip(columns, names, strict=True)]
+
+
+def normalize(
+    g: GroupedMoments, x: ArrayLike, keys: Any, *, eps: float = 0.0, unknown: Unknown = "raise", inverse: bool = False
+) -> NDArray[Any]:
+    """Normalize each row by the mean and variance (``ddof=0``) of its own group.
+
+    Parameters
+    ----------
+    g : GroupedMoments
+    x : array_like
+        A batch with the axes of those that were added.
+    keys : array_like, or sequence or mapping of them
+        The key of each row, as for `update`.
+    eps : float, default 0
+        Added to the variance. A channel of variance 0 (with eps 0) is centred and not divided.
+    unknown : {"raise", "total", "nan"}, default "raise"
+        What to do about rows whose key is no group, or missing: raise an error that names it; normalize them by the
+        statistics of all groups; or make them NaN.
+    inverse : bool, default False
+        Map normalized values back.
+
+    Returns
+    -------
+    ndarray
+        A new array of the shape of x, of its dtype if that is floating, else float32.
+
+    Raises
+    ------
+    TypeError
+        If x is not of real numbers, or keys are neither integers, bools nor strings.
+    ValueError
+        If the channels are not those of the statistics, a key is unknown, or a group has no value of some channel.
+
+    Examples
+    --------
+    >>> import numpy as np, bnstream
+    >>> x = np.array([[1.0], [3.0], [10.0], [30.0]])
+    >>> g = bnstream.GroupedMoments().update(x, ["a", "a", "b", "b"])
+    >>> g.normalize(x, ["a", "a", "b", "b"]).ravel().tolist()
+    [-1.0, 1.0, -1.0, 1.0]
+    """
+    affine = GroupAffine(g, eps, unknown=unknown, inverse=inverse)
+    found = in_exact_form(x)
+    if isinstance(found, Columns):
+        found = np.stack([column.as_floats() for column in found.columns], axis=1, dtype=np.float64)
+    a = as_array(found)
+    axes = axes_in(g.axis, a.ndim)
+    kept = tuple(i for i in range(a.ndim) if i not in axes)
+    if tuple(a.shape[i] for i in kept) != affine.shape:
+        raise ValueError(f"expected channels of shape {affine.shape} as in the statistics, got "
+                         f"{tuple(a.shape[i] for i in kept)} from an array of shape {a.shape} with axis={g.axis!r}")
+    if a.dtype.kind not in "fiub":
+        raise TypeError(f"x must be of real numbers, got dtype {a.dtype}")
+    n_rows = a.shape[axes[0]]
+    places = affine.places(keys, n_rows, f"an array of shape {a.shape} with axis={g.axis!r}")
+    order = (*axes, *kept)
+    rows = a.transpose(order)
+    flat = rows.reshape(-1, int(np.prod(affine.shape)))
+    per_row = len(flat) // n_rows if n_rows else 1
+    y = affine.rows(flat.view(np.uint8) if flat.dtype == np.bool_ else flat, np.repeat(places, per_row))
+    return y.reshape(rows.shape).transpose(np.argsort(order))

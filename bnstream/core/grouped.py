@@ -1,0 +1,629 @@
+"""Moments of each group of rows, by keys: a mapping of keys to `Moments`, in tables of states."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal, Self, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bnstream.core.columns import Columns, in_exact_form
+from bnstream.core.groupbatch import GRANULE, WEIGHTED, Batch, Work, add_batch, as_array, rows_at
+from bnstream.core.grouping import axes_in, merge_groups, update_few
+from bnstream.core.keys import Index, Keys, Missing, keys_of
+from bnstream.core.labels import counted, listed
+from bnstream.core.late import late
+from bnstream.core.moments import Moments, moments_from
+from bnstream.core.rows import EXPONENT, M2, MEAN, N_LO, ROWS, SCALED_ROWS, SQUARES, WEIGHTED_ROWS, N
+from bnstream.core.threads import require_threads
+
+Policy = Literal["raise", "omit", "propagate"]
+
+
+class GroupedMoments(Mapping[Any, Moments]):
+    """Count, mean and sum of squared deviations of every channel, for each group of rows.
+
+    Parameters
+    ----------
+    axis : int, tuple of int or None, default 0
+        The batch axes of every batch, as of `Moments`. The keys lie along the first of them.
+    nan_policy : {"raise", "omit", "propagate"}, default "raise"
+        What to do about NaN and inf, as of `Moments`.
+    missing_keys : {"raise", "omit", "keep"}, default "raise"
+        What to do about rows without a key (None, NaN, null): refuse the batch; leave these rows out, as groupby of
+        pandas does; or make them the group of the key None.
+    names : sequence of str, optional
+        The names of the channels, if these are of one axis.
+    key_names : sequence of str, optional
+        The names of the columns of keys; by default those of the first keys that have names.
+    exact : bool, default False
+        Keep exact statistics, as `Moments` does. Each group takes some 2 to 4 KB then, and each update some
+        microseconds a group.
+
+    Attributes
+    ----------
+    n : ndarray of int64 or float64
+        The numbers of values, of shape (groups, \\*channels), with the groups in the order of `keys`.
+    mean : ndarray of float64
+        The means, of the same shape.
+    shape : tuple of int or None
+        The shape of the channels, None before the first batch.
+    names, key_names : tuple of str or None
+        As given. `names` may be set.
+    axis, nan_policy, missing_keys, exact
+        As given.
+
+    See Also
+    --------
+    Moments : the statistics of one group.
+    fit : with ``by=``, the same for files.
+
+    Notes
+    -----
+    An object is a mapping: ``g[key]`` is a `Moments`, a copy; ``len(g)``, ``key in g``, ``g.items()`` are those of any
+    mapping. A key is an int, a bool or a str; of several columns of keys it is a tuple. New keys are added in ascending
+    order. A new object is the identity of `merge`, so ``sum(parts, GroupedMoments())`` holds what one object would.
+
+    The state of a group has the bits of a `Moments` that was given the rows of the group, in their order, by one call
+    for each update: ``Moments().update(batch[keys == key])``, whose rows are contiguous. This holds on any number of
+    threads, and for batches of up to 4 MiB. The rows of larger ones are taken in pieces of a size that depends on the
+    bytes of a row and the number of groups in the batch, and those of a group within a piece by at most 32 KiB, or 256
+    values of a channel. The error bound of `Moments` holds for every group. Exact statistics do not depend on any cut.
+
+    A group takes 40 bytes a channel, channels rounded up to a multiple of 8 (56 bytes with weights), and its key some
+    30. An update needs as many for the groups in the batch; for up to some thousand groups 32 KiB a group and thread
+    beside; for more, at most 1.1 GB.
+
+    A call that raises leaves the state as it was. Several threads may update one object, one after the other. It
+    pickles, and two objects are equal if they hold the same keys with equal `Moments`.
+
+    Examples
+    --------
+    >>> import numpy as np, bnstream
+    >>> g = bnstream.GroupedMoments(names=["delay"])
+    >>> _ = g.update(np.array([[1.0], [3.0], [10.0]]), ["AA", "AA", "UA"])
+    >>> list(g), g["AA"].mean.tolist(), g.total().n.tolist()
+    (['AA', 'UA'], [2.0], [3])
+    >>> g.mean.tolist(), g.var().tolist()
+    ([[2.0], [10.0]], [[1.0], [0.0]])
+    """
+
+    __hash__: ClassVar[None]                                            # type: ignore[assignment]
+
+    def __init__(
+        self,
+        axis: SupportsIndex | Sequence[SupportsIndex] | None = 0,
+        *,
+        nan_policy: Policy = "raise",
+        missing_keys: Missing = "raise",
+        names: Sequence[str] | None = None,
+        key_names: Sequence[str] | None = None,
+        exact: bool = False,
+    ) -> None:
+        self._template = Moments(axis, nan_policy=nan_policy, names=names, exact=exact)
+        if missing_keys not in ("raise", "omit", "keep"):
+            raise ValueError(f"missing_keys must be 'raise', 'omit' or 'keep', got {missing_keys!r}")
+        if isinstance(key_names, str):
+            raise TypeError(f"key_names must be a sequence of str, got the str {key_names!r}; make it a list")
+        self.missing_keys: Missing = missing_keys
+        self.key_names: tuple[str, ...] | None = None if key_names is None else tuple(key_names)
+        self.kinds: tuple[str, ...] | None = None       # of the columns of keys
+        self.shape: tuple[int, ...] | None = None
+        self._index = Index()
+        self._states: NDArray[np.float64] = np.empty((0, len(ROWS), GRANULE))   # with room for more groups
+        self._flags: NDArray[np.uint8] = np.empty(0, np.uint8)
+        self._moments: list[Moments] = []           # where they are exact
+        self._lock = threading.Lock()
+        self._quick = False         # whether `update_few` may be of use
+        self._index.integers.omit = nan_policy == "omit"
+
+    @property
+    def axis(self) -> Any:
+        return self._template.axis
+
+    @property
+    def nan_policy(self) -> Policy:
+        policy: Policy = self._template.nan_policy              # type: ignore[assignment]
+        return policy
+
+    @property
+    def exact(self) -> bool:
+        return self._template.exact
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        return self._template.names
+
+    @names.setter
+    def names(self, names: Sequence[str] | None) -> None:
+        found = Moments(names=names).names
+        if found is not None and self.shape not in (None, (len(found),)):
+            raise ValueError(f"names must fit channels of shape {self.shape}, got "
+                             f"{counted(len(found), 'name', 'names')}")
+        self._template.names = found
+
+    def update(
+        self,
+        batch: ArrayLike,
+        keys: Any,
+        *,
+        weights: ArrayLike | None = None,
+        where: ArrayLike | None = None,
+        n_threads: int | None = None,
+    ) -> Self:
+        """Add a batch to the statistics of the groups of its rows.
+
+        Parameters
+        ----------
+        batch : array_like
+            Real numbers or a table, as for `Moments.update`. Arrays are read in place if each row is contiguous.
+        keys : array_like, or sequence or mapping of them
+            The key of each row, along the first batch axis: integers, bools or strings in an array of NumPy, a list, an
+            array of pyarrow, or a Series or Categorical of pandas or polars. Of arrays with a dictionary, the values
+            are not read row by row. Several columns of keys, in a list or a mapping of names, make tuples.
+        weights, where : array_like, optional
+            As for `Moments.update`. A mask that differs between channels costs some microseconds a group.
+        n_threads : int, optional
+            The maximum number of threads; by default `get_num_threads()`.
+
+        Returns
+        -------
+        GroupedMoments
+            The object itself.
+
+        Raises
+        ------
+        TypeError
+            As `Moments.update`; if keys are of other types, or not of those of the keys before.
+        ValueError
+            As `Moments.update`, with the group in the message; if there is not one key for each row, or some are
+            missing under ``missing_keys="raise"``.
+        OverflowError
+            As `Moments.update`.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> g = bnstream.GroupedMoments()
+        >>> _ = g.update(np.array([1.0, 3.0, 5.0]), {"sensor": [7, 7, 9], "day": ["mo", "tu", "mo"]})
+        >>> g.key_names, list(g)
+        (('sensor', 'day'), [(7, 'mo'), (7, 'tu'), (9, 'mo')])
+        """
+        if weights is None and where is None and n_threads is None and self._quick and update_few(
+                self._index.integers, self._states, self._flags, self.shape, batch, keys):
+            return self
+        with self._changing():
+            self._update(batch, keys, weights, where, n_threads)
+        return self
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """While the states are about to be replaced. No other thread changes them meanwhile."""
+        with self._lock:
+            self._index.integers.busy = True
+            try:
+                yield
+            finally:
+                self._index.integers.busy = False
+
+    def _update(self, batch: Any, keys: Any, weights: Any, where: Any, n_threads: int | None) -> None:
+        require_threads(n_threads)
+        found = in_exact_form(batch)
+        if not isinstance(found, Columns):
+            found = as_array(found)
+        axes = axes_in(self.axis, found.ndim)
+        kept = tuple(n for i, n in enumerate(found.shape) if i not in axes)
+        require_channels(self, kept, found.shape)
+        place = f"a batch of shape {found.shape} with axis={self.axis!r}"
+        if 0 in found.shape:
+            self._template.copy().update(found, weights=weights, where=where)       # checks what else was given
+            return
+        of_batch = keys_of(keys, found.shape[axes[0]], place, self.missing_keys, n_threads)
+        require_kinds(self, of_batch)
+        n_groups = len(of_batch.distinct)
+        work = self._work(of_batch, kept, weights is not None)
+        add_batch(Batch(found, axes, of_batch, weights, where), work, self._template, n_threads)
+        self._commit(of_batch, kept, work, n_groups)
+
+    def _work(self, of_batch: Keys, kept: tuple[int, ...], weighted: bool) -> Work:
+        """A copy of the states of the groups in a batch, in the order of their keys; empty ones of new groups."""
+        at = self._index.find(of_batch.distinct)
+        known = np.flatnonzero(at >= 0)
+        n = len(of_batch.distinct) + (of_batch.omitted is not None)
+        if self.exact:
+            moments = [self._template.copy() if place < 0 else self._moments[place].copy() for place in at]
+            return Work(at, None, None, moments)
+        size = int(np.prod(kept))
+        height = max(self._states.shape[1], len(WEIGHTED_ROWS if weighted else ROWS))
+        states = np.zeros((n, height, -(-size // GRANULE) * GRANULE))
+        flags = np.zeros(n, np.uint8)
+        if known.size:
+            states[known, :self._states.shape[1]] = self._states[at[known]]
+            flags[known] = self._flags[at[known]]
+        return Work(at, states, flags, [])
+
+    def _commit(self, of_batch: Keys, kept: tuple[int, ...], work: Work, n_groups: int) -> None:
+        """Take over the states of a batch. Nothing is changed before all memory is there."""
+        at, n_old = work.at, len(self._index)
+        new = np.flatnonzero(at < 0)
+        at[new] = n_old + np.arange(len(new))
+        n_all = n_old + len(new)
+        labels = of_batch.distinct
+        fresh = labels[new] if isinstance(labels, np.ndarray) else [labels[i] for i in new]
+        states, flags = self._states, self._flags
+        if self.exact:
+            moments = self._moments + [Moments()] * len(new)
+            for place, m in zip(at, work.moments, strict=True):
+                moments[place] = m
+            self._moments = moments
+        else:
+            assert work.states is not None
+            assert work.flags is not None
+            found, marks = work.states[:n_groups], work.flags[:n_groups]
+            if len(at) == n_all and (at == np.arange(n_all)).all():
+                states, flags = found, marks
+            else:
+                if n_all > len(states) or found.shape[1:] != states.shape[1:]:
+                    room = max(n_all, min(2 * len(states), n_all + (1 << 16)))
+                    old = states
+                    states = np.zeros((room, *found.shape[1:]))
+                    flags = np.zeros(room, np.uint8)
+                    if n_old:
+                        states[:n_old, :old.shape[1]] = old[:n_old]
+                        flags[:n_old] = self._flags[:n_old]
+                states[at], flags[at] = found, marks
+        self._index.add(fresh)
+        self._states, self._flags, self.shape = states, flags, kept
+        self.kinds = of_batch.kinds
+        self._quick = not self.exact and self._index.numbers is None
+        if self.key_names is None:
+            self.key_names = of_batch.names
+
+    def __getitem__(self, key: Any) -> Moments:
+        """The statistics of one group, a copy."""
+        place = self._place(key)
+        if place < 0:
+            raise KeyError(key)
+        return self._moments_at(place)
+
+    def _place(self, key: Any) -> int:
+        if isinstance(key, np.generic):
+            key = key.item()
+        index = self._index
+        if index.numbers is not None:
+            return index.numbers.get(key, -1)
+        if not isinstance(key, int) or not -2**63 <= key < 2**63:
+            return -1
+        return int(index.integers.of(np.array([key], np.int64))[0])
+
+    def _moments_at(self, place: int) -> Moments:
+        if self.exact:
+            return self._moments[place].copy()
+        assert self.shape is not None
+        rows = rows_at(self._states[place], int(self._flags[place]), self.shape)
+        return moments_from(rows, self.axis, self.nan_policy, self.names)
+
+    def __contains__(self, key: object) -> bool:
+        return self._place(key) >= 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._index.all())
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def _rows(self) -> NDArray[np.float64]:
+        """The states of all groups, (SCALED_ROWS, groups, *channels)."""
+        with self._lock:
+            if self.exact:
+                found = [np.concatenate([rows, np.zeros((len(SCALED_ROWS) - len(rows), *rows.shape[1:]))])
+                         for rows in map(rows_of_any, self._moments)]
+                return np.stack(found, 1) if found else np.zeros((len(SCALED_ROWS), 0, *(self.shape or ())))
+            n, shape = len(self), self.shape or ()
+            height, size = self._states.shape[1], int(np.prod(shape))
+            rows = np.zeros((len(SCALED_ROWS), n, size))
+            rows[:height] = self._states[:n, :, :size].transpose(1, 0, 2)
+            plain = (self._flags[:n] & WEIGHTED) == 0
+            rows[SQUARES, plain] = rows[N, plain]
+            rows[N_LO, plain] = 0
+            return rows.reshape(len(SCALED_ROWS), n, *shape)
+
+    @property
+    def n(self) -> NDArray[Any]:
+        if self.exact:
+            return np.stack([m.n for m in self._moments]) if self._moments else np.zeros((0,), np.int64)
+        n = self._rows()[N]
+        weighted = (self._flags[:len(self)] & WEIGHTED).any()
+        return n.astype(np.float64 if weighted or n.max(initial=0) >= 2.0**63 else np.int64)
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        return self._values(lambda m: m.mean, lambda rows: np.where(rows[N] > 0, rows[MEAN], np.nan))
+
+    def var(self, ddof: float = 0) -> NDArray[np.float64]:
+        """Compute the variances, as `Moments.var` does.
+
+        Parameters
+        ----------
+        ddof : float, default 0
+
+        Returns
+        -------
+        ndarray of float64
+            Of shape (groups, \\*channels), with the groups in the order of `keys`.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> bnstream.GroupedMoments().update(np.array([1.0, 3.0, 5.0]), [0, 0, 1]).var().tolist()
+        [1.0, 0.0]
+        """
+        return self._values(lambda m: m.var(ddof), lambda rows: variances(rows, ddof))
+
+    def std(self, ddof: float = 0) -> NDArray[np.float64]:
+        """Compute the standard deviations, as `Moments.std` does.
+
+        Parameters
+        ----------
+        ddof : float, default 0
+
+        Returns
+        -------
+        ndarray of float64
+            Of shape (groups, \\*channels), with the groups in the order of `keys`.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> bnstream.GroupedMoments().update(np.array([1.0, 3.0, 5.0]), [0, 0, 1]).std().tolist()
+        [1.0, 0.0]
+        """
+        return self._values(lambda m: m.std(ddof), lambda rows: np.sqrt(variances(rows, ddof)))
+
+    def _values(self, of_one: Callable[[Moments], Any], of_rows: Callable[[Any], Any]) -> NDArray[np.float64]:
+        """A statistic of all groups: from the rows of their states, or where these are scaled or exact from each."""
+        if self.exact:
+            return np.stack([np.asarray(of_one(m)) for m in self._moments]) if self._moments else \
+                np.zeros((0, *(self.shape or ())))
+        rows = self._rows()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found: NDArray[np.float64] = of_rows(rows)
+        for place in np.flatnonzero(rows[EXPONENT].any(tuple(range(1, rows.ndim - 1)))):
+            found[place] = of_one(self._moments_at(int(place)))
+        return found
+
+    def total(self) -> Moments:
+        """Merge the statistics of all groups, in the order of `keys`.
+
+        Returns
+        -------
+        Moments
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> bnstream.GroupedMoments().update(np.array([1.0, 3.0, 5.0]), [0, 0, 1]).total().mean.tolist()
+        3.0
+        """
+        whole = self._template.copy()
+        for place in range(len(self)):
+            whole.merge(self._moments_at(place))
+        return whole
+
+    def merge(self, other: GroupedMoments) -> Self:
+        """Add the statistics of another object, group by group.
+
+        Parameters
+        ----------
+        other : GroupedMoments
+            With the same channels and keys of the same kind. It is not changed.
+
+        Returns
+        -------
+        GroupedMoments
+            The object itself.
+
+        Raises
+        ------
+        TypeError
+            If `other` is not a GroupedMoments, or its keys are of another kind.
+        ValueError
+            As `Moments.merge`, or if the columns of keys have other names. Nothing is changed then.
+        OverflowError
+            As `Moments.merge`.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> a, b = (bnstream.GroupedMoments().update(np.array([x]), [7]) for x in (1.0, 3.0))
+        >>> a.merge(b)[7].mean.tolist()
+        2.0
+        """
+        if not isinstance(other, GroupedMoments):
+            raise TypeError(f"expected a GroupedMoments to merge, got {type(other).__name__}; update() takes arrays "
+                            "and keys")
+        them = other.copy()
+        with self._changing():
+            one, of_them = (moments_of_shape(g) for g in (self, them))
+            one.merge(of_them)          # checks shapes, names and exactness
+            names = one.names
+            if None not in (self.key_names, them.key_names) and self.key_names != them.key_names:
+                raise ValueError(f"expected keys named {list(self.key_names or ())} as here, got "
+                                 f"{list(them.key_names or ())} in the other GroupedMoments")
+            if them.shape is not None:
+                if len(self._index) == 0 and self.shape is None and them.exact:
+                    self._template = Moments(self.axis, nan_policy=self.nan_policy, names=self.names, exact=True)
+                self._merge(them)
+            self._template.names = names
+            self.key_names = them.key_names if self.key_names is None else self.key_names
+        return self
+
+    def _merge(self, them: GroupedMoments) -> None:
+        assert them.shape is not None
+        assert them.kinds is not None
+        of_them = Keys(None, them._index.whole(), None, them.kinds, None)       # type: ignore[arg-type]
+        require_kinds(self, of_them)
+        n = len(them)
+        work = self._work(of_them, them.shape, bool((them._flags[:n] & WEIGHTED).any()))
+        if self.exact:
+            for i, m in enumerate(them._moments):
+                work.moments[i].merge(m)
+        else:
+            assert work.states is not None
+            assert work.flags is not None
+            others = them._states[:n]
+            height = max(work.states.shape[1], others.shape[1])
+            work.states, others = (taller(states, height) for states in (work.states, others))
+            for g in merge_groups(work.states, work.flags, np.ascontiguousarray(others), them._flags[:n].copy(),
+                                  self.nan_policy == "propagate"):
+                m = work.moments_at(g, them.shape, self._template)
+                try:
+                    m.merge(them._moments_at(g))
+                except ValueError as error:
+                    raise ValueError(f"group {them._index.all()[g]!r}: {error}") from error
+                work.put(g, m)
+        self._commit(of_them, them.shape, work, n)
+
+    def __add__(self, other: GroupedMoments) -> GroupedMoments:
+        if not isinstance(other, GroupedMoments):
+            return NotImplemented
+        return self.copy().merge(other)
+
+    def __radd__(self, other: object) -> GroupedMoments:
+        return self.copy() if isinstance(other, int) and other == 0 else NotImplemented     # sum(parts) starts from 0
+
+    def copy(self) -> GroupedMoments:
+        """Return an independent object with the same state.
+
+        Returns
+        -------
+        GroupedMoments
+
+        Examples
+        --------
+        >>> import bnstream
+        >>> g = bnstream.GroupedMoments()
+        >>> g.copy() == g
+        True
+        """
+        new = GroupedMoments(self.axis, nan_policy=self.nan_policy, missing_keys=self.missing_keys, names=self.names,
+                             key_names=self.key_names, exact=self.exact)
+        with self._lock:
+            n = len(self._index)
+            new._index, new.kinds, new.shape = self._index.copy(), self.kinds, self.shape
+            new._states, new._flags = self._states[:n].copy(), self._flags[:n].copy()
+            new._moments = [m.copy() for m in self._moments]
+            new._index.integers.omit, new._quick = self._index.integers.omit, self._quick
+        return new
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, GroupedMoments):
+            return NotImplemented
+        if (self.exact, self.shape, len(self)) != (other.exact, other.shape, len(other)):
+            return False
+        if self.shape is None:
+            return True
+        at = other._index.find(self._index.whole())
+        if (at < 0).any():
+            return False
+        if self.exact:
+            return all(m == other._moments[place] for m, place in zip(self._moments, at, strict=True))
+        return bool(np.array_equal(self._rows(), other._rows()[:, at], equal_nan=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state as plain objects."""
+        with self._lock:
+            n = len(self._index)
+            return {
+                "axis": self.axis, "nan_policy": self.nan_policy, "missing_keys": self.missing_keys,
+                "names": self.names, "key_names": self.key_names, "exact": self.exact,
+                "kinds": self.kinds, "shape": self.shape,
+                "keys": self._index.all(), "states": self._states[:n].copy(), "flags": self._flags[:n].copy(),
+                "moments": [m.copy() for m in self._moments],
+            }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        settings = {name: state[name] for name in ("axis", "nan_policy", "missing_keys", "names", "key_names", "exact")}
+        GroupedMoments.__init__(self, **settings)
+        self.kinds, self.shape, self._moments = state["kinds"], state["shape"], state["moments"]
+        self._states, self._flags = state["states"], state["flags"]
+        self._index.add(as_labels(state["keys"], self.kinds))
+        self._quick = self.shape is not None and not self.exact and self._index.numbers is None
+
+    def __reduce__(self) -> Any:
+        return object.__new__, (type(self),), self.__getstate__()
+
+    to_arrow = late("bnstream.core.grouptable", "to_arrow")
+    to_pandas = late("bnstream.core.grouptable", "to_pandas")
+    normalize = late("bnstream.core.groupaffine", "normalize")
+    _repr_html_ = late("bnstream.core.grouptable", "html_table")
+
+    def __repr__(self) -> str:
+        settings = f"axis={self.axis!r}, nan_policy={self.nan_policy!r}" + ", exact=True" * self.exact
+        if self.shape is None:
+            return f"GroupedMoments({settings}): empty"
+        keys = listed([repr(key) for key in self._index.all()[:9]], most=8)
+        return (f"GroupedMoments({settings}): {counted(len(self), 'group', 'groups')} of channels {self.shape}\n"
+                f"  keys {keys}" + (f" ({len(self):,} in all)" if len(self) > 8 else ""))
+
+
+def as_labels(keys: list[Any], kinds: tuple[str, ...] | None) -> Any:
+    """Keys in the form of an `Index`."""
+    if kinds == ("int",) and all(type(key) is int and -2**63 <= key < 2**63 for key in keys):
+        return np.array(keys, np.int64)
+    return keys
+
+
+def require_channels(g: GroupedMoments, kept: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless a batch has the channels of those before."""
+    if g.shape is not None and g.shape != kept:
+        raise ValueError(f"expected channels of shape {g.shape} as in the batches before, got {kept} from a batch of "
+                         f"shape {shape} with axis={g.axis!r}")
+    if g.shape is None and g.names is not None and kept != (len(g.names),):
+        raise ValueError(f"expected {len(g.names)} channels, one for each name, got channels of shape {kept} from a "
+                         f"batch of shape {shape} with axis={g.axis!r}")
+
+
+def require_kinds(g: GroupedMoments, of_batch: Keys) -> None:
+    """Raise an error unless keys are of the kinds of those before."""
+    if g.kinds is not None and g.kinds != of_batch.kinds and len(of_batch.distinct):
+        before, now = (" and ".join(kinds) for kinds in (g.kinds, of_batch.kinds))
+        raise TypeError(f"expected keys of {before} as before, got {now}; convert them")
+    if g.key_names is not None and len(g.key_names) != len(of_batch.kinds):
+        raise ValueError(f"expected {counted(len(g.key_names), 'column', 'columns')} of keys, {listed(g.key_names)}, "
+                         f"got {len(of_batch.kinds)}")
+
+
+def rows_of_any(m: Moments) -> NDArray[np.float64]:
+    """The rows of exact statistics, as doubles."""
+    n = np.asarray(m.n, np.float64)
+    return np.stack([n, np.where(n > 0, m.mean, 0), np.zeros_like(n), m.m2, np.zeros_like(n)])
+
+
+def variances(rows: NDArray[np.float64], ddof: float) -> NDArray[np.float64]:
+    n = rows[N]
+    weighted = rows[SQUARES] != n
+    lost = np.where(weighted & (n > 0), ddof * (rows[SQUARES] / n), ddof)
+    found: NDArray[np.float64] = np.where((n > lost) & (n > 0), rows[M2] / (n - lost), np.nan)
+    return found
+
+
+def taller(states: NDArray[np.float64], height: int) -> NDArray[np.float64]:
+    """States with more rows, 0 where there were none."""
+    if states.shape[1] == height:
+        return states
+    found = np.zeros((len(states), height, states.shape[2]))
+    found[:, :states.shape[1]] = states
+    return found
+
+
+def moments_of_shape(g: GroupedMoments) -> Moments:
+    """A `Moments` of the channels of a `GroupedMoments`, to compare it with others."""
+    m = Moments(g.axis, nan_policy="propagate", names=g.names, exact=g.exact)
+    if g.shape is not None:
+        nothing = np.zeros((1, *g.shape))
+        m = Moments(nan_policy="propagate", names=g.names, exact=g.exact).update(nothing, where=nothing > 0)
+    return m

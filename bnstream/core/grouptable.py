@@ -1,0 +1,138 @@
+"""The statistics of all groups as a table: a row for each group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bnstream.core.html import MOST_ROWS, html_text, remark
+from bnstream.core.labels import channel_label, number_text
+from bnstream.core.optional import needing
+
+if TYPE_CHECKING:
+    from bnstream.core.grouped import GroupedMoments
+
+STATISTICS = ("n", "mean", "var", "std")
+
+
+def key_names_of(g: GroupedMoments) -> tuple[str, ...]:
+    """The names of the columns of keys: given, or "key", or "key_0" and so on."""
+    n = len(g.kinds or ("",))
+    if g.key_names is not None:
+        return g.key_names
+    return ("key",) if n == 1 else tuple(f"key_{i}" for i in range(n))
+
+
+def key_columns(g: GroupedMoments) -> dict[str, list[Any]]:
+    """The keys, as columns by their names."""
+    names, keys = key_names_of(g), list(g)
+    if keys and isinstance(keys[0], tuple):
+        return {name: [key[i] for key in keys] for i, name in enumerate(names)}
+    return {names[0]: keys}
+
+
+def statistics_of(g: GroupedMoments, ddof: float = 0) -> dict[str, Any]:
+    """Arrays of one value a group, by the names of their columns: "x_mean" of the channel x; "mean" of the only one."""
+    if g.shape is None:
+        return {}
+    count = int(np.prod(g.shape))
+    found = dict(zip(STATISTICS, (g.n, g.mean, g.var(ddof), g.std(ddof)), strict=True))
+    single = count == 1 and g.names is None
+    return {name if single else f"{channel_label(i, g.shape, g.names)}_{name}": values.reshape(len(g), -1)[:, i]
+            for i in range(count) for name, values in found.items()}
+
+
+def to_arrow(g: GroupedMoments, ddof: float = 0) -> Any:
+    """Return a table of pyarrow with a row for each group.
+
+    Parameters
+    ----------
+    g : GroupedMoments
+    ddof : float, default 0
+        Of the variances and standard deviations.
+
+    Returns
+    -------
+    pyarrow.Table
+        The keys, and of each channel n, mean, var and std: columns such as ``delay_mean`` of the channel "delay", and
+        ``0_mean`` of one without a name.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If pyarrow is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np, bnstream
+    >>> g = bnstream.GroupedMoments(names=["delay"]).update(np.array([[1.0], [3.0]]), {"carrier": ["AA", "AA"]})
+    >>> g.to_arrow().to_pylist()
+    [{'carrier': 'AA', 'delay_n': 2, 'delay_mean': 2.0, 'delay_var': 1.0, 'delay_std': 1.0}]
+    """
+    with needing("to_arrow", "pyarrow"):
+        import pyarrow as pa  # type: ignore[import-untyped]
+    columns: dict[str, Any] = {}
+    for name, values in key_columns(g).items():
+        beyond = any(type(value) is int and value >= 2**63 for value in values)
+        columns[name] = pa.array(values, pa.uint64() if beyond else None)
+    return pa.table(columns | statistics_of(g, ddof))
+
+
+def to_pandas(g: GroupedMoments, ddof: float = 0) -> Any:
+    """Return a data frame of pandas with a row for each group.
+
+    Parameters
+    ----------
+    g : GroupedMoments
+    ddof : float, default 0
+        Of the variances and standard deviations.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With the keys as its index, a MultiIndex of several columns of keys. Its columns are n, mean, var and std of
+        each channel, such as ``delay_mean`` of the channel "delay".
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If pandas is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np, bnstream
+    >>> g = bnstream.GroupedMoments(names=["delay"]).update(np.array([[1.0], [3.0]]), {"carrier": ["AA", "AA"]})
+    >>> g.to_pandas().loc["AA", "delay_mean"].item()
+    2.0
+    """
+    with needing("to_pandas", "pandas"):
+        import pandas as pd  # type: ignore[import-untyped]
+    keys = key_columns(g)
+    if len(keys) == 1:
+        (name, values), = keys.items()
+        index = pd.Index(values, name=name)
+    else:
+        index = pd.MultiIndex.from_arrays(list(keys.values()), names=list(keys))
+    return pd.DataFrame(statistics_of(g, ddof), index=index)
+
+
+def html_table(g: GroupedMoments) -> str:
+    """The groups as an HTML table, the first 10 and the last 10 of more than 20; of up to 4 channels."""
+    caption = html_text(repr(g).partition("\n")[0])
+    lines = ["<table>", f'<caption style="text-align:left">{caption}</caption>']
+    if g.shape is not None:
+        columns = {**key_columns(g), **dict(list(statistics_of(g).items())[:4 * len(STATISTICS)])}
+        head = "".join(f'<th scope="col">{html_text(name)}</th>' for name in columns)
+        lines.append(f'<thead><tr style="text-align:right">{head}</tr></thead>\n<tbody>')
+        count, half = len(g), MOST_ROWS // 2
+        for i in range(count) if count <= MOST_ROWS else [*range(half), *range(count - half, count)]:
+            cells = (values[i] for values in columns.values())
+            texts = ("" if value is None else value if isinstance(value, str) else number_text(value)
+                     for value in cells)
+            row = "".join(f"<td>{html_text(text)}</td>" for text in texts)
+            lines.append(f'<tr style="text-align:right">{row}</tr>')
+        if count > MOST_ROWS:
+            lines.insert(3 + half, remark(f"{count - MOST_ROWS:,} more", len(columns)))
+        lines.append("</tbody>")
+    return "\n".join([*lines, "</table>"])
