@@ -1,5 +1,6 @@
 """``bnstream fit``."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,6 +32,15 @@ def fit(
                                                         "with --exact how often the row counts.",
                                  show_default="all rows count the same")
     ] = None,
+    by: Annotated[
+        list[str] | None, typer.Option(metavar="A,B,...", callback=split_names, show_default="all rows together",
+                                       help="The columns of a table that hold the keys of its rows: statistics of each "
+                                            "group.")
+    ] = None,
+    missing_keys: Annotated[
+        Literal["raise", "omit", "keep"],
+        typer.Option(help="How to handle rows without a key: raise an error, omit them, or keep them as a group."),
+    ] = "raise",
     channel_axis: Annotated[
         int | None, typer.Option(help="The channel axis of arrays; all others are reduced.", show_default="the last")
     ] = None,
@@ -71,10 +81,10 @@ def fit(
     try:
         with naming(OPTIONS), warning_lines(), progress_bar("fit") as progress:
             m = fitting.fit(
-                sources, out, columns=split_names(columns), weights=weights, channel_axis=channel_axis,
-                chunk_rows=chunk_rows, nan_policy=nan, exact=exact, track=split_names(track),
-                checkpoint_every=checkpoint_every, resume=resume, restart=restart, force=force, progress=progress,
-                **reading,
+                sources, out, columns=split_names(columns), weights=weights, by=by, missing_keys=missing_keys,
+                channel_axis=channel_axis, chunk_rows=chunk_rows, nan_policy=nan, exact=exact,
+                track=split_names(track), checkpoint_every=checkpoint_every, resume=resume, restart=restart,
+                force=force, progress=progress, **reading,
             )
     except KeyboardInterrupt:
         checkpoint = Path(f"{out}.checkpoint")
@@ -82,4 +92,8 @@ def fit(
             "there is no checkpoint yet")
         print(f"bnstream: interrupted; {advice}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    print(f"{out}: {counted(m.mean.size)}, n = {number_text(np.max(m.n))}", file=sys.stderr)
+    if by:
+        text = f"{counted(len(m), 'group', 'groups')}, {counted(math.prod(m.shape or ()))}, n = {m.total().n.max():,}"
+    else:
+        text = f"{counted(m.mean.size)}, n = {number_text(np.max(m.n))}"
+    print(f"{out}: {text}", file=sys.stderr)

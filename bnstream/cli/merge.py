@@ -9,9 +9,11 @@ import typer
 
 from bnstream.cli.options import Force, Out
 from bnstream.cli.states import load_moments
+from bnstream.core.grouped import GroupedMoments
 from bnstream.core.moments import Moments
 
 POLICIES = ("raise", "omit", "propagate")       # from the strictest one
+MISSING = ("raise", "omit", "keep")
 
 
 def merge(
@@ -21,14 +23,15 @@ def merge(
 ) -> None:
     """Merge the statistics of several workers or of several parts of the data, as exactly as one pass over all of it.
 
-    Exact statistics, as fit --exact writes them, give the same file in any order, and merge with exact ones alone.
+    Statistics by group are merged group by group. Exact statistics, as fit --exact writes them, give the same file in
+    any order, and merge with exact ones alone.
 
     Example: bnstream merge part-*.npz -o stats.npz
     """
     from bnstream.statefiles import write
     from bnstream.statefiles.overwriting import require_replaceable
 
-    parts, lacks = load_moments(paths, "merged")
+    parts, lacks = load_moments(paths, "merged", (Moments, GroupedMoments))
     for path, m in zip(paths, parts, strict=True):
         if m.exact != parts[0].exact:
             kinds = ("plain", "exact")
@@ -44,7 +47,7 @@ def merge(
     write(out, total, lacks=lacks)
 
 
-def nothing_like(parts: Sequence[Moments]) -> Moments:
+def nothing_like(parts: Sequence[Any]) -> Any:
     """Empty statistics that all parts can be merged into, the same for any order of the parts.
 
     They have the least strict policy of the parts, and the most batch axes.
@@ -54,4 +57,7 @@ def nothing_like(parts: Sequence[Moments]) -> Moments:
 
     axis: Any = max((m.axis for m in parts), key=rank)
     policy: Any = max((m.nan_policy for m in parts), key=POLICIES.index)
+    if isinstance(parts[0], GroupedMoments):
+        missing: Any = max((m.missing_keys for m in parts), key=MISSING.index)
+        return GroupedMoments(axis, nan_policy=policy, missing_keys=missing, exact=parts[0].exact)
     return Moments(axis, nan_policy=policy, exact=parts[0].exact)

@@ -11,7 +11,9 @@ import numpy as np
 import typer
 
 from bnstream.cli.options import StatePath, numbers_in
-from bnstream.core.labels import number_text
+from bnstream.core.grouped import GroupedMoments
+from bnstream.core.grouptable import key_columns
+from bnstream.core.labels import channel_label, number_text
 from bnstream.core.moments import Moments
 from bnstream.core.summary import QUARTILES, summary
 
@@ -34,7 +36,8 @@ def show(
 ) -> None:
     """Show a state file: n, mean, std and var of every channel, or the running estimates and parameters of a layer.
 
-    Exact statistics have a digest, which names their data.
+    Statistics by group have a row for each channel of each group. Exact statistics have a digest, which names their
+    data.
 
     Example: bnstream show stats.npz --csv > stats.csv
     """
@@ -43,9 +46,13 @@ def show(
     if as_json and as_csv:
         raise typer.BadParameter("give --json or --csv, not both")
     file = read(path)
-    now = summary(file.state)
+    if isinstance(file.state, GroupedMoments):
+        columns, labels = of_groups(file.state)
+    else:
+        now = summary(file.state)
+        columns = {"channel": now.labels} | {name: values.tolist() for name, values in now.columns.items()}
+        labels = ["channel"]
     digest = file.state.digest() if isinstance(file.state, Moments) and file.state.exact else None
-    columns = {"channel": now.labels} | {name: values.tolist() for name, values in now.columns.items()}
     if quantiles is not None:
         columns = {name: values for name, values in columns.items() if name not in QUARTILES}
         columns |= quantile_columns(file.state, quantiles)
@@ -54,7 +61,8 @@ def show(
     elif as_csv:
         csv.writer(sys.stdout, lineterminator="\n").writerows([tuple(columns), *zip(*columns.values(), strict=True)])
     else:
-        print_table(columns, f"{path}: {file.metadata['kind']}, {file.metadata['completeness']}")
+        title = f"{path}: {file.metadata['kind']}, {file.metadata['completeness']}"
+        print_table(columns, title, labels, "rows" if len(labels) > 1 else "channels")
         if digest is not None:
             print(f"exact, digest {digest}")
 
@@ -67,6 +75,20 @@ def quantile_columns(state: Any, quantiles: str) -> dict[str, Sequence[Any]]:
     return {f"q{q:g}": np.ravel(values).tolist() for q, values in zip(numbers, state.quantile(numbers), strict=True)}
 
 
+def of_groups(g: GroupedMoments) -> tuple[Columns, list[str]]:
+    """A row for each channel of each group, and the titles of the columns that name it."""
+    if g.shape is None:
+        return {"channel": [], "n": [], "mean": [], "std": [], "var": []}, ["channel"]
+    keys, count = key_columns(g), math.prod(g.shape)
+    columns: dict[str, Sequence[Any]] = {
+        name: ["" if value is None else value for value in values for _ in range(count)]
+        for name, values in keys.items()
+    }
+    columns["channel"] = [channel_label(i, g.shape, g.names) for i in range(count)] * len(g)
+    statistics = {"n": g.n, "mean": g.mean, "std": g.std(), "var": g.var()}
+    return columns | {name: values.ravel().tolist() for name, values in statistics.items()}, [*keys, "channel"]
+
+
 def print_json(columns: Columns, metadata: dict[str, Any]) -> None:
     """Print an object with one member for each channel; JSON has null for NaN and inf."""
     def value_or_null(value: Any) -> Any:
@@ -77,7 +99,7 @@ def print_json(columns: Columns, metadata: dict[str, Any]) -> None:
     print(json.dumps({**metadata, "channels": channels}, indent=2))
 
 
-def print_table(columns: Columns, title: str) -> None:
+def print_table(columns: Columns, title: str, labels: Sequence[str], rows: str) -> None:
     """Print a table with its title. A terminal gets the first rows alone."""
     from rich.console import Console
     from rich.table import Table
@@ -86,17 +108,17 @@ def print_table(columns: Columns, title: str) -> None:
     n_rows = len(columns["channel"])
     n_shown = min(n_rows, MOST_ROWS) if console.is_terminal else n_rows
     texts = {name: [cell_text(value) for value in values[:n_shown]] for name, values in columns.items()}
-    widen(console, texts)
+    widen(console, texts, labels)
     table = Table()
     for name in texts:
-        is_label = name == "channel"
+        is_label = name in labels
         table.add_column(name, justify="left" if is_label else "right", no_wrap=not is_label, overflow="fold")
     for row in zip(*texts.values(), strict=True):
         table.add_row(*row)
     console.print(title, soft_wrap=True)
     console.print(table)
     if n_shown < n_rows:
-        console.print(f"and {n_rows - n_shown:,} more channels; --csv and --json show all")
+        console.print(f"and {n_rows - n_shown:,} more {rows}; --csv and --json show all")
 
 
 def cell_text(value: Any) -> str:
@@ -106,10 +128,11 @@ def cell_text(value: Any) -> str:
     return number_text(value)
 
 
-def widen(console: "Console", texts: Mapping[str, list[str]]) -> None:
+def widen(console: "Console", texts: Mapping[str, list[str]], titles: Sequence[str]) -> None:
     """Widen the console until all numbers fit. Names fold on a terminal, but not in a pipe."""
     from rich.cells import cell_len
 
-    labels, *numbers = [max(map(cell_len, [title, *cells])) for title, cells in texts.items()]
-    room = len("channel") if console.is_terminal else labels
-    console.width = max(console.width, sum(numbers) + room + 3 * len(texts) + 1)
+    widths = {title: max(map(cell_len, [title, *cells])) for title, cells in texts.items()}
+    if console.is_terminal:
+        widths |= {title: cell_len(title) for title in titles}
+    console.width = max(console.width, sum(widths.values()) + 3 * len(texts) + 1)

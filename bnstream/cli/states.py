@@ -16,17 +16,22 @@ def load_with_lacks(path: Path) -> tuple[Any, Sequence[str] | None]:
     return file.state, (file.metadata["lacks"] or ()) if file.metadata["completeness"] == "imported" else None
 
 
-def load_moments(paths: Sequence[Path], done: str) -> tuple[list[Moments], list[str] | None]:
-    """Load statistics, and what they lack if some were imported, else None.
+def load_moments(
+    paths: Sequence[Path], done: str, kinds: tuple[type, ...] = (Moments,)
+) -> tuple[list[Any], list[str] | None]:
+    """Load statistics of one of these kinds, and what they lack if some were imported, else None.
 
     Raises
     ------
     ValueError
-        If a file holds a layer. `done` is what the command does to statistics, such as "merged".
+        If a file holds something else, or files hold different kinds. `done` is what the command does to
+        statistics, such as "merged".
     """
     states, all_lacks = zip(*map(load_with_lacks, paths), strict=True)
     for path, m in zip(paths, states, strict=True):
-        if not isinstance(m, Moments):
+        if not isinstance(m, kinds):
             raise ValueError(f"{path} holds a {type(m).__name__}; only statistics, as fit writes them, can be {done}")
+        if type(m) is not type(states[0]):
+            raise ValueError(f"{path} holds a {type(m).__name__}, but {paths[0]} holds a {type(states[0]).__name__}")
     imported = [lacks for lacks in all_lacks if lacks is not None]
     return list(states), list(dict.fromkeys(chain(*imported))) if imported else None

@@ -221,7 +221,9 @@ class GroupedMoments(Mapping[Any, Moments]):
         if 0 in found.shape:
             self._template.copy().update(found, weights=weights, where=where)       # checks what else was given
             return
-        of_batch = keys_of(keys, found.shape[axes[0]], place, self.missing_keys, n_threads)
+        of_batch = keys
+        if not isinstance(keys, Keys):
+            of_batch = keys_of(keys, found.shape[axes[0]], place, self.missing_keys, n_threads)
         require_kinds(self, of_batch)
         n_groups = len(of_batch.distinct)
         work = self._work(of_batch, kept, weights is not None)

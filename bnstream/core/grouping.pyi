@@ -16,7 +16,7 @@ class Lookup:
 class Places:
     busy: bool
     omit: bool
-    def __init__(self) -> None: ...
+    def __init__(self, /, *args: object, **kwargs: object) -> None: ...
     def __len__(self) -> int: ...
     def all(self) -> NDArray[np.int64]: ...
     def of(self, keys: NDArray[np.int64]) -> NDArray[np.int64]: ...
@@ -24,17 +24,7 @@ class Places:
 
 @final
 class GroupSums:
-    def __init__(
-        self,
-        batch: NDArray[Any],
-        weights: NDArray[Any] | None,
-        mask: NDArray[np.bool_] | None,
-        axes: int,
-        lookup: Lookup,
-        nan_policy: str,
-        states: NDArray[np.float64],
-        flags: NDArray[np.uint8],
-    ) -> None: ...
+    def __init__(self, /, *args: Any, **kwargs: Any) -> None: ...
     @property
     def portion(self) -> int: ...
     @property

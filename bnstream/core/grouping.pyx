@@ -854,7 +854,6 @@ def update_few(Places places, ndarray states, ndarray flags, tuple shape, object
     cdef Py_ssize_t n, i, j, m, n_channels, row_bytes, pitch, height, part_size
     cdef Py_ssize_t at[64]
     cdef int kind, dims
-    cdef bint done = False
     cdef double *parts = NULL
     cdef double *part
     cdef double *state

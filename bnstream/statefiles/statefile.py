@@ -3,6 +3,7 @@
     Moments     n, mean, mean_lo, m2, m2_lo: the rows of its state, each with the shape of the channels; further
                 rows where there are weights, or an m2 that exceeds the largest float; min, max, missing, m3,
                 m3_lo, m4, m4_lo, what of them is tracked
+    GroupedMoments      the same rows, each with the shape (groups, *channels); the keys are in bnstream.json
     BatchNorm   running_mean, running_var and four more rows; gamma and beta; pooled_n, ... if it has `pooled`
     others      gamma and beta; running_mean, running_var and averages_n, ... of instance norm that has them
 
@@ -19,6 +20,8 @@ from typing import Any
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.checks import path_of
 from bnstream.core.config import version
+from bnstream.core.dtypes import NamedArrays
+from bnstream.core.grouped import GroupedMoments
 from bnstream.core.layer import NormLayer
 from bnstream.core.moments import Moments
 from bnstream.statefiles.archive import StateError, has_description, read_archive, write_archive
@@ -31,6 +34,7 @@ from bnstream.statefiles.description import (
     restore_batchnorm,
     restore_moments,
 )
+from bnstream.statefiles.groups import describe_groups, meanings_of_groups, restore_groups
 from bnstream.statefiles.norms import KINDS, MEANINGS, describe_norm, kind_of, restore_norm
 
 __all__ = ["StateError", "StateFile", "complete", "is_state", "load", "read", "save", "write"]
@@ -42,12 +46,12 @@ VERSION = 2     # of the format; 1 where nothing is tracked
 class StateFile:
     """The content of a state file, as `read` returns it."""
 
-    state: Moments | NormLayer
+    state: Moments | GroupedMoments | NormLayer
     metadata: dict[str, Any]
     """What the file says about itself: "kind", "completeness", "progress", "lacks", the version "bnstream", ..."""
 
 
-def save(path: str | os.PathLike[str], state: Moments | NormLayer) -> None:
+def save(path: str | os.PathLike[str], state: Moments | GroupedMoments | NormLayer) -> None:
     """Write a state to a file.
 
     Parameters
@@ -55,7 +59,7 @@ def save(path: str | os.PathLike[str], state: Moments | NormLayer) -> None:
     path : path
         As given; the usual suffix is .npz, which is not added. An old file is replaced when the new one is complete on
         the disk.
-    state : Moments, BatchNorm, LayerNorm, RMSNorm, GroupNorm or InstanceNorm
+    state : Moments, GroupedMoments, BatchNorm, LayerNorm, RMSNorm, GroupNorm or InstanceNorm
 
     Raises
     ------
@@ -89,7 +93,7 @@ def save(path: str | os.PathLike[str], state: Moments | NormLayer) -> None:
 
 def write(
     path: str | os.PathLike[str],
-    state: Moments | NormLayer,
+    state: Moments | GroupedMoments | NormLayer,
     *,
     progress: Mapping[str, Any] | None = None,
     lacks: Sequence[str] | None = None,
@@ -121,6 +125,8 @@ def write(
     """
     if isinstance(state, Moments):
         kind, (description, arrays) = "moments", describe_moments(state)
+    elif isinstance(state, GroupedMoments):
+        kind, (description, arrays) = "groups", describe_groups(state)
     elif isinstance(state, BatchNorm):
         kind, (description, arrays) = "batchnorm", describe_batchnorm(state)
     elif type(state) in KINDS.values():
@@ -130,7 +136,7 @@ def write(
     metadata: dict[str, Any] = {
         "format": "bnstream", "version": VERSION if "track" in description else 1, "bnstream": version(), "kind": kind,
         "completeness": "partial" if progress is not None else "complete" if lacks is None else "imported",
-        **description, "conventions": MEANINGS if kind in KINDS else meanings(kind, arrays),
+        **description, "conventions": conventions(kind, arrays),
     }
     if progress is not None:
         metadata["progress"] = progress
@@ -138,6 +144,13 @@ def write(
         metadata["lacks"] = list(lacks)
     with replacing(path_of("path", path)) as file:
         write_archive(file, arrays, metadata)
+
+
+def conventions(kind: str, arrays: NamedArrays) -> Mapping[str, str]:
+    """What a file says about its arrays and settings."""
+    if kind in KINDS:
+        return MEANINGS
+    return meanings_of_groups(arrays) if kind == "groups" else meanings(kind, arrays)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -150,7 +163,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    Moments, BatchNorm, LayerNorm, RMSNorm, GroupNorm or InstanceNorm
+    Moments, GroupedMoments, BatchNorm, LayerNorm, RMSNorm, GroupNorm or InstanceNorm
         Equal to the saved state. Further updates give the same bits.
 
     Raises
@@ -224,7 +237,7 @@ def read(path: str | os.PathLike[str]) -> StateFile:
                          f"reads up to {VERSION}; upgrade with: pip install --upgrade bnstream")
     try:
         fields = Fields(metadata)
-        kind = fields.one_of("kind", "moments", "batchnorm", *KINDS)
+        kind = fields.one_of("kind", "moments", "groups", "batchnorm", *KINDS)
         completeness = fields.one_of("completeness", "complete", "partial", "imported")
         if completeness == "partial":
             fields.get("progress", dict)
@@ -232,6 +245,8 @@ def read(path: str | os.PathLike[str]) -> StateFile:
             fields.all_of("lacks", str)
         if kind in KINDS:
             state: Any = restore_norm(kind, fields, arrays)
+        elif kind == "groups":
+            state = restore_groups(fields, arrays)
         else:
             state = restore_moments(fields, arrays) if kind == "moments" else restore_batchnorm(fields, arrays)
         if arrays:

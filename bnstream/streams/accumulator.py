@@ -30,6 +30,10 @@ class Accumulator:
         self.parts: dict[str, Moments] = {}     # by column, in the order of arrival; one part for arrays
         self.n_rows = 0         # of a piece
 
+    def new(self) -> Self:
+        """An empty accumulator with the same settings."""
+        return type(self)(self.source, self.nan_policy, self.weights, self.exact, self.track)
+
     def part(self, name: str) -> Moments:
         """The moments of a column, or of arrays."""
         if name not in self.parts:
@@ -43,7 +47,7 @@ class Accumulator:
 
     def of_piece(self, source: Source, piece: Piece) -> Self:
         """The moments of one piece alone."""
-        part = type(self)(self.source, self.nan_policy, self.weights, self.exact, self.track)
+        part = self.new()
         try:
             with reading(f"{source.name}, {piece.place}"):
                 for values in piece.load():
@@ -57,7 +61,7 @@ class Accumulator:
 
     def of_parts(self, parts: Iterable[tuple[Source, Piece]]) -> Self:
         """The moments of several pieces together."""
-        total = type(self)(self.source, self.nan_policy, self.weights, self.exact, self.track)
+        total = self.new()
         for source, piece in parts:
             part = self.of_piece(source, piece)
             total.merge(part)
@@ -82,29 +86,12 @@ class Accumulator:
                 self.update_column(name, column, weights)
 
     def update_column(self, name: str, column: Any, weights: NDArray[Any] | None) -> None:
-        """Add a column of a record batch. Missing values in rows of weight 0 do not matter."""
-        from bnstream.streams.sources.tables.columns import filled, in_lists, present
-        from bnstream.streams.sources.tables.embeddings import is_list
-
-        mask: NDArray[np.bool_] | None = None
-        n_missing = 0
-        if is_list(column.type):
-            x, mask, weights = in_lists(column, name, self.source.fields[name], weights)
-        elif weights is None:
-            x, n_missing = present(column, name)
-        else:
-            x, mask = filled(column, name)
-        missing = np.ones(n_missing, np.bool_)
-        if mask is not None:
-            missing = ~mask if weights is None else ~mask & (weights > 0).reshape(-1, *(1,) * (mask.ndim - 1))
-            n_missing = int(np.count_nonzero(missing))
-        if n_missing and self.nan_policy == "raise":
-            raise ValueError(f"column {name!r} has {n_missing:,} missing values; omit missing values with "
-                             "nan_policy='omit' (--nan omit), or select other columns")
+        """Add a column of a record batch."""
+        x, mask, missing, weights = numbers_of(column, name, self.source.fields.get(name), weights, self.nan_policy)
         try:
             part = self.part(name)
             part.update(x, weights=weights, where=mask, n_threads=1)
-            if n_missing and self.nan_policy == "propagate":
+            if missing.any() and self.nan_policy == "propagate":
                 part.update(np.full(missing.shape, np.nan), weights=weights, where=missing, n_threads=1)
             elif n_missing and "missing" in self.track:
                 if part.shape is None:
@@ -133,10 +120,60 @@ class Accumulator:
             parts.append(part)
         return side_by_side(parts, [len(parts)], self.source.names)
 
-    def restore(self, moments: Moments) -> None:
+    def restore(self, moments: Any) -> None:
         """Continue from the result of another pass."""
         if self.source.batch_axes is not None:
             self.parts = {"": moments.copy()}
         elif moments.shape is not None:
             fields = self.source.fields
             self.parts = dict(zip(fields, apart(moments, [field.shape for field in fields.values()]), strict=True))
+
+
+def numbers_of(
+    column: Any, name: str, field: Any, weights: NDArray[Any] | None, nan_policy: Policy, *, whole: bool = False
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None, NDArray[np.bool_], NDArray[Any] | None]:
+    """The numbers in a column of a record batch.
+
+    Missing values in rows of weight 0 do not matter.
+
+    Parameters
+    ----------
+    field : Field
+        That of the column, of lists.
+    whole : bool
+        Whether an array has all rows. Else missing values may be left out of it.
+
+    Returns
+    -------
+    x : ndarray
+    mask : ndarray of bool or None
+        Marks those that are present.
+    missing : ndarray of bool
+        Marks those that are not and matter, of the shape of the mask; without a mask as many as there are.
+    weights : ndarray or None
+        Those of the rows of x.
+
+    Raises
+    ------
+    ValueError
+        If some are missing and matter under the policy "raise".
+    """
+    from bnstream.streams.sources.tables.columns import filled, in_lists, present
+    from bnstream.streams.sources.tables.embeddings import is_list
+
+    mask: NDArray[np.bool_] | None = None
+    n_missing = 0
+    if is_list(column.type):
+        x, mask, weights = in_lists(column, name, field, weights)
+    elif weights is None and not whole:
+        x, n_missing = present(column, name)
+    else:
+        x, mask = filled(column, name)
+    missing = np.ones(n_missing, np.bool_)
+    if mask is not None:
+        missing = ~mask if weights is None else ~mask & (weights > 0).reshape(-1, *(1,) * (mask.ndim - 1))
+        n_missing = int(np.count_nonzero(missing))
+    if n_missing and nan_policy == "raise":
+        raise ValueError(f"column {name!r} has {n_missing:,} missing values; omit missing values with "
+                         "nan_policy='omit' (--nan omit), or select other columns")
+    return x, mask, missing, weights

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bnstream.core.grouped import GroupedMoments
 from bnstream.core.labels import counted
 from bnstream.core.moments import Moments
 from bnstream.statefiles import read
@@ -55,7 +56,7 @@ class Cursor:
     def to_json(self) -> dict[str, Any]:
         return {**self.plan, "at": [self.index, self.start], "n_rows": self.n_rows}
 
-    def resume(self, checkpoint: Path) -> Moments:
+    def resume(self, checkpoint: Path) -> Moments | GroupedMoments:
         """Move to where a checkpoint was made and return its moments.
 
         Raises
@@ -66,7 +67,7 @@ class Cursor:
         """
         file = read(checkpoint)
         saved = file.metadata.get("progress")
-        if not isinstance(saved, dict) or not isinstance(file.state, Moments):
+        if not isinstance(saved, dict) or not isinstance(file.state, Moments | GroupedMoments):
             raise SourceError(f"{checkpoint} is not a checkpoint of an unfinished fit; delete it to start again, with "
                               "restart=True (--restart)")
         match saved:

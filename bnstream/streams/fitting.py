@@ -11,6 +11,8 @@ from typing import Any, Unpack
 import numpy as np
 
 from bnstream.core.checks import integer, number, path_of
+from bnstream.core.grouped import GroupedMoments
+from bnstream.core.keys import Missing
 from bnstream.core.labels import listed
 from bnstream.core.moments import Moments
 from bnstream.statefiles import save
@@ -27,6 +29,7 @@ from bnstream.streams.checks import (
 )
 from bnstream.streams.cursor import Cursor, Progress
 from bnstream.streams.gridaccumulator import GridAccumulator
+from bnstream.streams.groupaccumulator import GroupAccumulator, as_by, require_groupable
 from bnstream.streams.parallel import map_pieces
 from bnstream.streams.sources import Piece, Reading, Source, SourceError, Wanted, open_sources, options_of
 from bnstream.streams.sources.errors import reading
@@ -44,6 +47,8 @@ def fit(
     *,
     columns: Sequence[Any] | None = None,
     weights: Any = None,
+    by: str | Sequence[str] | None = None,
+    missing_keys: Missing = "raise",
     channel_axis: int | None = None,
     chunk_rows: int | None = None,
     n_threads: int | None = None,
@@ -56,7 +61,7 @@ def fit(
     force: bool = False,
     progress: Callable[[Progress], object] | None = None,
     **reading_options: Unpack[Reading],
-) -> Moments:
+) -> Any:
     """Count, mean and variance of every channel of a source of any size, in one pass.
 
     Parameters
@@ -81,6 +86,11 @@ def fit(
         The column of a table that holds the weight of each row, as for `Moments.update`: with `exact` a whole number,
         how often the row counts. It is not a channel. Of a Dataset the variable or coordinate that holds them, along
         some of the reduced dimensions; or a DataArray of weights.
+    by : str or sequence of str, optional
+        The columns of a table that hold the keys of its rows: the statistics are those of each group. They hold
+        integers, bools or strings, and are no channels.
+    missing_keys : {"raise", "omit", "keep"}, default "raise"
+        What to do about rows without a key, as of `GroupedMoments`.
     channel_axis : int, optional
         The channel axis of arrays, by default the last. All other axes are reduced. An array of one axis is one
         channel, and takes no `channel_axis`; nor do tables and images.
@@ -118,8 +128,9 @@ def fit(
 
     Returns
     -------
-    Moments
-        With the names of the channels, if they have names.
+    Moments or GroupedMoments
+        With the names of the channels, if they have names. With `by`, a `GroupedMoments`, whose groups are in the order
+        in which they first come.
 
     Raises
     ------
@@ -173,6 +184,10 @@ def fit(
     >>> m = bnstream.fit(({"a": a, "b": a * a} for a in range(4)))
     >>> m.names, m.mean.tolist()
     (('a', 'b'), [1.5, 3.5])
+    >>> import pyarrow
+    >>> flights = pyarrow.table({"carrier": ["AA", "UA", "AA"], "delay": [4, 7, 6]})
+    >>> bnstream.fit(flights, by="carrier")["AA"].mean.tolist()
+    [5.0]
     >>> parts = [np.array([[0.1], [0.2]]), np.array([[0.3]])]
     >>> bnstream.fit(parts, exact=True) == bnstream.fit(parts[::-1], exact=True)
     True
@@ -180,6 +195,8 @@ def fit(
     require_counts(chunk_rows, n_threads)
     columns = as_columns(columns)
     weights = as_weights(weights, columns)
+    by = as_by(by, columns, weights)
+    GroupedMoments(missing_keys=missing_keys)       # refuses an unknown policy before anything is read
     channel_axis = None if channel_axis is None else integer("channel_axis", channel_axis)
     if resume and out is None:
         raise ValueError("resume=True resumes from the checkpoint beside out, but out is missing; give it")
@@ -193,20 +210,27 @@ def fit(
     if out is not None and out.suffix in (".nc", ".zarr"):
         raise ValueError(f"out is a state file, as stats.npz, got {out}; for NetCDF or Zarr, write the result of "
                          "ds.bnstream.statistics(m), after import bnstream.xarray")
-    wanted = Wanted(columns, channel_axis, weights=weights, reading=options, out=out)
+    wanted = Wanted(columns, channel_axis, weights=weights, reading=options, out=out, by=by)
     sources = open_sources(source, wanted._replace(least_rows=EXACT_ROWS) if exact else wanted)
     require_tables(sources, weights)
+    require_groupable(sources, by)
     if doubt := next((one.doubt for one in sources if one.doubt), ""):
         warnings.warn(doubt, RuntimeWarning, stacklevel=2)
     kind = GridAccumulator if sources[0].in_blocks else Accumulator
     if track is None:
-        track = () if nan_policy == "raise" else "missing"
+        track = () if nan_policy == "raise" or by else "missing"
     total = kind(sources[0], nan_policy, weights, exact, track)
+    if by:
+        if total.track:
+            raise ValueError(f"by= (--by) gives count, mean and variance of each group, and tracks nothing beside; got "
+                             f"track={track!r} (--track): leave it out")
+        total = GroupAccumulator(sources[0], nan_policy, weights, exact, by, missing_keys)
     cursor = Cursor(sources, {
         "columns": None if columns is None else [str(column) for column in columns], "channel_axis": channel_axis,
         "chunk_rows": chunk_rows, "nan_policy": nan_policy, "exact": bool(exact),
         "weights": weights if weights is None or isinstance(weights, str) else "an array", **recorded(options),
         **({"track": list(total.track)} if total.track else {}),
+        **({"by": list(by), "missing_keys": missing_keys} if by else {}),
     })
     checkpoint = Checkpoint(out, total, cursor, checkpoint_every)
     if out is not None:
@@ -250,15 +274,16 @@ def run(
         checkpoint.keep_in_time()
 
 
-def require_values(m: Moments, sources: Sequence[Source]) -> None:
+def require_values(m: Moments | GroupedMoments, sources: Sequence[Source]) -> None:
     """Raise SourceError if all values of all channels were omitted, and warn of single channels."""
-    empty = np.flatnonzero(m.n == 0)
+    n = m.n.sum(0) if isinstance(m, GroupedMoments) else m.n
+    empty = np.flatnonzero(n == 0)
     if not empty.size:
         return
     which = listed([repr(m.names[i]) if m.names else str(i) for i in empty])
     noun = "column" if sources[0].batch_axes is None else "channel"
     found = f"{names_of(sources)}: every value is missing or left out in {noun} {which}"
-    if empty.size < m.n.size:
+    if empty.size < n.size:
         warnings.warn(f"{found}: n is 0 there, and mean and variance are NaN", RuntimeWarning, stacklevel=3)
         return
     advice = f"select other {noun}s with columns= or --columns"

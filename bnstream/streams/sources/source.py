@@ -30,13 +30,15 @@ class Wanted(NamedTuple):
     """The options of reading that are given, by their names in `Reading`."""
     out: Path | None = None
     """The file or folder that is written. What lies there is not read from a folder or glob."""
+    by: Sequence[str] = ()
+    """The columns of a table that hold the keys of its rows, which are read but are no channels."""
 
     @property
     def beside(self) -> list[str]:
         """The columns to read beside the channels of a table."""
         if self.weights is not None and not isinstance(self.weights, str):
             raise TypeError(f"weights must be the name of a column of a table, got {type(self.weights).__name__}")
-        return [] if self.weights is None else [self.weights]
+        return [*([] if self.weights is None else [self.weights]), *self.by]
 
 
 class Piece(NamedTuple):

@@ -52,20 +52,22 @@ def selected_names(name: str, schema: Any, wanted: Wanted, row_names: Sequence[s
         if counts[column] != 1:
             found = "no column" if column not in counts else "more than one column"
             raise SourceError(f"{name} has {found} {column!r}; its columns are {listed(schema.names)}")
-    for column in wanted.beside:
+    for column in [] if wanted.weights is None else [wanted.weights]:
         if not is_numeric(kinds[column]):
             raise SourceError(f"{name}: {column!r}, the weights, is of type {kinds[column]}; name a numeric column "
                               "with weights= or --weights")
     others = [f"{column!r} is of type {kinds[column]}" for column in names if not holds_numbers(kinds[column])]
     if others:
-        numeric = [column for column, kind in kinds.items() if holds_numbers(kind) and column != wanted.weights]
+        numeric = [column for column, kind in kinds.items() if holds_numbers(kind) and column not in wanted.beside]
         hint = "there are no numeric columns"
         if numeric:
             hint = ("select numeric columns with numeric=True (--numeric), or with columns= or --columns: "
                     f"{listed(numeric, ',')}")
         raise SourceError(f"{name}: {listed(others, '; ')}; {hint}")
     if not names:
-        raise SourceError(f"{name} has no columns{' but the weights' if wanted.beside else ''}")
+        but = f" but {listed(wanted.beside)}" * bool(wanted.by)
+        but = " but the weights" if wanted.beside == [wanted.weights] else but
+        raise SourceError(f"{name} has no columns{but}")
     return names
 
 

@@ -51,7 +51,7 @@ def open_partitioned(
     Where the file has a column of the same name, the name of the folder takes precedence, as in Spark, DuckDB and
     polars.
     """
-    weights = [wanted.weights] if wanted.weights is not None and wanted.weights in keys else []
+    beside = [name for name in wanted.beside if name in keys]
     excluded = list(map(str, wanted.reading.get("exclude", ())))
     options = {**wanted.reading, "exclude": [name for name in excluded if name not in keys]}
     named = [column for column in map(str, wanted.columns or ()) if column in keys and column not in excluded]
@@ -60,14 +60,15 @@ def open_partitioned(
         raise SourceError(f"{file}: {', '.join(map(repr, named))} exists only in the names of folders; add a column "
                           "of the files with columns= or --columns")
     table = make(file, wanted._replace(columns=inside if wanted.columns else None, reading=options,
-                                       weights=None if weights else wanted.weights))
+                                       weights=None if wanted.weights in beside else wanted.weights,
+                                       by=[name for name in wanted.by if name not in keys]))
     channels = named if wanted.columns else [name for name in table.fields if name in keys]
-    for name in (*channels, *weights):
+    for name in (*channels, *(name for name in beside if name == wanted.weights)):
         if not is_numeric(keys[name].type):
             raise SourceError(f"{file}: {name!r}, in the name of its folder, holds text, such as "
                               f"{keys[name].as_py()!r}; select numeric columns with columns= or --columns")
-    if channels or weights or (wanted.whole_rows and keys):
-        return Partitioned(table, keys, [*channels, *weights], wanted)
+    if channels or beside or (wanted.whole_rows and keys):
+        return Partitioned(table, keys, [*channels, *beside], wanted)
     return table
 
 
@@ -94,9 +95,9 @@ class Partitioned(FileSource):
 
     def __init__(self, table: TableFile, keys: Mapping[str, Any], used: Sequence[str], wanted: Wanted) -> None:
         self.__dict__.update(table.__dict__)
-        self.table, self.takes, self.keys, self.weights = table, table.takes, keys, wanted.weights
+        self.table, self.takes, self.keys, self.beside = table, table.takes, keys, wanted.beside
         self.fields = {name: field for name, field in in_order(table.fields, used, wanted).items()
-                       if name != wanted.weights}
+                       if name not in wanted.beside}
         self.names = channel_names(self.fields)
         self.n_channels = len(self.names)
         self.used = list(keys if wanted.whole_rows else used)
@@ -112,7 +113,7 @@ class Partitioned(FileSource):
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         for piece in self.table.pieces(start, chunk_rows):
             # The columns of some rows may come in several pieces, of which the last says where the next rows start.
-            added = [name for name in self.used if piece.stop is not None or name == self.weights]
+            added = [name for name in self.used if piece.stop is not None or name in self.beside]
             yield piece._replace(load=partial(self.load, piece.load, added))
 
     def load(self, load: Callable[[], Iterable[Any]], added: Sequence[str]) -> Iterator[Any]:

@@ -6,7 +6,7 @@ from itertools import chain, product
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
-from pyarrow import parquet
+from pyarrow import parquet, types
 
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.places.file import File
@@ -32,7 +32,8 @@ class ParquetFile(TableFile):
     """A Parquet file, of which only the selected columns are read.
 
     A piece is one column of a span of row groups, so that no column waits for another and little is held in memory, or
-    as many columns of a short span as hold about `PIECE_VALUES`. The weights are read beside each.
+    as many columns of a short span as hold about `PIECE_VALUES`. The weights and the keys are read beside
+    each.
     """
 
     def inspect(self, wanted: Wanted) -> None:
@@ -44,7 +45,7 @@ class ParquetFile(TableFile):
             self.fields = fields_in(self.name, file.schema_arrow, wanted, look)
             self.metadata, self.extent, self.schema = file.metadata, file.metadata.num_rows, file.schema_arrow
         self.columns: list[str] | None = None
-        self.whole_rows, self.beside = wanted.whole_rows, wanted.beside
+        self.whole_rows, self.beside, self.by = wanted.whole_rows, wanted.beside, list(wanted.by)
 
     def select(self, columns: Sequence[str]) -> None:
         self.columns = None if len(columns) == len(self.schema) else list(columns)
@@ -98,8 +99,10 @@ class ParquetFile(TableFile):
 
     def open(self, row_groups: list[int], columns: Sequence[str]) -> Any:
         ranges = list(self.ranges(row_groups, set(columns))) if self.waits else []
+        # Keys come as numbers in a dictionary.
+        texts = [] if self.whole_rows else [name for name in self.by if types.is_string(self.schema.field(name).type)]
         return parquet.ParquetFile(self.file.for_library(ranges), metadata=self.metadata, pre_buffer=False,
-                                   buffer_size=BUFFER_BYTES, page_checksum_verification=True)
+                                   buffer_size=BUFFER_BYTES, page_checksum_verification=True, read_dictionary=texts)
 
     def ranges(self, row_groups: list[int], columns: set[str]) -> Iterator[tuple[int, int]]:
         """The bytes of columns in row groups."""

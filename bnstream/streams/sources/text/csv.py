@@ -154,7 +154,7 @@ class CsvFile(TableFile):
             raise SourceError(f"{error}{self.hint(wanted, schema)}") from None
         if wanted.reading.get("numeric"):
             self.doubt = self.left_out(wanted, table)
-        numeric = [*self.names, *wanted.beside]
+        numeric = [*self.names, *([] if wanted.weights is None else [wanted.weights])]
         kinds = {name: schema.field(name).type for name in numeric}
         parser.numeric = frozenset(numeric)
         parser.kinds = {name: kind for name, kind in kinds.items() if types.is_boolean(kind)}
@@ -166,7 +166,10 @@ class CsvFile(TableFile):
             parser.kinds |= {name: kind for name, kind in fields if name not in parser.numeric}
             self.schema = pa.schema(fields)
         else:
-            parser.include = [*numeric, *([self.empty] if self.empty and wanted.columns is None else [])]
+            texts = {name: schema.field(name).type for name in wanted.by}
+            parser.kinds |= {name: kind if types.is_integer(kind) or types.is_boolean(kind) else pa.string()
+                             for name, kind in texts.items()}
+            parser.include = [*numeric, *wanted.by, *([self.empty] if self.empty and wanted.columns is None else [])]
         self.checked: Any = None        # the last schema that was found right
 
     def left_out(self, wanted: Wanted, table: Any) -> str:

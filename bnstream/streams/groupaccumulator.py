@@ -1,0 +1,117 @@
+"""The moments by group of the pieces of a table, and of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnstream.core.grouped import GroupedMoments
+from bnstream.core.groupstates import joined, parted
+from bnstream.core.keys import Keys, Missing, keys_of
+from bnstream.streams.accumulator import Accumulator, Policy, numbers_of
+from bnstream.streams.sources import Source, SourceError
+from bnstream.streams.sources.source import names_of
+
+
+class GroupAccumulator(Accumulator):
+    """The moments by group of each column of a table by itself. All columns have the same groups."""
+
+    def __init__(
+        self, source: Source, nan_policy: Policy, weights: str | None, exact: bool, by: Sequence[str],
+        missing_keys: Missing,
+    ) -> None:
+        super().__init__(source, nan_policy, weights, exact)
+        self.by, self.missing_keys = by, missing_keys
+        self.groups: dict[str, GroupedMoments] = {}     # by column, in the order of arrival
+
+    def new(self) -> Self:
+        return type(self)(self.source, self.nan_policy, self.weights, self.exact, self.by, self.missing_keys)
+
+    def part_of(self, name: str) -> GroupedMoments:
+        """The moments of a column."""
+        if name not in self.groups:
+            self.groups[name] = GroupedMoments(nan_policy=self.nan_policy, missing_keys=self.missing_keys,
+                                               key_names=self.by, exact=self.exact)
+        return self.groups[name]
+
+    def update(self, values: Any) -> None:
+        """Add a record batch. The keys of its rows are found once."""
+        from bnstream.streams.sources.tables.columns import weights_in
+
+        self.n_rows += values.num_rows
+        if not values.num_rows:
+            return
+        columns = {name: values.column(name) for name in self.by}
+        keys = keys_of(columns, values.num_rows, "the table", self.missing_keys, 1)
+        weights = None
+        if self.weights is not None:
+            omit = self.nan_policy == "omit"
+            weights = weights_in(values.column(self.weights), self.weights, omit=omit, exact=self.exact)
+        for name, column in zip(values.schema.names, values.columns, strict=True):
+            if name in self.source.fields:
+                self.add_column(name, column, keys, weights)
+
+    def add_column(self, name: str, column: Any, keys: Keys, weights: NDArray[Any] | None) -> None:
+        field = self.source.fields[name]
+        x, mask, missing, weights = numbers_of(column, name, field, weights, self.nan_policy, whole=True)
+        part = self.part_of(name)
+        try:
+            part.update(x, keys, weights=weights, where=mask, n_threads=1)
+            if self.nan_policy == "propagate" and missing.any():
+                part.update(np.full(missing.shape, np.nan), keys, weights=weights, where=missing, n_threads=1)
+        except ValueError as error:
+            raise ValueError(f"column {name!r}: {error}") from error
+
+    def merge(self, other: Accumulator) -> None:
+        assert isinstance(other, GroupAccumulator)
+        for name, part in other.groups.items():
+            self.part_of(name).merge(part)
+
+    def result(self) -> Any:
+        parts = [self.part_of(name) for name in self.source.fields]
+        return joined(parts, self.source.names)
+
+    def restore(self, moments: Any) -> None:
+        """Continue from the result of another pass."""
+        fields = self.source.fields
+        self.groups = dict(zip(fields, parted(moments, [field.shape for field in fields.values()]), strict=True))
+
+
+def as_by(by: Any, columns: Sequence[Any] | None, weights: Any) -> tuple[str, ...]:
+    """The names of the columns of keys; raise an error unless they are names of other columns than the channels."""
+    if by is None:
+        return ()
+    names = (by,) if isinstance(by, str) else tuple(by)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"by must be the name of a column of a table, or several, got {name!r:.60}")
+        if name in map(str, columns or ()) or name == weights:
+            raise SourceError(f"column {name!r} holds the keys, so it can be neither a channel nor the weights; leave it "
+                              "out of by or of columns")
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"by must name at least one column, and each once, got {by!r:.60}")
+    return names
+
+
+def require_groupable(sources: Sequence[Source], by: Sequence[str]) -> None:
+    """Raise SourceError if keys are named and the sources are no tables, or have lists that are pooled."""
+    if not by:
+        return
+    if sources[0].batch_axes is not None:
+        raise SourceError(f"{names_of(sources)} holds arrays, but by={list(by)} (--by) names columns of a table; give "
+                          "arrays with keys to GroupedMoments.update(x, keys)")
+    schema = sources[0].schema
+    for name, field in sources[0].fields.items():
+        if schema is not None and field.shape == () and is_list_of(schema, name):
+            raise SourceError(f"{names_of(sources)}: the lists of column {name!r} are pooled, which by={list(by)} "
+                              "(--by) does not do; leave out element_axis (--element-axis)")
+
+
+def is_list_of(schema: Any, name: str) -> bool:
+    """Whether a column of this schema holds lists."""
+    from bnstream.streams.sources.tables.embeddings import is_list
+
+    return name in schema.names and bool(is_list(schema.field(name).type))

@@ -1,0 +1,169 @@
+"""fit by group: every table format, with the numbers of pandas; threads, resuming, and what is refused."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from pyarrow import csv, feather, parquet
+
+import bnstream
+from bnstream import GroupedMoments, SourceError, fit
+from bnstream.streams.sources.tables import parquet as parquet_source
+
+N = 5000
+
+
+def frame(seed=0, missing=True):
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame({
+        "carrier": rng.choice(["AA", "UA", "DL", ""], N), "month": rng.integers(1, 13, N),
+        "delay": np.where(rng.random(N) < 0.1 * missing, np.nan, rng.normal(10, 30, N).round(3)),
+        "distance": rng.integers(100, 3000, N),
+    })
+    table.loc[table.carrier == "", "carrier"] = "WN"
+    return table
+
+
+def assert_equal(g, table, by, columns=("delay", "distance")):
+    expected = table.groupby(by)
+    found = g.to_pandas(ddof=1).sort_index()
+    for column in columns:
+        assert np.array_equal(found[f"{column}_n"], expected[column].count())
+        np.testing.assert_allclose(found[f"{column}_mean"], expected[column].mean(), rtol=1e-13)
+        np.testing.assert_allclose(found[f"{column}_std"], expected[column].std(), rtol=1e-12)
+    assert found.index.names == ([by] if isinstance(by, str) else by)
+
+
+def written(table, path):
+    if path.suffix == ".parquet":
+        parquet.write_table(pa.Table.from_pandas(table, preserve_index=False), path, row_group_size=700)
+    elif path.suffix == ".feather":
+        feather.write_feather(table, path, chunksize=900)
+    elif path.suffix == ".csv":
+        csv.write_csv(pa.Table.from_pandas(table, preserve_index=False), path)
+    else:
+        table.to_json(path, orient="records", lines=True)
+    return path
+
+
+@pytest.mark.parametrize("by", ["carrier", "month", ["carrier", "month"]])
+@pytest.mark.parametrize("suffix", [".parquet", ".feather", ".csv", ".jsonl"])
+def test_files(suffix, by, tmp_path):
+    paths = [written(frame(seed), tmp_path / f"{seed}{suffix}") for seed in range(2)]
+    g = fit(paths, by=by, columns=["delay", "distance"], nan_policy="omit")
+    assert_equal(g, pd.concat([frame(0), frame(1)]), by)
+    assert g == fit(paths, by=by, columns=["delay", "distance"], nan_policy="omit", n_threads=3)
+    assert g._rows().tobytes() == fit(paths, by=by, columns=["delay", "distance"], nan_policy="omit",
+                                      n_threads=1)._rows().tobytes()
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.from_pandas, pa.Table.from_pandas,
+                                  lambda table: pl.from_pandas(table).lazy(),
+                                  lambda table: table.astype({"carrier": "category"}),
+                                  lambda table: table.to_dict("records")])
+def test_tables(make):
+    table = frame(missing=False)
+    g = fit(make(table), by="carrier", exclude=["month"])
+    assert g.names == ("delay", "distance")
+    assert_equal(g, table, "carrier")
+
+
+def test_columns_by_default_are_all_others():
+    table = frame(missing=False)
+    assert fit(table, by=["carrier", "month"]).names == ("delay", "distance")
+
+
+def test_folders_name_the_keys(tmp_path):
+    for year in (2023, 2024):
+        (tmp_path / f"year={year}").mkdir()
+        written(frame(year), tmp_path / f"year={year}" / "a.parquet")
+    tables = pd.concat([frame(2023).assign(year=2023), frame(2024).assign(year=2024)])
+    g = fit(tmp_path, by=["year", "carrier"], columns=["delay", "distance"], nan_policy="omit")
+    assert_equal(g, tables, ["year", "carrier"])
+
+
+def test_weights_and_embeddings():
+    rng = np.random.default_rng(3)
+    vectors, keys, weights = rng.normal(size=(300, 4)).astype("f4"), rng.integers(0, 3, 300), rng.integers(1, 5, 300)
+    table = pa.table({"e": pa.FixedSizeListArray.from_arrays(vectors.ravel(), 4), "k": keys, "w": weights})
+    g = fit(table, by="k", weights="w")
+    assert g.names == ("e[0]", "e[1]", "e[2]", "e[3]") or len(g.names) == 4
+    for key in range(3):
+        m = bnstream.Moments().update(vectors[keys == key], weights=weights[keys == key])
+        np.testing.assert_allclose(g[key].mean, m.mean, rtol=1e-13)
+        np.testing.assert_allclose(g[key].var(), m.var(), rtol=1e-13)
+    assert fit(table, by="k", weights="w", exact=True)[1] == bnstream.Moments(exact=True).update(
+        vectors[keys == 1], weights=weights[keys == 1])
+    with pytest.raises(SourceError, match="pooled"):
+        fit(table, by="k", element_axis="pooled")
+
+
+def test_exact(tmp_path):
+    table = frame(missing=False)
+    g = fit(table, by="carrier", exclude=["month"], exact=True, out=tmp_path / "g.npz")
+    assert fit([table[3000:], table[:3000]], by="carrier", exclude=["month"], exact=True) == g
+    assert bnstream.load(tmp_path / "g.npz") == g
+
+
+def test_missing_keys(tmp_path):
+    table = frame(missing=False)
+    table.loc[::7, "carrier"] = None
+    options = {"by": "carrier", "columns": ["delay"]}
+    for source in (table, written(table, tmp_path / "t.parquet")):
+        with pytest.raises(SourceError, match=r"keys 'carrier': \d+ rows have no key; pass missing_keys='omit'"):
+            fit(source, **options)
+        assert_equal(fit(source, **options, missing_keys="omit"), table, "carrier", ["delay"])
+        assert fit(source, **options, missing_keys="keep")[None].n.tolist() == [len(table[::7])]
+    with pytest.raises(ValueError, match="missing_keys must be"):
+        fit(table, **options, missing_keys="drop")
+
+
+def test_resume(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet_source, "SPAN_ROWS", 1000)
+    path = written(frame(), tmp_path / "t.parquet")
+    options = {"by": ["carrier", "month"], "columns": ["delay", "distance"], "nan_policy": "omit"}
+
+    def stop(progress):
+        if progress.n_rows > 2500:
+            raise KeyboardInterrupt
+
+    whole = fit(path, **options)
+    with pytest.raises(KeyboardInterrupt):
+        fit(path, tmp_path / "g.npz", **options, progress=stop)
+    with pytest.raises(SourceError, match=r"by=\['carrier', 'month'\], now \['carrier'\]"):
+        fit(path, tmp_path / "g.npz", **{**options, "by": "carrier"}, resume=True)
+    g = fit(path, tmp_path / "g.npz", **options, resume=True)
+    assert list(g) == list(whole)
+    assert g._rows().tobytes() == whole._rows().tobytes()
+    assert bnstream.load(tmp_path / "g.npz") == whole
+
+
+def test_propagate():
+    table = frame()
+    g = fit(pl.from_pandas(table, nan_to_null=True), by="carrier", columns=["delay"], nan_policy="propagate")
+    assert np.isnan(g["AA"].mean).all()
+    assert g["AA"].n.tolist() == [(table.carrier == "AA").sum()]
+
+
+@pytest.mark.parametrize(("options", "error", "message"), [
+    ({"by": "nothing"}, SourceError, "has no column 'nothing'"),
+    ({"by": "delay", "columns": ["delay"]}, SourceError, "column 'delay' holds the keys, so it can be neither"),
+    ({"by": "month", "weights": "month"}, SourceError, "holds the keys"),
+    ({"by": []}, ValueError, "by must name at least one column"),
+    ({"by": [3]}, TypeError, "by must be the name of a column of a table, or several, got 3"),
+    ({"by": "delay", "columns": ["distance"]}, TypeError, "keys must be integers, bools or strings"),
+    ({"by": "carrier", "columns": ["delay"], "nan_policy": "raise"}, SourceError, "column 'delay'.*NaN or inf|missing"),
+])
+def test_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        fit(frame(), **options)
+
+
+def test_arrays_have_no_columns():
+    with pytest.raises(SourceError, match=r"holds arrays, but by=\['k'\] \(--by\) names columns of a table"):
+        fit(np.ones((3, 2)), by="k")
+
+
+def test_is_grouped_moments():
+    assert isinstance(fit(frame(missing=False), by="carrier", columns=["delay"]), GroupedMoments)
