@@ -21,6 +21,7 @@ from bnstream.core.norms import (
 from bnstream.core.rownorms import LayerNorm, RMSNorm
 
 if TYPE_CHECKING:
+    from bnstream.core.domainbatchnorm import DomainBatchNorm
     from bnstream.core.grouped import GroupedMoments
     from bnstream.statefiles import StateError, load, save
     from bnstream.streams.applying import apply
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __version__: str
 __all__ = [
     "BatchNorm",
+    "DomainBatchNorm",
     "GroupNorm",
     "GroupedMoments",
     "InstanceNorm",
@@ -61,8 +63,9 @@ __all__ = [
 
 # The modules of the names that are imported on first use, as they take longer to import than all others together.
 _LATER = {
-    "GroupedMoments": "core.grouped", "apply": "streams.applying", "fit": "streams.fitting",
-    "SourceError": "streams.sources", "StateError": "statefiles", "load": "statefiles", "save": "statefiles",
+    "DomainBatchNorm": "core.domainbatchnorm", "GroupedMoments": "core.grouped", "apply": "streams.applying",
+    "fit": "streams.fitting", "SourceError": "streams.sources", "StateError": "statefiles", "load": "statefiles",
+    "save": "statefiles",
 }
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -23,6 +23,16 @@ def apply(
                                                              "folder, existing or with a slash at the end, for one "
                                                              "output for each file.")
     ],
+    by: Annotated[
+        list[str] | None, typer.Option(metavar="A,B,...", callback=split_names, show_default="as in STATS",
+                                       help="The columns of a table that hold the keys of its rows, for statistics by "
+                                            "group.")
+    ] = None,
+    unknown: Annotated[
+        Literal["raise", "total", "nan"],
+        typer.Option(help="How to handle rows of an unknown group: raise an error, normalize them by the statistics of "
+                          "all groups, or make them NaN."),
+    ] = "raise",
     channel_axis: Annotated[
         int | None, typer.Option(help="The channel axis of arrays.", show_default="as in STATS")
     ] = None,
@@ -70,7 +80,7 @@ def apply(
     try:
         with progress_bar("apply") as progress:
             n_rows = applying.apply(
-                state, sources, out, channel_axis=channel_axis, eps=eps, keep=split_names(keep),
+                state, sources, out, by=by, unknown=unknown, channel_axis=channel_axis, eps=eps, keep=split_names(keep),
                 inverse=inverse, dtype=dtype, clip=limits, out_format=out_format, chunk_rows=chunk_rows,
                 resume=resume, force=force, progress=progress, **reading,
             )

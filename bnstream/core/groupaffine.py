@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -33,7 +34,7 @@ class GroupAffine:
 
     def __init__(
         self, g: GroupedMoments, eps: float | None = None, *, unknown: Unknown = "raise", inverse: bool = False,
-        clip: tuple[float, float] | None = None, dtype: np.dtype[Any] | None = None,
+        clip: tuple[float, float] | None = None, dtype: np.dtype[Any] | None = None, by: Sequence[str] = (),
     ) -> None:
         if unknown not in ("raise", "total", "nan"):
             raise ValueError(f"unknown must be 'raise', 'total' or 'nan', got {unknown!r}")
@@ -41,6 +42,7 @@ class GroupAffine:
         if g.shape is None:
             raise ValueError("the state has no groups; update or fit it first")
         self.g, self.unknown, self.inverse, self.clip, self.dtype = g, unknown, inverse, clip, dtype
+        self.by = tuple(by)     # the columns of a table that hold the keys
         self.eps = 0.0 if eps is None else eps_of("eps", eps)
         self.shape, self.names = g.shape, g.names
         self.channels = {name: i for i, name in enumerate(g.names or ())}
@@ -59,7 +61,7 @@ class GroupAffine:
 
     def digest(self) -> str:
         """A hash of the map."""
-        parts = [self.names, self.eps, self.clip, self.unknown, self.inverse, self.shape, list(self.g)]
+        parts = [self.names, self.eps, self.clip, self.unknown, self.inverse, self.shape, self.by, list(self.g)]
         found = hashlib.sha256(repr(parts).encode())
         for values in (self.mean, self.mean_lo, self.scale):
             found.update(np.ascontiguousarray(values).tobytes())
@@ -80,8 +82,8 @@ class GroupAffine:
             some = [repr(key.item() if isinstance(key, np.generic) else key)
                     for key in (found.distinct[i] for i in new[:5])]
             raise ValueError(f"the statistics have no group {listed(some)}" + " and others" * (new.size > 5) +
-                             "; fit these groups as well, or pass unknown='total' to normalize such rows by the "
-                             "statistics of all groups, or 'nan'")
+                             "; fit these groups as well, or pass unknown='total' (--unknown total) to normalize such "
+                             "rows by the statistics of all groups, or 'nan'")
         at[new] = len(self.g)
         used = at[at < len(self.g)]
         if self.empty[used].any():
@@ -117,12 +119,29 @@ class GroupAffine:
                 y[first:first + step] = found
         return y
 
+
+class RowsAffine:
+    """The map of the rows of one part of a table, each with the group of its keys; the face of `Affine`."""
+
+    def __init__(self, affine: GroupAffine, places: NDArray[np.int64]) -> None:
+        self.affine, self.places = affine, places
+
     def of_named_rows(
-        self, columns: list[NDArray[Any]], names: list[str], dtype: np.dtype[Any], places: NDArray[np.int64]
+        self, columns: Sequence[NDArray[Any]], names: Sequence[str], dtype: np.dtype[Any] | None = None
     ) -> list[NDArray[Any]]:
         """Normalize columns of one dtype, each of which is a channel."""
-        return [self.rows(values[:, np.newaxis], places, [self.channels[name]], dtype)[:, 0]
+        return [self.of_named_columns(values[:, np.newaxis], [name], dtype)[:, 0]
                 for values, name in zip(columns, names, strict=True)]
+
+    def of_named_columns(
+        self, values: NDArray[Any], names: Sequence[str], dtype: np.dtype[Any] | None = None
+    ) -> NDArray[Any]:
+        """Normalize the columns of an array, each of which is a channel."""
+        return self.affine.rows(values, self.places, [self.affine.channels[name] for name in names], dtype)
+
+    def of_named_column(self, values: NDArray[Any], name: str, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
+        """Normalize one value of each row."""
+        return self.of_named_columns(values[:, np.newaxis], [name], dtype)[:, 0]
 
 
 def normalize(

@@ -237,7 +237,7 @@ def read(path: str | os.PathLike[str]) -> StateFile:
                          f"reads up to {VERSION}; upgrade with: pip install --upgrade bnstream")
     try:
         fields = Fields(metadata)
-        kind = fields.one_of("kind", "moments", "groups", "batchnorm", *KINDS)
+        kind = fields.one_of("kind", "moments", "batchnorm", *KINDS, "groups")
         completeness = fields.one_of("completeness", "complete", "partial", "imported")
         if completeness == "partial":
             fields.get("progress", dict)

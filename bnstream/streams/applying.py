@@ -10,6 +10,9 @@ from typing import Any, Unpack
 from bnstream.core.affine import Affine, default_channel_axis
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.checks import integer, path_of
+from bnstream.core.groupaffine import GroupAffine, Unknown
+from bnstream.core.grouped import GroupedMoments
+from bnstream.core.labels import counted
 from bnstream.core.moments import Moments
 from bnstream.statefiles import load
 from bnstream.statefiles.overwriting import require_replaceable
@@ -25,17 +28,22 @@ from bnstream.streams.checks import (
 )
 from bnstream.streams.cursor import Cursor, Progress
 from bnstream.streams.folders import Record, is_folder, making, one_by_one, paths_in
+from bnstream.streams.groupaccumulator import as_by, require_keys
 from bnstream.streams.outputs import Output
 from bnstream.streams.parallel import map_pieces
 from bnstream.streams.sources import Reading, Source, Wanted, open_sources, options_of
 from bnstream.streams.sources.source import local_files
 
+KNOWN = (Moments, GroupedMoments, BatchNorm)    # what holds statistics to apply
+
 
 def apply(
-    state: Moments | BatchNorm | str | os.PathLike[str],
+    state: Moments | GroupedMoments | BatchNorm | str | os.PathLike[str],
     source: Any,
     out: str | os.PathLike[str],
     *,
+    by: str | Sequence[str] | None = None,
+    unknown: Unknown = "raise",
     channel_axis: int | None = None,
     eps: float | None = None,
     chunk_rows: int | None = None,
@@ -54,9 +62,9 @@ def apply(
 
     Parameters
     ----------
-    state : Moments, BatchNorm or path
-        The statistics, or a state file: mean and variance (``ddof=0``) of a `Moments`; the running estimates, gamma and
-        beta of a layer.
+    state : Moments, GroupedMoments, BatchNorm or path
+        The statistics, or a state file: mean and variance (``ddof=0``) of a `Moments`, or of the group of each row; the
+        running estimates, gamma and beta of a layer.
     source
         As for `fit`. The columns of a table that `state` names are normalized. The other columns are copied, those of
         CSV files as text.
@@ -65,6 +73,12 @@ def apply(
         complete; until then a hidden file is beside it. It is not read from a folder or glob. A folder, which exists or
         whose name ends with a slash, gets one output for each file of the source, below a folder or glob in the same
         place, with the same name.
+    by : str or sequence of str, optional
+        The columns of a table that hold the keys of its rows, for a `GroupedMoments`; by default those that it was
+        fitted by.
+    unknown : {"raise", "total", "nan"}, default "raise"
+        What to do about rows whose key is no group, or missing: raise an error that names it; normalize them by the
+        statistics of all groups; or make them NaN.
     channel_axis : int, optional
         The channel axis of arrays, by default that of the data that `state` was computed from, which may have had
         several channel axes or none. Not for arrays of one axis, tables and images.
@@ -137,15 +151,18 @@ def apply(
     path, to_folder = path_of("out", out), is_folder(out)
     require_output(path, to_folder, out_format, resume)
     options = options_of("apply", reading_options)
-    known = without(known_of(state), options.pop("exclude", ()))
+    known: Any = without(known_of(state), options.pop("exclude", ()))
     if "numeric" in options:
         raise ValueError("apply normalizes the columns that the statistics name; leave out numeric (--numeric), which "
                          "is for fit")
-    affine = Affine(known, eps, inverse=inverse, clip=as_clip(clip, inverse), dtype=as_float_dtype(dtype))
+    affine = map_of(known, eps, by, unknown, inverse=inverse, clip=as_clip(clip, inverse), dtype=as_float_dtype(dtype))
     axis = None if channel_axis is None else integer("channel_axis", channel_axis)
     sources = open_sources(source, Wanted(
-        affine.names, axis, default_axis=default_channel_axis(known), whole_rows=True, reading=options, out=path,
+        affine.names, axis, default_axis=-1 if isinstance(known, GroupedMoments) else default_channel_axis(known),
+        whole_rows=True, reading=options, out=path,
     ))
+    if isinstance(affine, GroupAffine):
+        require_keys(sources, affine.by)
     keep, where = as_keep(keep, sources), known if axis is None else None
     record = None
     if to_folder:
@@ -176,6 +193,22 @@ def apply(
     return cursor.n_rows
 
 
+def map_of(known: Any, eps: float | None, by: Any, unknown: Unknown, **options: Any) -> Affine | GroupAffine:
+    """The map that statistics define, for all rows or for those of each group."""
+    if not isinstance(known, GroupedMoments):
+        if by is not None or unknown != "raise":
+            raise ValueError("by (--by) and unknown (--unknown) are for statistics by group, as fit computes them with "
+                             f"by=; got those of a {type(known).__name__}")
+        return Affine(known, eps, **options)
+    names = as_by(by, known.names, None) or known.key_names
+    if names is None:
+        raise ValueError("the statistics do not tell which columns hold their keys; name them with by= (--by)")
+    if known.kinds is not None and len(names) != len(known.kinds):
+        raise ValueError(f"by must name {counted(len(known.kinds), 'column', 'columns')}, as the keys of the "
+                         f"statistics have, got {list(names)}")
+    return GroupAffine(known, eps, unknown=unknown, by=names, **options)
+
+
 def require_harmless(
     outputs: Sequence[Output], sources: Sequence[Source], source: Any, state: Any, *, force: bool, old: bool
 ) -> None:
@@ -184,18 +217,18 @@ def require_harmless(
     old: whether outputs that are there may be replaced.
     """
     inputs = local_files(sources)
-    states = [] if isinstance(state, (Moments, BatchNorm)) else [state]
+    states = [] if isinstance(state, KNOWN) else [state]
     for output in outputs:
         require_replaceable(output.path, [*inputs, *states], force=force, old=old)
         require_no_data(output.path, source, inputs, force=force)
 
 
-def known_of(state: Moments | BatchNorm | str | os.PathLike[str]) -> Moments | BatchNorm:
+def known_of(state: Any) -> Moments | GroupedMoments | BatchNorm:
     """The state that is given, or that a file holds; raise an error unless it has statistics to apply."""
-    if not isinstance(state, (Moments, BatchNorm, str, os.PathLike)):
+    if not isinstance(state, (*KNOWN, str, os.PathLike)):
         raise TypeError(f"state must be a Moments, a BatchNorm or the path of a state file, got {type(state).__name__}")
-    known = state if isinstance(state, (Moments, BatchNorm)) else load(state)
-    if not isinstance(known, (Moments, BatchNorm)):
+    known: Any = state if isinstance(state, KNOWN) else load(state)
+    if not isinstance(known, KNOWN):
         raise ValueError(f"{state} holds a {type(known).__name__}, which has no statistics to apply; expected those of "
                          "a Moments or a BatchNorm")
-    return known
+    return known  # type: ignore[no-any-return]

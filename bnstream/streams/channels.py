@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.blocks import channels_of
 from bnstream.core.labels import listed
 from bnstream.core.moments import Moments
 from bnstream.streams.sources.selection import excluded
 
 
-def without(state: Moments | BatchNorm, exclude: Sequence[str]) -> Moments | BatchNorm:
+def without(state: Any, exclude: Sequence[str]) -> Any:
     """The state without some channels.
 
     Raises
@@ -21,8 +21,8 @@ def without(state: Moments | BatchNorm, exclude: Sequence[str]) -> Moments | Bat
     """
     if not isinstance(state, Moments) or state.names is None or state.shape is None:
         if exclude:
-            raise ValueError("exclude (--exclude) leaves out channels of the statistics by their names, which these do "
-                             "not have")
+            raise ValueError("exclude (--exclude) leaves out channels of a Moments by their names, which these "
+                             "statistics do not have")
         return state
     names = state.names
     left_out = excluded(exclude, names, lambda what: ValueError(

@@ -89,8 +89,8 @@ def as_by(by: Any, columns: Sequence[Any] | None, weights: Any) -> tuple[str, ..
         if not isinstance(name, str):
             raise TypeError(f"by must be the name of a column of a table, or several, got {name!r:.60}")
         if name in map(str, columns or ()) or name == weights:
-            raise SourceError(f"column {name!r} holds the keys, so it can be neither a channel nor the weights; leave it "
-                              "out of by or of columns")
+            raise SourceError(f"column {name!r} holds the keys, so it can be neither a channel nor the weights; "
+                              "leave it out of by or of columns")
     if not names or len(set(names)) < len(names):
         raise ValueError(f"by must name at least one column, and each once, got {by!r:.60}")
     return names
@@ -115,3 +115,15 @@ def is_list_of(schema: Any, name: str) -> bool:
     from bnstream.streams.sources.tables.embeddings import is_list
 
     return name in schema.names and bool(is_list(schema.field(name).type))
+
+
+def require_keys(sources: Sequence[Source], by: Sequence[str]) -> None:
+    """Raise SourceError unless the sources are tables with the columns of the keys."""
+    if sources[0].batch_axes is not None:
+        raise SourceError(f"{names_of(sources)} holds arrays, but the statistics are by the columns {list(by)} of a "
+                          "table; normalize arrays with GroupedMoments.normalize(x, keys)")
+    for source in sources:
+        lacking = [] if source.schema is None else [name for name in by if name not in source.schema.names]
+        if lacking:
+            raise SourceError(f"{source.name} has no column {lacking[0]!r}, which holds the keys of the statistics; "
+                              "name the columns of the keys with by= (--by)")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bnstream.core.affine import Affine, several_channel_axes
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.columns import Columns
+from bnstream.core.groupaffine import GroupAffine, RowsAffine
 from bnstream.core.moments import Moments
 from bnstream.streams.sources import Source
 
@@ -32,7 +33,22 @@ def normalized_array(values: Any, source: Source, affine: Affine, state: Moments
     return y if source.rows_first else y[np.newaxis]
 
 
-def normalized_batch(batch: Any, fields: Mapping[str, Any], affine: Affine, schema: Any) -> Any:
+def rows_affine(batch: Any, affine: GroupAffine) -> RowsAffine:
+    """The map of the rows of a record batch. Text, as that of CSV files that are copied, may hold integers."""
+    from pyarrow import types  # type: ignore[import-untyped]
+
+    keys = {}
+    for name, kind in zip(affine.by, affine.g.kinds or (), strict=True):
+        column = batch.column(batch.schema.get_field_index(name))
+        if kind != "str" and (types.is_string(column.type) or types.is_large_string(column.type)):
+            column = column.cast("int64" if kind == "int" else "bool")
+        keys[name] = column
+    return RowsAffine(affine, affine.places(keys, batch.num_rows, "the table"))
+
+
+def normalized_batch(
+    batch: Any, fields: Mapping[str, Any], affine: Affine | GroupAffine, schema: Any
+) -> Any:
     """The columns of a schema from a record batch, those that hold channels normalized. What is missing stays so."""
     import pyarrow as pa  # type: ignore[import-untyped]
 
@@ -41,6 +57,7 @@ def normalized_batch(batch: Any, fields: Mapping[str, Any], affine: Affine, sche
     from bnstream.streams.sources.tables.columns import filled
     from bnstream.streams.sources.tables.embeddings import element_type, is_list
 
+    of_rows: Any = rows_affine(batch, affine) if isinstance(affine, GroupAffine) else affine
     columns: dict[str, Any] = {}
     together: dict[Any, list[Any]] = {}         # by their dtypes, the columns that are normalized in one call
     for field in schema:
@@ -50,13 +67,13 @@ def normalized_batch(batch: Any, fields: Mapping[str, Any], affine: Affine, sche
             continue
         dtype = np.dtype(element_type(field.type).to_pandas_dtype())
         if is_list(column.type):
-            columns[name] = normalized_lists(column, name, fields[name], affine, dtype)
+            columns[name] = normalized_lists(column, name, fields[name], of_rows, dtype)
             continue
         values, present = filled(column, name)
         together.setdefault((values.dtype, dtype), []).append((name, values, present))
     for (_, dtype), group in together.items():
         names, arrays, masks = zip(*group, strict=True)
-        rows = affine.of_named_rows(arrays, names, dtype)
+        rows = of_rows.of_named_rows(arrays, names, dtype)
         columns |= {name: in_arrow(row, mask) for name, row, mask in zip(names, rows, masks, strict=True)}
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 

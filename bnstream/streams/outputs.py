@@ -12,6 +12,7 @@ import numpy as np
 
 from bnstream.core.affine import Affine
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.groupaffine import GroupAffine
 from bnstream.core.moments import Moments
 from bnstream.statefiles.atomic import replacing
 from bnstream.streams.cursor import Cursor, Progress
@@ -33,12 +34,12 @@ class Output:
     """
 
     def __init__(
-        self, path: Path, sources: Sequence[Source], affine: Affine, state: Moments | BatchNorm | None,
+        self, path: Path, sources: Sequence[Source], affine: Affine | GroupAffine, state: Moments | BatchNorm | None,
         keep: Sequence[str] | None, *, needs_rows: bool = False,
     ) -> None:
         self.path, self.sources, self.state, self.needs_rows = path, sources, state, needs_rows
         self.keep = [] if path.suffix == ".npy" else keep
-        self.affine = affine if affine.dtype is not None else with_widest(affine, sources)
+        self.affine: Any = affine if affine.dtype is not None else with_widest(affine, sources)
         self.schema: Any = None
         if sources[0].batch_axes is None:
             if affine.names is None:
@@ -46,8 +47,9 @@ class Output:
                                   "or set the names of the state")
             if all(source.schema is not None for source in sources):
                 self.schema = self.schema_of({source.name: source.schema for source in sources}, sources[0])
+                keys = [name for name in by_of(affine) if name not in self.schema.names]
                 for source in sources:
-                    source.select(self.schema.names)
+                    source.select([*self.schema.names, *keys])
 
     def schema_of(self, schemas: dict[str, Any], source: Source) -> Any:
         from bnstream.streams.schema import output_schema
@@ -100,7 +102,12 @@ def written(
     yield from map(write, parts) if any(source.in_turn for source in sources) else ordered_map(write, parts, 1)
 
 
-def with_widest(affine: Affine, sources: Sequence[Source]) -> Affine:
+def by_of(affine: Affine | GroupAffine) -> Sequence[str]:
+    """The columns that hold the keys of rows."""
+    return affine.by if isinstance(affine, GroupAffine) else ()
+
+
+def with_widest(affine: Any, sources: Sequence[Source]) -> Any:
     """The map, with the widest dtype of its results for several arrays that differ."""
     dtypes = {source.dtype if source.dtype.kind == "f" else np.dtype(np.float32) for source in sources
               if source.dtype is not None}

@@ -160,7 +160,7 @@ def test_forging_nothing_changes_nothing(path):
     ({"version": 0}, "version of the format must be a positive integer, got 0"),
     ({"version": True}, "got True"), ({"version": "1"}, "got '1'"), ({"version": ...}, "got None"),
     ({"kind": "histogram"},
-     "kind must be one of moments, batchnorm, layernorm, rmsnorm, groupnorm, instancenorm, got 'histogram'"),
+     "kind must be one of moments, batchnorm, layernorm, rmsnorm, groupnorm, instancenorm, groups, got 'histogram'"),
     ({"kind": ["moments"]}, r"kind must be of type str, got \['moments'\]"),
     ({"completeness": "half"}, "completeness must be one of complete, partial, imported, got 'half'"),
     ({"completeness": "partial"}, "progress is missing"),

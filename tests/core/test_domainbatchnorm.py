@@ -1,0 +1,95 @@
+"""DomainBatchNorm: the layer of each domain is a BatchNorm that was given the rows of the domain."""
+
+import pickle
+
+import numpy as np
+import pytest
+from support.arrays import normal
+
+from bnstream import BatchNorm, DomainBatchNorm
+
+KEYS = np.array(["a", "b", "c"])
+
+
+def data(seed=0, shape=(60, 4)):
+    return normal(shape, seed).astype("f4"), KEYS[np.random.default_rng(seed).integers(0, 3, shape[0])]
+
+
+@pytest.mark.parametrize("shape", [(60, 4), (60, 4, 5, 6)])
+def test_each_domain_is_a_batchnorm(shape):
+    bn, layers = DomainBatchNorm(4, momentum=0.3), {key: BatchNorm(4, momentum=0.3) for key in KEYS}
+    for seed in range(3):
+        x, domain = data(seed, shape)
+        y, dy = bn(x, domain), normal(shape, seed + 9).astype("f4")
+        dx = bn.backward(dy)
+        for key, layer in layers.items():
+            rows = domain == key
+            assert np.array_equal(y[rows], layer(x[rows]))
+            assert np.array_equal(dx[rows], layer.backward(dy[rows]))
+            assert np.array_equal(bn[key].grad_gamma, layer.grad_gamma)
+    assert dict(bn) == layers
+    x, domain = data(7, shape)
+    y = bn.eval()(x, domain)
+    for key, layer in layers.items():
+        assert np.array_equal(y[domain == key], layer.eval()(x[domain == key]))
+    assert list(bn) == ["a", "b", "c"]
+    assert repr(bn) == "DomainBatchNorm(4): domains 'a', 'b', 'c'"
+
+
+def test_one_domain_and_no_rows():
+    x, _ = data()
+    bn = DomainBatchNorm(4)
+    assert np.array_equal(bn(x, "a"), BatchNorm(4)(x))
+    with pytest.raises(ValueError, match="got an empty batch"):
+        bn(x[:0], [])
+    assert bn.eval()(x[:0], []).shape == (0, 4)
+    assert list(bn) == ["a"]
+
+
+def test_parameters_of_a_domain():
+    x, domain = data()
+    bn = DomainBatchNorm(4)
+    bn(x, domain)
+    gamma = bn["a"].gamma
+    gamma[:] = 2
+    y = bn(x, domain)
+    assert np.array_equal(y[domain == "a"], BatchNorm(4)(x[domain == "a"]) * 2)
+    assert bn["a"].gamma is gamma
+
+
+def test_a_refused_call_changes_nothing():
+    x, domain = data()
+    bn = DomainBatchNorm(4, track_pooled=True)
+    bn(x, domain)
+    before = {key: layer.copy() for key, layer in bn.items()}
+    bad = x.copy()
+    bad[np.flatnonzero(domain == "c")[-1], 2] = np.nan
+    with pytest.raises(ValueError, match=r"^domain 'c': NaN or inf in 1 of 4 channels"):
+        bn(bad, domain)
+    with pytest.raises(ValueError, match=r"^domain 'c': NaN"):
+        bn(bad, np.where(domain == "b", "new", domain))
+    assert dict(bn) == before
+    bn.backward(x)          # that of the call before
+
+
+def test_refused():
+    x, domain = data()
+    bn = DomainBatchNorm(4)
+    with pytest.raises(RuntimeError, match="backward needs a call in training before it"):
+        bn.backward(x)
+    bn(x, domain)
+    with pytest.raises(ValueError, match=r"dy must have the 60 rows of the last call in training, got shape \(3, 4\)"):
+        bn.backward(x[:3])
+    with pytest.raises(ValueError, match="must have one key for each of the 60 rows"):
+        bn(x, domain[:-1])
+    with pytest.raises(KeyError, match="no layer of the domain 'd'; the domains are 'a', 'b', 'c': train"):
+        bn.eval()(x, "d")
+
+
+def test_pickle():
+    x, domain = data()
+    bn = DomainBatchNorm(4)
+    bn(x, domain)
+    other = pickle.loads(pickle.dumps(bn))
+    assert dict(other) == dict(bn)
+    assert np.array_equal(other.eval()(x, domain), bn.eval()(x, domain))

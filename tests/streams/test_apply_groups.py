@@ -1,0 +1,117 @@
+"""apply by group: each row by the statistics of its own group."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from pyarrow import csv, parquet
+from support.command import invoke
+
+import bnstream
+from bnstream import GroupedMoments, SourceError, apply, fit, save
+
+N = 3000
+
+
+def frame():
+    rng = np.random.default_rng(4)
+    return pd.DataFrame({"carrier": rng.choice(["AA", "UA"], N), "month": rng.integers(1, 4, N),
+                         "delay": rng.normal(10, 30, N), "distance": rng.integers(100, 3000, N), "note": ["x"] * N})
+
+
+def normalized(table, by, columns=("delay", "distance")):
+    groups = table.groupby(by)
+    return table.assign(**{name: (table[name] - groups[name].transform("mean")) / groups[name].transform("std", ddof=0)
+                           for name in columns})
+
+
+@pytest.mark.parametrize("by", ["carrier", ["carrier", "month"], "month"])
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_tables(suffix, by, tmp_path):
+    table = frame()
+    path, out = tmp_path / f"t{suffix}", tmp_path / f"u{suffix}"
+    write = csv.write_csv if suffix == ".csv" else parquet.write_table
+    write(pa.Table.from_pandas(table), path)
+    g = fit(path, by=by, columns=["delay", "distance"])
+    assert apply(g, path, out) == N
+    found = pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)
+    expected = normalized(table, by)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-12, atol=1e-12)
+    back = tmp_path / f"v{suffix}"
+    apply(g, out, back, inverse=True, keep=[])
+    found = pd.read_csv(back) if suffix == ".csv" else pd.read_parquet(back)
+    np.testing.assert_allclose(found, table[["delay", "distance"]], rtol=1e-11)
+
+
+def test_keys_need_not_be_kept(tmp_path):
+    table = frame()
+    apply(fit(table, by="month", columns=["delay"]), table, tmp_path / "u.npy")
+    expected = normalized(table, "month", ["delay"]).delay
+    np.testing.assert_allclose(np.load(tmp_path / "u.npy")[:, 0], expected, atol=1e-12)
+
+
+def test_embeddings(tmp_path):
+    rng = np.random.default_rng(3)
+    vectors, keys = rng.normal(size=(300, 4)).astype("f4"), rng.integers(0, 3, 300)
+    table = pa.table({"e": pa.FixedSizeListArray.from_arrays(vectors.ravel(), 4), "k": keys})
+    g = fit(table, by="k")
+    apply(g, table, tmp_path / "u.parquet")
+    found = np.stack(parquet.read_table(tmp_path / "u.parquet")["e"].to_pylist())
+    np.testing.assert_allclose(found, GroupedMoments().update(vectors, keys).normalize(vectors, keys), rtol=1e-6)
+
+
+def test_unknown_groups(tmp_path):
+    table = frame()
+    g = fit(table[table.carrier == "AA"], by="carrier", columns=["delay"])
+    with pytest.raises(SourceError, match=r"the statistics have no group 'UA'; fit .* pass unknown='total'"):
+        apply(g, table, tmp_path / "u.parquet")
+    assert not (tmp_path / "u.parquet").exists()
+    apply(g, table, tmp_path / "u.parquet", unknown="nan")
+    assert (pd.read_parquet(tmp_path / "u.parquet").delay.isna() == (table.carrier == "UA")).all()
+    apply(g, table, tmp_path / "u.parquet", unknown="total")
+    found, other = pd.read_parquet(tmp_path / "u.parquet"), (table.carrier == "UA").to_numpy()
+    total = g.total()
+    np.testing.assert_allclose(found.delay[other], (table.delay[other] - total.mean[0]) / total.std()[0], atol=1e-12)
+
+
+def test_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = frame()
+    table.to_parquet("t.parquet")
+    table.rename(columns={"carrier": "airline"}).to_parquet("r.parquet")
+    assert invoke("fit", "t.parquet", "-o", "g.npz", "--by", "carrier", "--columns", "delay").exit_code == 0
+    assert invoke("apply", "g.npz", "r.parquet", "-o", "u.parquet", "--by", "airline").exit_code == 0
+    np.testing.assert_allclose(pd.read_parquet("u.parquet").delay, normalized(table, "carrier", ["delay"]).delay,
+                               atol=1e-12)
+    failed = invoke("apply", "g.npz", "r.parquet", "-o", "w.parquet")
+    assert "r.parquet has no column 'carrier', which holds the keys of the statistics; name" in str(failed.exception)
+
+
+@pytest.mark.parametrize(("state", "options", "error", "message"), [
+    (GroupedMoments(), {}, ValueError, "the state has no groups|do not tell which columns"),
+    (GroupedMoments(names=["delay"]).update(np.ones((2, 1)), [1, 2]), {}, ValueError, "do not tell which columns hold"),
+    (GroupedMoments(names=["delay"]).update(np.ones((2, 1)), [1, 2]), {"by": ["carrier", "month"]}, ValueError,
+     "by must name 1 column, as the keys of the statistics have"),
+    (bnstream.Moments(names=["delay"]).update(np.ones((2, 1))), {"by": "carrier"}, ValueError,
+     r"by \(--by\) and unknown \(--unknown\) are for statistics by group"),
+    (GroupedMoments(names=["delay"]).update(np.ones((2, 1)), [1, 2]), {"by": "delay"}, SourceError, "holds the keys"),
+    (GroupedMoments(names=["delay"]).update(np.ones((2, 1)), [1, 2]), {"by": "month", "exclude": ["x"]}, ValueError,
+     "exclude"),
+    (GroupedMoments(names=["delay"]).update(np.ones((2, 1)), [1, 2]), {"by": "month", "unknown": "skip"}, ValueError,
+     "unknown must be 'raise', 'total' or 'nan'"),
+])
+def test_refused(state, options, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        apply(state, frame(), tmp_path / "u.parquet", **options)
+
+
+def test_arrays_have_no_keys(tmp_path):
+    g = GroupedMoments(names=["delay"], key_names=["month"]).update(np.ones((2, 1)), [1, 2])
+    with pytest.raises(SourceError, match=r"normalize arrays with GroupedMoments.normalize\(x, keys\)"):
+        apply(g, np.ones((2, 1)), tmp_path / "u.npy")
+
+
+def test_a_state_file(tmp_path):
+    table = frame()
+    save(tmp_path / "g.npz", fit(table, by="month", columns=["delay"]))
+    assert apply(tmp_path / "g.npz", table, tmp_path / "u.parquet") == N
