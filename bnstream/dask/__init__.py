@@ -6,7 +6,8 @@ with needing("bnstream.dask", '"bnstream[dask]"'):
     import dask.array
     import dask.delayed  # noqa: F401
 
+from bnstream.dask.groups import grouped
 from bnstream.dask.reduction import moments
 from bnstream.dask.scaling import normalize
 
-__all__ = ["moments", "normalize"]
+__all__ = ["grouped", "moments", "normalize"]
