@@ -204,7 +204,7 @@ def of_array(keys: NDArray[Any], name: str) -> KeyColumn:
     if kind == "U" and len(keys) > FEW:
         values, codes = np.unique(keys, return_inverse=True)
         return KeyColumn(codes.ravel(), values.tolist(), "str", None)
-    if kind in "OTU":
+    if kind in ("O", "T", "U"):
         return of_objects(keys.tolist(), name)
     advice = "decode bytes" if kind == "S" else "convert them with .astype(int)"
     if kind == "f":

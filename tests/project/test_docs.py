@@ -43,6 +43,11 @@ PYTHON = {
         "assert mean.shape == var.shape == (64,)",
         "assert rms.count == 100",
     ],
+    "docs/groups.md": [
+        "assert list(g) == ['AA', 'DL', 'UA'] and g.total().n.tolist() == [100_000] * 4",
+        "assert abs(y[carrier == 'DL'].mean(0)).max() < 1e-5",
+        "assert z.shape == x.shape and list(domains) == ['AA', 'DL', 'UA']",
+    ],
     "docs/layers.md": [
         "assert not (other.state_dict()['running_mean'] - bn.state_dict()['running_mean']).any()",
         "assert mask.sum() == 520",
@@ -84,6 +89,8 @@ PACKAGES = {
         "assert q.n.tolist() == again.n.tolist() == [200_000] * 3 and again == a",
         "assert abs(q.quantile(0.5) - 1).max() < 0.05 and counts.sum() == 200_000",
     ],
+    ("docs/groups.md", "pandas"): ["assert 'delay_std' in printed"],
+    ("docs/groups.md", "dask"): ["assert parts['AA'].n.tolist() == g['AA'].n.tolist()"],
     ("docs/files.md", "fsspec"): [
         "import bnstream; assert flights.mean == again.mean == bnstream.fit('data', columns=['distance']).mean",
         "import bnstream; assert one == bnstream.fit('data/january.parquet', columns=['distance'])",
@@ -165,6 +172,13 @@ BASH = {
         "assert again.mean == pytest.approx(bnstream.load('stats.npz').mean, rel=1e-6)",
         "assert Path('stats.png').read_bytes().startswith(b'\\x89PNG')",
     ],
+    "docs/groups.md": [
+        "g = bnstream.load('carriers.npz')",
+        "assert list(g) == ['AA', 'UA'] and 'carrier' in printed",
+        "again = bnstream.fit('normalized.parquet', by='carrier', columns=['distance', 'air_time'], nan_policy='omit')",
+        "assert again.mean == pytest.approx(np.zeros((2, 2)), abs=1e-12)",
+        "assert again.std() == pytest.approx(np.ones((2, 2)), rel=1e-12)",
+    ],
     "docs/building.md": ["assert bnstream.show_config('dicts')['level'] in printed"],
 }
 
@@ -205,7 +219,7 @@ def folder(tmp_path, monkeypatch, request):
     for month in ("january", "february"):
         distance = rng.integers(100, 5000, N_ROWS)
         air_time = pa.array(distance / 8, mask=rng.random(N_ROWS) < 0.1)
-        table = pa.table({"carrier": ["AA"] * N_ROWS, "distance": distance, "air_time": air_time})
+        table = pa.table({"carrier": ["AA", "UA"] * (N_ROWS // 2), "distance": distance, "air_time": air_time})
         parquet.write_table(table, tmp_path / "data" / f"{month}.parquet")
 
 
