@@ -24,6 +24,7 @@ from bnstream.core.rows import EXPONENT, ROWS, SCALED_ROWS, WEIGHTED_ROWS, has_w
 
 GRANULE = 8         # doubles in the longest vector; a row of a state has a multiple of them
 WEIGHTED, HARD = 1, 2       # bits of what is known of a state: n is a sum of weights; m2 may exceed the largest float
+KEPT_BYTES = 1 << 27        # bytes of memory that an object keeps from one update to the next, at most
 BLOCK_BYTES = 1 << 26       # bytes of rows that are made contiguous at a time
 
 
@@ -93,8 +94,8 @@ def as_array(x: Any) -> NDArray[Any]:
                          ) from None
 
 
-def add_batch(batch: Batch, work: Work, template: Moments, n_threads: int | None) -> None:
-    """Add the rows of a batch to the states of its groups.
+def add_batch(batch: Batch, work: Work, template: Moments, n_threads: int | None, scratch: list[Any]) -> None:
+    """Add the rows of a batch to the states of its groups. `scratch` keeps memory for the next call.
 
     Raises
     ------
@@ -119,7 +120,8 @@ def add_batch(batch: Batch, work: Work, template: Moments, n_threads: int | None
     in_place = rows[:1].flags.c_contiguous
     first = rows if in_place else np.ascontiguousarray(rows[:1])
     bits = sum(1 << i for i in places)
-    sums = GroupSums(first, given[0], given[1], bits, batch.keys.lookup, template.nan_policy, work.states, work.flags)
+    sums = GroupSums(first, given[0], given[1], bits, batch.keys.lookup, template.nan_policy, work.states, work.flags,
+                     scratch)
     n = len(rows)
     step = n if in_place else max(1, BLOCK_BYTES // max(1, sums.piece * rows[0].nbytes)) * sums.piece
     left = []
@@ -128,6 +130,8 @@ def add_batch(batch: Batch, work: Work, template: Moments, n_threads: int | None
         if not in_place:
             sums.read(np.ascontiguousarray(rows[start:stop]), start)
         left += sums.add(start, stop, n_threads)
+    if sum(array.nbytes for array in scratch) > KEPT_BYTES:
+        scratch.clear()
     if left:
         add_left(left, rows, given, places, batch.keys, work, template, sums.portion)
 

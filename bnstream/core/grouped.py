@@ -75,7 +75,7 @@ class GroupedMoments(Mapping[Any, Moments]):
 
     A group takes 40 bytes a channel, channels rounded up to a multiple of 8 (56 bytes with weights), and its key some
     30. An update needs as many for the groups in the batch; for up to some thousand groups 32 KiB a group and thread
-    beside; for more, at most 1.1 GB.
+    beside; for more, at most 1.1 GB. Up to 128 MiB of that memory stay for the next update.
 
     A call that raises leaves the state as it was. Several threads may update one object, one after the other. It
     pickles, and two objects are equal if they hold the same keys with equal `Moments`.
@@ -117,6 +117,7 @@ class GroupedMoments(Mapping[Any, Moments]):
         self._flags: NDArray[np.uint8] = np.empty(0, np.uint8)
         self._moments: list[Moments] = []           # where they are exact
         self._lock = threading.Lock()
+        self._scratch: list[Any] = []
         self._quick = False         # whether `update_few` may be of use
         self._index.integers.omit = nan_policy == "omit"
 
@@ -227,7 +228,7 @@ class GroupedMoments(Mapping[Any, Moments]):
         require_kinds(self, of_batch)
         n_groups = len(of_batch.distinct)
         work = self._work(of_batch, kept, weights is not None)
-        add_batch(Batch(found, axes, of_batch, weights, where), work, self._template, n_threads)
+        add_batch(Batch(found, axes, of_batch, weights, where), work, self._template, n_threads, self._scratch)
         self._commit(of_batch, kept, work, n_groups)
 
     def _work(self, of_batch: Keys, kept: tuple[int, ...], weighted: bool) -> Work:

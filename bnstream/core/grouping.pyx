@@ -49,8 +49,24 @@ cdef extern from * nogil:
     #else
     #define BN_SOON(p) ((void)(p))
     #endif
+    #if defined(__SSE2__)
+    #include <emmintrin.h>
+    #include <stdint.h>
+    /* Copy around the caches, where both ends of the target are at multiples of 16 bytes. */
+    static inline void bn_copy_out(char *to, const char *from, ptrdiff_t n) {
+        if (((uintptr_t)to | (uintptr_t)n) & 15) { memcpy(to, from, n); return; }
+        for (ptrdiff_t i = 0; i < n; i += 16)
+            _mm_stream_si128((__m128i *)(to + i), _mm_loadu_si128((const __m128i *)(from + i)));
+    }
+    #define bn_copied_out() _mm_sfence()
+    #else
+    #define bn_copy_out memcpy
+    #define bn_copied_out() ((void)0)
+    #endif
     """
     void soon "BN_SOON"(const void *p)
+    void copy_out "bn_copy_out"(char *to, const char *of, Py_ssize_t n)
+    void copied_out "bn_copied_out"()
 
 cdef enum:
     PORTION_BYTES = 32768       # A portion has about as many,
@@ -592,7 +608,7 @@ cdef inline void deal_rows(const Portions *p, Py_ssize_t first, const integer *k
         k += 1
         fill[b] = k
         if k == batch:
-            memcpy(s.rows + places[b] * n, buffers + b * batch * n, batch * n)
+            copy_out(s.rows + places[b] * n, buffers + b * batch * n, batch * n)
             memcpy(s.groups + places[b], groups + b * batch, batch * sizeof(uint16_t))
             places[b] += batch
             fill[b] = 0
@@ -600,6 +616,7 @@ cdef inline void deal_rows(const Portions *p, Py_ssize_t first, const integer *k
         memcpy(s.rows + places[b] * n, buffers + b * batch * n, fill[b] * n)
         memcpy(s.groups + places[b], groups + b * batch, fill[b] * sizeof(uint16_t))
         places[b] += fill[b]
+    copied_out()
 
 
 cdef void deal(const Portions *p, Py_ssize_t first, const integer *keys, uint64_t low,
@@ -704,6 +721,7 @@ cdef inline void sort_rows(const Portions *p, const Buckets *s, Py_ssize_t first
     for i in range(first, stop):
         at = places[groups[i]]
         places[groups[i]] = at + 1
+        soon(row + STREAM_AHEAD)
         memcpy(rows + at * n, row, n)
         row += n
         if p.weights != NULL:
@@ -973,17 +991,19 @@ cdef class GroupSums:
         As `weights_of` and `mask_of` have them, of batch positions, contiguous.
     axes : int
         The batch axes, as bits; the first axis is one.
+    scratch : list
+        Of arrays for any use, from calls before; others are added.
     """
 
     cdef ndarray batch, weights, states, flags
     cdef Lookup lookup
     cdef Portions p
     cdef Py_ssize_t height, n_groups
-    cdef list scratch           # arrays that are used again
+    cdef list scratch
     cdef readonly Py_ssize_t portion, piece
 
     def __init__(self, ndarray batch, ndarray weights, ndarray mask, unsigned long long axes, Lookup lookup, str nan_policy,
-                 ndarray states, ndarray flags):
+                 ndarray states, ndarray flags, list scratch):
         cdef Portions *p = &self.p
         cdef Policy policy = policy_of(nan_policy)
         cdef ndarray given = weights if weights is not None else mask
@@ -1015,7 +1035,7 @@ cdef class GroupSums:
         p.height = STATE_ROWS if given is None else WEIGHTED_ROWS
         p.weighted = weights is not None
         self.n_groups, self.height = states.shape[0], states.shape[1]
-        self.scratch = []
+        self.scratch = scratch
         self.portion = p.size = portion_rows(p.n_bytes, values)
         self.piece = piece_rows(p.n_bytes, values, self.n_groups)
 
@@ -1029,7 +1049,7 @@ cdef class GroupSums:
         return copies
 
     cdef ndarray room(self, int place, Py_ssize_t n_bytes):
-        """Memory for one purpose. It is kept, as the pages of new memory would be cleared again."""
+        """Memory for one purpose. It is used again, as new memory costs more than all else: its pages are cleared first."""
         while len(self.scratch) <= place:
             self.scratch.append(np.empty(0, np.uint8))
         if self.scratch[place].size < n_bytes:
