@@ -385,10 +385,10 @@ cdef class GroupSums:
         s.batch = max(<Py_ssize_t> 1, min(<Py_ssize_t> BATCH_BYTES, DEALT_BYTES // s.n_buckets) // p.n_bytes)
         s.room = room
         counts, begins = np.zeros((threads, s.n_buckets), np.intp), np.empty(s.n_buckets + 1, np.intp)
-        memory = self.room(1, n * (row + 2))
-        s.rows = <char *> cnp.PyArray_DATA(memory)
+        memory = self.room(1, n * (row + 2) + 64)
+        s.groups = <uint16_t *> cnp.PyArray_DATA(memory)
+        s.rows = <char *> s.groups + (2 * n + 63) // 64 * 64
         s.weights = s.rows + n * p.n_bytes
-        s.groups = <uint16_t *> (s.weights + n * p.weight_bytes)
         memory = counts
         s.counts = <Py_ssize_t *> cnp.PyArray_DATA(memory)
         memory = begins

@@ -11,7 +11,6 @@ ctypedef struct Buckets:        # the rows of one piece, where groups are many, 
     Py_ssize_t n_buckets
     Py_ssize_t batch            # rows that are written to a bucket at a time
     char **room                 # of each thread, for such rows of each bucket, and their groups
-    Py_ssize_t room_bytes
 
 
 cdef void count_keys(const integer *keys, uint64_t low, const int32_t *table, Py_ssize_t start, Py_ssize_t stop,
@@ -31,9 +30,9 @@ cdef inline void deal_rows(const Portions *p, Py_ssize_t first, const integer *k
     cdef uint64_t g
     cdef int shift = s.shift
     cdef const char *row = p.rows + (first + start) * stride
-    cdef char *buffers = s.room[t]
-    cdef uint16_t *groups = <uint16_t *> (buffers + n_buckets * batch * n)
-    cdef uint16_t *fill = groups + n_buckets * batch
+    cdef uint16_t *fill = <uint16_t *> s.room[t]
+    cdef uint16_t *groups = fill + n_buckets
+    cdef char *buffers = <char *> (groups + n_buckets * batch)
     memset(fill, 0, n_buckets * sizeof(uint16_t))
     for i in range(start, stop):
         g = table[<uint64_t> keys[i] - low]
