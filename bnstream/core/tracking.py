@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 GROUPS = (("min", "max"), ("missing",), ("skewness", "kurtosis"), ("quantiles",))
 NAMES = tuple(name for group in GROUPS for name in group)
+OF_KERNELS = NAMES[:-1]     # what the kernels find
 EXTREMES = ("min", "max")
 POWERS = ("m3", "m3_lo", "m4", "m4_lo")
 ARRAYS = (*EXTREMES, "missing", *POWERS, "quantiles")
@@ -66,8 +67,8 @@ def require_tracked(name: str, track: tuple[str, ...]) -> None:
 
 
 def results_of(m: Any) -> dict[str, Any]:
-    """The results of what a `Moments` tracks but quantiles: arrays of the shape of the channels, in order of `NAMES`."""
-    found = {name: getattr(m, name) for name in m.track if name != "quantiles"}
+    """The results of what a `Moments` tracks by the kernels, arrays of the shape of the channels, by name."""
+    found = {name: getattr(m, name) for name in m.track if name in OF_KERNELS}
     return {name: result() if callable(result) else result for name, result in found.items()}
 
 

@@ -93,7 +93,7 @@ class Accumulator:
             part.update(x, weights=weights, where=mask, n_threads=1)
             if missing.any() and self.nan_policy == "propagate":
                 part.update(np.full(missing.shape, np.nan), weights=weights, where=missing, n_threads=1)
-            elif n_missing and "missing" in self.track:
+            elif missing.any() and "missing" in self.track:
                 if part.shape is None:
                     part.merge(self.without_values(name))
                 add_missing(part, left_out(missing, weights, self.exact))

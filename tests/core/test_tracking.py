@@ -16,7 +16,7 @@ from support.states import state
 import bnstream
 from bnstream import Moments
 from bnstream.core.moments import rows_of, tracked_of
-from bnstream.core.tracking import NAMES
+from bnstream.core.tracking import OF_KERNELS as NAMES
 
 EPS = 2.0**-52
 EXACT = ("min", "max", "missing")
@@ -326,7 +326,8 @@ def test_a_refused_batch_changes_nothing():
 @pytest.mark.parametrize(("track", "error", "message"), [
     (3, TypeError, "track must be a str or a sequence of str, got 3"),
     ([3], TypeError, "track must be of str, got 3 of type int"),
-    ("median", ValueError, "track must be of 'min', 'max', 'missing', 'skewness', 'kurtosis', got 'median'"),
+    ("median", ValueError,
+     "track must be of 'min', 'max', 'missing', 'skewness', 'kurtosis', 'quantiles', got 'median'"),
 ])
 def test_wrong_track(track, error, message):
     with pytest.raises(error, match=message):

@@ -42,7 +42,9 @@ def test_names():
     assert public - modules == set(bnstream.__all__)
     members = {name for name in dir(bnstream.Moments) if not name.startswith("_")}
     assert members == {"axis", "copy", "digest", "effective_n", "exact", "m2", "mean", "merge", "n", "names",
-                       "nan_policy", "plot", "shape", "std", "to_sklearn", "unmerge", "update", "var"}
+                       "nan_policy", "plot", "shape", "std", "to_sklearn", "unmerge", "update", "var",
+                       "track", "min", "max", "missing", "skewness", "kurtosis", "quantile", "histogram",
+                       "rank_error"}
     members = {name for name in dir(bnstream.BatchNorm(3)) if not name.startswith("_")}
     assert members == {name.partition(".")[2] for name in METHODS if name.startswith("BatchNorm.")} | {
         "affine", "beta", "bias", "channel_axis", "d_max", "dtype", "eps", "gamma", "grad_beta", "grad_gamma",

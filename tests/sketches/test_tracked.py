@@ -11,6 +11,7 @@ from support.examples import run_examples
 
 import bnstream
 from bnstream import Moments
+from bnstream.exchange import to_arrays
 from bnstream.plots import plot_histograms
 from bnstream.sketches import Quantiles
 from bnstream.statefiles import StateError
@@ -159,7 +160,7 @@ def test_fit_and_the_command(tmp_path, monkeypatch):
     assert "median" not in shown
     assert main("fit", "x.parquet", "-o", "plain.npz").returncode == 0
     assert "are not tracked in this file; fit it with --track" in main("show", "plain.npz", "--quantiles", "0.5").stderr
-    bnstream.apply("x.parquet", "stats.npz", "y.parquet")
+    assert bnstream.apply(bnstream.load("stats.npz"), "x.parquet", "y.parquet") == len(X)
 
 
 def test_histograms():
@@ -178,7 +179,7 @@ def test_histograms():
 
 def test_lerobot():
     m = Moments(names=["a", "b[0]", "b[1]"], track=["min", "quantiles"]).update(X)
-    arrays = bnstream.exchange.to_arrays(m, "lerobot")
+    arrays = to_arrays(m, "lerobot")
     assert arrays["b/q99"].tolist() == exactly(X[:, 1:], 0.99).tolist()
     assert {f"b/{q}" for q in ("q01", "q10", "q50", "q90", "q99")} <= arrays.keys()
 

@@ -117,7 +117,7 @@ def test_no_pickle_is_opened(path):
     """An array of objects is not opened."""
     save(path, Moments().update(np.ones((2, 3))))
     forge(path, arrays={"mean.npy": npy(np.array([{}, {}, {}], object))})
-    with pytest.raises(StateError, match=r"mean.npy is not a .npy array of int64, float16, float32 or float64"):
+    with pytest.raises(StateError, match=r"mean.npy is not a .npy array of int64, uint8, float16, float32 or float64"):
         load(path)
 
 

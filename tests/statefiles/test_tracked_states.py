@@ -9,7 +9,7 @@ from support.arrays import normal
 
 from bnstream import Moments, load, save
 from bnstream.core.moments import tracked_of
-from bnstream.core.tracking import NAMES
+from bnstream.core.tracking import OF_KERNELS as NAMES
 from bnstream.statefiles import StateError, read, write
 from bnstream.statefiles.archive import write_archive
 from bnstream.statefiles.description import Fields, describe_moments, restore_moments
@@ -65,7 +65,7 @@ DESCRIPTION |= {"shape": [3], "names": ["a", "b", "c"], "track": list(NAMES)}
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"track": ["median"]}, "track must be of 'min', 'max'"),
-    ({"track": []}, "track must be some of min, max, missing, skewness, kurtosis, in this order"),
+    ({"track": []}, "track must be some of min, max, missing, skewness, kurtosis, quantiles, in this order"),
     ({"track": None}, "track must be some of min"),
     ({"track": ["max", "min"]}, "in this order"),
     ({"track": ["min"]}, "in this order"),

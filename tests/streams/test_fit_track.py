@@ -10,7 +10,7 @@ from support.passes import Stop, stop_after
 import bnstream
 from bnstream import Moments, fit, load
 from bnstream.core.moments import tracked_of
-from bnstream.core.tracking import NAMES
+from bnstream.core.tracking import OF_KERNELS as NAMES
 
 pa = pytest.importorskip("pyarrow", minversion="17")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -124,7 +124,7 @@ def test_the_command(table):
     assert "missing" in invoke("show", "n.npz", "--csv").output.splitlines()[0]
     done = main("fit", "t.parquet", "-o", "m.npz", "--force", "--track", "median")
     assert done.returncode != 0
-    assert "track must be of 'min', 'max', 'missing', 'skewness', 'kurtosis', got 'median'" in done.stderr
+    assert "track must be of 'min', 'max', 'missing', 'skewness', 'kurtosis', 'quantiles', got 'median'" in done.stderr
     merged = invoke("merge", "n.npz", "n.npz", "-o", "both.npz")
     assert merged.exit_code == 0, merged.output
     assert load("both.npz").missing.tolist() == (2 * table.isna().sum()).tolist()

@@ -141,8 +141,8 @@ def test_apply_without_channels(folder, kind):
     ("table", {"exclude": ["x*"]}, ValueError, "the statistics have no channel 'x*', nor one that this matches"),
     ("table", {"exclude": ["f?"]}, ValueError, "leaves out all channels of the statistics; leave fewer out"),
     ("table", {"numeric": True}, ValueError, "apply normalizes the columns that the statistics name; leave out"),
-    ("array", {"exclude": ["a"]}, ValueError, "leaves out channels of the statistics by their names, which these"),
-    ("layer", {"exclude": ["a"]}, ValueError, "leaves out channels of the statistics by their names, which these"),
+    ("array", {"exclude": ["a"]}, ValueError, "leaves out channels of a Moments by their names, which these"),
+    ("layer", {"exclude": ["a"]}, ValueError, "leaves out channels of a Moments by their names, which these"),
 ])
 def test_apply_refuses(folder, state, options, error, message):
     states = {"table": fit(TABLE, columns=["f1", "f2"]), "array": fit(X), "layer": BatchNorm(2)}

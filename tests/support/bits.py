@@ -16,7 +16,7 @@ from support.norm_oracle import Kind
 
 import bnstream
 from bnstream.core.moments import rows_of, tracked_of
-from bnstream.core.tracking import NAMES
+from bnstream.core.tracking import OF_KERNELS as NAMES
 
 
 def awkward(x, seed=0):
