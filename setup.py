@@ -17,6 +17,10 @@ OPENMP = os.environ.get("BNSTREAM_OPENMP", "auto")      # auto: use OpenMP if th
 if OPENMP not in ("auto", "require", "off"):
     raise SystemExit(f"BNSTREAM_OPENMP is {OPENMP!r}; expected 'require', 'off' or unset, which uses OpenMP if found")
 
+WANTED_LEVELS = os.environ.get("BNSTREAM_LEVELS", "all")       # which levels of the kernels to compile
+if WANTED_LEVELS not in ("all", "baseline"):
+    raise SystemExit(f"BNSTREAM_LEVELS is {WANTED_LEVELS!r}; expected 'baseline' or unset, which compiles all")
+
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": DEBUG,
@@ -105,7 +109,7 @@ class Build(build_ext):
         return [], []
 
     def levels(self, msvc):
-        if msvc or platform.machine().lower() not in ("x86_64", "amd64"):
+        if WANTED_LEVELS == "baseline" or msvc or platform.machine().lower() not in ("x86_64", "amd64"):
             return {}
         return {name: flags for name, flags in LEVELS.items() if self.probe(LEVEL_PROBE, flags, run=False)}
 
