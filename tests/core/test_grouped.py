@@ -5,6 +5,7 @@ import hashlib
 import pickle
 import sys
 import threading
+from importlib.util import find_spec
 
 import ml_dtypes
 import numpy as np
@@ -401,20 +402,29 @@ def test_refused_arguments():
 
 
 def missing_forms():
+    """The same keys in every form; those of polars where it is installed."""
     import pandas as pd
-    import polars as pl
     import pyarrow as pa
 
     texts, numbers = ["a", "b", None, "a", "c", "b"], [1, 2, None, 1, 5, 2]
     return [np.array(texts, object), texts, pd.Series(texts), pd.Categorical(texts), pd.Series(texts, dtype="string"),
-            pl.Series(texts), pl.Series(texts, dtype=pl.Categorical), pl.Series(texts, dtype=pl.Enum(["c", "b", "a"])),
+            *forms_of_polars(texts, numbers),
             pa.array(texts), pa.array(texts).dictionary_encode(), pa.chunked_array([texts[:3], texts[3:]]),
             pa.chunked_array([texts[:2], texts[2:]]).dictionary_encode(), pa.array(texts).cast("large_string"),
             pa.DictionaryArray.from_arrays([0, 1, None, 3, 2, 1], ["a", "b", "c", "a"]),
             pa.DictionaryArray.from_arrays([0, 1, 3, 0, 2, 1], ["a", "b", "c", None]),
             pd.Series([*texts[:2], float("nan"), *texts[3:]]),
-            pd.Series(numbers, dtype="Int64"), pl.Series(numbers), pa.array(numbers), numbers,
+            pd.Series(numbers, dtype="Int64"), pa.array(numbers), numbers,
             pa.array(numbers, "int8"), np.ma.masked_equal([1, 2, 0, 1, 5, 2], 0), pa.array(numbers).dictionary_encode()]
+
+
+def forms_of_polars(texts, numbers):
+    if find_spec("polars") is None:
+        return []
+    import polars as pl
+
+    return [pl.Series(texts), pl.Series(texts, dtype=pl.Categorical), pl.Series(texts, dtype=pl.Enum(["c", "b", "a"])),
+            pl.Series(numbers)]
 
 
 @pytest.mark.parametrize("keys", missing_forms(), ids=lambda keys: type(keys).__name__)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-import polars as pl
 import pyarrow as pa
 import pytest
 from pyarrow import csv, feather, parquet
@@ -58,8 +57,11 @@ def test_files(suffix, by, tmp_path):
                                       n_threads=1)._rows().tobytes()
 
 
-@pytest.mark.parametrize("make", [pd.DataFrame, pl.from_pandas, pa.Table.from_pandas,
-                                  lambda table: pl.from_pandas(table).lazy(),
+def of_polars(table):
+    return pytest.importorskip("polars").from_pandas(table, nan_to_null=True)
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, of_polars, pa.Table.from_pandas, lambda table: of_polars(table).lazy(),
                                   lambda table: table.astype({"carrier": "category"}),
                                   lambda table: table.to_dict("records")])
 def test_tables(make):
@@ -141,7 +143,7 @@ def test_resume(tmp_path, monkeypatch):
 
 def test_propagate():
     table = frame()
-    g = fit(pl.from_pandas(table, nan_to_null=True), by="carrier", columns=["delay"], nan_policy="propagate")
+    g = fit(pa.Table.from_pandas(table), by="carrier", columns=["delay"], nan_policy="propagate")
     assert np.isnan(g["AA"].mean).all()
     assert g["AA"].n.tolist() == [(table.carrier == "AA").sum()]
 
