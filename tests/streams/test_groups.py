@@ -150,6 +150,7 @@ def test_propagate():
 
 @pytest.mark.parametrize(("options", "error", "message"), [
     ({"by": "nothing"}, SourceError, "has no column 'nothing'"),
+    ({"by": "carrier", "track": "min"}, ValueError, r"by= \(--by\) gives count, mean and variance .*got track='min'"),
     ({"by": "delay", "columns": ["delay"]}, SourceError, "column 'delay' holds the keys, so it can be neither"),
     ({"by": "month", "weights": "month"}, SourceError, "holds the keys"),
     ({"by": []}, ValueError, "by must name at least one column"),
