@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.batchnorm import BatchNorm
-from bnstream.core.groupbatch import as_array
+from bnstream.core.grouping import array_of
 from bnstream.core.keys import keys_of
 from bnstream.core.labels import listed
 
@@ -114,7 +114,7 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
         >>> bn(np.array([[1.0], [3.0]]), "a").ravel().tolist()
         [-1.0, 1.0]
         """
-        a = as_array(x)
+        a = array_of(x)
         n_rows = a.shape[0] if a.ndim else 0
         if isinstance(domain, str | int | np.bool_):
             domain = np.full(n_rows, domain)
@@ -186,7 +186,7 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
         with self._lock:
             if self._rows is None:
                 raise RuntimeError("backward needs a call in training before it")
-            rows, gradient = self._rows, as_array(dy)
+            rows, gradient = self._rows, array_of(dy)
             n_rows = sum(map(len, rows.values()))
             if gradient.ndim == 0 or len(gradient) != n_rows:
                 raise ValueError(f"dy must have the {n_rows} rows of the last call in training, got shape "

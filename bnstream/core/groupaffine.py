@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from bnstream.core.checks import eps_of
 from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.differences import differences
-from bnstream.core.groupbatch import as_array
-from bnstream.core.grouping import axes_in
+from bnstream.core.grouping import array_of, axes_in
 from bnstream.core.keys import keys_of
 from bnstream.core.labels import channel_label, listed
 
@@ -188,7 +187,7 @@ def normalize(
     found = in_exact_form(x)
     if isinstance(found, Columns):
         found = np.stack([column.as_floats() for column in found.columns], axis=1, dtype=np.float64)
-    a = as_array(found)
+    a = array_of(found)
     axes = axes_in(g.axis, a.ndim)
     kept = tuple(i for i in range(a.ndim) if i not in axes)
     if tuple(a.shape[i] for i in kept) != affine.shape:

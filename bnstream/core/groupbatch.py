@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.columns import Column, Columns
-from bnstream.core.dlpack import as_numpy
 from bnstream.core.grouping import GroupSums, arranged, portion_rows
 from bnstream.core.keys import Keys
 from bnstream.core.moments import Moments, moments_from, rows_of
@@ -81,17 +80,9 @@ def rows_at(state: NDArray[np.float64], flags: int, shape: tuple[int, ...]) -> N
     return state[:height, :size].reshape(height, *shape).copy()
 
 
-def as_array(x: Any) -> NDArray[Any]:
-    """An array, as `Moments.update` takes it."""
-    array = as_numpy(x)
-    if np.ma.isMaskedArray(array):
-        raise TypeError("got a masked array; pass np.asarray(x) with where=~x.mask to leave the masked elements out, "
-                        "or x.filled(value) to fill them")
-    try:
-        return np.asarray(array)
-    except ValueError as error:
-        raise ValueError(f"expected an array or nested sequences of equal lengths, got {type(x).__name__}: {error}"
-                         ) from None
+def padded(n_channels: int) -> int:
+    """Doubles in a row of a state of so many channels."""
+    return -(-n_channels // GRANULE) * GRANULE
 
 
 def add_batch(batch: Batch, work: Work, template: Moments, n_threads: int | None, scratch: list[Any]) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.columns import Columns, in_exact_form
-from bnstream.core.groupbatch import GRANULE, WEIGHTED, Batch, Work, add_batch, as_array, rows_at
-from bnstream.core.grouping import axes_in, merge_groups, update_few
+from bnstream.core.groupbatch import GRANULE, WEIGHTED, Batch, Work, add_batch, padded, rows_at
+from bnstream.core.grouping import array_of, axes_in, merge_groups, update_few
 from bnstream.core.keys import Index, Keys, Missing, keys_of
 from bnstream.core.labels import counted, listed
 from bnstream.core.late import late
@@ -214,7 +214,7 @@ class GroupedMoments(Mapping[Any, Moments]):
         require_threads(n_threads)
         found = in_exact_form(batch)
         if not isinstance(found, Columns):
-            found = as_array(found)
+            found = array_of(found)
         axes = axes_in(self.axis, found.ndim)
         kept = tuple(n for i, n in enumerate(found.shape) if i not in axes)
         require_channels(self, kept, found.shape)
@@ -241,7 +241,7 @@ class GroupedMoments(Mapping[Any, Moments]):
             return Work(at, None, None, moments)
         size = int(np.prod(kept))
         height = max(self._states.shape[1], len(WEIGHTED_ROWS if weighted else ROWS))
-        states = np.zeros((n, height, -(-size // GRANULE) * GRANULE))
+        states = np.zeros((n, height, padded(size)))
         flags = np.zeros(n, np.uint8)
         if known.size:
             states[known, :self._states.shape[1]] = self._states[at[known]]

@@ -35,7 +35,7 @@ from bnstream._kernels._table cimport (
 )
 from bnstream.core.large cimport moderate
 from bnstream.core.view cimport (
-    OMIT, PROPAGATE, Policy, batch_axes, is_of_positions, make_view, mask_of, policy_of, weights_of,
+    OMIT, PROPAGATE, Policy, as_array, batch_axes, is_of_positions, make_view, mask_of, policy_of, weights_of,
 )
 
 from bnstream._kernels import capsule
@@ -117,6 +117,11 @@ include "portions.pxi"
 include "fewgroups.pxi"
 include "manygroups.pxi"
 include "fewrows.pxi"
+
+
+def array_of(object x):
+    """An array, as `Moments.update` takes it."""
+    return as_array(x)
 
 
 def axes_in(object axis, int ndim):

@@ -10,7 +10,7 @@ import numpy as np
 
 from bnstream.core import exact
 from bnstream.core.blocks import side_by_side
-from bnstream.core.groupbatch import GRANULE, HARD, WEIGHTED
+from bnstream.core.groupbatch import HARD, WEIGHTED, padded
 from bnstream.core.grouped import GroupedMoments, as_labels
 from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of
 from bnstream.core.rows import EXPONENT, N_LO, ROWS, SCALED_ROWS, SQUARES, WEIGHTED_ROWS
@@ -49,7 +49,7 @@ def unstacked(
                       for i in range(n)]
     else:
         rows: Any = rows_of(whole)
-        states = np.zeros((n, len(rows), -(-size // GRANULE) * GRANULE))
+        states = np.zeros((n, len(rows), padded(size)))
         states[:, :, :size] = rows.reshape(len(rows), n, size).transpose(1, 0, 2)
         flags = np.zeros(n, np.uint8)
         flags[list(weighted)] = WEIGHTED

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -218,13 +218,17 @@ class CsvFile(TableFile):
             yield Piece(partial(self.load, start, block, chunk_rows), None, stop, f"bytes {start:,} to {stop:,}")
             start = stop
 
+    @cached_property
+    def beginning(self) -> bytes:
+        """The bytes to the end of the names."""
+        with self.file.open() as content:
+            return content.read(self.text.text.mark_bytes + self.start)
+
     def together(self, files: Sequence[File], chunk_rows: int | None) -> Iterable[Any]:
         """Load files that begin with the same bytes as this one, to the end of the names, as one block."""
         if self.extent is None or self.row_names:       # rows with names are recognized in each file
             raise UnlikeError
-        with self.file.open() as content:
-            beginning = content.read(self.text.text.mark_bytes + self.start)
-        parts = []
+        beginning, parts = self.beginning, []
         for file in files:
             with file.open() as content:
                 text = content.read()
