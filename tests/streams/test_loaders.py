@@ -17,7 +17,9 @@ def test_data_loaders():
     data = torch.utils.data
     x, y = torch.from_numpy(X), torch.arange(30)
     for workers in (0, 2):
-        loader = data.DataLoader(data.TensorDataset(x), batch_size=7, num_workers=workers)
+        # A forked worker might wait for ever: other tests leave threads of JAX and of OpenMP in this process.
+        loader = data.DataLoader(data.TensorDataset(x), batch_size=7, num_workers=workers,
+                                 multiprocessing_context="spawn" if workers else None)
         assert fit(loader, exact=True) == EXACT
     pairs = data.DataLoader(data.TensorDataset(x, y), batch_size=7)
     with pytest.raises(SourceError, match="key="):
