@@ -130,8 +130,8 @@ setup(
             extension("_kernels._runtime"),
             *(extension(f"core.{name}")
               for name in ("view", "result", "large", "forward", "instances", "functional", "exact", "moments",
-                           "grouping")),
-            extension("streams.sources.valid"),
+                           "groups.sums")),
+            extension("streams.sources.tables.valid"),
         ],
         build_dir="build/cython-debug" if DEBUG else "build/cython",
         compiler_directives=DIRECTIVES,

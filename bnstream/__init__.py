@@ -21,8 +21,8 @@ from bnstream.core.norms import (
 from bnstream.core.rownorms import LayerNorm, RMSNorm
 
 if TYPE_CHECKING:
-    from bnstream.core.domainbatchnorm import DomainBatchNorm
-    from bnstream.core.grouped import GroupedMoments
+    from bnstream.core.groups.domainbatchnorm import DomainBatchNorm
+    from bnstream.core.groups.grouped import GroupedMoments
     from bnstream.statefiles import StateError, load, save
     from bnstream.streams.applying import apply
     from bnstream.streams.fitting import fit
@@ -63,9 +63,9 @@ __all__ = [
 
 # The modules of the names that are imported on first use, as they take longer to import than all others together.
 _LATER = {
-    "DomainBatchNorm": "core.domainbatchnorm", "GroupedMoments": "core.grouped", "apply": "streams.applying",
-    "fit": "streams.fitting", "SourceError": "streams.sources", "StateError": "statefiles", "load": "statefiles",
-    "save": "statefiles",
+    "DomainBatchNorm": "core.groups.domainbatchnorm", "GroupedMoments": "core.groups.grouped",
+    "apply": "streams.applying", "fit": "streams.fitting", "SourceError": "streams.sources",
+    "StateError": "statefiles", "load": "statefiles", "save": "statefiles",
 }
 
 

@@ -9,7 +9,7 @@ import typer
 
 from bnstream.cli.options import Force, Out
 from bnstream.cli.states import load_moments
-from bnstream.core.grouped import GroupedMoments
+from bnstream.core.groups.grouped import GroupedMoments
 from bnstream.core.moments import Moments
 
 POLICIES = ("raise", "omit", "propagate")       # from the strictest one

@@ -11,8 +11,8 @@ import numpy as np
 import typer
 
 from bnstream.cli.options import StatePath, numbers_in
-from bnstream.core.grouped import GroupedMoments
-from bnstream.core.grouptable import key_columns
+from bnstream.core.groups.grouped import GroupedMoments
+from bnstream.core.groups.table import key_columns
 from bnstream.core.labels import channel_label, number_text
 from bnstream.core.moments import Moments
 from bnstream.core.summary import QUARTILES, summary

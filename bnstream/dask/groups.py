@@ -14,8 +14,8 @@ from dask.delayed import Delayed, delayed
 from numpy.typing import NDArray
 
 from bnstream.core.affine import kept_axes
-from bnstream.core.grouped import GroupedMoments
-from bnstream.core.keys import Missing
+from bnstream.core.groups.grouped import GroupedMoments
+from bnstream.core.groups.keys import Missing
 from bnstream.core.moments import Moments
 from bnstream.dask.frames import columns_of, require_numbers
 from bnstream.dask.reduction import ARITY

@@ -9,8 +9,7 @@ from types import NoneType
 from typing import Any
 
 from bnstream.core.dtypes import NamedArrays
-from bnstream.core.grouped import GroupedMoments
-from bnstream.core.groupstates import stacked, unstacked
+from bnstream.core.groups.grouped import GroupedMoments
 from bnstream.statefiles.description import MEANINGS_OF_MOMENTS, Fields, describe_moments, meanings, restore_moments
 
 MEANINGS = {
@@ -31,7 +30,7 @@ def meanings_of_groups(arrays: NamedArrays) -> dict[str, str]:
 def describe_groups(g: GroupedMoments) -> tuple[dict[str, Any], NamedArrays]:
     """Describe a GroupedMoments in a dict, and return its rows as arrays."""
     g = g.copy()            # consistent even if another thread updates g
-    whole, weighted = stacked(g)
+    whole, weighted = g._stacked()
     description, arrays = describe_moments(whole)
     keys: list[Any] = [list(key) if isinstance(key, tuple) else key for key in g]
     return description | {
@@ -56,7 +55,7 @@ def restore_groups(fields: Fields, arrays: NamedArrays) -> GroupedMoments:
         fields.axis(), nan_policy=whole.nan_policy, missing_keys=fields.one_of("missing_keys", "raise", "omit", "keep"),
         names=fields.all_of("names", str), key_names=key_names, exact=whole.exact,
     )
-    unstacked(g, whole, keys, kinds, weighted or ())
+    g._fill(whole, weighted or (), keys, kinds)
     g.names = g.names       # checks that there is one for each channel
     return g
 

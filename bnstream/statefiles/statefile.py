@@ -21,7 +21,7 @@ from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.checks import path_of
 from bnstream.core.config import version
 from bnstream.core.dtypes import NamedArrays
-from bnstream.core.grouped import GroupedMoments
+from bnstream.core.groups.grouped import GroupedMoments
 from bnstream.core.layer import NormLayer
 from bnstream.core.moments import Moments
 from bnstream.statefiles.archive import StateError, has_description, read_archive, write_archive

@@ -10,8 +10,8 @@ from typing import Any, Unpack
 from bnstream.core.affine import Affine, default_channel_axis
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.checks import integer, path_of
-from bnstream.core.groupaffine import GroupAffine, Unknown
-from bnstream.core.grouped import GroupedMoments
+from bnstream.core.groups.affine import GroupAffine, Unknown
+from bnstream.core.groups.grouped import GroupedMoments
 from bnstream.core.labels import counted
 from bnstream.core.moments import Moments
 from bnstream.statefiles import load

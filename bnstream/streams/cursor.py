@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bnstream.core.grouped import GroupedMoments
+from bnstream.core.groups.grouped import GroupedMoments
 from bnstream.core.labels import counted
 from bnstream.core.moments import Moments
 from bnstream.statefiles import read

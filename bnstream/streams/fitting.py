@@ -11,8 +11,8 @@ from typing import Any, Unpack
 import numpy as np
 
 from bnstream.core.checks import integer, number, path_of
-from bnstream.core.grouped import GroupedMoments
-from bnstream.core.keys import Missing
+from bnstream.core.groups.grouped import GroupedMoments
+from bnstream.core.groups.keys import Missing
 from bnstream.core.labels import listed
 from bnstream.core.moments import Moments
 from bnstream.statefiles import save

@@ -8,9 +8,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from bnstream.core.grouped import GroupedMoments
-from bnstream.core.groupstates import joined, parted
-from bnstream.core.keys import Keys, Missing, keys_of
+from bnstream.core.groups.arrangement import joined, parted
+from bnstream.core.groups.grouped import GroupedMoments
+from bnstream.core.groups.keys import Keys, Missing, keys_of
 from bnstream.streams.accumulator import Accumulator, Policy, numbers_of
 from bnstream.streams.sources import Source, SourceError
 from bnstream.streams.sources.source import names_of

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bnstream.core.affine import Affine, several_channel_axes
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.columns import Columns
-from bnstream.core.groupaffine import GroupAffine, RowsAffine
+from bnstream.core.groups.affine import GroupAffine, RowsAffine
 from bnstream.core.moments import Moments
 from bnstream.streams.sources import Source
 

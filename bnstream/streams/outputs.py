@@ -12,7 +12,7 @@ import numpy as np
 
 from bnstream.core.affine import Affine
 from bnstream.core.batchnorm import BatchNorm
-from bnstream.core.groupaffine import GroupAffine
+from bnstream.core.groups.affine import GroupAffine
 from bnstream.core.moments import Moments
 from bnstream.statefiles.atomic import replacing
 from bnstream.streams.cursor import Cursor, Progress

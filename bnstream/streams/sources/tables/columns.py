@@ -25,7 +25,7 @@ from bnstream.streams.sources.tables.embeddings import (
     open_lists,
     require_width,
 )
-from bnstream.streams.sources.valid import valid
+from bnstream.streams.sources.tables.valid import valid
 
 
 def is_numeric(kind: Any) -> bool:

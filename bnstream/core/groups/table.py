@@ -11,7 +11,7 @@ from bnstream.core.labels import channel_label, number_text
 from bnstream.core.optional import needing
 
 if TYPE_CHECKING:
-    from bnstream.core.grouped import GroupedMoments
+    from bnstream.core.groups.grouped import GroupedMoments
 
 STATISTICS = ("n", "mean", "var", "std")
 

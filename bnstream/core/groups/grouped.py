@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, Self, SupportsIndex
 
@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.columns import Columns, in_exact_form
-from bnstream.core.groupbatch import GRANULE, WEIGHTED, Batch, Work, add_batch, padded, rows_at
-from bnstream.core.grouping import array_of, axes_in, merge_groups, update_few
-from bnstream.core.keys import Index, Keys, Missing, keys_of
+from bnstream.core.groups.batch import Batch, add_batch
+from bnstream.core.groups.index import Index
+from bnstream.core.groups.keys import Keys, Missing, keys_of
+from bnstream.core.groups.states import States
+from bnstream.core.groups.sums import array_of, axes_in, merge_groups, update_few
 from bnstream.core.labels import counted, listed
 from bnstream.core.late import late
 from bnstream.core.moments import Moments, moments_from
-from bnstream.core.rows import EXPONENT, M2, MEAN, N_LO, ROWS, SCALED_ROWS, SQUARES, WEIGHTED_ROWS, N
+from bnstream.core.rows import ROWS
 from bnstream.core.threads import require_threads
 
 Policy = Literal["raise", "omit", "propagate"]
@@ -113,9 +115,7 @@ class GroupedMoments(Mapping[Any, Moments]):
         self.kinds: tuple[str, ...] | None = None       # of the columns of keys
         self.shape: tuple[int, ...] | None = None
         self._index = Index()
-        self._states: NDArray[np.float64] = np.empty((0, len(ROWS), GRANULE))   # with room for more groups
-        self._flags: NDArray[np.uint8] = np.empty(0, np.uint8)
-        self._moments: list[Moments] = []           # where they are exact
+        self._states = States(self._template)
         self._lock = threading.Lock()
         self._scratch: list[Any] = []
         self._quick = False         # whether `update_few` may be of use
@@ -194,7 +194,7 @@ class GroupedMoments(Mapping[Any, Moments]):
         (('sensor', 'day'), [(7, 'mo'), (7, 'tu'), (9, 'mo')])
         """
         if weights is None and where is None and n_threads is None and self._quick and update_few(
-                self._index.integers, self._states, self._flags, self.shape, batch, keys):
+                self._index.integers, self._states.table, self._states.flags, self.shape, batch, keys):
             return self
         with self._changing():
             self._update(batch, keys, weights, where, n_threads)
@@ -226,61 +226,21 @@ class GroupedMoments(Mapping[Any, Moments]):
         if not isinstance(keys, Keys):
             of_batch = keys_of(keys, found.shape[axes[0]], place, self.missing_keys, n_threads)
         require_kinds(self, of_batch)
-        n_groups = len(of_batch.distinct)
-        work = self._work(of_batch, kept, weights is not None)
-        add_batch(Batch(found, axes, of_batch, weights, where), work, self._template, n_threads, self._scratch)
-        self._commit(of_batch, kept, work, n_groups)
-
-    def _work(self, of_batch: Keys, kept: tuple[int, ...], weighted: bool) -> Work:
-        """A copy of the states of the groups in a batch, in the order of their keys; empty ones of new groups."""
         at = self._index.find(of_batch.distinct)
-        known = np.flatnonzero(at >= 0)
-        n = len(of_batch.distinct) + (of_batch.omitted is not None)
-        if self.exact:
-            moments = [self._template.copy() if place < 0 else self._moments[place].copy() for place in at]
-            return Work(at, None, None, moments)
-        size = int(np.prod(kept))
-        height = max(self._states.shape[1], len(WEIGHTED_ROWS if weighted else ROWS))
-        states = np.zeros((n, height, padded(size)))
-        flags = np.zeros(n, np.uint8)
-        if known.size:
-            states[known, :self._states.shape[1]] = self._states[at[known]]
-            flags[known] = self._flags[at[known]]
-        return Work(at, states, flags, [])
+        states = self._states.some(at, kept, weights is not None, of_batch.omitted is not None)
+        add_batch(Batch(found, axes, of_batch, weights, where), states, n_threads, self._scratch)
+        self._commit(of_batch, at, states)
 
-    def _commit(self, of_batch: Keys, kept: tuple[int, ...], work: Work, n_groups: int) -> None:
-        """Take over the states of a batch. Nothing is changed before all memory is there."""
-        at, n_old = work.at, len(self._index)
+    def _commit(self, of_batch: Keys, at: NDArray[np.int64], states: States) -> None:
+        """Take over the states of a batch: its groups are at these places, or new."""
         new = np.flatnonzero(at < 0)
-        at[new] = n_old + np.arange(len(new))
-        n_all = n_old + len(new)
+        n_all = len(self._index) + len(new)
+        at[new] = np.arange(len(self._index), n_all)
         labels = of_batch.distinct
         fresh = labels[new] if isinstance(labels, np.ndarray) else [labels[i] for i in new]
-        states, flags = self._states, self._flags
-        if self.exact:
-            moments = self._moments + [Moments()] * len(new)
-            for place, m in zip(at, work.moments, strict=True):
-                moments[place] = m
-            self._moments = moments
-        else:
-            assert work.states is not None
-            assert work.flags is not None
-            found, marks = work.states[:n_groups], work.flags[:n_groups]
-            if len(at) == n_all and (at == np.arange(n_all)).all():
-                states, flags = found, marks
-            else:
-                if n_all > len(states) or found.shape[1:] != states.shape[1:]:
-                    room = max(n_all, min(2 * len(states), n_all + (1 << 16)))
-                    old = states
-                    states = np.zeros((room, *found.shape[1:]))
-                    flags = np.zeros(room, np.uint8)
-                    if n_old:
-                        states[:n_old, :old.shape[1]] = old[:n_old]
-                        flags[:n_old] = self._flags[:n_old]
-                states[at], flags[at] = found, marks
+        everything = self._states.with_those(at, states, n_all)
         self._index.add(fresh)
-        self._states, self._flags, self.shape = states, flags, kept
-        self.kinds = of_batch.kinds
+        self._states, self.shape, self.kinds = everything, states.shape, of_batch.kinds
         self._quick = not self.exact and self._index.numbers is None
         if self.key_names is None:
             self.key_names = of_batch.names
@@ -290,7 +250,7 @@ class GroupedMoments(Mapping[Any, Moments]):
         place = self._place(key)
         if place < 0:
             raise KeyError(key)
-        return self._moments_at(place)
+        return self._states.get(place)
 
     def _place(self, key: Any) -> int:
         if isinstance(key, np.generic):
@@ -302,13 +262,6 @@ class GroupedMoments(Mapping[Any, Moments]):
             return -1
         return int(index.integers.of(np.array([key], np.int64))[0])
 
-    def _moments_at(self, place: int) -> Moments:
-        if self.exact:
-            return self._moments[place].copy()
-        assert self.shape is not None
-        rows = rows_at(self._states[place], int(self._flags[place]), self.shape)
-        return moments_from(rows, self.axis, self.nan_policy, self.names)
-
     def __contains__(self, key: object) -> bool:
         return self._place(key) >= 0
 
@@ -318,33 +271,23 @@ class GroupedMoments(Mapping[Any, Moments]):
     def __len__(self) -> int:
         return len(self._index)
 
-    def _rows(self) -> NDArray[np.float64]:
-        """The states of all groups, (SCALED_ROWS, groups, *channels)."""
+    def _stacked(self) -> tuple[Moments, list[int]]:
+        """A Moments of all groups, whose channels are (groups, \\*channels), and the places of those with weights."""
         with self._lock:
-            if self.exact:
-                found = [np.concatenate([rows, np.zeros((len(SCALED_ROWS) - len(rows), *rows.shape[1:]))])
-                         for rows in map(rows_of_any, self._moments)]
-                return np.stack(found, 1) if found else np.zeros((len(SCALED_ROWS), 0, *(self.shape or ())))
-            n, shape = len(self), self.shape or ()
-            height, size = self._states.shape[1], int(np.prod(shape))
-            rows = np.zeros((len(SCALED_ROWS), n, size))
-            rows[:height] = self._states[:n, :, :size].transpose(1, 0, 2)
-            plain = (self._flags[:n] & WEIGHTED) == 0
-            rows[SQUARES, plain] = rows[N, plain]
-            rows[N_LO, plain] = 0
-            return rows.reshape(len(SCALED_ROWS), n, *shape)
+            return self._states.stacked(len(self)), self._states.weighted(len(self))
+
+    def _statistics(self) -> Moments:
+        """A Moments of all groups, of shape (0, \\*channels) if there are none."""
+        whole, _ = self._stacked()
+        return whole if whole.shape is not None else moments_from(np.zeros((len(ROWS), 0, *(self.shape or ()))))
 
     @property
     def n(self) -> NDArray[Any]:
-        if self.exact:
-            return np.stack([m.n for m in self._moments]) if self._moments else np.zeros((0,), np.int64)
-        n = self._rows()[N]
-        weighted = (self._flags[:len(self)] & WEIGHTED).any()
-        return n.astype(np.float64 if weighted or n.max(initial=0) >= 2.0**63 else np.int64)
+        return self._statistics().n
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        return self._values(lambda m: m.mean, lambda rows: np.where(rows[N] > 0, rows[MEAN], np.nan))
+        return self._statistics().mean
 
     def var(self, ddof: float = 0) -> NDArray[np.float64]:
         """Compute the variances, as `Moments.var` does.
@@ -364,7 +307,7 @@ class GroupedMoments(Mapping[Any, Moments]):
         >>> bnstream.GroupedMoments().update(np.array([1.0, 3.0, 5.0]), [0, 0, 1]).var().tolist()
         [1.0, 0.0]
         """
-        return self._values(lambda m: m.var(ddof), lambda rows: variances(rows, ddof))
+        return self._statistics().var(ddof)
 
     def std(self, ddof: float = 0) -> NDArray[np.float64]:
         """Compute the standard deviations, as `Moments.std` does.
@@ -384,19 +327,7 @@ class GroupedMoments(Mapping[Any, Moments]):
         >>> bnstream.GroupedMoments().update(np.array([1.0, 3.0, 5.0]), [0, 0, 1]).std().tolist()
         [1.0, 0.0]
         """
-        return self._values(lambda m: m.std(ddof), lambda rows: np.sqrt(variances(rows, ddof)))
-
-    def _values(self, of_one: Callable[[Moments], Any], of_rows: Callable[[Any], Any]) -> NDArray[np.float64]:
-        """A statistic of all groups: from the rows of their states, or where these are scaled or exact from each."""
-        if self.exact:
-            return np.stack([np.asarray(of_one(m)) for m in self._moments]) if self._moments else \
-                np.zeros((0, *(self.shape or ())))
-        rows = self._rows()
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found: NDArray[np.float64] = of_rows(rows)
-        for place in np.flatnonzero(rows[EXPONENT].any(tuple(range(1, rows.ndim - 1)))):
-            found[place] = of_one(self._moments_at(int(place)))
-        return found
+        return self._statistics().std(ddof)
 
     def total(self) -> Moments:
         """Merge the statistics of all groups, in the order of `keys`.
@@ -413,7 +344,7 @@ class GroupedMoments(Mapping[Any, Moments]):
         """
         whole = self._template.copy()
         for place in range(len(self)):
-            whole.merge(self._moments_at(place))
+            whole.merge(self._states.get(place))
         return whole
 
     def merge(self, other: GroupedMoments) -> Self:
@@ -459,36 +390,32 @@ class GroupedMoments(Mapping[Any, Moments]):
             if them.shape is not None:
                 if len(self._index) == 0 and self.shape is None and them.exact:
                     self._template = Moments(self.axis, nan_policy=self.nan_policy, names=self.names, exact=True)
+                    self._states = States(self._template)
                 self._merge(them)
             self._template.names = names
             self.key_names = them.key_names if self.key_names is None else self.key_names
         return self
 
     def _merge(self, them: GroupedMoments) -> None:
-        assert them.shape is not None
         assert them.kinds is not None
+        n, others = len(them), them._states
         of_them = Keys(None, them._index.whole(), None, them.kinds, None)       # type: ignore[arg-type]
         require_kinds(self, of_them)
-        n = len(them)
-        work = self._work(of_them, them.shape, bool((them._flags[:n] & WEIGHTED).any()))
-        if self.exact:
-            for i, m in enumerate(them._moments):
-                work.moments[i].merge(m)
-        else:
-            assert work.states is not None
-            assert work.flags is not None
-            others = them._states[:n]
-            height = max(work.states.shape[1], others.shape[1])
-            work.states, others = (taller(states, height) for states in (work.states, others))
-            for g in merge_groups(work.states, work.flags, np.ascontiguousarray(others), them._flags[:n].copy(),
-                                  self.nan_policy == "propagate"):
-                m = work.moments_at(g, them.shape, self._template)
-                try:
-                    m.merge(them._moments_at(g))
-                except ValueError as error:
-                    raise ValueError(f"group {them._index.all()[g]!r}: {error}") from error
-                work.put(g, m)
-        self._commit(of_them, them.shape, work, n)
+        at = self._index.find(of_them.distinct)
+        states = self._states.some(at, others.shape, bool(others.weighted(n)))
+        left: Iterable[int] = range(n)
+        if not self.exact:
+            others.grow(states.height)
+            states.grow(others.height)
+            left = merge_groups(states.table, states.flags, others.table, others.flags, self.nan_policy == "propagate")
+        for i in left:
+            m = states.get(i)
+            try:
+                m.merge(others.get(i))
+            except ValueError as error:
+                raise ValueError(f"group {them._index.all()[i]!r}: {error}") from error
+            states.put(i, m)
+        self._commit(of_them, at, states)
 
     def __add__(self, other: GroupedMoments) -> GroupedMoments:
         if not isinstance(other, GroupedMoments):
@@ -517,8 +444,7 @@ class GroupedMoments(Mapping[Any, Moments]):
         with self._lock:
             n = len(self._index)
             new._index, new.kinds, new.shape = self._index.copy(), self.kinds, self.shape
-            new._states, new._flags = self._states[:n].copy(), self._flags[:n].copy()
-            new._moments = [m.copy() for m in self._moments]
+            new._states = self._states.copy(n, new._template)
             new._index.integers.omit, new._quick = self._index.integers.omit, self._quick
         return new
 
@@ -532,9 +458,9 @@ class GroupedMoments(Mapping[Any, Moments]):
         at = other._index.find(self._index.whole())
         if (at < 0).any():
             return False
-        if self.exact:
-            return all(m == other._moments[place] for m, place in zip(self._moments, at, strict=True))
-        return bool(np.array_equal(self._rows(), other._rows()[:, at], equal_nan=True))
+        with other._lock:
+            them = other._states.some(at, self.shape, False)
+        return self._stacked()[0] == them.stacked(len(at))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state as plain objects."""
@@ -544,25 +470,33 @@ class GroupedMoments(Mapping[Any, Moments]):
                 "axis": self.axis, "nan_policy": self.nan_policy, "missing_keys": self.missing_keys,
                 "names": self.names, "key_names": self.key_names, "exact": self.exact,
                 "kinds": self.kinds, "shape": self.shape,
-                "keys": self._index.all(), "states": self._states[:n].copy(), "flags": self._flags[:n].copy(),
-                "moments": [m.copy() for m in self._moments],
+                "keys": self._index.all(), "states": self._states.stacked(n), "weighted": self._states.weighted(n),
             }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         settings = {name: state[name] for name in ("axis", "nan_policy", "missing_keys", "names", "key_names", "exact")}
         GroupedMoments.__init__(self, **settings)
-        self.kinds, self.shape, self._moments = state["kinds"], state["shape"], state["moments"]
-        self._states, self._flags = state["states"], state["flags"]
-        self._index.add(as_labels(state["keys"], self.kinds))
-        self._quick = self.shape is not None and not self.exact and self._index.numbers is None
+        self._fill(state["states"], state["weighted"], state["keys"], state["kinds"])
+        self.shape = state["shape"]
+
+    def _fill(
+        self, whole: Moments, weighted: Sequence[int], keys: Sequence[Any], kinds: tuple[str, ...] | None
+    ) -> None:
+        """Fill an empty object with what `_stacked` of another returned, and its keys."""
+        self.kinds = kinds
+        if whole.shape is not None:
+            self._states = States.of_stack(whole, self._template, weighted)
+            self.shape = self._states.shape
+            self._index.add(as_labels(keys, kinds))
+            self._quick = not self.exact and self._index.numbers is None
 
     def __reduce__(self) -> Any:
         return object.__new__, (type(self),), self.__getstate__()
 
-    to_arrow = late("bnstream.core.grouptable", "to_arrow")
-    to_pandas = late("bnstream.core.grouptable", "to_pandas")
-    normalize = late("bnstream.core.groupaffine", "normalize")
-    _repr_html_ = late("bnstream.core.grouptable", "html_table")
+    to_arrow = late("bnstream.core.groups.table", "to_arrow")
+    to_pandas = late("bnstream.core.groups.table", "to_pandas")
+    normalize = late("bnstream.core.groups.affine", "normalize")
+    _repr_html_ = late("bnstream.core.groups.table", "html_table")
 
     def __repr__(self) -> str:
         settings = f"axis={self.axis!r}, nan_policy={self.nan_policy!r}" + ", exact=True" * self.exact
@@ -573,11 +507,11 @@ class GroupedMoments(Mapping[Any, Moments]):
                 f"  keys {keys}" + (f" ({len(self):,} in all)" if len(self) > 8 else ""))
 
 
-def as_labels(keys: list[Any], kinds: tuple[str, ...] | None) -> Any:
+def as_labels(keys: Sequence[Any], kinds: tuple[str, ...] | None) -> Any:
     """Keys in the form of an `Index`."""
     if kinds == ("int",) and all(type(key) is int and -2**63 <= key < 2**63 for key in keys):
         return np.array(keys, np.int64)
-    return keys
+    return list(keys)
 
 
 def require_channels(g: GroupedMoments, kept: tuple[int, ...], shape: tuple[int, ...]) -> None:
@@ -598,29 +532,6 @@ def require_kinds(g: GroupedMoments, of_batch: Keys) -> None:
     if g.key_names is not None and len(g.key_names) != len(of_batch.kinds):
         raise ValueError(f"expected {counted(len(g.key_names), 'column', 'columns')} of keys, {listed(g.key_names)}, "
                          f"got {len(of_batch.kinds)}")
-
-
-def rows_of_any(m: Moments) -> NDArray[np.float64]:
-    """The rows of exact statistics, as doubles."""
-    n = np.asarray(m.n, np.float64)
-    return np.stack([n, np.where(n > 0, m.mean, 0), np.zeros_like(n), m.m2, np.zeros_like(n)])
-
-
-def variances(rows: NDArray[np.float64], ddof: float) -> NDArray[np.float64]:
-    n = rows[N]
-    weighted = rows[SQUARES] != n
-    lost = np.where(weighted & (n > 0), ddof * (rows[SQUARES] / n), ddof)
-    found: NDArray[np.float64] = np.where((n > lost) & (n > 0), rows[M2] / (n - lost), np.nan)
-    return found
-
-
-def taller(states: NDArray[np.float64], height: int) -> NDArray[np.float64]:
-    """States with more rows, 0 where there were none."""
-    if states.shape[1] == height:
-        return states
-    found = np.zeros((len(states), height, states.shape[2]))
-    found[:, :states.shape[1]] = states
-    return found
 
 
 def moments_of_shape(g: GroupedMoments) -> Moments:

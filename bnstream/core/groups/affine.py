@@ -12,12 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from bnstream.core.checks import eps_of
 from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.differences import differences
-from bnstream.core.grouping import array_of, axes_in
-from bnstream.core.keys import keys_of
+from bnstream.core.groups.keys import keys_of
+from bnstream.core.groups.sums import array_of, axes_in
 from bnstream.core.labels import channel_label, listed
+from bnstream.core.moments import Moments, rows_of
+from bnstream.core.rows import EXPONENT, MEAN_LO
 
 if TYPE_CHECKING:
-    from bnstream.core.grouped import GroupedMoments
+    from bnstream.core.groups.grouped import GroupedMoments
 
 Unknown = Literal["raise", "total", "nan"]
 BLOCK = 1 << 17             # elements that are normalized at a time
@@ -45,15 +47,16 @@ class GroupAffine:
         self.eps = 0.0 if eps is None else eps_of("eps", eps)
         self.shape, self.names = g.shape, g.names
         self.channels = {name: i for i, name in enumerate(g.names or ())}
-        mean, var, std = (values.reshape(len(g), -1) for values in (g.mean, g.var(), g.std()))
-        low = np.ldexp(g._rows()[2], g._rows()[-1].astype(np.int32)).reshape(len(g), -1)
+        groups = g._statistics()
+        mean, var, std = (values.reshape(len(g), -1) for values in (groups.mean, groups.var(), groups.std()))
+        low = mean_low(groups).reshape(len(g), -1)
         if unknown != "raise":
             whole = g.total()
             last = (whole.mean, whole.var(), whole.std()) if unknown == "total" else (np.full(g.shape, np.nan),) * 3
             mean, var, std = (np.concatenate([values, np.reshape(one, (1, -1))])
                               for values, one in zip((mean, var, std), last, strict=True))
             low = np.concatenate([low, np.zeros((1, low.shape[1]))])
-        self.empty = np.isnan(mean[:len(g)]) & (g.n.reshape(len(g), -1) == 0)
+        self.empty = groups.n.reshape(len(g), -1) == 0
         scale = std if self.eps == 0 else np.where(np.isinf(var), std, np.sqrt(var + self.eps))
         self.mean, self.mean_lo = mean, low
         self.scale = np.where(scale == 0, 1.0, scale)           # A channel of variance 0 is not divided.
@@ -117,6 +120,14 @@ class GroupAffine:
                     np.clip(found, *self.clip, out=found)
                 y[first:first + step] = found
         return y
+
+
+def mean_low(m: Moments) -> NDArray[np.float64]:
+    """What the means of float64 leave of those in the state; 0 where it is exact."""
+    rows = None if m.exact else rows_of(m)
+    if rows is None:
+        return np.zeros(m.mean.shape)
+    return np.ldexp(rows[MEAN_LO], rows[EXPONENT].astype(np.int32)) if len(rows) > EXPONENT else rows[MEAN_LO]
 
 
 class RowsAffine:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.batchnorm import BatchNorm
-from bnstream.core.grouping import array_of
-from bnstream.core.keys import keys_of
+from bnstream.core.groups.keys import keys_of
+from bnstream.core.groups.sums import array_of
 from bnstream.core.labels import listed
 
 

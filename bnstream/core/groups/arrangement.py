@@ -1,0 +1,59 @@
+"""The states of groups by column: joined as channels side by side, and parted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bnstream.core.blocks import side_by_side
+from bnstream.core.groups.grouped import GroupedMoments
+from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of
+
+
+def joined(parts: Sequence[GroupedMoments], names: Sequence[str] | None) -> GroupedMoments:
+    """The statistics of several columns, each of the same groups, as those of channels side by side."""
+    first = parts[0]
+    g = GroupedMoments(0, nan_policy=first.nan_policy, missing_keys=first.missing_keys, names=names,
+                       key_names=first.key_names, exact=first.exact)
+    if not len(first):
+        return g
+    wholes, weighted = [], set()
+    for part in parts:
+        at = part._index.find(first._index.whole())
+        whole, of_part = part._stacked()
+        wholes.append(chosen(whole, at, slice(None)))
+        weighted |= set(np.flatnonzero(np.isin(at, of_part)).tolist())
+    g._fill(side_by_side(wholes, [1, len(wholes)]), sorted(weighted), list(first), first.kinds)
+    return g
+
+
+def parted(g: GroupedMoments, sizes: Iterable[tuple[int, ...]]) -> list[GroupedMoments]:
+    """The statistics of neighbouring channels, of these shapes: the inverse of `joined`."""
+    whole, weighted = g._stacked()
+    found, begin = [], 0
+    for shape in sizes:
+        part = GroupedMoments(nan_policy=g.nan_policy, missing_keys=g.missing_keys, key_names=g.key_names,
+                              exact=g.exact)
+        stop = begin + math.prod(shape)
+        if whole.shape is not None:
+            of_part = chosen(whole, np.arange(len(g)), slice(begin, stop))
+            part._fill(of_part, weighted, list(g), g.kinds)
+            part.shape = shape
+        found.append(part)
+        begin = stop
+    return found
+
+
+def chosen(whole: Moments, at: Any, channels: slice) -> Moments:
+    """Some groups and channels of what `GroupedMoments._stacked` returned, the channels in one axis."""
+    assert whole.shape is not None
+    n, size = whole.shape[0], math.prod(whole.shape[1:])
+    order = np.arange(n * size).reshape(n, size)[at, channels]
+    if whole.exact:
+        sums: Any = sums_of(whole)
+        return exact_moments_from(sums[order.ravel()], order.shape, 0, whole.nan_policy)
+    rows: Any = rows_of(whole)
+    return moments_from(np.ascontiguousarray(rows.reshape(len(rows), -1)[:, order]), nan_policy=whole.nan_policy)

@@ -1,0 +1,166 @@
+"""The states of groups, in one table, or where they are exact in a list."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnstream.core import exact
+from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of
+from bnstream.core.rows import EXPONENT, N_LO, ROWS, SCALED_ROWS, SQUARES, WEIGHTED_ROWS, N, has_weights
+
+GRANULE = 8                 # doubles in the longest vector; a row of a state has a multiple of them
+WEIGHTED, HARD = 1, 2       # bits of what is known of a state: n is a sum of weights; m2 may exceed the largest float
+MOST_SPARE = 1 << 16        # groups that a table has room for beyond those it holds
+
+
+class States:
+    """The states of some groups.
+
+    Attributes
+    ----------
+    like : Moments
+        An empty one, with the settings of each group.
+    shape : tuple of int
+        The shape of the channels.
+    table : ndarray of float64
+        (groups, rows of a state, channels with a padding), with room for more groups.
+    flags : ndarray of uint8
+        Of each group, WEIGHTED and HARD.
+    moments : list of Moments or None
+        In place of the table where statistics are exact.
+    """
+
+    def __init__(self, like: Moments, shape: tuple[int, ...] = (), n: int = 0, height: int = len(ROWS)) -> None:
+        self.like, self.shape = like, shape
+        self.size = math.prod(shape)
+        self.table: NDArray[np.float64] = np.zeros((0 if like.exact else n, height, -(-self.size // GRANULE) * GRANULE))
+        self.flags: NDArray[np.uint8] = np.zeros(len(self.table), np.uint8)
+        self.moments = [like.copy() for _ in range(n)] if like.exact else None
+
+    @property
+    def height(self) -> int:
+        """The rows of a state."""
+        return self.table.shape[1]
+
+    def copy(self, n: int, like: Moments) -> States:
+        """A copy of the first n, with the settings of `like`."""
+        new = States(like, self.shape)
+        new.table, new.flags = self.table[:n].copy(), self.flags[:n].copy()
+        new.moments = None if self.moments is None else [m.copy() for m in self.moments]
+        return new
+
+    def some(self, at: NDArray[np.int64], shape: tuple[int, ...], weighted: bool, n_more: int = 0) -> States:
+        """Copies of the states at some places, empty ones where a place is -1, and so many more empty ones."""
+        found = States(self.like, shape, len(at) + n_more, max(self.height, len(WEIGHTED_ROWS if weighted else ROWS)))
+        known = np.flatnonzero(at >= 0)
+        if self.moments is not None and found.moments is not None:
+            for i in known:
+                found.moments[i] = self.moments[at[i]].copy()
+        elif known.size:
+            found.table[known, :self.height] = self.table[at[known]]
+            found.flags[known] = self.flags[at[known]]
+        return found
+
+    def with_those(self, at: NDArray[np.int64], others: States, n_all: int) -> States:
+        """All n_all states, those at some places replaced. Nothing is changed before all memory is there."""
+        n = len(at)
+        new = States(others.like, others.shape)
+        if self.moments is not None and others.moments is not None:
+            new.moments = self.moments + [others.like] * (n_all - len(self.moments))
+            for place, m in zip(at, others.moments, strict=False):
+                new.moments[place] = m
+            return new
+        if n == n_all and (at == np.arange(n_all)).all():
+            new.table, new.flags = others.table[:n], others.flags[:n]
+            return new
+        new.table, new.flags = self.table, self.flags
+        if n_all > len(self.table) or self.table.shape[1:] != others.table.shape[1:]:
+            n_old = min(len(self.table), n_all)
+            room = max(n_all, min(2 * len(self.table), n_all + MOST_SPARE))
+            new.table, new.flags = np.zeros((room, *others.table.shape[1:])), np.zeros(room, np.uint8)
+            if n_old:
+                new.table[:n_old, :self.height] = self.table[:n_old]
+                new.flags[:n_old] = self.flags[:n_old]
+        new.table[at], new.flags[at] = others.table[:n], others.flags[:n]
+        return new
+
+    def get(self, i: int) -> Moments:
+        """The statistics of one group, a copy."""
+        if self.moments is not None:
+            m = self.moments[i].copy()
+            m.names = self.like.names
+            return m
+        height = len(WEIGHTED_ROWS) if self.flags[i] & WEIGHTED else len(ROWS)
+        if self.height > EXPONENT and self.table[i, EXPONENT].any():
+            height = len(SCALED_ROWS)
+        rows = self.table[i, :height, :self.size].reshape(height, *self.shape).copy()
+        return moments_from(rows, self.like.axis, self.like.nan_policy, self.like.names)        # type: ignore[arg-type]
+
+    def put(self, i: int, m: Moments) -> None:
+        """Replace the state of one group."""
+        if self.moments is not None:
+            self.moments[i] = m
+            return
+        rows: Any = rows_of(m)
+        self.grow(len(rows))
+        self.table[i] = 0
+        self.table[i, :len(rows), :self.size] = rows.reshape(len(rows), -1)
+        self.flags[i] = WEIGHTED * has_weights(rows) | HARD * (len(rows) == len(SCALED_ROWS))
+
+    def grow(self, height: int) -> None:
+        """Give states more rows, of zeros, unless they have as many."""
+        if height > self.height:
+            self.table = np.concatenate(
+                [self.table, np.zeros((len(self.table), height - self.height, self.table.shape[2]))], axis=1)
+
+    def stacked(self, n: int) -> Moments:
+        """A Moments of the first n groups whose channels are (groups, \\*channels); empty if there are no groups."""
+        settings: Any = {"axis": self.like.axis, "nan_policy": self.like.nan_policy}
+        if not n:
+            return Moments(exact=self.like.exact, **settings)
+        if self.moments is not None:
+            sums = exact.side_by_side([of_one for m in self.moments if (of_one := sums_of(m)) is not None])
+            return exact_moments_from(sums, (n, *self.shape), **settings)
+        flags = self.flags[:n]
+        weighted = bool((flags & WEIGHTED).any())
+        scaled = self.height > EXPONENT and bool(self.table[:n, EXPONENT].any())
+        height = len(SCALED_ROWS if scaled else WEIGHTED_ROWS if weighted else ROWS)
+        rows = np.zeros((height, n, self.size))
+        some = min(height, self.height)
+        rows[:some] = self.table[:n, :some, :self.size].transpose(1, 0, 2)
+        if height > SQUARES:
+            plain = (flags & WEIGHTED) == 0
+            rows[SQUARES, plain] = rows[N, plain] if weighted else 0
+            rows[N_LO, plain] = 0
+        return moments_from(rows.reshape(height, n, *self.shape), **settings)
+
+    @classmethod
+    def of_stack(cls, whole: Moments, like: Moments, weighted: Sequence[int]) -> States:
+        """The states that `stacked` joined; `weighted` holds the places of groups whose n is a sum of weights."""
+        assert whole.shape is not None
+        n, *shape = whole.shape
+        if whole.exact:
+            states = cls(like, tuple(shape))
+            sums: Any = sums_of(whole)
+            states.moments = [exact_moments_from(sums[i * states.size:(i + 1) * states.size], states.shape, like.axis,
+                                                 like.nan_policy, like.names)     # type: ignore[arg-type]
+                              for i in range(n)]
+            return states
+        rows: Any = rows_of(whole)
+        states = cls(like, tuple(shape), n, len(rows))
+        states.table[:, :, :states.size] = rows.reshape(len(rows), n, states.size).transpose(1, 0, 2)
+        states.flags[list(weighted)] = WEIGHTED
+        if len(rows) > EXPONENT:
+            states.flags[states.table[:, EXPONENT].any(1)] |= HARD
+        if len(rows) > SQUARES:
+            states.table[(states.flags & WEIGHTED) == 0, N_LO:SQUARES + 1] = 0
+        return states
+
+    def weighted(self, n: int) -> list[int]:
+        """The places of those of the first n groups whose n is a sum of weights."""
+        return np.flatnonzero(self.flags[:n] & WEIGHTED).tolist()
