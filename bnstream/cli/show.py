@@ -12,7 +12,7 @@ import typer
 
 from bnstream.cli.options import StatePath, numbers_in
 from bnstream.core.groups.grouped import GroupedMoments
-from bnstream.core.groups.table import key_columns
+from bnstream.core.groups.table import key_columns, statistics_of
 from bnstream.core.labels import channel_label, number_text
 from bnstream.core.moments import Moments
 from bnstream.core.summary import QUARTILES, summary
@@ -69,7 +69,7 @@ def show(
 
 def quantile_columns(state: Any, quantiles: str) -> dict[str, Sequence[Any]]:
     """The quantiles in a comma-separated text, by title."""
-    if not isinstance(state, Moments) or "quantiles" not in state.track:
+    if "quantiles" not in getattr(state, "track", ()):
         raise ValueError("quantiles (--quantiles) are not tracked in this file; fit it with --track quantiles")
     numbers = np.atleast_1d(numbers_in("quantiles (--quantiles)", quantiles))
     return {f"q{q:g}": np.ravel(values).tolist() for q, values in zip(numbers, state.quantile(numbers), strict=True)}
@@ -85,7 +85,7 @@ def of_groups(g: GroupedMoments) -> tuple[Columns, list[str]]:
         for name, values in keys.items()
     }
     columns["channel"] = [channel_label(i, g.shape, g.names) for i in range(count)] * len(g)
-    statistics = {"n": g.n, "mean": g.mean, "std": g.std(), "var": g.var()}
+    statistics = statistics_of(g)
     return columns | {name: values.ravel().tolist() for name, values in statistics.items()}, [*keys, "channel"]
 
 

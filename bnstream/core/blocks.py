@@ -49,15 +49,16 @@ def tracked_together(parts: Sequence[Moments]) -> dict[str, NDArray[Any]]:
     return {name: np.concatenate([of_part[name].ravel() for of_part in each]) for name in names}
 
 
-def apart(m: Moments, shapes: Iterable[tuple[int, ...]]) -> list[Moments]:
+def apart(m: Moments, shapes: Iterable[tuple[int, ...]], axis: Any = 0) -> list[Moments]:
     """The moments of blocks of channels that follow each other, of these shapes: the inverse of `side_by_side`."""
     state: Any = sums_of(m) if m.exact else rows_of(m)
-    tracked = tracked_of(m)
+    state = state if m.exact else state.reshape(len(state), -1)
+    tracked = {name: values.ravel() for name, values in tracked_of(m).items()}
     blocks, first = [], 0
     for shape in shapes:
         stop = first + math.prod(shape)
         settings: Any = {
-            "nan_policy": m.nan_policy,
+            "axis": axis, "nan_policy": m.nan_policy,
             "tracked": {name: values[first:stop].reshape(shape) for name, values in tracked.items()},
         }
         if m.exact:

@@ -14,9 +14,7 @@ from bnstream.core.diagnosis import MEASURES, NOTHING, Diagnosis
 from bnstream.core.labels import channel_label, counted, number_text
 from bnstream.core.layer import NormLayer, setting_texts
 from bnstream.core.moments import Moments
-from bnstream.core.tracking import results_of
-
-QUARTILES = {"q1": 0.25, "median": 0.5, "q3": 0.75}     # what is shown of quantiles
+from bnstream.core.tracking import QUARTILES, results_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ OF_KERNELS = NAMES[:-1]     # what the kernels find
 EXTREMES = ("min", "max")
 POWERS = ("m3", "m3_lo", "m4", "m4_lo")
 ARRAYS = (*EXTREMES, "missing", *POWERS, "quantiles")
+QUARTILES = {"q1": 0.25, "median": 0.5, "q3": 0.75}     # what is shown of quantiles
 LEAST_VARIANCE = 1e-140     # below it fourth powers lose digits, or are 0
 
 Floats = NDArray[np.float64]

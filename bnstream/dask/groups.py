@@ -29,6 +29,7 @@ def grouped(
     nan_policy: Literal["raise", "omit", "propagate"] = "raise",
     missing_keys: Missing = "raise",
     exact: bool = False,
+    track: str | Sequence[str] = (),
 ) -> Delayed:
     """Compute count, mean and variance of every channel by group, lazily.
 
@@ -41,7 +42,7 @@ def grouped(
         that hold the keys, which are no channels.
     axis : int, tuple of int or None, default 0
         The batch axes of an array.
-    nan_policy, missing_keys, exact
+    nan_policy, missing_keys, exact, track
         As for `GroupedMoments`.
 
     Returns
@@ -74,7 +75,7 @@ def grouped(
     >>> g[0].mean.tolist(), g[1].mean.tolist()
     ([4.0, 5.0], [6.0, 7.0])
     """
-    options: dict[str, Any] = {"nan_policy": nan_policy, "missing_keys": missing_keys, "exact": exact}
+    options: dict[str, Any] = {"nan_policy": nan_policy, "missing_keys": missing_keys, "exact": exact, "track": track}
     if isinstance(x, Array):
         Moments(axis, nan_policy=nan_policy, exact=exact).update(x._meta)       # checks axis, nan_policy and dtype
         GroupedMoments(axis, **options)

@@ -53,7 +53,7 @@ def restore_groups(fields: Fields, arrays: NamedArrays) -> GroupedMoments:
         raise ValueError("weighted must hold places of groups")
     g = GroupedMoments(
         fields.axis(), nan_policy=whole.nan_policy, missing_keys=fields.one_of("missing_keys", "raise", "omit", "keep"),
-        names=fields.all_of("names", str), key_names=key_names, exact=whole.exact,
+        names=fields.all_of("names", str), key_names=key_names, exact=whole.exact, track=whole.track,
     )
     g._fill(whole, weighted or (), keys, kinds)
     g.names = g.names       # checks that there is one for each channel

@@ -221,10 +221,7 @@ def fit(
         track = () if nan_policy == "raise" or by else "missing"
     total = kind(sources[0], nan_policy, weights, exact, track)
     if by:
-        if total.track:
-            raise ValueError(f"by= (--by) gives count, mean and variance of each group, and tracks nothing beside; got "
-                             f"track={track!r} (--track): leave it out")
-        total = GroupAccumulator(sources[0], nan_policy, weights, exact, by, missing_keys)
+        total = GroupAccumulator(sources[0], nan_policy, weights, exact, track, by, missing_keys)
     cursor = Cursor(sources, {
         "columns": None if columns is None else [str(column) for column in columns], "channel_axis": channel_axis,
         "chunk_rows": chunk_rows, "nan_policy": nan_policy, "exact": bool(exact),

@@ -20,21 +20,22 @@ class GroupAccumulator(Accumulator):
     """The moments by group of each column of a table by itself. All columns have the same groups."""
 
     def __init__(
-        self, source: Source, nan_policy: Policy, weights: str | None, exact: bool, by: Sequence[str],
-        missing_keys: Missing,
+        self, source: Source, nan_policy: Policy, weights: str | None, exact: bool, track: str | Sequence[str],
+        by: Sequence[str], missing_keys: Missing,
     ) -> None:
-        super().__init__(source, nan_policy, weights, exact)
+        super().__init__(source, nan_policy, weights, exact, track)
         self.by, self.missing_keys = by, missing_keys
         self.groups: dict[str, GroupedMoments] = {}     # by column, in the order of arrival
 
     def new(self) -> Self:
-        return type(self)(self.source, self.nan_policy, self.weights, self.exact, self.by, self.missing_keys)
+        return type(self)(self.source, self.nan_policy, self.weights, self.exact, self.track, self.by,
+                          self.missing_keys)
 
     def part_of(self, name: str) -> GroupedMoments:
         """The moments of a column."""
         if name not in self.groups:
             self.groups[name] = GroupedMoments(nan_policy=self.nan_policy, missing_keys=self.missing_keys,
-                                               key_names=self.by, exact=self.exact)
+                                               key_names=self.by, exact=self.exact, track=self.track)
         return self.groups[name]
 
     def update(self, values: Any) -> None:
@@ -62,6 +63,8 @@ class GroupAccumulator(Accumulator):
             part.update(x, keys, weights=weights, where=mask, n_threads=1)
             if self.nan_policy == "propagate" and missing.any():
                 part.update(np.full(missing.shape, np.nan), keys, weights=weights, where=missing, n_threads=1)
+            elif "missing" in self.track and missing.any():
+                part._add_missing(keys, missing, weights)
         except ValueError as error:
             raise ValueError(f"column {name!r}: {error}") from error
 

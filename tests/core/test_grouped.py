@@ -537,10 +537,10 @@ def test_tables_by_group():
     g = GroupedMoments(names=["delay", "distance"]).update(x, keys)
     frame = pd.DataFrame({**keys, "delay": x[:, 0], "distance": x[:, 1]}).groupby(["carrier", "month"])
     table = g.to_pandas(ddof=1)
-    expected = frame.agg(["count", "mean", "var", "std"])
+    expected = frame.agg(["count", "mean", "std", "var"])
     assert table.index.names == ["carrier", "month"]
     np.testing.assert_allclose(table.sort_index().to_numpy(), expected.to_numpy(), rtol=1e-12)
-    assert list(table.columns) == [f"{c}_{s}" for c in ("delay", "distance") for s in ("n", "mean", "var", "std")]
+    assert list(table.columns) == [f"{c}_{s}" for c in ("delay", "distance") for s in ("n", "mean", "std", "var")]
     arrow = g.to_arrow(ddof=1)
     assert arrow.column_names == ["carrier", "month", *table.columns]
     assert arrow["month"].to_pylist() == [key[1] for key in g]
@@ -548,7 +548,7 @@ def test_tables_by_group():
     many = GroupedMoments().update(normal((100, 1)), np.arange(100))
     assert "80 more" in many._repr_html_()
     assert many.to_pandas().index.name == "key"
-    assert list(many.to_pandas().columns) == ["0_n", "0_mean", "0_var", "0_std"] or len(many.to_pandas().columns) == 4
+    assert list(many.to_pandas().columns) == ["n", "mean", "std", "var"]
     assert "empty" in GroupedMoments()._repr_html_()
 
 

@@ -3,12 +3,15 @@
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from pyarrow import csv, feather, parquet
 
 import bnstream
 from bnstream import GroupedMoments, SourceError, fit
+from bnstream.core.blocks import channels_of
 from bnstream.core.moments import rows_of
+from bnstream.core.tracking import OF_KERNELS
 from bnstream.streams.sources.tables import parquet as parquet_source
 
 N = 5000
@@ -126,6 +129,33 @@ def test_missing_keys(tmp_path):
         fit(table, **options, missing_keys="drop")
 
 
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("weights", [None, "w"])
+def test_tracked_by_group(exact, weights, tmp_path):
+    """Each group tracks what fit tracks of its rows: nulls, NaN and values of weight 0 are counted alike."""
+    track = ("min", "max", "missing") if exact else OF_KERNELS
+    table = pa.table({
+        "k": ["a", "b", None, "a", "b", "c"] * 50, "w": [1, 2, 0, 0, 3, 1] * 50,
+        "x": pa.array([1.5, None, 3, None, float("nan"), None] * 50), "i": pa.array([1, 2, None, 4, None, 6] * 50),
+    })
+    options = {"nan_policy": "omit", "exact": exact, "track": track, "weights": weights, "columns": ["x", "i"]}
+    g = fit(table, tmp_path / "g.npz", by="k", missing_keys="omit", chunk_rows=64, **options)
+    assert bnstream.load(tmp_path / "g.npz") == g
+    assert g.track == track
+    for key in "abc":
+        rows = table.filter(pc.equal(table["k"], key))
+        for name in ("x", "i"):
+            values = rows[name].to_numpy(zero_copy_only=False).astype(float)
+            w = None if weights is None else rows["w"].to_numpy()
+            column = bnstream.Moments(nan_policy="omit", exact=exact, track=track).update(values[:, None], weights=w)
+            channel = channels_of(g[key], [("x", "i").index(name)])
+            np.testing.assert_array_equal(channel.n, column.n)
+            np.testing.assert_array_equal(channel.missing, column.missing, err_msg=f"{key} {name}")
+            np.testing.assert_array_equal([channel.min, channel.max], [column.min, column.max])
+            np.testing.assert_allclose(channel.mean, column.mean, rtol=1e-14)
+    assert g.to_pandas().loc["b", "x_missing"] == (250 if exact and weights else 100)       # Exact ones count weights.
+
+
 def test_resume(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet_source, "SPAN_ROWS", 1000)
     path = written(frame(), tmp_path / "t.parquet")
@@ -155,7 +185,7 @@ def test_propagate():
 
 @pytest.mark.parametrize(("options", "error", "message"), [
     ({"by": "nothing"}, SourceError, "has no column 'nothing'"),
-    ({"by": "carrier", "track": "min"}, ValueError, r"by= \(--by\) gives count, mean and variance .*got track='min'"),
+    ({"by": "carrier", "track": "least"}, ValueError, "track must be of 'min', .* got 'least'"),
     ({"by": "delay", "columns": ["delay"]}, SourceError, "column 'delay' holds the keys, so it can be neither"),
     ({"by": "month", "weights": "month"}, SourceError, "holds the keys"),
     ({"by": []}, ValueError, "by must name at least one column"),

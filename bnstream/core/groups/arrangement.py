@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from bnstream.core.blocks import side_by_side
+from bnstream.core.blocks import in_order, side_by_side
 from bnstream.core.groups.grouped import GroupedMoments
-from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of
+from bnstream.core.moments import Moments
 
 
 def joined(parts: Sequence[GroupedMoments], names: Sequence[str] | None) -> GroupedMoments:
     """The statistics of several columns, each of the same groups, as those of channels side by side."""
     first = parts[0]
     g = GroupedMoments(0, nan_policy=first.nan_policy, missing_keys=first.missing_keys, names=names,
-                       key_names=first.key_names, exact=first.exact)
+                       key_names=first.key_names, exact=first.exact, track=first.track)
     if not len(first):
         return g
     wholes, weighted = [], set()
@@ -36,7 +36,7 @@ def parted(g: GroupedMoments, sizes: Iterable[tuple[int, ...]]) -> list[GroupedM
     found, begin = [], 0
     for shape in sizes:
         part = GroupedMoments(nan_policy=g.nan_policy, missing_keys=g.missing_keys, key_names=g.key_names,
-                              exact=g.exact)
+                              exact=g.exact, track=g.track)
         stop = begin + math.prod(shape)
         if whole.shape is not None:
             of_part = chosen(whole, np.arange(len(g)), slice(begin, stop))
@@ -52,8 +52,4 @@ def chosen(whole: Moments, at: Any, channels: slice) -> Moments:
     assert whole.shape is not None
     n, size = whole.shape[0], math.prod(whole.shape[1:])
     order = np.arange(n * size).reshape(n, size)[at, channels]
-    if whole.exact:
-        sums: Any = sums_of(whole)
-        return exact_moments_from(sums[order.ravel()], order.shape, 0, whole.nan_policy)
-    rows: Any = rows_of(whole)
-    return moments_from(np.ascontiguousarray(rows.reshape(len(rows), -1)[:, order]), nan_policy=whole.nan_policy)
+    return in_order([whole], order, 0, None)

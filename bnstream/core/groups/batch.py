@@ -1,7 +1,7 @@
 """One batch by group: its rows are added to copies of the states of its groups.
 
     plain rows, weights, masks of rows    -> `GroupSums`, compiled, a piece at a time
-    exact statistics, tables, other masks -> the rows of each group, gathered -> `Moments`
+    exact, tracked, tables, other masks   -> the rows of each group, gathered -> `Moments`
     m2 beyond the largest float           -> the same, for the groups that have one
 """
 
@@ -124,7 +124,7 @@ def add_rows(
         weights, mask, _ = arranged(x, batch.axes, weights, mask) if not states.like.exact else (weights, mask, True)
     row_values = int(np.prod([shape[i] for i in batch.axes[1:]]))
     row_bytes = 8 * len(x.columns) if isinstance(x, Columns) else x.nbytes // shape[axis]
-    portion = shape[axis] if states.like.exact else portion_rows(row_bytes, row_values)
+    portion = shape[axis] if states.moments is not None else portion_rows(row_bytes, row_values)
     for g, chosen in groups_of(batch.keys, shape[axis]):
         m = states.get(g)
         for first in range(0, len(chosen), portion):

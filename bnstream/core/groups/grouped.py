@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.columns import Columns, in_exact_form
+from bnstream.core.columnwise import left_out
 from bnstream.core.groups.batch import Batch, add_batch
 from bnstream.core.groups.index import Index
 from bnstream.core.groups.keys import Keys, Missing, keys_of
@@ -18,9 +19,10 @@ from bnstream.core.groups.states import States
 from bnstream.core.groups.sums import array_of, axes_in, merge_groups, update_few
 from bnstream.core.labels import counted, listed
 from bnstream.core.late import late
-from bnstream.core.moments import Moments, moments_from
+from bnstream.core.moments import Moments, add_missing, moments_from
 from bnstream.core.rows import ROWS
 from bnstream.core.threads import require_threads
+from bnstream.core.tracking import arrays_of
 
 Policy = Literal["raise", "omit", "propagate"]
 
@@ -44,6 +46,9 @@ class GroupedMoments(Mapping[Any, Moments]):
     exact : bool, default False
         Keep exact statistics, as `Moments` does. Each group takes some 2 to 4 KB then, and each update some
         microseconds a group.
+    track : str or sequence of str, optional
+        What to find beside count, mean and variance, as for `Moments`: "min" and "max", "missing", "skewness" and
+        "kurtosis", "quantiles". Each group takes some KB then, and each update some microseconds a group.
 
     Attributes
     ----------
@@ -51,11 +56,15 @@ class GroupedMoments(Mapping[Any, Moments]):
         The numbers of values, of shape (groups, \\*channels), with the groups in the order of `keys`.
     mean : ndarray of float64
         The means, of the same shape.
+    min, max : ndarray of float64
+        The least and the greatest values, if these are tracked.
+    missing : ndarray of int64
+        The numbers of values that were left out, or propagated, if these are tracked.
     shape : tuple of int or None
         The shape of the channels, None before the first batch.
     names, key_names : tuple of str or None
         As given. `names` may be set.
-    axis, nan_policy, missing_keys, exact
+    axis, nan_policy, missing_keys, exact, track
         As given.
 
     See Also
@@ -73,7 +82,8 @@ class GroupedMoments(Mapping[Any, Moments]):
     for each update: ``Moments().update(batch[keys == key])``, whose rows are contiguous. This holds on any number of
     threads, and for batches of up to 4 MiB. The rows of larger ones are taken in pieces of a size that depends on the
     bytes of a row and the number of groups in the batch, and those of a group within a piece by at most 32 KiB, or 256
-    values of a channel. The error bound of `Moments` holds for every group. Exact statistics do not depend on any cut.
+    values of a channel. The error bound of `Moments` holds for every group. Exact statistics do not depend on any cut,
+    and groups that track more are not divided.
 
     A group takes 40 bytes a channel, channels rounded up to a multiple of 8 (56 bytes with weights), and its key some
     30. An update needs as many for the groups in the batch; for up to some thousand groups 32 KiB a group and thread
@@ -104,8 +114,9 @@ class GroupedMoments(Mapping[Any, Moments]):
         names: Sequence[str] | None = None,
         key_names: Sequence[str] | None = None,
         exact: bool = False,
+        track: str | Sequence[str] = (),
     ) -> None:
-        self._template = Moments(axis, nan_policy=nan_policy, names=names, exact=exact)
+        self._template = Moments(axis, nan_policy=nan_policy, names=names, exact=exact, track=track)
         if missing_keys not in ("raise", "omit", "keep"):
             raise ValueError(f"missing_keys must be 'raise', 'omit' or 'keep', got {missing_keys!r}")
         if isinstance(key_names, str):
@@ -133,6 +144,10 @@ class GroupedMoments(Mapping[Any, Moments]):
     @property
     def exact(self) -> bool:
         return self._template.exact
+
+    @property
+    def track(self) -> tuple[str, ...]:
+        return self._template.track
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -231,6 +246,17 @@ class GroupedMoments(Mapping[Any, Moments]):
         add_batch(Batch(found, axes, of_batch, weights, where), states, n_threads, self._scratch)
         self._commit(of_batch, at, states)
 
+    def _add_missing(self, keys: Keys, missing: NDArray[np.bool_], weights: NDArray[Any] | None) -> None:
+        """Count values that the last update has not seen as missing."""
+        with self._changing():
+            at = self._index.find(keys.distinct)
+            of_rows = keys.lookup.places(0, len(missing))
+            for g in np.unique(of_rows[missing.reshape(len(missing), -1).any(1)]):
+                rows = of_rows == g
+                if g != keys.omitted and self._states.moments is not None:
+                    add_missing(self._states.moments[at[g]],
+                                left_out(missing[rows], None if weights is None else weights[rows], self.exact))
+
     def _commit(self, of_batch: Keys, at: NDArray[np.int64], states: States) -> None:
         """Take over the states of a batch: its groups are at these places, or new."""
         new = np.flatnonzero(at < 0)
@@ -241,7 +267,7 @@ class GroupedMoments(Mapping[Any, Moments]):
         everything = self._states.with_those(at, states, n_all)
         self._index.add(fresh)
         self._states, self.shape, self.kinds = everything, states.shape, of_batch.kinds
-        self._quick = not self.exact and self._index.numbers is None
+        self._quick = self._states.moments is None and self._index.numbers is None
         if self.key_names is None:
             self.key_names = of_batch.names
 
@@ -279,7 +305,11 @@ class GroupedMoments(Mapping[Any, Moments]):
     def _statistics(self) -> Moments:
         """A Moments of all groups, of shape (0, \\*channels) if there are none."""
         whole, _ = self._stacked()
-        return whole if whole.shape is not None else moments_from(np.zeros((len(ROWS), 0, *(self.shape or ()))))
+        if whole.shape is None:
+            shape = (0, *(self.shape or ()))
+            nothing = {name: np.zeros(shape) for name in arrays_of(self.track)}
+            whole = moments_from(np.zeros((len(ROWS), *shape)), tracked=nothing)
+        return whole
 
     @property
     def n(self) -> NDArray[Any]:
@@ -288,6 +318,18 @@ class GroupedMoments(Mapping[Any, Moments]):
     @property
     def mean(self) -> NDArray[np.float64]:
         return self._statistics().mean
+
+    @property
+    def min(self) -> NDArray[np.float64]:
+        return self._statistics().min
+
+    @property
+    def max(self) -> NDArray[np.float64]:
+        return self._statistics().max
+
+    @property
+    def missing(self) -> NDArray[np.int64]:
+        return self._statistics().missing
 
     def var(self, ddof: float = 0) -> NDArray[np.float64]:
         """Compute the variances, as `Moments.var` does.
@@ -328,6 +370,87 @@ class GroupedMoments(Mapping[Any, Moments]):
         [1.0, 0.0]
         """
         return self._statistics().std(ddof)
+
+    def skewness(self, *, bias: bool = True) -> NDArray[np.float64]:
+        """Compute the skewness, as `Moments.skewness` does.
+
+        Parameters
+        ----------
+        bias : bool, default True
+
+        Returns
+        -------
+        ndarray of float64
+            Of shape (groups, \\*channels), with the groups in the order of `keys`.
+
+        Raises
+        ------
+        AttributeError
+            If it is not tracked.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> g = bnstream.GroupedMoments(track="skewness").update(np.array([1.0, 3.0, 0.0, 0.0, 3.0]), [0, 0, 1, 1, 1])
+        >>> g.skewness().round(4).tolist()
+        [0.0, 0.7071]
+        """
+        return self._statistics().skewness(bias=bias)
+
+    def kurtosis(self, *, fisher: bool = True, bias: bool = True) -> NDArray[np.float64]:
+        """Compute the kurtosis, as `Moments.kurtosis` does.
+
+        Parameters
+        ----------
+        fisher, bias : bool, default True
+
+        Returns
+        -------
+        ndarray of float64
+            Of shape (groups, \\*channels), with the groups in the order of `keys`.
+
+        Raises
+        ------
+        AttributeError
+            If it is not tracked.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> g = bnstream.GroupedMoments(track="kurtosis").update(np.array([1.0, 3.0, 0.0, 0.0, 3.0]), [0, 0, 1, 1, 1])
+        >>> g.kurtosis().round(4).tolist()
+        [-2.0, -1.5]
+        """
+        return self._statistics().kurtosis(fisher=fisher, bias=bias)
+
+    def quantile(self, q: ArrayLike) -> NDArray[np.float64]:
+        """Estimate quantiles, as `Moments.quantile` does.
+
+        Parameters
+        ----------
+        q : array_like
+            Probabilities.
+
+        Returns
+        -------
+        ndarray of float64
+            Of the shape of `q` followed by (groups, \\*channels), with the groups in the order of `keys`.
+
+        Raises
+        ------
+        AttributeError
+            If quantiles are not tracked.
+        TypeError, ValueError
+            As `Moments.quantile`.
+
+        Examples
+        --------
+        >>> import numpy as np, bnstream
+        >>> g = bnstream.GroupedMoments(track="quantiles").update(np.array([1.0, 3.0, 4.0, 7.0]), [0, 1, 1, 1])
+        >>> g.quantile([0, 0.5]).tolist()
+        [[1.0, 3.0], [1.0, 4.0]]
+        """
+        return self._statistics().quantile(q)
 
     def total(self) -> Moments:
         """Merge the statistics of all groups, in the order of `keys`.
@@ -382,29 +505,29 @@ class GroupedMoments(Mapping[Any, Moments]):
         them = other.copy()
         with self._changing():
             one, of_them = (moments_of_shape(g) for g in (self, them))
-            one.merge(of_them)          # checks shapes, names and exactness
-            names = one.names
-            if None not in (self.key_names, them.key_names) and self.key_names != them.key_names:
-                raise ValueError(f"expected keys named {list(self.key_names or ())} as here, got "
+            one.merge(of_them)          # checks shapes, names and exactness, and finds what is tracked from now on
+            key_names = them.key_names if self.key_names is None else self.key_names
+            if them.key_names not in (None, key_names):
+                raise ValueError(f"expected keys named {list(key_names or ())} as here, got "
                                  f"{list(them.key_names or ())} in the other GroupedMoments")
-            if them.shape is not None:
-                if len(self._index) == 0 and self.shape is None and them.exact:
-                    self._template = Moments(self.axis, nan_policy=self.nan_policy, names=self.names, exact=True)
-                    self._states = States(self._template)
-                self._merge(them)
-            self._template.names = names
-            self.key_names = them.key_names if self.key_names is None else self.key_names
+            like = Moments(self.axis, nan_policy=self.nan_policy, names=one.names, exact=one.exact, track=one.track)
+            self._merge(them, like)
+            self._template, self.key_names = like, key_names
         return self
 
-    def _merge(self, them: GroupedMoments) -> None:
-        assert them.kinds is not None
-        n, others = len(them), them._states
+    def _merge(self, them: GroupedMoments, like: Moments) -> None:
+        """Merge the states, with the settings that the result has."""
+        n = len(them)
+        own, others = self._states.as_in(like, len(self)), them._states.as_in(like, n)
+        if them.shape is None or them.kinds is None:
+            self._states = own
+            return
         of_them = Keys(None, them._index.whole(), None, them.kinds, None)       # type: ignore[arg-type]
         require_kinds(self, of_them)
         at = self._index.find(of_them.distinct)
-        states = self._states.some(at, others.shape, bool(others.weighted(n)))
+        states = own.some(at, others.shape, bool(others.weighted(n)))
         left: Iterable[int] = range(n)
-        if not self.exact:
+        if states.moments is None:
             others.grow(states.height)
             states.grow(others.height)
             left = merge_groups(states.table, states.flags, others.table, others.flags, self.nan_policy == "propagate")
@@ -415,6 +538,7 @@ class GroupedMoments(Mapping[Any, Moments]):
             except ValueError as error:
                 raise ValueError(f"group {them._index.all()[i]!r}: {error}") from error
             states.put(i, m)
+        self._states = own
         self._commit(of_them, at, states)
 
     def __add__(self, other: GroupedMoments) -> GroupedMoments:
@@ -440,7 +564,7 @@ class GroupedMoments(Mapping[Any, Moments]):
         True
         """
         new = GroupedMoments(self.axis, nan_policy=self.nan_policy, missing_keys=self.missing_keys, names=self.names,
-                             key_names=self.key_names, exact=self.exact)
+                             key_names=self.key_names, exact=self.exact, track=self.track)
         with self._lock:
             n = len(self._index)
             new._index, new.kinds, new.shape = self._index.copy(), self.kinds, self.shape
@@ -468,14 +592,14 @@ class GroupedMoments(Mapping[Any, Moments]):
             n = len(self._index)
             return {
                 "axis": self.axis, "nan_policy": self.nan_policy, "missing_keys": self.missing_keys,
-                "names": self.names, "key_names": self.key_names, "exact": self.exact,
+                "names": self.names, "key_names": self.key_names, "exact": self.exact, "track": self.track,
                 "kinds": self.kinds, "shape": self.shape,
                 "keys": self._index.all(), "states": self._states.stacked(n), "weighted": self._states.weighted(n),
             }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        settings = {name: state[name] for name in ("axis", "nan_policy", "missing_keys", "names", "key_names", "exact")}
-        GroupedMoments.__init__(self, **settings)
+        filled = ("kinds", "shape", "keys", "states", "weighted")
+        GroupedMoments.__init__(self, **{name: value for name, value in state.items() if name not in filled})
         self._fill(state["states"], state["weighted"], state["keys"], state["kinds"])
         self.shape = state["shape"]
 
@@ -488,7 +612,7 @@ class GroupedMoments(Mapping[Any, Moments]):
             self._states = States.of_stack(whole, self._template, weighted)
             self.shape = self._states.shape
             self._index.add(as_labels(keys, kinds))
-            self._quick = not self.exact and self._index.numbers is None
+            self._quick = self._states.moments is None and self._index.numbers is None
 
     def __reduce__(self) -> Any:
         return object.__new__, (type(self),), self.__getstate__()
@@ -500,6 +624,7 @@ class GroupedMoments(Mapping[Any, Moments]):
 
     def __repr__(self) -> str:
         settings = f"axis={self.axis!r}, nan_policy={self.nan_policy!r}" + ", exact=True" * self.exact
+        settings += f", track={list(self.track)}" * bool(self.track)
         if self.shape is None:
             return f"GroupedMoments({settings}): empty"
         keys = listed([repr(key) for key in self._index.all()[:9]], most=8)
@@ -536,8 +661,9 @@ def require_kinds(g: GroupedMoments, of_batch: Keys) -> None:
 
 def moments_of_shape(g: GroupedMoments) -> Moments:
     """A `Moments` of the channels of a `GroupedMoments`, to compare it with others."""
-    m = Moments(g.axis, nan_policy="propagate", names=g.names, exact=g.exact)
+    m = Moments(g.axis, nan_policy="propagate", names=g.names, exact=g.exact, track=g.track)
     if g.shape is not None:
         nothing = np.zeros((1, *g.shape))
-        m = Moments(nan_policy="propagate", names=g.names, exact=g.exact).update(nothing, where=nothing > 0)
+        m = Moments(nan_policy="propagate", names=g.names, exact=g.exact, track=g.track)
+        m.update(nothing, where=nothing > 0)
     return m

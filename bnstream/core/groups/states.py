@@ -1,4 +1,4 @@
-"""The states of groups, in one table, or where they are exact in a list."""
+"""The states of groups, in one table, or where they are exact or more is tracked in a list."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnstream.core import exact
-from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of
+from bnstream.core.blocks import apart, in_order
+from bnstream.core.moments import Moments, moments_from, rows_of, tracked_of, with_tracked
 from bnstream.core.rows import EXPONENT, N_LO, ROWS, SCALED_ROWS, SQUARES, WEIGHTED_ROWS, N, has_weights
 
 GRANULE = 8                 # doubles in the longest vector; a row of a state has a multiple of them
@@ -32,15 +32,16 @@ class States:
     flags : ndarray of uint8
         Of each group, WEIGHTED and HARD.
     moments : list of Moments or None
-        In place of the table where statistics are exact.
+        In place of the table where statistics are exact, or track more than it has rows for.
     """
 
     def __init__(self, like: Moments, shape: tuple[int, ...] = (), n: int = 0, height: int = len(ROWS)) -> None:
         self.like, self.shape = like, shape
         self.size = math.prod(shape)
-        self.table: NDArray[np.float64] = np.zeros((0 if like.exact else n, height, -(-self.size // GRANULE) * GRANULE))
-        self.flags: NDArray[np.uint8] = np.zeros(len(self.table), np.uint8)
-        self.moments = [like.copy() for _ in range(n)] if like.exact else None
+        self.moments = [like.copy() for _ in range(n)] if like.exact or like.track else None
+        n = n if self.moments is None else 0
+        self.table: NDArray[np.float64] = np.zeros((n, height, -(-self.size // GRANULE) * GRANULE))
+        self.flags: NDArray[np.uint8] = np.zeros(n, np.uint8)
 
     @property
     def height(self) -> int:
@@ -89,6 +90,19 @@ class States:
         new.table[at], new.flags[at] = others.table[:n], others.flags[:n]
         return new
 
+    def as_in(self, like: Moments, n: int) -> States:
+        """The first n states with the settings of `like`, which may track less."""
+        if (like.exact, like.track) == (self.like.exact, self.like.track):
+            self.like = like
+            return self
+        if not n:
+            return States(like, self.shape)
+        whole: Any = self.stacked(n)
+        nothing = np.zeros((1, *whole.shape))
+        less = Moments(nan_policy="propagate", exact=like.exact, track=like.track)
+        whole.merge(less.update(nothing, where=nothing > 0))
+        return States.of_stack(whole, like, self.weighted(n))
+
     def get(self, i: int) -> Moments:
         """The statistics of one group, a copy."""
         if self.moments is not None:
@@ -122,10 +136,9 @@ class States:
         """A Moments of the first n groups whose channels are (groups, \\*channels); empty if there are no groups."""
         settings: Any = {"axis": self.like.axis, "nan_policy": self.like.nan_policy}
         if not n:
-            return Moments(exact=self.like.exact, **settings)
+            return Moments(exact=self.like.exact, track=self.like.track, **settings)
         if self.moments is not None:
-            sums = exact.side_by_side([of_one for m in self.moments if (of_one := sums_of(m)) is not None])
-            return exact_moments_from(sums, (n, *self.shape), **settings)
+            return in_order(self.moments[:n], np.arange(n * self.size).reshape(n, *self.shape), self.like.axis, None)
         flags = self.flags[:n]
         weighted = bool((flags & WEIGHTED).any())
         scaled = self.height > EXPONENT and bool(self.table[:n, EXPONENT].any())
@@ -146,9 +159,12 @@ class States:
         n, *shape = whole.shape
         if whole.exact:
             states = cls(like, tuple(shape))
-            sums: Any = sums_of(whole)
-            states.moments = [exact_moments_from(sums[i * states.size:(i + 1) * states.size], states.shape, like.axis,
-                                                 like.nan_policy, like.names)     # type: ignore[arg-type]
+            states.moments = apart(whole, [states.shape] * n, like.axis)
+            return states
+        if like.track:
+            states, plain = cls(like, tuple(shape)), cls.of_stack(whole, Moments(like.axis), weighted)
+            arrays = tracked_of(whole)
+            states.moments = [with_tracked(plain.get(i), {name: values[i] for name, values in arrays.items()})
                               for i in range(n)]
             return states
         rows: Any = rows_of(whole)
@@ -163,4 +179,6 @@ class States:
 
     def weighted(self, n: int) -> list[int]:
         """The places of those of the first n groups whose n is a sum of weights."""
+        if self.moments is not None:
+            return [i for i, m in enumerate(self.moments[:n]) if m.n.dtype == np.float64 and not m.exact]
         return np.flatnonzero(self.flags[:n] & WEIGHTED).tolist()

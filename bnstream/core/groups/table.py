@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bnstream.core.html import MOST_ROWS, html_text, remark
 from bnstream.core.labels import channel_label, number_text
 from bnstream.core.optional import needing
+from bnstream.core.tracking import QUARTILES, results_of
 
 if TYPE_CHECKING:
     from bnstream.core.groups.grouped import GroupedMoments
 
-STATISTICS = ("n", "mean", "var", "std")
+STATISTICS = ("n", "mean", "std", "var")
+MOST_COLUMNS = 16           # of statistics in HTML
 
 
 def key_names_of(g: GroupedMoments) -> tuple[str, ...]:
@@ -32,12 +35,21 @@ def key_columns(g: GroupedMoments) -> dict[str, list[Any]]:
     return {names[0]: keys}
 
 
-def statistics_of(g: GroupedMoments, ddof: float = 0) -> dict[str, Any]:
+def statistics_of(g: GroupedMoments, ddof: float = 0) -> dict[str, NDArray[Any]]:
+    """What is shown of groups, arrays (groups, \\*channels) by name."""
+    whole = g._statistics()
+    found = dict(zip(STATISTICS, (whole.n, whole.mean, whole.std(ddof), whole.var(ddof)), strict=True))
+    found |= results_of(whole)
+    if "quantiles" in g.track:
+        found |= dict(zip(QUARTILES, whole.quantile(list(QUARTILES.values())), strict=True))
+    return found
+
+
+def columns_of(g: GroupedMoments, ddof: float = 0) -> dict[str, NDArray[Any]]:
     """Arrays of one value a group, by the names of their columns: "x_mean" of the channel x; "mean" of the only one."""
     if g.shape is None:
         return {}
-    count = int(np.prod(g.shape))
-    found = dict(zip(STATISTICS, (g.n, g.mean, g.var(ddof), g.std(ddof)), strict=True))
+    count, found = int(np.prod(g.shape)), statistics_of(g, ddof)
     single = count == 1 and g.names is None
     return {name if single else f"{channel_label(i, g.shape, g.names)}_{name}": values.reshape(len(g), -1)[:, i]
             for i in range(count) for name, values in found.items()}
@@ -55,8 +67,8 @@ def to_arrow(g: GroupedMoments, ddof: float = 0) -> Any:
     Returns
     -------
     pyarrow.Table
-        The keys, and of each channel n, mean, var and std: columns such as ``delay_mean`` of the channel "delay", and
-        ``0_mean`` of one without a name.
+        The keys, and of each channel n, mean, std, var and what else is tracked: columns such as ``delay_mean`` of the
+        channel "delay", and ``0_mean`` of one without a name.
 
     Raises
     ------
@@ -68,7 +80,7 @@ def to_arrow(g: GroupedMoments, ddof: float = 0) -> Any:
     >>> import numpy as np, bnstream
     >>> g = bnstream.GroupedMoments(names=["delay"]).update(np.array([[1.0], [3.0]]), {"carrier": ["AA", "AA"]})
     >>> g.to_arrow().to_pylist()
-    [{'carrier': 'AA', 'delay_n': 2, 'delay_mean': 2.0, 'delay_var': 1.0, 'delay_std': 1.0}]
+    [{'carrier': 'AA', 'delay_n': 2, 'delay_mean': 2.0, 'delay_std': 1.0, 'delay_var': 1.0}]
     """
     with needing("to_arrow", "pyarrow"):
         import pyarrow as pa  # type: ignore[import-untyped]
@@ -76,7 +88,7 @@ def to_arrow(g: GroupedMoments, ddof: float = 0) -> Any:
     for name, values in key_columns(g).items():
         beyond = any(type(value) is int and value >= 2**63 for value in values)
         columns[name] = pa.array(values, pa.uint64() if beyond else None)
-    return pa.table(columns | statistics_of(g, ddof))
+    return pa.table(columns | columns_of(g, ddof))
 
 
 def to_pandas(g: GroupedMoments, ddof: float = 0) -> Any:
@@ -91,8 +103,8 @@ def to_pandas(g: GroupedMoments, ddof: float = 0) -> Any:
     Returns
     -------
     pandas.DataFrame
-        With the keys as its index, a MultiIndex of several columns of keys. Its columns are n, mean, var and std of
-        each channel, such as ``delay_mean`` of the channel "delay".
+        With the keys as its index, a MultiIndex of several columns of keys. Its columns are n, mean, std, var
+        and what else is tracked of each channel, such as ``delay_mean`` of the channel "delay".
 
     Raises
     ------
@@ -114,15 +126,15 @@ def to_pandas(g: GroupedMoments, ddof: float = 0) -> Any:
         index = pd.Index(values, name=name)
     else:
         index = pd.MultiIndex.from_arrays(list(keys.values()), names=list(keys))
-    return pd.DataFrame(statistics_of(g, ddof), index=index)
+    return pd.DataFrame(columns_of(g, ddof), index=index)
 
 
 def html_table(g: GroupedMoments) -> str:
-    """The groups as an HTML table, the first 10 and the last 10 of more than 20; of up to 4 channels."""
+    """The groups as an HTML table, the first 10 and the last 10 of more than 20; and the first 16 columns."""
     caption = html_text(repr(g).partition("\n")[0])
     lines = ["<table>", f'<caption style="text-align:left">{caption}</caption>']
     if g.shape is not None:
-        columns = {**key_columns(g), **dict(list(statistics_of(g).items())[:4 * len(STATISTICS)])}
+        columns: dict[str, Any] = {**key_columns(g), **dict(list(columns_of(g).items())[:MOST_COLUMNS])}
         head = "".join(f'<th scope="col">{html_text(name)}</th>' for name in columns)
         lines.append(f'<thead><tr style="text-align:right">{head}</tr></thead>\n<tbody>')
         count, half = len(g), MOST_ROWS // 2
