@@ -20,9 +20,11 @@ if os.name == "nt":
     pytest.skip("there is no SIGKILL", allow_module_level=True)
 
 KILLS = thorough(20, 4)
+HELD = 10       # dots after which the command waits for its standard input to end
 # The command, with a dot printed after each piece, so that a test knows how far it is.
-COMMAND = """
+COMMAND = f"""
 import signal
+import sys
 signal.signal(signal.SIGINT, signal.default_int_handler)       # which is ignored in jobs of the background
 from bnstream import cli
 from bnstream.streams import applying
@@ -31,8 +33,10 @@ from bnstream.streams.sources.arrays import array
 array.CHUNK_BYTES = array.PIECE_BYTES = 1 << 12
 map_pieces = fitting.map_pieces
 def dotted(*arguments):
-    for part in map_pieces(*arguments):
+    for i, part in enumerate(map_pieces(*arguments), 1):
         print(end=".", flush=True)
+        if i == {HELD}:
+            sys.stdin.read()
         yield part
 fitting.map_pieces = applying.map_pieces = dotted
 cli.main()
@@ -50,9 +54,20 @@ def data(tmp_path, monkeypatch):
     return path
 
 
-def start(*arguments):
+def start(*arguments, stdin=subprocess.DEVNULL):
     command = [sys.executable, "-c", COMMAND, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def interrupted(number, *arguments):
+    """What a command that gets a signal in the middle prints to its standard error."""
+    process = start(*arguments, stdin=subprocess.PIPE)
+    assert process.stdout.read(HELD) == b"." * HELD
+    process.send_signal(number)
+    _, message = process.communicate()
+    assert process.returncode == 130, message
+    assert b"Traceback" not in message
+    return message
 
 
 def kill_after(process, n_dots, delay):
@@ -136,13 +151,7 @@ def test_checkpoint_without_a_position_is_refused(data, tmp_path, progress):
 def test_interrupt(data, tmp_path, number):
     """Ctrl-C leaves a checkpoint, and the message says how to resume."""
     out = tmp_path / "out.npz"
-    process = start("fit", data, "-o", out)
-    process.stdout.read(10)
-    process.send_signal(number)
-    _, message = process.communicate()
-    assert process.returncode == 130, message
-    assert b"--resume" in message
-    assert b"Traceback" not in message
+    assert b"--resume" in interrupted(number, "fit", data, "-o", out)
     assert not out.exists()
     assert bnstream.fit(data, out, resume=True) == bnstream.fit(data)
     assert not (tmp_path / "out.npz.checkpoint").exists()
@@ -151,10 +160,5 @@ def test_interrupt(data, tmp_path, number):
 def test_interrupt_of_apply(data, tmp_path):
     out = tmp_path / "y.npy"
     bnstream.fit(data, tmp_path / "stats.npz")
-    process = start("apply", tmp_path / "stats.npz", data, "-o", out)
-    process.stdout.read(10)
-    process.send_signal(signal.SIGINT)
-    _, message = process.communicate()
-    assert process.returncode == 130, message
-    assert b"is as it was" in message
+    assert b"is as it was" in interrupted(signal.SIGINT, "apply", tmp_path / "stats.npz", data, "-o", out)
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part" or path == out] == []
