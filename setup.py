@@ -28,6 +28,7 @@ DIRECTIVES = {
     "initializedcheck": DEBUG,
     "cdivision": True,
     "embedsignature": True,
+    "freethreading_compatible": True,
 }
 
 # The extra flags of each variant. At import, the CPU must support the level named by -march.

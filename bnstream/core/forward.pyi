@@ -61,6 +61,9 @@ def move_estimates(
     exact: NDArray[np.float64] | None = None,
 ) -> None: ...
 def locked(lock: Any, function: Callable[..., Any], *arguments: Any) -> Any: ...
+def copied(
+    array: NDArray[np.float64], other: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]: ...
 def replace(
     targets: list[NDArray[Any]],
     sources: list[NDArray[Any]],

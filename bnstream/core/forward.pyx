@@ -212,8 +212,9 @@ cdef class Forward:
         """Normalize x by running estimates."""
         cdef const double *rows = <const double *> cnp.PyArray_DATA(running)
         cdef Py_ssize_t n = self.n_channels
-        memcpy(self.row(MEAN), rows + RUNNING_MEAN * n, n * sizeof(double))
-        memcpy(self.row(M2), rows + RUNNING_VAR * n, n * sizeof(double))
+        with cython.critical_section(running):
+            memcpy(self.row(MEAN), rows + RUNNING_MEAN * n, n * sizeof(double))
+            memcpy(self.row(M2), rows + RUNNING_VAR * n, n * sizeof(double))
         self.start_inference("running_var", False)
         return self.apply(out, n_threads)
 
@@ -752,8 +753,15 @@ def move_estimates(Forward forward, ndarray running, ndarray n_batches, momentum
 
     Batch Renormalization moves the standard deviation, with eps, rather than the variance. Where pooled statistics are
     kept, `of_batch` is merged into them. Without a momentum the estimates become `exact`. No Python runs in
-    between, so that an interruption, such as Ctrl-C, comes before all of this or after it.
+    between, so that an interruption, such as Ctrl-C, comes before all of this or after it. Without a GIL, the lock of the
+    rows keeps other threads out.
     """
+    with cython.critical_section(running):
+        move_rows(forward, running, n_batches, momentum, ddof, of_sd, pooled, of_batch, exact)
+
+
+cdef int move_rows(Forward forward, ndarray running, ndarray n_batches, object momentum, double ddof, bint of_sd,
+                   object pooled, object of_batch, ndarray exact) except -1:
     cdef double *rows = <double *> cnp.PyArray_DATA(running)
     cdef double *batch_var = rows + BATCH_VAR * running.shape[1]
     cdef double weight = 0 if momentum is None else momentum
@@ -773,6 +781,16 @@ def move_estimates(Forward forward, ndarray running, ndarray n_batches, momentum
         memcpy(rows + BATCH_MEAN * n, forward.row(MEAN) + first, n * sizeof(double))
         for c in range(n):
             batch_var[c] = forward.row(M2)[first + c] / forward.row(N)[first + c]
+    return 0
+
+
+def copied(ndarray array, ndarray other):
+    """Copies of two arrays that `move_estimates` moves, of one moment."""
+    cdef ndarray one = np.empty_like(array), two = np.empty_like(other)
+    with cython.critical_section(array):
+        memcpy(cnp.PyArray_DATA(one), cnp.PyArray_DATA(array), cnp.PyArray_NBYTES(array))
+        memcpy(cnp.PyArray_DATA(two), cnp.PyArray_DATA(other), cnp.PyArray_NBYTES(other))
+    return one, two
 
 
 def locked(lock, function, *arguments):
@@ -789,6 +807,11 @@ def replace(list targets, list sources, owner=None, dict attributes=None):
 
     No Python runs in between, so that an interruption, such as Ctrl-C, comes before all of this or after it.
     """
+    with cython.critical_section(targets[0] if targets else owner):
+        replace_all(targets, sources, owner, attributes)
+
+
+cdef int replace_all(list targets, list sources, object owner, dict attributes) except -1:
     cdef ndarray target, source
     cdef Py_ssize_t i
     for i in range(len(targets)):
@@ -797,3 +820,4 @@ def replace(list targets, list sources, owner=None, dict attributes=None):
     if attributes is not None:
         for name, value in attributes.items():
             setattr(owner, name, value)
+    return 0

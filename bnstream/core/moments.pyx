@@ -9,6 +9,7 @@ import operator
 
 import numpy as np
 
+cimport cython
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.pyport cimport PY_SSIZE_T_MAX
@@ -253,6 +254,7 @@ cdef class Moments:
         return self._names
 
     @names.setter
+    @cython.critical_section
     def names(self, names):
         if names is not None:
             names = require_names(names)
@@ -376,8 +378,9 @@ cdef class Moments:
             for i in range(WEIGHTED_ROWS if weighted else STATE_ROWS):  # The kernels fill the padding of whole states alone.
                 for c in range(view.n_channels, sink.pitch):
                     part[i * sink.pitch + c] = 0
-            self.take_in(part, sink.pitch, kept_shape(a, axes, False) if shape is None else shape, weighted, exponent, large,
-                         part + WEIGHTED_ROWS * sink.pitch, missing)
+            shape = kept_shape(a, axes, False) if shape is None else shape
+            with cython.critical_section(self):
+                self.take_in(part, sink.pitch, shape, weighted, exponent, large, part + WEIGHTED_ROWS * sink.pitch, missing)
             if tracks and "quantiles" in self.track:
                 self.sketch(a, axes, mask)
         finally:
@@ -429,6 +432,7 @@ cdef class Moments:
             out[c] = (<int64_t *> cnp.PyArray_DATA(selected))[c] - <int64_t> counts[c]
         return missing
 
+    @cython.critical_section
     cdef object update_exactly(self, ndarray a, unsigned long long axes, ndarray mask, object weights, object n_threads):
         cdef ExactSums part, own = self.sums
         cdef int threads = threads_for(cnp.PyArray_NBYTES(a), n_threads)
@@ -605,6 +609,12 @@ cdef class Moments:
             return self.shape
         return () if self._names is None else (len(self._names),)
 
+    @cython.critical_section
+    cdef ExactSums sums_now(self):
+        """A consistent copy of the exact sums; None before the first batch."""
+        return None if self.sums is None else self.sums.copied()
+
+    @cython.critical_section
     cdef ndarray snapshot(self):
         """A consistent copy of the state, (SCALED_ROWS, *shape), made under the GIL, which NumPy's copy would release."""
         cdef tuple shape = self.channels()
@@ -658,20 +668,24 @@ cdef class Moments:
         >>> a.merge(b).mean.tolist()
         [3.0]
         """
-        cdef Moments them
+        if not isinstance(other, Moments):
+            raise TypeError(f"expected a Moments to merge, got {type(other).__name__}; update() takes arrays")
+        with cython.critical_section(self, other):
+            self.take_over(other)
+        return self
+
+    cdef int take_over(self, Moments them) except -1:
+        """Add the statistics of another object."""
         cdef ndarray theirs, found, missing
         cdef const double *part
         cdef Py_ssize_t pitch, c
         cdef bint large
-        if not isinstance(other, Moments):
-            raise TypeError(f"expected a Moments to merge, got {type(other).__name__}; update() takes arrays")
-        them = other
         names = self.require_same_channels(them)
         track = of_both(self.track, self.shape is not None, them.track, them.shape is not None)
         if them.shape is None:
             self.names = names
             self.keep_track(track)
-            return self
+            return 0
         if self.exact and not them.exact or them.exact and self.state is not None:
             raise unlike(self.exact)
         if them is self:
@@ -688,7 +702,7 @@ cdef class Moments:
             self.exact, self._names = True, names
             if "quantiles" in track:
                 self._merge_sketches(them._sketches)
-            return self
+            return 0
         theirs = them.state         # This reference keeps it alive if another thread replaces the state of `them`.
         part = <const double *> cnp.PyArray_DATA(theirs)
         pitch = theirs.shape[1]
@@ -706,7 +720,7 @@ cdef class Moments:
         if "quantiles" in track:
             self._merge_sketches(them._sketches)
             self.n_changes += 1
-        return self
+        return 0
 
     cdef void keep_track(self, tuple track):
         """Track this, no more than until now if there is data."""
@@ -749,17 +763,21 @@ cdef class Moments:
         >>> week.unmerge(day).mean.tolist()
         [0.2]
         """
-        cdef Moments them
-        cdef ExactSums part
-        cdef Py_ssize_t c
         if not isinstance(other, Moments):
             raise TypeError(f"expected a Moments to take out, got {type(other).__name__}")
-        them = other
+        with cython.critical_section(self, other):
+            self.give_back(other)
+        return self
+
+    cdef int give_back(self, Moments them) except -1:
+        """Take the statistics of another object out."""
+        cdef ExactSums part
+        cdef Py_ssize_t c
         if not self.exact or not them.exact and them.shape is not None:
             raise ValueError("only exact statistics can be taken apart, as others are rounded; make both with exact=True")
         self.require_same_channels(them)
         if them.sums is None:
-            return self
+            return 0
         if self.sums is None:
             raise ValueError("expected a part of these statistics to take out, but they are empty")
         if "min" in self.track:
@@ -784,7 +802,7 @@ cdef class Moments:
         if "missing" in track:
             self.left_out -= them.left_out
         self.n_changes += 1
-        return self
+        return 0
 
     cdef tuple require_same_channels(self, Moments them):
         """Raise ValueError unless both have the same channels, or one none yet. Return their names."""
@@ -844,7 +862,7 @@ cdef class Moments:
     @property
     def n(self):
         if self.exact and self.sums is not None:
-            return self.sums.copied().n.reshape(self.shape)[()]
+            return self.sums_now().n.reshape(self.shape)[()]
         n = self.snapshot()[N]
         return n.astype(np.float64 if self.weighted or n.max(initial=0) >= 2.0**63 else np.int64)[()]
 
@@ -881,7 +899,7 @@ cdef class Moments:
             return np.zeros(self.channels(), np.int64)[()]
         values = tracked_of(self)["missing"]
         if self.exact:
-            values = values + self.sums.copied().counts[1:].sum(0).reshape(self.shape)
+            values = values + self.sums_now().counts[1:].sum(0).reshape(self.shape)
         return values[()]
 
     def skewness(self, *, bias=True):
@@ -966,6 +984,7 @@ cdef class Moments:
         rows, found = consistent(self)
         return kurtosis_of(moderate_n(rows), effective_n(rows), rows[M2], found["m4"], fisher, bias)[()]
 
+    @cython.critical_section
     cdef object values(self, int what, double ddof):
         """Mean, variance or standard deviation of each channel, NaN where it has too few values.
 
@@ -1003,7 +1022,7 @@ cdef class Moments:
     @property
     def m2(self):
         if self.exact and self.sums is not None:
-            return self.sums.copied().m2().reshape(self.shape)[()]
+            return self.sums_now().m2().reshape(self.shape)[()]
         rows = self.snapshot()
         with np.errstate(over="ignore"):
             return np.ldexp(rows[M2], 2 * rows[EXPONENT].astype(np.int32))
@@ -1070,7 +1089,7 @@ cdef class Moments:
         if type(self) is Moments and self.track:
             return made_of(*consistent(self), self.shape, self.axis, self.nan_policy, self._names, self.exact, self.track)
         if type(self) is Moments and self.exact and self.sums is not None:
-            return exact_moments_from(self.sums.copied(), self.shape, self.axis, self.nan_policy, self._names)
+            return exact_moments_from(self.sums_now(), self.shape, self.axis, self.nan_policy, self._names)
         if type(self) is Moments and not self.exact:
             return moments_from(rows_of(self), self.axis, self.nan_policy, self._names)
         return copy.copy(self)          # with the attributes of a subclass
@@ -1088,7 +1107,7 @@ cdef class Moments:
             if name in others and not np.array_equal(own[name], others[name], equal_nan=name != "quantiles"):
                 return False
         if self.exact:
-            return self.shape == them.shape and self.sums.copied() == them.sums.copied()
+            return self.shape == them.shape and self.sums_now() == them.sums_now()
         return bool(np.array_equal(self.snapshot(), them.snapshot(), equal_nan=True))
 
     __hash__ = None
@@ -1187,9 +1206,10 @@ def rows_of(Moments m):
 
 def sums_of(Moments m):
     """The exact sums of a `Moments`, `ExactSums`, of its channels in one axis; None before the first batch."""
-    return None if m.sums is None else m.sums.copied()
+    return m.sums_now()
 
 
+@cython.critical_section
 def tracked_of(Moments m):
     """A copy of what a `Moments` tracks: arrays of the shape of the channels, by the names of `tracking.ARRAYS`.
 
@@ -1217,6 +1237,7 @@ def tracked_of(Moments m):
     return {name: values.reshape(shape) for name, values in found.items()}
 
 
+@cython.critical_section
 def add_missing(Moments m, counts):
     """Count values that no update has seen as missing: a number, or one for each channel. Nothing is checked."""
     if m.left_out is None or m.shape is None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.diagnosis import Diagnosis
-from bnstream.core.forward import replace
+from bnstream.core.forward import copied, replace
 from bnstream.core.moments import Moments
 
 RUNNING_ROWS = ("running_mean", "running_var", "running_spread", "initial_weight", "batch_mean", "batch_var")
@@ -126,7 +126,7 @@ class RunningEstimates:
 
     def copy(self) -> RunningEstimates:
         new = RunningEstimates.__new__(RunningEstimates)
-        new.rows, new.n_batches = self.rows.copy(), self.n_batches.copy()
+        new.rows, new.n_batches = copied(self.rows, self.n_batches)
         return new
 
     def take(self, other: RunningEstimates) -> None:

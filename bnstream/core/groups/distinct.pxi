@@ -204,7 +204,7 @@ cdef class Places:
     cdef ndarray slots          # places, -1 where there is none
     cdef Py_ssize_t n
     cdef int shift
-    cdef public bint busy       # A call is about to replace the states of these groups.
+    cdef bint busy              # A call is about to replace the states of these groups.
     cdef public bint omit       # what `update_few` does about NaN
 
     def __init__(self):
@@ -214,6 +214,11 @@ cdef class Places:
 
     def __len__(self):
         return self.n
+
+    @cython.critical_section
+    def hold(self, bint busy):
+        """Keep `update_few` away, or let it work again. One that works now is waited for."""
+        self.busy = busy
 
     cdef inline Py_ssize_t find(self, int64_t key) noexcept nogil:
         cdef const int32_t *slots = <const int32_t *> cnp.PyArray_DATA(self.slots)

@@ -1,14 +1,17 @@
 # An update of a few rows, which takes about as long as one of `Moments`: no array is made.
 
-def update_few(Places places, ndarray states, ndarray flags, tuple shape, object batch, object keys):
-    """Add a few rows, if all is as usual: arrays, keys that are integers of known groups, moderate numbers.
+@cython.critical_section
+def update_few(Places places, object g, object batch, object keys):
+    """Add a few rows to the states of a GroupedMoments, if all is as usual: arrays, keys that are integers of known groups,
+    moderate numbers. `places` are those of its groups; their lock keeps out what replaces the states.
 
     Returns
     -------
     bool
         Whether they were added. If not, nothing has changed.
     """
-    cdef ndarray a, k
+    cdef ndarray a, k, states = g._states.table, flags = g._states.flags
+    cdef tuple shape = g._states.shape
     cdef View view
     cdef Sink sink
     cdef Py_ssize_t n, i, j, m, n_channels, row_bytes, pitch, height, part_size

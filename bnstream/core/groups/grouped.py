@@ -209,21 +209,21 @@ class GroupedMoments(Mapping[Any, Moments]):
         (('sensor', 'day'), [(7, 'mo'), (7, 'tu'), (9, 'mo')])
         """
         if weights is None and where is None and n_threads is None and self._quick and update_few(
-                self._index.integers, self._states.table, self._states.flags, self.shape, batch, keys):
+                self._index.integers, self, batch, keys):
             return self
-        with self._changing():
+        with self._alone():
             self._update(batch, keys, weights, where, n_threads)
         return self
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """While the states are about to be replaced. No other thread changes them meanwhile."""
+    def _alone(self) -> Iterator[None]:
+        """While no other thread changes the states."""
         with self._lock:
-            self._index.integers.busy = True
+            self._index.integers.hold(True)
             try:
                 yield
             finally:
-                self._index.integers.busy = False
+                self._index.integers.hold(False)
 
     def _update(self, batch: Any, keys: Any, weights: Any, where: Any, n_threads: int | None) -> None:
         require_threads(n_threads)
@@ -248,7 +248,7 @@ class GroupedMoments(Mapping[Any, Moments]):
 
     def _add_missing(self, keys: Keys, missing: NDArray[np.bool_], weights: NDArray[Any] | None) -> None:
         """Count values that the last update has not seen as missing."""
-        with self._changing():
+        with self._alone():
             at = self._index.find(keys.distinct)
             of_rows = keys.lookup.places(0, len(missing))
             for g in np.unique(of_rows[missing.reshape(len(missing), -1).any(1)]):
@@ -276,7 +276,8 @@ class GroupedMoments(Mapping[Any, Moments]):
         place = self._place(key)
         if place < 0:
             raise KeyError(key)
-        return self._states.get(place)
+        with self._alone():
+            return self._states.get(place)
 
     def _place(self, key: Any) -> int:
         if isinstance(key, np.generic):
@@ -299,7 +300,7 @@ class GroupedMoments(Mapping[Any, Moments]):
 
     def _stacked(self) -> tuple[Moments, list[int]]:
         """A Moments of all groups, whose channels are (groups, \\*channels), and the places of those with weights."""
-        with self._lock:
+        with self._alone():
             return self._states.stacked(len(self)), self._states.weighted(len(self))
 
     def _statistics(self) -> Moments:
@@ -503,7 +504,7 @@ class GroupedMoments(Mapping[Any, Moments]):
             raise TypeError(f"expected a GroupedMoments to merge, got {type(other).__name__}; update() takes arrays "
                             "and keys")
         them = other.copy()
-        with self._changing():
+        with self._alone():
             one, of_them = (moments_of_shape(g) for g in (self, them))
             one.merge(of_them)          # checks shapes, names and exactness, and finds what is tracked from now on
             key_names = them.key_names if self.key_names is None else self.key_names
@@ -565,7 +566,7 @@ class GroupedMoments(Mapping[Any, Moments]):
         """
         new = GroupedMoments(self.axis, nan_policy=self.nan_policy, missing_keys=self.missing_keys, names=self.names,
                              key_names=self.key_names, exact=self.exact, track=self.track)
-        with self._lock:
+        with self._alone():
             n = len(self._index)
             new._index, new.kinds, new.shape = self._index.copy(), self.kinds, self.shape
             new._states = self._states.copy(n, new._template)
@@ -582,13 +583,13 @@ class GroupedMoments(Mapping[Any, Moments]):
         at = other._index.find(self._index.whole())
         if (at < 0).any():
             return False
-        with other._lock:
+        with other._alone():
             them = other._states.some(at, self.shape, False)
         return self._stacked()[0] == them.stacked(len(at))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state as plain objects."""
-        with self._lock:
+        with self._alone():
             n = len(self._index)
             return {
                 "axis": self.axis, "nan_policy": self.nan_policy, "missing_keys": self.missing_keys,
