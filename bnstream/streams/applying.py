@@ -48,7 +48,7 @@ def apply(
     eps: float | None = None,
     chunk_rows: int | None = None,
     n_threads: int | None = None,
-    keep: Sequence[str] | None = None,
+    keep: str | Sequence[str] | None = None,
     inverse: bool = False,
     dtype: Any = None,
     clip: float | tuple[float, float] | None = None,
@@ -87,7 +87,7 @@ def apply(
         not divided.
     chunk_rows, n_threads, progress
         As for `fit`. The threads load and normalize.
-    keep : sequence of str, optional
+    keep : str or sequence of str, optional
         The other columns of tables to copy, by default all: names, and patterns such as ``"*"`` or ``"id_*"`` for those
         that every source has.
     inverse : bool, default False

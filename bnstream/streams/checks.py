@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from bnstream.streams.sources.arrays.lazyarrays import is_lazy
 from bnstream.streams.sources.files import is_path
 from bnstream.streams.sources.places.remote import is_url
 from bnstream.streams.sources.places.retrying import without_secrets
-from bnstream.streams.sources.selection import as_names
+from bnstream.streams.sources.selection import as_names, as_sequence
 from bnstream.streams.sources.source import names_of
 from bnstream.streams.writers import SUFFIXES
 
@@ -33,9 +33,9 @@ def require_counts(chunk_rows: int | None, n_threads: int | None) -> None:
     require_threads(n_threads)
 
 
-def as_columns(columns: Sequence[Any] | None) -> tuple[Any, ...] | None:
-    """The selected columns; raise an error unless there are some and they differ."""
-    return None if columns is None else as_names("columns", columns)
+def as_columns(columns: Any) -> tuple[Any, ...] | None:
+    """The names or indices of the selected columns; raise an error unless there are some and they differ."""
+    return None if columns is None else as_names("columns", columns, Hashable)
 
 
 def as_weights(weights: Any, columns: Sequence[Any] | None) -> Any:
@@ -137,16 +137,11 @@ def as_float_dtype(dtype: Any) -> np.dtype[Any] | None:
     return found
 
 
-def as_keep(keep: Sequence[str] | None, sources: Sequence[Source]) -> list[str] | None:
+def as_keep(keep: Any, sources: Sequence[Source]) -> tuple[str, ...] | None:
     """The names and patterns of the columns to copy; raise an error unless they are some of tables."""
     if keep is None:
         return None
-    if isinstance(keep, str) or not isinstance(keep, Iterable):
-        raise TypeError(f"keep must be a sequence of names and patterns, got {keep!r:.60}; make it a list")
-    names = list(keep)
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"keep must be a sequence of names and patterns, got {name!r:.60} in it")
+    names = as_sequence("keep", keep)
     if sources[0].batch_axes is not None:
         raise SourceError(f"{names_of(sources)} holds arrays, but keep (--keep) names columns of tables; leave it out")
     return names

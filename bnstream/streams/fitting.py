@@ -45,7 +45,7 @@ def fit(
     source: Any,
     out: str | os.PathLike[str] | None = None,
     *,
-    columns: Sequence[Any] | None = None,
+    columns: str | Sequence[Any] | None = None,
     weights: Any = None,
     by: str | Sequence[str] | None = None,
     missing_keys: Missing = "raise",
@@ -79,7 +79,7 @@ def fit(
     out : path, optional
         File to `save` the state to. During the pass a checkpoint of what was read so far is kept beside it, in ``out``
         + ".checkpoint".
-    columns : sequence of str or int, optional
+    columns : str or sequence of str or int, optional
         The channels to use, by default all: names of table columns or of arrays in a .npz file, also by patterns as
         ``"f*"``, where no column has this very name; names of image channels; indices of array channels.
     weights : str or DataArray, optional

@@ -13,6 +13,7 @@ from bnstream.core.groups.grouped import GroupedMoments
 from bnstream.core.groups.keys import Keys, Missing, keys_of
 from bnstream.streams.accumulator import Accumulator, Policy, numbers_of
 from bnstream.streams.sources import Source, SourceError
+from bnstream.streams.sources.selection import as_names
 from bnstream.streams.sources.source import names_of
 
 
@@ -87,15 +88,11 @@ def as_by(by: Any, columns: Sequence[Any] | None, weights: Any) -> tuple[str, ..
     """The names of the columns of keys; raise an error unless they are names of other columns than the channels."""
     if by is None:
         return ()
-    names = (by,) if isinstance(by, str) else tuple(by)
+    names = as_names("by", by)
     for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"by must be the name of a column of a table, or several, got {name!r:.60}")
         if name in map(str, columns or ()) or name == weights:
             raise SourceError(f"column {name!r} holds the keys, so it can be neither a channel nor the weights; "
                               "leave it out of by or of columns")
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"by must name at least one column, and each once, got {by!r:.60}")
     return names
 
 

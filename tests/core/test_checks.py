@@ -184,7 +184,7 @@ def test_counts_in_messages():
     (lambda path: apply(fit(X), X, 5), "out must be a str or an os.PathLike, got 5"),
     (lambda path: apply(fit(X), X, path, eps="a"), "eps must be a finite number of at least 0, got 'a'"),
     (lambda path: fit(X, 5), "out must be a str or an os.PathLike, got 5"),
-    (lambda path: fit(X, columns=5), "columns must be a sequence of names or indices, got 5; make it a list"),
+    (lambda path: fit(X, columns=5), "columns (--columns) must be a name or a sequence of names, got 5"),
     (lambda path: fit(X, checkpoint_every="a"), "checkpoint_every must be at least 0 seconds, got 'a'"),
     (lambda path: fit(X, n_threads="2"), "the number of threads must be an integer, got str"),
     (lambda path: RunningMeanStd(dtype="i8"), "dtype must be float16, bfloat16, float32 or float64, got 'i8'"),

@@ -97,7 +97,7 @@ def test_columns_that_differ_are_refused_before_anything_is_written(tables, keep
 
 @pytest.mark.parametrize(("keep", "kept"), [
     (None, None), ([], ["a"]), (["*"], ["a", "id_1", "e[0]"]), (["id_*"], ["a", "id_1"]), (["id_1"], ["a", "id_1"]),
-    (["e[0]"], ["a", "e[0]"]), (["none*"], ["a"]),
+    (["e[0]"], ["a", "e[0]"]), (["none*"], ["a"]), ("id_*", ["a", "id_1"]),
 ], ids=str)
 def test_keep(keep, kept, folder):
     paths = files({"a": [1.0], "id_1": [1], "id_2": [2], "e[0]": [5]}, {"e[0]": [6], "id_1": [3], "a": [3.0]})
@@ -114,9 +114,9 @@ def test_keep(keep, kept, folder):
 
 
 @pytest.mark.parametrize(("keep", "error", "message"), [
-    ("a", TypeError, "keep must be a sequence of names and patterns, got 'a'; make it a list"),
-    ([1], TypeError, "keep must be a sequence of names and patterns, got 1 in it"),
-    (["a"], SourceError, r"holds arrays, but keep \(--keep\) names columns of tables; leave it out"),
+    (1, TypeError, r"keep \(--keep\) must be a name or a sequence of names, got 1"),
+    ([1], TypeError, r"keep \(--keep\) must be a name or a sequence of names, got \[1\]"),
+    ("a", SourceError, r"holds arrays, but keep \(--keep\) names columns of tables; leave it out"),
 ], ids=str)
 def test_keep_is_refused(keep, error, message, folder):
     with pytest.raises(error, match=message):

@@ -161,13 +161,12 @@ OPTIONS = {
     "no names": ({"names": []}, ValueError, "names (--names) must be one or more different names, got []"),
     "twice a name": ({"names": ["a", "a"]}, ValueError,
         "names (--names) must be one or more different names, got ['a', 'a']"),
-    "names": ({"names": 1.5j}, TypeError, "names (--names) must be a sequence of words, got 1.5j"),
-    "na_values": ({"na_values": [None]}, TypeError, "na_values (--na-values) must be a sequence of words, got [None]"),
+    "names": ({"names": 1.5j}, TypeError, "names (--names) must be a word or a sequence of words, got 1.5j"),
+    "na_values": ({"na_values": [None]}, TypeError,
+        "na_values (--na-values) must be a word or a sequence of words, got [None]"),
     "na_values by column": ({"na_values": {"a": -999}}, TypeError,
-        "na_values (--na-values) must be a sequence of words, which are those of all columns, got the mapping "
-        "{'a': -999}"),
-    "short_rows": ({"short_rows": "skip"}, ValueError,
-        "short_rows (--short-rows) must be 'pad', or left out, got 'skip'"),
+        "na_values (--na-values) must be words that all columns share, got the mapping {'a': -999}"),
+    "short_rows": ({"short_rows": "skip"}, ValueError, "short_rows must be 'pad', got 'skip'"),
     "encoding": ({"encoding": "utf-99"}, ValueError,
         "encoding (--encoding) must be one that Python knows, such as 'utf-16' or 'latin-1', got 'utf-99': "
         "unknown encoding: utf-99"),

@@ -202,10 +202,10 @@ def test_the_length_is_that_of_the_first_list(folder):
     (pa.nulls(3, pa.list_(pa.float64())), {}, "column 'emb' begins with no list, so its number of channels is unknown"),
     (pa.array([[], [1.0]], pa.list_(pa.float64())), {}, "column 'emb' begins with empty lists, so its number of"),
     (pa.array([["x"]]), {}, "'emb' is of type list<item: string>; there are no numeric columns"),
-    (pa.array([[1.0]]), {"element_axis": "x"}, "element_axis (--element-axis) must be 'channels' or 'pooled', got 'x'"),
+    (pa.array([[1.0]]), {"element_axis": "x"}, "element_axis must be 'channels' or 'pooled', got 'x'"),
 ])
 def test_refused(lists, options, message):
-    with pytest.raises(SourceError, match=re.escape(message)):
+    with pytest.raises(ValueError, match=re.escape(message)):
         fit(pa.table({"emb": lists}), nan_policy="omit", **options)
 
 

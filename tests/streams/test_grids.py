@@ -365,11 +365,10 @@ def test_dimensions_of_hdf5_and_zarr(folder):
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"variables": ["z"]}, "the Dataset has no variable 'z'; its variables are p, t"),
-    ({"variables": []}, "variables must be one or more different names, got"),
+    ({"variables": []}, r"variables \(--variables\) must be one or more different names, got"),
     ({"dim": "lev"}, r"the Dataset has no dimension 'lev', got dim=\['lev'\]; its dimensions are time, lat, lon, l"),
     ({"diff": "level"}, "diff='level' asks for steps along a dimension that 'p' lacks; select the other variables"),
     ({"diff": "time", "dim": "lat"}, "the channels of the DataArray 'p' are along 'time', so steps along it have no"),
-    ({"diff": ["time", "lat"]}, "diff must be one dimension"),
     ({"channel_axis": 0}, "what is left of its dimensions; leave out channel_axis=0"),
     ({"columns": ["p"]}, "select variables with variables="),
     ({"format": "nc"}, "the Dataset takes no format"),
@@ -386,7 +385,8 @@ def test_refused_options(options, message):
 
 
 @pytest.mark.parametrize(("source", "options", "error", "message"), [
-    (DS, {"dim": 3}, TypeError, "dim must be a name or a sequence of names, got 3"),
+    (DS, {"dim": 3}, TypeError, r"dim \(--dim\) must be a name or a sequence of names, got 3"),
+    (DS, {"diff": ["time", "lat"]}, TypeError, "diff must be the name of one dimension"),
     (DS.drop_vars(["p", "t"]), {}, SourceError, "the Dataset has no variables"),
     (DS.assign(w=("time", ["a"] * 40)), {}, SourceError, r"'w' has dtype .*; select numeric variables with .*: p,t"),
     (xr.Dataset({"w": DS.time.variable}), {}, SourceError, "'w' has dtype datetime64.* none is numeric"),

@@ -188,8 +188,8 @@ def test_propagate():
     ({"by": "carrier", "track": "least"}, ValueError, "track must be of 'min', .* got 'least'"),
     ({"by": "delay", "columns": ["delay"]}, SourceError, "column 'delay' holds the keys, so it can be neither"),
     ({"by": "month", "weights": "month"}, SourceError, "holds the keys"),
-    ({"by": []}, ValueError, "by must name at least one column"),
-    ({"by": [3]}, TypeError, "by must be the name of a column of a table, or several, got 3"),
+    ({"by": []}, SourceError, r"by \(--by\) must be one or more different names, got \[\]"),
+    ({"by": [3]}, TypeError, r"by \(--by\) must be a name or a sequence of names, got \[3\]"),
     ({"by": "delay", "columns": ["distance"]}, TypeError, "keys must be integers, bools or strings"),
     ({"by": "carrier", "columns": ["delay"], "nan_policy": "raise"}, SourceError, "column 'delay'.*NaN or inf|missing"),
 ])

@@ -50,6 +50,8 @@ SELECTED = {
     "numbers without some": ({"exclude": ["id", "f*"], "numeric": True}, ("f1", "f2", "f[0]", "ok")),
     "a pattern without some": ({"columns": ["f?"], "exclude": ["f2"]}, ("f1", "f*")),
     "not the weights": ({"columns": ["[fi]?"], "weights": "id"}, ("f1", "f2", "f*")),
+    "a str is one name": ({"columns": "f1"}, ("f1",)),
+    "or one pattern": ({"columns": "f?", "exclude": "f2"}, ("f1", "f*")),
 }
 
 
@@ -72,8 +74,7 @@ REFUSED = {
     "text": ({"columns": ["n*"]}, SourceError, "'name' is of type string; select numeric columns with numeric=True"),
     "nothing is left": ({"columns": ["n*"], "numeric": True}, SourceError, "has no column left, as exclude= or"),
     "all left out": ({"exclude": ["[!f]*", "f[!*]", "f[[]*", "f?"]}, SourceError, "has no column left, as exclude= or"),
-    "a str": ({"exclude": "id"}, TypeError, "exclude must be a sequence of names or indices, got 'id'; make it a list"),
-    "twice": ({"exclude": ["id", "id"]}, SourceError, "exclude must be one or more different names"),
+    "twice": ({"exclude": ["id", "id"]}, SourceError, "exclude (--exclude) must be one or more different names"),
 }
 
 

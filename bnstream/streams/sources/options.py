@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.selection import as_names
+from bnstream.streams.sources.selection import as_names, option_of
 
 SECRET = {"storage_options"}
+NAMES: dict[str, type] = {"exclude": Hashable, "variables": str, "dim": str}
+FLAGS = ("numeric", "scale", "per_pixel")
+CHOICES = {"item": ("row", "batch"), "element_axis": ("channels", "pooled"), "short_rows": ("pad",)}
 
 
 class Reading(TypedDict, total=False):
@@ -29,7 +32,7 @@ class Reading(TypedDict, total=False):
     """Whether images are scaled to float32 from 0 to 1, as ``ToTensor`` of torchvision does."""
     per_pixel: bool | None
     """Whether each pixel of images of one size has statistics of its own, of shape (height, width, channels)."""
-    exclude: Sequence[str] | None
+    exclude: str | Sequence[str] | None
     """Tables and .npz files: the names of columns to leave out, also by patterns: ``["id", "*_flag"]``. In `apply`, the
     channels of the state that are not used."""
     numeric: bool | None
@@ -48,7 +51,7 @@ class Reading(TypedDict, total=False):
     header: bool | int | None
     """Text files: whether the first row holds the names of the columns, or which row does, from 0 on. By default it
     does, unless it may be data, which is refused, or `names` are given."""
-    names: Sequence[str] | None
+    names: str | Sequence[str] | None
     """Text files: the names of all columns; with ``header=True`` in place of those in the file."""
     skip_rows: int | None
     """Text files: the number of lines to skip before the first row."""
@@ -78,24 +81,28 @@ class Reading(TypedDict, total=False):
 
 
 def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that are given, by name; None means not given.
+    """The options that are given, by name; None means not given. The formats check what concerns only them.
 
     Raises
     ------
     TypeError
-        If one is unknown, or not True or False where it must be.
+        If one is unknown or of the wrong type.
+    ValueError
+        If one is none of its choices, or names are missing or given twice.
     """
     for name in given:
         if name not in Reading.__annotations__:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
-    if given.get("item") not in (None, "row", "batch"):
-        raise ValueError(f"item must be 'row' or 'batch', got {given['item']!r:.60}")
-    for name in ("numeric", "scale", "per_pixel"):
-        if not isinstance(given.get(name), bool | None):
-            raise TypeError(f"{name} must be True or False, got {given[name]!r:.60}")
     options = {name: value for name, value in given.items() if value is not None}
-    if "exclude" in options:
-        options["exclude"] = as_names("exclude", options["exclude"])
+    for name, value in options.items():
+        if name in CHOICES and value not in CHOICES[name]:
+            raise ValueError(f"{name} must be {' or '.join(map(repr, CHOICES[name]))}, got {value!r:.60}")
+        if name in FLAGS and not isinstance(value, bool):
+            raise TypeError(f"{name} must be True or False, got {value!r:.60}")
+        if name == "diff" and not isinstance(value, str):
+            raise TypeError(f"diff must be the name of one dimension, got {value!r:.60}")
+        if name in NAMES:
+            options[name] = as_names(name, value, NAMES[name])
     return options
 
 
@@ -128,5 +135,5 @@ def require_taken(options: Mapping[str, Any], takes: frozenset[str], name: str) 
     for option, value in options.items():
         if option not in takes:
             shown = "" if option in SECRET else f", got {option}={value!r:.60}"
-            raise SourceError(f"{name} takes no {option}{shown}; leave it out "
-                              f"(--{option.replace('_', '-')}), which is for other kinds of sources")
+            raise SourceError(f"{name} takes no {option}{shown}; leave it out ({option_of(option)}), which is for "
+                              "other kinds of sources")

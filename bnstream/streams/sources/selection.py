@@ -12,14 +12,32 @@ from bnstream.streams.sources.source import Wanted
 MAGIC = re.compile(r"[*?\[]")       # A name with one of these may be a pattern.
 
 
-def as_names(argument: str, names: Any) -> tuple[Any, ...]:
-    """The names in an argument; raise an error unless there are some and they differ."""
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise TypeError(f"{argument} must be a sequence of names or indices, got {names!r:.60}; make it a list")
-    selected = tuple(names)
-    if len(set(selected)) < max(len(selected), 1):
-        raise SourceError(f"{argument} must be one or more different names or indices, got {list(selected)}")
-    return selected
+def as_sequence(argument: str, given: Any, noun: str = "name", kinds: Any = str) -> tuple[Any, ...]:
+    """What an argument names, which may be one string or a sequence: a string is one name wherever names are taken.
+
+    Raises
+    ------
+    TypeError
+        If it is neither, or holds something of none of the `kinds`.
+    """
+    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else None
+    if names is None or not all(isinstance(name, kinds) for name in names):
+        raise TypeError(f"{argument} ({option_of(argument)}) must be a {noun} or a sequence of {noun}s, got "
+                        f"{given!r:.60}")
+    return names
+
+
+def as_names(argument: str, given: Any, kinds: Any = str) -> tuple[Any, ...]:
+    """As `as_sequence`; raise SourceError unless there are some names and they differ."""
+    names = as_sequence(argument, given, kinds=kinds)
+    if len(set(names)) < max(len(names), 1):
+        raise SourceError(f"{argument} ({option_of(argument)}) must be one or more different names, got {list(names)}")
+    return names
+
+
+def option_of(argument: str) -> str:
+    """The option of the command that sets an argument."""
+    return f"--{argument.replace('_', '-')}"
 
 
 def selected(

@@ -56,12 +56,10 @@ class Grids(Source):
         self.name, self.wanted, self.given = name, wanted, given
         self.takes = frozenset() if any(array.dims is None for array in arrays) else frozenset({"dim", "diff"})
         self.mark = [*(array.mark() for array in arrays), *([] if weights is None else [weights.digest()])]
-        self.dim, diff = names_in(wanted, "dim"), names_in(wanted, "diff") or ()
+        self.dim: Sequence[str] | None = wanted.reading.get("dim")
+        self.diff: str | None = wanted.reading.get("diff")
         self.require_dimensions("dim", self.dim or ())
-        self.require_dimensions("diff", diff)
-        if len(diff) > 1:
-            raise SourceError(f"diff must be one dimension, got {list(diff)}")
-        self.diff = diff[0] if diff else None
+        self.require_dimensions("diff", [] if self.diff is None else [self.diff])
         self.several = len(arrays) > 1
         self.slicing: Slicing | None = None
         by_dimension |= self.dim is not None
@@ -181,19 +179,6 @@ class Grids(Source):
         return [self.slicing.pick(array.read((slice(first, stop), *rest)))]
 
 
-def names_in(wanted: Wanted, option: str) -> tuple[str, ...] | None:
-    """The names in an option of reading, a string being one; None if it is not given."""
-    value = wanted.reading.get(option)
-    if value is None:
-        return None
-    names = (value,) if isinstance(value, str) else value
-    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"{option} must be a name or a sequence of names, got {value!r:.60}")
-    if len(set(names)) < max(len(names), 1):
-        raise SourceError(f"{option} must be one or more different names, got {list(names)}")
-    return tuple(names)
-
-
 def unique(names: Sequence[Sequence[str] | None]) -> tuple[str, ...] | None:
     """The names of all channels; None if some have none, or two the same."""
     joined = [name for part in names for name in part or ()]
@@ -253,7 +238,7 @@ def open_grids(source: Any, wanted: Wanted) -> Grids:
 
 def variables_of(dataset: Any, name: str, wanted: Wanted) -> Arrays:
     """The variables of a Dataset of xarray that are wanted, by default all data variables."""
-    selected = names_in(wanted, "variables")
+    selected = wanted.reading.get("variables")
     if selected is None:
         beside = wanted.weights if isinstance(wanted.weights, str) else None
         selected = tuple(key for key in dataset.data_vars if key != beside)

@@ -10,7 +10,7 @@ from typing import Any
 
 from bnstream.core.dtypes import is_real
 from bnstream.core.optional import needing
-from bnstream.streams.sources.arrays.grid import Arrays, Grids, names_in, variables_of
+from bnstream.streams.sources.arrays.grid import Arrays, Grids, variables_of
 from bnstream.streams.sources.arrays.lazyarrays import LazyArray, dims_of, lazy_array
 from bnstream.streams.sources.errors import SourceError, reading
 from bnstream.streams.sources.places.file import File
@@ -116,7 +116,7 @@ def selected(name: str, arrays: Mapping[str, Any], known: Mapping[str, Any], wan
 
     known: all arrays that `variables` may name.
     """
-    variables = names_in(wanted, "variables")
+    variables = wanted.reading.get("variables")
     if variables is None:
         arrays = {path: array for path, array in arrays.items() if is_numeric(array)} or arrays
         shapes = {tuple(array.shape) for array in arrays.values()}

@@ -81,12 +81,10 @@ def fields_in(
     SourceError
         As `selected_names`; if lists have no length, or a state has only some of their elements.
     """
-    axis = wanted.reading.get("element_axis", "channels")
-    if axis not in ("channels", "pooled"):
-        raise SourceError(f"element_axis (--element-axis) must be 'channels' or 'pooled', got {axis!r}")
+    pooled = wanted.reading.get("element_axis") == "pooled"
     names = selected_names(name, schema, wanted)
     states = set(map(str, wanted.columns or ())) if wanted.whole_rows else set()
-    fields = {column: field_of(name, column, schema.field(column).type, axis == "pooled" or column in states, look)
+    fields = {column: field_of(name, column, schema.field(column).type, pooled or column in states, look)
               for column in names}
     channels = set(channel_names(fields))
     if states and channels != states:

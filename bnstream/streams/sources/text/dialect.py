@@ -3,9 +3,11 @@
 import codecs
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
+
+from bnstream.streams.sources.selection import as_sequence, option_of
 
 LINE_ENDS = b"\r\n"
 LIKELY = ",;\t|"        # The delimiters that are found without being asked for.
@@ -41,9 +43,7 @@ class Dialect:
         self.thousands = mark("thousands", reading["thousands"], ascii_only=False) if "thousands" in reading else None
         require_different({"quote": self.quote, "decimal": self.decimal, "thousands": self.thousands})
         require_different({"quote": self.quote, "delimiter": self.delimiter, "comment": self.comment})
-        self.na_values = words("na_values", "--na-values", reading.get("na_values", ()))
-        if reading.get("short_rows", "pad") != "pad":
-            raise ValueError(f"short_rows (--short-rows) must be 'pad', or left out, got {reading['short_rows']!r:.60}")
+        self.na_values = words("na_values", reading.get("na_values", ()))
         self.pads = "short_rows" in reading     # Rows that lack fields get empty ones at their end.
         self.encoding: str | None = reading.get("encoding")
         require_encoding(self.encoding)
@@ -165,17 +165,13 @@ def require_different(marks: Mapping[str, str | None]) -> None:
             seen[value] = option
 
 
-def words(argument: str, option: str, value: Any) -> tuple[str, ...]:
+def words(argument: str, given: Any) -> tuple[str, ...]:
     """A word, or several of them; numbers are words as Python prints them."""
-    if isinstance(value, (str, int, float)):
-        value = [value]
-    if isinstance(value, Mapping):
-        raise TypeError(f"{argument} ({option}) must be a sequence of words, which are those of all columns, got the "
-                        f"mapping {value!r:.60}")
-    found = [*value] if isinstance(value, Iterable) else [None]
-    if not all(isinstance(word, (str, int, float)) for word in found):
-        raise TypeError(f"{argument} ({option}) must be a sequence of words, got {value!r:.60}")
-    return tuple(map(str, found))
+    if isinstance(given, Mapping):
+        raise TypeError(f"{argument} ({option_of(argument)}) must be words that all columns share, got the mapping "
+                        f"{given!r:.60}")
+    given = [given] if isinstance(given, int | float) else given
+    return tuple(map(str, as_sequence(argument, given, "word", str | int | float)))
 
 
 def require_encoding(encoding: str | None) -> None:

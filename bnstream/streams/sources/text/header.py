@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from pyarrow import types  # type: ignore[import-untyped]
 
 from bnstream.core.checks import integer
+from bnstream.streams.sources.selection import as_names
 from bnstream.streams.sources.text.dialect import Dialect, words
 
 YEARS = range(1800, 2101)       # Numbers that may be the names of columns.
@@ -34,9 +35,7 @@ class Layout(NamedTuple):
         ValueError
             If one is out of range.
         """
-        names = words("names", "--names", reading["names"]) if "names" in reading else None
-        if names is not None and len(set(names)) < max(len(names), 1):
-            raise ValueError(f"names (--names) must be one or more different names, got {list(names)}")
+        names = as_names("names", words("names", reading["names"])) if "names" in reading else None
         header = reading.get("header", None if names is None else False)
         if header is not None and not isinstance(header, bool):
             header = integer("header", header, first=0)
