@@ -37,7 +37,7 @@ class Accumulator:
     def part(self, name: str) -> Moments:
         """The moments of a column, or of arrays."""
         if name not in self.parts:
-            axes, names = (0, None) if self.source.batch_axes is None else (self.source.batch_axes, self.source.names)
+            axes, names = (0, None) if self.source.is_table else (self.source.batch_axes, self.source.names)
             self.parts[name] = self.moments(axes, names)
         return self.parts[name]
 
@@ -70,7 +70,7 @@ class Accumulator:
 
     def update(self, values: Any) -> None:
         """Add what a piece loads. The kernel runs on one thread, as the threads work on pieces."""
-        if self.source.batch_axes is not None:
+        if not self.source.is_table:
             batch, positions = batch_of(values)
             self.part("").update(batch, **positions, n_threads=1)
             return
@@ -110,7 +110,7 @@ class Accumulator:
             self.part(name).merge(part)
 
     def result(self) -> Moments:
-        if self.source.batch_axes is not None:
+        if not self.source.is_table:
             return self.part("").copy()
         parts = []
         for name in self.source.fields:
@@ -122,7 +122,7 @@ class Accumulator:
 
     def restore(self, moments: Any) -> None:
         """Continue from the result of another pass."""
-        if self.source.batch_axes is not None:
+        if not self.source.is_table:
             self.parts = {"": moments.copy()}
         elif moments.shape is not None:
             fields = self.source.fields

@@ -49,7 +49,7 @@ def as_weights(weights: Any, columns: Sequence[Any] | None) -> Any:
 
 def require_tables(sources: Sequence[Source], weights: Any) -> None:
     """Raise SourceError if a column of weights is named and the sources hold arrays without names of their axes."""
-    if weights is not None and sources[0].batch_axes is not None and not sources[0].in_blocks:
+    if weights is not None and not sources[0].is_table and not sources[0].in_blocks:
         raise SourceError(f"{names_of(sources)} holds arrays, but weights={weights!r} names a column of a table; "
                           f"{ADVICE}")
 
@@ -142,6 +142,6 @@ def as_keep(keep: Any, sources: Sequence[Source]) -> tuple[str, ...] | None:
     if keep is None:
         return None
     names = as_sequence("keep", keep)
-    if sources[0].batch_axes is not None:
+    if not sources[0].is_table:
         raise SourceError(f"{names_of(sources)} holds arrays, but keep (--keep) names columns of tables; leave it out")
     return names

@@ -278,7 +278,7 @@ def require_values(m: Moments | GroupedMoments, sources: Sequence[Source]) -> No
     if not empty.size:
         return
     which = listed([repr(m.names[i]) if m.names else str(i) for i in empty])
-    noun = "column" if sources[0].batch_axes is None else "channel"
+    noun = "column" if sources[0].is_table else "channel"
     found = f"{names_of(sources)}: every value is missing or left out in {noun} {which}"
     if empty.size < n.size:
         warnings.warn(f"{found}: n is 0 there, and mean and variance are NaN", RuntimeWarning, stacklevel=3)

@@ -77,7 +77,7 @@ def suffix_of(file: File) -> str:
 
 def format_like(suffix: str, source: Source) -> str:
     """The format of the output of a file: its own, if it is one of those that are written."""
-    if source.batch_axes is not None:
+    if not source.is_table:
         return "npy"
     kind = FORMATS.get(suffix.lower(), ("parquet", ""))[0].rpartition(".")[2]
     return kind if f".{kind}" in SUFFIXES else "parquet"

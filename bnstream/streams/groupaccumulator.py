@@ -100,7 +100,7 @@ def require_groupable(sources: Sequence[Source], by: Sequence[str]) -> None:
     """Raise SourceError if keys are named and the sources are no tables, or have lists that are pooled."""
     if not by:
         return
-    if sources[0].batch_axes is not None:
+    if not sources[0].is_table:
         raise SourceError(f"{names_of(sources)} holds arrays, but by={list(by)} (--by) names columns of a table; give "
                           "arrays with keys to GroupedMoments.update(x, keys)")
     schema = sources[0].schema
@@ -119,7 +119,7 @@ def is_list_of(schema: Any, name: str) -> bool:
 
 def require_keys(sources: Sequence[Source], by: Sequence[str]) -> None:
     """Raise SourceError unless the sources are tables with the columns of the keys."""
-    if sources[0].batch_axes is not None:
+    if not sources[0].is_table:
         raise SourceError(f"{names_of(sources)} holds arrays, but the statistics are by the columns {list(by)} of a "
                           "table; normalize arrays with GroupedMoments.normalize(x, keys)")
     for source in sources:

@@ -41,7 +41,7 @@ class Output:
         self.keep = [] if path.suffix == ".npy" else keep
         self.affine: Any = affine if affine.dtype is not None else with_widest(affine, sources)
         self.schema: Any = None
-        if sources[0].batch_axes is None:
+        if sources[0].is_table:
             if affine.names is None:
                 raise SourceError(f"{names_of(sources)}: the statistics have no column names; fit them from a table, "
                                   "or set the names of the state")
@@ -59,7 +59,7 @@ class Output:
 
     def normalized(self, source: Source, piece: Piece) -> list[Any]:
         with reading(f"{source.name}, {piece.place}"):
-            if source.batch_axes is not None:
+            if not source.is_table:
                 return [normalized_array(values, source, self.affine, self.state) for values in piece.load()]
             batches = []
             for batch in piece.load():

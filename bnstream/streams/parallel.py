@@ -13,9 +13,9 @@ from bnstream.streams.cursor import Cursor
 from bnstream.streams.sources import Piece, Source
 from bnstream.streams.sources.errors import reading
 from bnstream.streams.sources.places.file import REQUESTS, at_once
+from bnstream.streams.sources.source import PIECE_BYTES
 
 SMALL_BYTES = 1 << 20       # Bytes of a remote file that is read as a whole while the files before it are.
-PIECE_BYTES = 8 << 20       # Bytes of a piece, about.
 AHEAD_BYTES = 32 << 20      # Bytes of the pieces of remote files that are loaded at the same time, about.
 T = TypeVar("T")
 R = TypeVar("R")

@@ -31,7 +31,7 @@ def write(suffix, x, path):
 def data(folder, monkeypatch):
     """A folder for more files than are opened before the pass, some of which make a piece."""
     monkeypatch.setattr("bnstream.streams.sources.files.MANY", 10)
-    monkeypatch.setattr(smallfiles, "PIECE_BYTES", 3000)
+    monkeypatch.setattr(smallfiles, "TOGETHER_BYTES", 3000)
     monkeypatch.setattr(parquet_files, "PIECE_VALUES", 1000)
     (folder / "data").mkdir()
     return folder / "data"
@@ -54,7 +54,7 @@ def opened(monkeypatch, suffix):
     """The names of the files that are inspected, one by one."""
     names, inspect = [], CLASSES[suffix].inspect
     monkeypatch.setattr(CLASSES[suffix], "inspect",
-                        lambda self, wanted: (names.append(self.name), inspect(self, wanted)))
+                        lambda self, wanted: names.append(self.name) or inspect(self, wanted))
     return names
 
 

@@ -11,9 +11,11 @@ OWN = frozenset({"item", "key"})        # the options of reading of the iterable
 
 
 class Iterable(Source):
-    """An iterable. Each batch is finished before the next is requested, as the iterable may reuse its buffers."""
+    """An iterable. Each batch is finished before the next is requested, as the iterable may reuse its buffers.
 
-    extent = None       # `Piece.stop` counts pieces
+    `Piece.stop` counts pieces.
+    """
+
     in_turn = True
 
     def __init__(self, source: Any, wanted: Wanted, open_batch: Callable[[Any, Wanted], Source]) -> None:
@@ -24,8 +26,7 @@ class Iterable(Source):
         self.wanted = wanted._replace(reading={key: wanted.reading[key] for key in wanted.reading.keys() - OWN})
         self.first = first = self.opened(*next(self.batches))
         self.takes = first.takes | OWN
-        self.names, self.batch_axes, self.rows_first = first.names, first.batch_axes, first.rows_first
-        self.n_channels, self.fields, self.in_blocks = first.n_channels, first.fields, first.in_blocks
+        self.take_channels(first)
 
     def opened(self, place: str, batch: Any) -> Source:
         try:

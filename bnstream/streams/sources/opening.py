@@ -102,7 +102,7 @@ def require_meaning(source: Source, wanted: Wanted) -> None:
     """Raise SourceError if an option is given that does not concern a source."""
     require_taken(wanted.reading, source.takes, source.name)
     if wanted.channel_axis is not None and not hasattr(source, "slicing") and not isinstance(source, Iterable):
-        what = "its columns" if source.batch_axes is None else "the last axis of its images"
+        what = "its columns" if source.is_table else "the last axis of its images"
         raise SourceError(f"the channels of {source.name} are {what}; leave out channel_axis={wanted.channel_axis} "
                           "(--channel-axis), which is for arrays")
 

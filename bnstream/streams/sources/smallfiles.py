@@ -11,7 +11,7 @@ from bnstream.streams.sources.source import FilesSource, Piece, Source, require_
 
 SMALL_BYTES = 1 << 20       # Bytes of a small file, at most.
 MANY = 64                   # Up to this number of files, all are opened first: a fault then ends no pass midway.
-PIECE_BYTES = 2 << 20       # Bytes of the files of a piece, at most.
+TOGETHER_BYTES = 2 << 20    # Bytes of the files of a piece, at most.
 
 
 def small_together(make: Callable[[File], Source], files: Sequence[File]) -> list[Source]:
@@ -32,19 +32,16 @@ def small_together(make: Callable[[File], Source], files: Sequence[File]) -> lis
 class SmallFiles(FilesSource):
     """Small files of tables that are expected to have the channels of the first one."""
 
-    in_turn = False
-
     def __init__(self, make: Callable[[File], Source], files: Sequence[File], first: Source) -> None:
         super().__init__(files)
         self.make, self.first, self.takes = make, first, first.takes
-        self.names, self.n_channels, self.fields = first.names, first.n_channels, first.fields
-        self.batch_axes, self.rows_first = first.batch_axes, first.rows_first
+        self.take_channels(first)
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         stop = start
         while (start := stop) < len(self.files):
             n_bytes = 0
-            while stop < len(self.files) and (stop == start or n_bytes + self.sizes[stop] <= PIECE_BYTES):
+            while stop < len(self.files) and (stop == start or n_bytes + self.sizes[stop] <= TOGETHER_BYTES):
                 n_bytes += self.sizes[stop]
                 stop += 1
             files = self.files[start:stop]

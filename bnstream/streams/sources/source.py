@@ -10,6 +10,8 @@ from bnstream.core.labels import counted, listed
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.places.file import File, at_once
 
+PIECE_BYTES = 8 << 20       # Bytes of a piece, about.
+
 
 class Wanted(NamedTuple):
     """What a caller wants from a source."""
@@ -67,15 +69,15 @@ class Source:
     fields: Mapping[str, Any] = {}
     """Of a table, the columns that hold the channels: an `embeddings.Field` of each, by its name."""
     n_channels: int
-    extent: int | None
+    extent: int | None = None
     """Where the source ends, in its own units: rows, bytes or files; None if unknown."""
     batch_axes: tuple[int, ...] | None
     """The axes of its arrays that statistics reduce over; None if it yields record batches."""
-    rows_first: bool
+    rows_first: bool = True
     """Whether the first axis of an array is the rows. Otherwise an array is one row or has its channels first."""
     in_blocks: bool = False
     """Whether it yields `Block`, each of which may have some of the channels."""
-    in_turn: bool
+    in_turn: bool = False
     """Whether a piece must be finished before the next is requested, because pieces may share a buffer."""
     size: int = 1
     """Amount of work relative to the other sources of a pass; for a file, its size in bytes."""
@@ -95,6 +97,16 @@ class Source:
     """What `fit` warns of, as the caller may not have meant it."""
     mark: list[Any]
     """What a resumed pass compares to verify that it reads the same data."""
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it yields record batches, and no arrays."""
+        return self.batch_axes is None
+
+    def take_channels(self, other: "Source") -> None:
+        """Have the channels of another source, which this one is like."""
+        self.names, self.fields, self.n_channels = other.names, other.fields, other.n_channels
+        self.batch_axes, self.rows_first, self.in_blocks = other.batch_axes, other.rows_first, other.in_blocks
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         """Yield the pieces from `start` on, with at most `chunk_rows` rows in an array or record batch."""
@@ -143,7 +155,6 @@ class FileSource(Source):
     """A source that is one file."""
 
     takes = frozenset({"format", "storage_options"})
-    in_turn = False
 
     def __init__(self, file: File) -> None:
         self.name, self.file, self.files, self.mark = file.name, file, [file], file.mark()

@@ -20,9 +20,8 @@ from bnstream.streams.sources.errors import SourceError, reading
 from bnstream.streams.sources.places.file import File
 from bnstream.streams.sources.places.openfiles import spooled
 from bnstream.streams.sources.selection import selected
-from bnstream.streams.sources.source import FileSource, Piece, Source, Wanted
+from bnstream.streams.sources.source import PIECE_BYTES, FileSource, Piece, Source, Wanted
 
-PIECE_BYTES = 8 << 20       # Bytes that a thread works on at a time.
 CHUNK_BYTES = 1 << 20       # Bytes that are read at a time; they stay in the cache of the core that sums them.
 MOST_SCATTERED = 64 << 20   # Bytes of an array in a zip that is read at once because its rows are not contiguous.
 
@@ -35,7 +34,17 @@ def is_array(source: Any) -> bool:
     return hasattr(source, "__array__") or hasattr(source, "__array_interface__") or np.isscalar(source)
 
 
-class Array(Source):
+class Sliced(Source):
+    """A source of one array, or of several of one shape, that is sliced along an axis."""
+
+    def slice(self, shape: tuple[int, ...], wanted: Wanted) -> None:
+        """Have the channels that are wanted of an array of this shape."""
+        self.slicing = Slicing(self.name, shape, wanted)
+        self.names, self.batch_axes, self.extent = self.slicing.names, self.slicing.batch_axes, self.slicing.n_rows
+        self.rows_first, self.n_channels = self.slicing.axis == 0, self.slicing.n_channels
+
+
+class Array(Sliced):
     """An array in memory, or a memmap; with `weights` or `where` for its batch positions."""
 
     def __init__(self, source: Any, wanted: Wanted, positions: dict[str, Any] | None = None) -> None:
@@ -54,9 +63,7 @@ class Array(Source):
             self.array = self.array.astype(np.float32)
         self.name = f"the array of shape {self.array.shape}"
         require_real(self.array.dtype, self.name)
-        self.slicing = Slicing(self.name, self.array.shape, wanted)
-        self.names, self.batch_axes, self.extent = self.slicing.names, self.slicing.batch_axes, self.slicing.n_rows
-        self.rows_first, self.in_turn, self.n_channels = self.slicing.axis == 0, False, self.slicing.n_channels
+        self.slice(self.array.shape, wanted)
         self.dtype = self.array.dtype
         self.mark = [list(self.array.shape), str(self.array.dtype)]
         self.positions = {name: self.slicing.positions(name, values) for name, values in (positions or {}).items()}
@@ -132,7 +139,7 @@ class NpyStream:
         return x.T if self.fortran else x
 
 
-class NpyFile(FileSource):
+class NpyFile(Sliced, FileSource):
     """A .npy file."""
 
     def __init__(self, file: File, wanted: Wanted) -> None:
@@ -146,9 +153,7 @@ class NpyFile(FileSource):
                 why = "something was appended to it"
             raise SourceError(f"{file} has {n_bytes:,} bytes of data, but its shape {self.stream.shape} needs "
                               f"{self.stream.n_bytes:,}: {why}")
-        self.slicing = Slicing(self.name, self.stream.shape, wanted)
-        self.names, self.batch_axes, self.extent = self.slicing.names, self.slicing.batch_axes, self.slicing.n_rows
-        self.rows_first, self.n_channels = self.slicing.axis == 0, self.slicing.n_channels
+        self.slice(self.stream.shape, wanted)
         if file.sequential and self.stream.is_scattered(self.slicing.axis):
             self.file = spooled(file)
         self.waits = self.file.remote
@@ -178,7 +183,7 @@ class NpyFile(FileSource):
             yield self.slicing.pick(self.stream.read(content, self.slicing.axis, at, min(at + rows, stop), memory))
 
 
-class NpzFile(FileSource):
+class NpzFile(Sliced, FileSource):
     """A .npz file that holds one array, or one array of one axis for each named channel."""
 
     takes = FileSource.takes | {"exclude", "numeric"}
@@ -187,12 +192,9 @@ class NpzFile(FileSource):
         super().__init__(file)
         self.streams, wanted = streams_in(file, wanted)
         first = next(iter(self.streams.values()))
-        self.slicing = Slicing(self.name, first.shape, wanted)
-        are_channels = first.shape[1:] == () and wanted.columns is None
-        self.names = tuple(self.streams) if are_channels else self.slicing.names
-        self.batch_axes, self.extent = self.slicing.batch_axes, self.slicing.n_rows
-        self.rows_first = self.slicing.axis == 0
-        self.n_channels = max(len(self.streams), self.slicing.n_channels)
+        self.slice(first.shape, wanted)
+        if first.shape[1:] == () and wanted.columns is None:
+            self.names, self.n_channels = tuple(self.streams), len(self.streams)
         self.scattered = first.is_scattered(self.slicing.axis)
         if self.scattered and first.n_bytes > MOST_SCATTERED:
             raise SourceError(f"{first.name} is stored in an order in which each chunk would decompress all of it; "

@@ -48,7 +48,6 @@ class Grids(Source):
     its channel axis, or the dimensions that `dim` does not name.
     """
 
-    in_turn = False
     in_blocks = True
 
     def __init__(self, name: str, wanted: Wanted, given: Arrays) -> None:

@@ -28,7 +28,6 @@ class Images(FilesSource):
     """Images of one mode, or converted to one, and of any size, or of one size for statistics of each pixel."""
 
     takes = frozenset({"format", "storage_options", "mode", "scale", "per_pixel"})
-    in_turn = False
 
     def __init__(self, files: Sequence[File], wanted: Wanted) -> None:
         columns, options = wanted.columns, wanted.reading

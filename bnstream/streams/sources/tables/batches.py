@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from bnstream.streams.sources.places.file import File
-from bnstream.streams.sources.source import Piece, Source, Wanted
+from bnstream.streams.sources.source import Piece, Wanted
 from bnstream.streams.sources.tables.columns import fields_in
-from bnstream.streams.sources.tables.embeddings import channel_names
-from bnstream.streams.sources.tables.table import TAKES, TableFile, arrow_errors, pieces_of, sliced, table_rows
+from bnstream.streams.sources.tables.embeddings import Field
+from bnstream.streams.sources.tables.table import Table, TableFile, arrow_errors, pieces_of, sliced, table_rows
 
 
 class Batches(NamedTuple):
@@ -26,62 +26,48 @@ class Batches(NamedTuple):
     marks: Sequence[Any] = ()
     """What a resumed pass compares of all files."""
 
-    def rows(self, wanted: Wanted, n_channels: int, chunk_rows: int | None) -> int:
-        """How many rows to read at a time."""
-        beside = len(self.schema) if wanted.whole_rows else 0
-        return chunk_rows or table_rows(max(beside, n_channels))
 
-    def columns(self, wanted: Wanted, fields: Sequence[str]) -> list[str]:
-        """The columns to read."""
-        return [*self.schema.names] if wanted.whole_rows else [*fields, *wanted.beside]
+class BatchTable(Table):
+    """A table that is read in record batches, from its first row to its last."""
 
-
-class BatchSource(Source):
-    """A table in memory, or one that another library reads."""
-
-    takes = TAKES
-    extent = None
-    batch_axes = None
-    rows_first = True
-    in_turn = False
-
-    def __init__(self, name: str, batches: Batches, wanted: Wanted) -> None:
-        self.name, self.batches, self.wanted = name, batches, wanted
-        with arrow_errors(name):
-            self.fields = fields_in(name, batches.schema, wanted, batches.look)
-        self.names = channel_names(self.fields)
-        self.n_channels, self.schema = len(self.names), batches.schema
-        self.columns = batches.columns(wanted, [*self.fields])
-        self.files = batches.files
-        types = [str(batches.schema.field(column).type) for column in self.fields]
-        self.mark = [[name, list(self.names), types, list(batches.marks)]]
-
-    def select(self, columns: Sequence[str]) -> None:
-        self.columns = list(columns)
-
-    def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
-        rows = self.batches.rows(self.wanted, self.n_channels, chunk_rows)
-        with arrow_errors(self.name):
-            yield from pieces_of(sliced(self.batches.read(self.columns, rows), chunk_rows), start)
-
-
-class BatchFile(TableFile):
-    """A file of a format that is read in order."""
+    columns: list[str]
+    """The columns to read."""
 
     def open(self) -> AbstractContextManager[Batches]:
-        """The table in the open file."""
+        """The table, ready to be read."""
         raise NotImplementedError
 
-    def inspect(self, wanted: Wanted) -> None:
+    def inspect(self, wanted: Wanted) -> Mapping[str, Field]:
         self.wanted = wanted
         with self.open() as batches:
-            self.fields, self.schema = fields_in(self.name, batches.schema, wanted, batches.look), batches.schema
-            self.columns = batches.columns(wanted, [*self.fields])
+            self.schema = batches.schema
+            fields = fields_in(self.name, self.schema, wanted, batches.look)
+        self.columns = list(self.schema.names) if wanted.whole_rows else [*fields, *wanted.beside]
+        return fields
 
     def select(self, columns: Sequence[str]) -> None:
         self.columns = list(columns)
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
+        in_row = max(self.n_channels, len(self.schema) if self.wanted.whole_rows else 0)
         with arrow_errors(self.name), self.open() as batches:
-            rows = batches.rows(self.wanted, self.n_channels, chunk_rows)
-            yield from pieces_of(sliced(batches.read(self.columns, rows), chunk_rows), start)
+            read = batches.read(self.columns, chunk_rows or table_rows(in_row))
+            yield from pieces_of(sliced(read, chunk_rows), start)
+
+
+class BatchSource(BatchTable):
+    """A table in memory, or one that another library reads."""
+
+    def __init__(self, name: str, batches: Batches, wanted: Wanted) -> None:
+        self.name, self.batches, self.files = name, batches, batches.files
+        with arrow_errors(name):
+            self.hold(self.inspect(wanted))
+        types = [str(self.schema.field(column).type) for column in self.fields]
+        self.mark = [[name, list(self.names or ()), types, list(batches.marks)]]
+
+    def open(self) -> AbstractContextManager[Batches]:
+        return nullcontext(self.batches)
+
+
+class BatchFile(BatchTable, TableFile):
+    """A file of a format that is read in order."""

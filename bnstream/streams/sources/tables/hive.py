@@ -12,8 +12,8 @@ from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.places.file import File
 from bnstream.streams.sources.source import FileSource, Piece, Wanted
 from bnstream.streams.sources.tables.columns import is_numeric
-from bnstream.streams.sources.tables.embeddings import Field, channel_names
-from bnstream.streams.sources.tables.table import TableFile
+from bnstream.streams.sources.tables.embeddings import Field
+from bnstream.streams.sources.tables.table import Table, TableFile
 
 
 def keys_of(files: Sequence[File]) -> list[dict[str, Any]]:
@@ -87,19 +87,14 @@ def in_order(fields: Mapping[str, Field], added: Sequence[str], wanted: Wanted) 
     return found | left
 
 
-class Partitioned(FileSource):
+class Partitioned(Table, FileSource):
     """A table in a file, and columns with one value for all of its rows."""
 
-    batch_axes = None
-    rows_first = True
-
     def __init__(self, table: TableFile, keys: Mapping[str, Any], used: Sequence[str], wanted: Wanted) -> None:
-        self.__dict__.update(table.__dict__)
+        vars(self).update(vars(table))      # the same file, which is not to be opened again
         self.table, self.takes, self.keys, self.beside = table, table.takes, keys, wanted.beside
-        self.fields = {name: field for name, field in in_order(table.fields, used, wanted).items()
-                       if name not in wanted.beside}
-        self.names = channel_names(self.fields)
-        self.n_channels = len(self.names)
+        fields = in_order(table.fields, used, wanted)
+        self.hold({name: field for name, field in fields.items() if name not in wanted.beside})
         self.used = list(keys if wanted.whole_rows else used)
         if table.schema is not None:
             for name in self.used:

@@ -36,16 +36,17 @@ class ParquetFile(TableFile):
     each.
     """
 
-    def inspect(self, wanted: Wanted) -> None:
+    def inspect(self, wanted: Wanted) -> Mapping[str, Field]:
         self.waits = self.file.remote
         with parquet.ParquetFile(self.file.for_library(), page_checksum_verification=True) as file:
             def look(column: str) -> Iterator[Any]:
                 return (batch.column(0) for batch in file.iter_batches(LOOK_ROWS, columns=[column], use_threads=False))
 
-            self.fields = fields_in(self.name, file.schema_arrow, wanted, look)
+            fields = fields_in(self.name, file.schema_arrow, wanted, look)
             self.metadata, self.extent, self.schema = file.metadata, file.metadata.num_rows, file.schema_arrow
         self.columns: list[str] | None = None
         self.whole_rows, self.beside, self.by = wanted.whole_rows, wanted.beside, list(wanted.by)
+        return fields
 
     def select(self, columns: Sequence[str]) -> None:
         self.columns = None if len(columns) == len(self.schema) else list(columns)

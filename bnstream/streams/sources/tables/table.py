@@ -1,6 +1,6 @@
 """Tables: what their formats share. Pieces are made of pyarrow record batches."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -9,7 +9,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from bnstream.streams.sources.errors import SourceError, reading
 from bnstream.streams.sources.places.file import File
-from bnstream.streams.sources.source import FileSource, Piece, Wanted
+from bnstream.streams.sources.source import FileSource, Piece, Source, Wanted
 from bnstream.streams.sources.tables.embeddings import Field, channel_names
 
 COLUMN_ROWS = 1 << 17       # Rows of a column that are read at a time; 1 MiB of float64.
@@ -19,27 +19,30 @@ LOOK_ROWS = 1 << 10         # Rows that are read at a time to find the length of
 TAKES = frozenset({"exclude", "numeric", "element_axis"})       # The options of reading that all tables take.
 
 
-class TableFile(FileSource):
+class Table(Source):
+    """A source of record batches."""
+
+    takes = TAKES
+    batch_axes = None
+
+    def hold(self, fields: Mapping[str, Field]) -> None:
+        """Have the channels that these columns hold."""
+        self.fields, self.names = fields, channel_names(fields)
+        self.n_channels = len(self.names)
+
+
+class TableFile(Table, FileSource):
     """A file that holds a table."""
 
     takes = FileSource.takes | TAKES
-    batch_axes = None
-    rows_first = True
 
     def __init__(self, file: File, wanted: Wanted) -> None:
         super().__init__(file)
-        self.names: tuple[str, ...] = ()
-        self.extent: int | None = None
         with reading(self.name), arrow_errors(self.name):
-            self.inspect(wanted)
-        if self.fields:
-            self.names = channel_names(self.fields)
-        else:
-            self.fields = dict.fromkeys(self.names, Field())
-        self.n_channels = len(self.names)
+            self.hold(self.inspect(wanted))
 
-    def inspect(self, wanted: Wanted) -> None:
-        """Find the fields with the channels, or the names of columns of numbers, and the extent."""
+    def inspect(self, wanted: Wanted) -> Mapping[str, Field]:
+        """Find out how the table is read; return the columns that hold the channels."""
         raise NotImplementedError
 
 

@@ -1,6 +1,6 @@
 """Text files of tables, plain or compressed."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any
@@ -13,6 +13,7 @@ from bnstream.streams.sources.places.file import File
 from bnstream.streams.sources.selection import selected
 from bnstream.streams.sources.source import Piece, UnlikeError, Wanted
 from bnstream.streams.sources.tables.columns import is_numeric, selected_names
+from bnstream.streams.sources.tables.embeddings import Field
 from bnstream.streams.sources.tables.table import TableFile, sliced
 from bnstream.streams.sources.text.dialect import Dialect
 from bnstream.streams.sources.text.faults import advice, first_fault, option_for
@@ -40,7 +41,7 @@ class CsvFile(TableFile):
         self.dialect, self.layout = Dialect(wanted.reading), Layout.of(wanted.reading)      # before the file is opened
         super().__init__(file, wanted)
 
-    def inspect(self, wanted: Wanted) -> None:
+    def inspect(self, wanted: Wanted) -> Mapping[str, Field]:
         self.text = RowText(self.file, self.dialect)
         self.extent = self.text.extent
         self.start = self.text.after_lines(self.layout.skip_rows)
@@ -64,7 +65,7 @@ class CsvFile(TableFile):
             raise SourceError(f"{self.file}: its first row, {shown(first)}, may be data or names of columns; pass "
                               "header=False (--no-header) if it is data, header=True (--header) if it holds the names, "
                               "skip_rows= (--skip-rows) if it is neither")
-        self.choose(wanted, cells, table)
+        return dict.fromkeys(self.choose(wanted, cells, table), Field())
 
     def first_row(self) -> tuple[int, bytes]:
         """Where the row with the names ends, and its text; without names, the first row."""
@@ -139,8 +140,8 @@ class CsvFile(TableFile):
             hint += ", or name every column with names= and header=True (--names, --header)"
         return SourceError(f"{error}; the first row is {shown(first)}{hint}")
 
-    def choose(self, wanted: Wanted, cells: list[str], table: Any) -> None:
-        """Find the channels, and what is read beside them."""
+    def choose(self, wanted: Wanted, cells: list[str], table: Any) -> Sequence[str]:
+        """Choose the columns to read, and their types; return those that are channels."""
         parser, schema = self.parser, table.schema
         self.empty = None       # a column without a name or values, as lines that end with a delimiter make one
         if len(cells) > 1 and not cells[-1].strip() and types.is_null(schema[-1].type) and (
@@ -149,12 +150,12 @@ class CsvFile(TableFile):
             self.empty = parser.header[-1]
             schema = schema.remove(len(schema) - 1)
         try:
-            self.names = selected_names(self.name, schema, wanted, self.row_names)
+            names = selected_names(self.name, schema, wanted, self.row_names)
         except SourceError as error:
             raise SourceError(f"{error}{self.hint(wanted, schema)}") from None
         if wanted.reading.get("numeric"):
-            self.doubt = self.left_out(wanted, table)
-        numeric = [*self.names, *([] if wanted.weights is None else [wanted.weights])]
+            self.doubt = self.left_out(wanted, table, names)
+        numeric = [*names, *([] if wanted.weights is None else [wanted.weights])]
         kinds = {name: schema.field(name).type for name in numeric}
         parser.numeric = frozenset(numeric)
         parser.kinds = {name: kind for name, kind in kinds.items() if types.is_boolean(kind)}
@@ -171,12 +172,13 @@ class CsvFile(TableFile):
                              for name, kind in texts.items()}
             parser.include = [*numeric, *wanted.by, *([self.empty] if self.empty and wanted.columns is None else [])]
         self.checked: Any = None        # the last schema that was found right
+        return names
 
-    def left_out(self, wanted: Wanted, table: Any) -> str:
+    def left_out(self, wanted: Wanted, table: Any, channels: Sequence[str]) -> str:
         """A warning if a column of text is left out, whose values another option would make numbers."""
         options = {name: value for name, value in wanted.reading.items() if name != "numeric"}
         asked = {*selected(self.name, table.column_names, wanted._replace(reading=options), lambda _: True)}
-        asked -= {*self.names, *self.row_names}
+        asked -= {*channels, *self.row_names}
         for name, column in zip(table.column_names, table.columns, strict=True):
             if name in asked and types.is_string(column.type):
                 found = option_for(map(str, column.to_pylist()), self.dialect)

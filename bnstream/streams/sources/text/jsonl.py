@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.places.file import File
 from bnstream.streams.sources.source import Piece, Wanted
 from bnstream.streams.sources.tables.columns import fields_in
+from bnstream.streams.sources.tables.embeddings import Field
 from bnstream.streams.sources.tables.table import TableFile, sliced
 from bnstream.streams.sources.text.content import Text
 from bnstream.streams.sources.text.dialect import Dialect
@@ -37,7 +38,7 @@ class JsonLinesFile(TableFile):
         self.dialect = Dialect({"quote": "", "encoding": wanted.reading.get("encoding")})
         super().__init__(file, wanted)
 
-    def inspect(self, wanted: Wanted) -> None:
+    def inspect(self, wanted: Wanted) -> Mapping[str, Field]:
         self.text = self.opened()
         self.extent = self.text.extent
         self.types: dict[str, Any] = {}
@@ -48,10 +49,11 @@ class JsonLinesFile(TableFile):
         if wanted.whole_rows:       # All columns are copied, each with one type in all blocks.
             schemas = (self.parse(block).schema for _, block in self.blocks(0))
             schema = pa.unify_schemas([*schemas], promote_options="permissive")
-        self.fields = fields_in(self.name, schema, wanted, self.look)
-        self.columns = schema.names if wanted.whole_rows else [*self.fields, *wanted.beside]
+        fields = fields_in(self.name, schema, wanted, self.look)
+        self.columns = schema.names if wanted.whole_rows else [*fields, *wanted.beside]
         self.known = frozenset(schema.names if wanted.columns is None else ())
-        self.types = {field.name: field.type for field in schema if wanted.whole_rows and field.name not in self.fields}
+        self.types = {field.name: field.type for field in schema if wanted.whole_rows and field.name not in fields}
+        return fields
 
     def opened(self) -> RowText:
         """The text, with an object in each row."""
