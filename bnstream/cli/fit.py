@@ -74,6 +74,7 @@ def fit(
 
     Example: bnstream fit data/*.parquet -o stats.npz --columns distance,air_time --nan omit
     """
+    from bnstream.core.grouped import GroupedMoments
     from bnstream.streams import fitting
 
     if threads is not None:
@@ -92,7 +93,7 @@ def fit(
             "there is no checkpoint yet")
         print(f"bnstream: interrupted; {advice}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    if by:
+    if isinstance(m, GroupedMoments):
         text = f"{counted(len(m), 'group', 'groups')}, {counted(math.prod(m.shape or ()))}, n = {m.total().n.max():,}"
     else:
         text = f"{counted(m.mean.size)}, n = {number_text(np.max(m.n))}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bnstream.core.checks import integer, number
+from bnstream.core.checks import integer, number, path_of
 from bnstream.core.threads import require_threads
 from bnstream.statefiles.overwriting import is_same
 from bnstream.streams.sources import Source, SourceError
@@ -73,6 +73,16 @@ def require_local(out: Any) -> None:
     if isinstance(out, str) and is_url(out):
         raise ValueError(f"{without_secrets(out)} is a URL, but outputs are written to this machine; give a path, and "
                          "copy the file")
+
+
+def as_state_path(out: Any) -> Path:
+    """The path of a state file; raise an error if it is a URL, or of another format."""
+    require_local(out)
+    path = path_of("out", out)
+    if path.suffix in (".nc", ".zarr"):
+        raise ValueError(f"out is a state file, as stats.npz, got {path}; for NetCDF or Zarr, write the result of "
+                         "ds.bnstream.statistics(m), after import bnstream.xarray")
+    return path
 
 
 def require_writable(path: Path) -> None:

@@ -6,11 +6,11 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from typing import Any, Unpack
+from typing import Any, Unpack, overload
 
 import numpy as np
 
-from bnstream.core.checks import integer, number, path_of
+from bnstream.core.checks import integer, number
 from bnstream.core.groups.grouped import GroupedMoments
 from bnstream.core.groups.keys import Missing
 from bnstream.core.labels import listed
@@ -21,9 +21,9 @@ from bnstream.streams.accumulator import Accumulator, Policy
 from bnstream.streams.checkpoints import Checkpoint
 from bnstream.streams.checks import (
     as_columns,
+    as_state_path,
     as_weights,
     require_counts,
-    require_local,
     require_tables,
     require_writable,
 )
@@ -41,6 +41,33 @@ from bnstream.streams.sources.source import local_files, names_of
 EXACT_ROWS = 128
 
 
+class Fitting(Reading, total=False):
+    """The keyword arguments of `fit` but for `by`, which decides what is returned."""
+
+    columns: str | Sequence[Any] | None
+    weights: Any
+    missing_keys: Missing
+    channel_axis: int | None
+    chunk_rows: int | None
+    n_threads: int | None
+    nan_policy: Policy
+    exact: bool
+    track: str | Sequence[str] | None
+    checkpoint_every: float
+    resume: bool
+    restart: bool
+    force: bool
+    progress: Callable[[Progress], object] | None
+
+
+@overload
+def fit(
+    source: Any, out: str | os.PathLike[str] | None = None, *, by: None = None, **arguments: Unpack[Fitting]
+) -> Moments: ...
+@overload
+def fit(
+    source: Any, out: str | os.PathLike[str] | None = None, *, by: str | Sequence[str], **arguments: Unpack[Fitting]
+) -> GroupedMoments: ...
 def fit(
     source: Any,
     out: str | os.PathLike[str] | None = None,
@@ -61,7 +88,7 @@ def fit(
     force: bool = False,
     progress: Callable[[Progress], object] | None = None,
     **reading_options: Unpack[Reading],
-) -> Any:
+) -> Moments | GroupedMoments:
     """Count, mean and variance of every channel of a source of any size, in one pass.
 
     Parameters
@@ -203,25 +230,16 @@ def fit(
     if resume and restart:
         raise ValueError("resume=True (--resume) continues from the checkpoint and restart=True (--restart) begins "
                          "anew; give one of them")
-    require_local(out)
     number("checkpoint_every", checkpoint_every, "at least 0 seconds", lambda seconds: seconds >= 0)
     options = options_of("fit", reading_options)
-    out = None if out is None else path_of("out", out)
-    if out is not None and out.suffix in (".nc", ".zarr"):
-        raise ValueError(f"out is a state file, as stats.npz, got {out}; for NetCDF or Zarr, write the result of "
-                         "ds.bnstream.statistics(m), after import bnstream.xarray")
+    out = None if out is None else as_state_path(out)
     wanted = Wanted(columns, channel_axis, weights=weights, reading=options, out=out, by=by)
     sources = open_sources(source, wanted._replace(least_rows=EXACT_ROWS) if exact else wanted)
     require_tables(sources, weights)
     require_groupable(sources, by)
     if doubt := next((one.doubt for one in sources if one.doubt), ""):
         warnings.warn(doubt, RuntimeWarning, stacklevel=2)
-    kind = GridAccumulator if sources[0].in_blocks else Accumulator
-    if track is None:
-        track = () if nan_policy == "raise" or by else "missing"
-    total = kind(sources[0], nan_policy, weights, exact, track)
-    if by:
-        total = GroupAccumulator(sources[0], nan_policy, weights, exact, track, by, missing_keys)
+    total = accumulator_of(sources[0], nan_policy, weights, exact, track, by, missing_keys)
     cursor = Cursor(sources, {
         "columns": None if columns is None else [str(column) for column in columns], "channel_axis": channel_axis,
         "chunk_rows": chunk_rows, "nan_policy": nan_policy, "exact": bool(exact),
@@ -245,6 +263,19 @@ def fit(
         save(out, result)
         checkpoint.remove()
     return result
+
+
+def accumulator_of(
+    source: Source, nan_policy: Policy, weights: Any, exact: bool, track: str | Sequence[str] | None,
+    by: Sequence[str], missing_keys: Missing,
+) -> Accumulator:
+    """The moments of nothing yet, for sources like this one."""
+    if track is None:
+        track = () if nan_policy == "raise" or by else "missing"
+    if by:
+        return GroupAccumulator(source, nan_policy, weights, exact, track, by, missing_keys)
+    kind = GridAccumulator if source.in_blocks else Accumulator
+    return kind(source, nan_policy, weights, exact, track)
 
 
 def run(
