@@ -74,16 +74,19 @@ class Accumulator:
             batch, positions = batch_of(values)
             self.part("").update(batch, **positions, n_threads=1)
             return
-        from bnstream.streams.sources.tables.columns import weights_in
-
         self.n_rows += values.num_rows
-        weights = None
-        if self.weights is not None:
-            omit = self.nan_policy == "omit"
-            weights = weights_in(values.column(self.weights), self.weights, omit=omit, exact=self.exact)
+        weights = self.weights_of(values)
         for name, column in zip(values.schema.names, values.columns, strict=True):
             if name != self.weights:
                 self.update_column(name, column, weights)
+
+    def weights_of(self, batch: Any) -> NDArray[Any] | None:
+        """The weights of the rows of a record batch; None if all count the same."""
+        from bnstream.streams.sources.tables.columns import weights_in
+
+        if self.weights is None:
+            return None
+        return weights_in(batch.column(self.weights), self.weights, omit=self.nan_policy == "omit", exact=self.exact)
 
     def update_column(self, name: str, column: Any, weights: NDArray[Any] | None) -> None:
         """Add a column of a record batch."""
@@ -139,24 +142,24 @@ def numbers_of(
     Parameters
     ----------
     field : Field
-        That of the column, of lists.
+        What the column holds, which matters for lists.
     whole : bool
-        Whether an array has all rows. Else missing values may be left out of it.
+        Whether x must have all rows. Otherwise missing values may be left out of it.
 
     Returns
     -------
     x : ndarray
     mask : ndarray of bool or None
-        Marks those that are present.
+        Marks the values of x that are present; None if all are.
     missing : ndarray of bool
-        Marks those that are not and matter, of the shape of the mask; without a mask as many as there are.
+        Marks the missing values that matter, in the shape of the mask; without a mask, one element for each of them.
     weights : ndarray or None
-        Those of the rows of x.
+        The weights of the rows of x.
 
     Raises
     ------
     ValueError
-        If some are missing and matter under the policy "raise".
+        If a missing value matters under the policy "raise".
     """
     from bnstream.streams.sources.tables.columns import filled, in_lists, present
     from bnstream.streams.sources.tables.embeddings import is_list

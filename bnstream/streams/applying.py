@@ -18,17 +18,18 @@ from bnstream.statefiles import load
 from bnstream.statefiles.overwriting import require_replaceable
 from bnstream.streams.channels import without
 from bnstream.streams.checks import (
+    as_by,
     as_clip,
     as_float_dtype,
     as_keep,
     require_counts,
+    require_keys,
     require_local,
     require_no_data,
     require_output,
 )
 from bnstream.streams.cursor import Cursor, Progress
 from bnstream.streams.folders import Record, is_folder, making, one_by_one, paths_in
-from bnstream.streams.groupaccumulator import as_by, require_keys
 from bnstream.streams.outputs import Output
 from bnstream.streams.parallel import map_pieces
 from bnstream.streams.sources import Reading, Source, Wanted, open_sources, options_of

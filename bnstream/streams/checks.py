@@ -54,6 +54,48 @@ def require_tables(sources: Sequence[Source], weights: Any) -> None:
                           f"{ADVICE}")
 
 
+def as_by(by: Any, columns: Sequence[Any] | None, weights: Any) -> tuple[str, ...]:
+    """The names of the columns of keys; raise an error unless they are names of other columns than the channels."""
+    if by is None:
+        return ()
+    names = as_names("by", by)
+    for name in names:
+        if name in map(str, columns or ()) or name == weights:
+            raise SourceError(f"column {name!r} holds the keys, so it can be neither a channel nor the weights; "
+                              "leave it out of by, columns or weights")
+    return names
+
+
+def require_groupable(sources: Sequence[Source], by: Sequence[str]) -> None:
+    """Raise SourceError if keys are named and the sources are no tables, or have lists that are pooled."""
+    if not by:
+        return
+    if not sources[0].is_table:
+        raise SourceError(f"{names_of(sources)} holds arrays, but by={list(by)} (--by) names columns of a table; give "
+                          "arrays with keys to GroupedMoments.update(x, keys)")
+    schema = sources[0].schema
+    if schema is None:
+        return
+    from bnstream.streams.sources.tables.embeddings import is_list
+
+    for name, field in sources[0].fields.items():
+        if field.shape == () and is_list(schema.field(name).type):
+            raise SourceError(f"{names_of(sources)}: the lists of column {name!r} are pooled, which by={list(by)} "
+                              "(--by) does not do; leave out element_axis (--element-axis)")
+
+
+def require_keys(sources: Sequence[Source], by: Sequence[str]) -> None:
+    """Raise SourceError unless the sources are tables with the columns of the keys."""
+    if not sources[0].is_table:
+        raise SourceError(f"{names_of(sources)} holds arrays, but the statistics are by the columns {list(by)} of a "
+                          "table; normalize arrays with GroupedMoments.normalize(x, keys)")
+    for source in sources:
+        lacking = [] if source.schema is None else [name for name in by if name not in source.schema.names]
+        if lacking:
+            raise SourceError(f"{source.name} has no column {lacking[0]!r}, which holds the keys of the statistics; "
+                              "name the columns of the keys with by= (--by)")
+
+
 def require_no_data(out: Path, source: Any, inputs: Sequence[Path], *, force: bool) -> None:
     """Raise ValueError if the next pass over the source would take the output of this one for data."""
     if len(inputs) > 1 and any(is_same(out, path) for path in inputs):

@@ -20,16 +20,18 @@ from bnstream.statefiles.overwriting import require_replaceable
 from bnstream.streams.accumulator import Accumulator, Policy
 from bnstream.streams.checkpoints import Checkpoint
 from bnstream.streams.checks import (
+    as_by,
     as_columns,
     as_state_path,
     as_weights,
     require_counts,
+    require_groupable,
     require_tables,
     require_writable,
 )
 from bnstream.streams.cursor import Cursor, Progress
 from bnstream.streams.gridaccumulator import GridAccumulator
-from bnstream.streams.groupaccumulator import GroupAccumulator, as_by, require_groupable
+from bnstream.streams.groupaccumulator import GroupAccumulator
 from bnstream.streams.parallel import map_pieces
 from bnstream.streams.sources import Piece, Reading, Source, SourceError, Wanted, open_sources, options_of
 from bnstream.streams.sources.errors import reading

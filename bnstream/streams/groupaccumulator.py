@@ -12,9 +12,7 @@ from bnstream.core.groups.arrangement import joined, parted
 from bnstream.core.groups.grouped import GroupedMoments
 from bnstream.core.groups.keys import Keys, Missing, keys_of
 from bnstream.streams.accumulator import Accumulator, Policy, numbers_of
-from bnstream.streams.sources import Source, SourceError
-from bnstream.streams.sources.selection import as_names
-from bnstream.streams.sources.source import names_of
+from bnstream.streams.sources import Source
 
 
 class GroupAccumulator(Accumulator):
@@ -41,17 +39,12 @@ class GroupAccumulator(Accumulator):
 
     def update(self, values: Any) -> None:
         """Add a record batch. The keys of its rows are found once."""
-        from bnstream.streams.sources.tables.columns import weights_in
-
         self.n_rows += values.num_rows
         if not values.num_rows:
             return
         columns = {name: values.column(name) for name in self.by}
         keys = keys_of(columns, values.num_rows, "the table", self.missing_keys, 1)
-        weights = None
-        if self.weights is not None:
-            omit = self.nan_policy == "omit"
-            weights = weights_in(values.column(self.weights), self.weights, omit=omit, exact=self.exact)
+        weights = self.weights_of(values)
         for name, column in zip(values.schema.names, values.columns, strict=True):
             if name in self.source.fields:
                 self.add_column(name, column, keys, weights)
@@ -82,48 +75,3 @@ class GroupAccumulator(Accumulator):
         """Continue from the result of another pass."""
         fields = self.source.fields
         self.groups = dict(zip(fields, parted(moments, [field.shape for field in fields.values()]), strict=True))
-
-
-def as_by(by: Any, columns: Sequence[Any] | None, weights: Any) -> tuple[str, ...]:
-    """The names of the columns of keys; raise an error unless they are names of other columns than the channels."""
-    if by is None:
-        return ()
-    names = as_names("by", by)
-    for name in names:
-        if name in map(str, columns or ()) or name == weights:
-            raise SourceError(f"column {name!r} holds the keys, so it can be neither a channel nor the weights; "
-                              "leave it out of by or of columns")
-    return names
-
-
-def require_groupable(sources: Sequence[Source], by: Sequence[str]) -> None:
-    """Raise SourceError if keys are named and the sources are no tables, or have lists that are pooled."""
-    if not by:
-        return
-    if not sources[0].is_table:
-        raise SourceError(f"{names_of(sources)} holds arrays, but by={list(by)} (--by) names columns of a table; give "
-                          "arrays with keys to GroupedMoments.update(x, keys)")
-    schema = sources[0].schema
-    for name, field in sources[0].fields.items():
-        if schema is not None and field.shape == () and is_list_of(schema, name):
-            raise SourceError(f"{names_of(sources)}: the lists of column {name!r} are pooled, which by={list(by)} "
-                              "(--by) does not do; leave out element_axis (--element-axis)")
-
-
-def is_list_of(schema: Any, name: str) -> bool:
-    """Whether a column of this schema holds lists."""
-    from bnstream.streams.sources.tables.embeddings import is_list
-
-    return name in schema.names and bool(is_list(schema.field(name).type))
-
-
-def require_keys(sources: Sequence[Source], by: Sequence[str]) -> None:
-    """Raise SourceError unless the sources are tables with the columns of the keys."""
-    if not sources[0].is_table:
-        raise SourceError(f"{names_of(sources)} holds arrays, but the statistics are by the columns {list(by)} of a "
-                          "table; normalize arrays with GroupedMoments.normalize(x, keys)")
-    for source in sources:
-        lacking = [] if source.schema is None else [name for name in by if name not in source.schema.names]
-        if lacking:
-            raise SourceError(f"{source.name} has no column {lacking[0]!r}, which holds the keys of the statistics; "
-                              "name the columns of the keys with by= (--by)")

@@ -17,7 +17,7 @@ def folder(tmp_path, monkeypatch):
     for module, name in ((array, "PIECE_BYTES"), (array, "CHUNK_BYTES"), (parquet, "SPAN_ROWS"),
                          (parquet, "PIECE_VALUES")):
         monkeypatch.setattr(module, name, 1)
-    monkeypatch.setattr(csv, "CSV_BLOCK_BYTES", 300)
+    monkeypatch.setattr(csv, "BLOCK_BYTES", 300)
     monkeypatch.setattr(csv, "LOOK_BYTES", 300)
     monkeypatch.setattr(content, "HEAD_BYTES", 300)
     monkeypatch.setattr(os, "fsync", lambda file: None)

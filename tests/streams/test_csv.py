@@ -97,7 +97,7 @@ TEXTS = {
 
 @pytest.fixture(params=[1, 8, 1 << 20])
 def block_bytes(request, folder, monkeypatch):
-    monkeypatch.setattr(csv, "CSV_BLOCK_BYTES", request.param)
+    monkeypatch.setattr(csv, "BLOCK_BYTES", request.param)
     return request.param
 
 

@@ -176,7 +176,7 @@ TEXTS = {
 @pytest.mark.parametrize("block", [1, 9, 1 << 20])
 @pytest.mark.parametrize("name", TEXTS)
 def test_texts(name, block, folder, monkeypatch):
-    monkeypatch.setattr("bnstream.streams.sources.text.csv.CSV_BLOCK_BYTES", block)
+    monkeypatch.setattr("bnstream.streams.sources.text.csv.BLOCK_BYTES", block)
     monkeypatch.setattr("bnstream.streams.sources.text.csv.LOOK_BYTES", block)
     Path("t.csv").write_bytes(TEXTS[name])
     columns = ["a", "b b"] if name == "other columns" else None
@@ -186,7 +186,7 @@ def test_texts(name, block, folder, monkeypatch):
 @pytest.mark.parametrize("missing", ["", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null", "-nan", "1.#QNAN"])
 @pytest.mark.parametrize("block", [1, 1 << 20])
 def test_missing_in_text(missing, block, folder, monkeypatch):
-    monkeypatch.setattr("bnstream.streams.sources.text.csv.CSV_BLOCK_BYTES", block)
+    monkeypatch.setattr("bnstream.streams.sources.text.csv.BLOCK_BYTES", block)
     monkeypatch.setattr("bnstream.streams.sources.text.csv.LOOK_BYTES", block)
     Path("t.csv").write_text(f"a,b\n1,2\n{missing},3\n2,{missing}\n{missing},5\n")
     m = fit("t.csv", nan_policy="omit")
@@ -202,7 +202,7 @@ def test_quoted_names(folder):
 
 
 def test_types_differ_from_block_to_block(folder, monkeypatch):
-    monkeypatch.setattr("bnstream.streams.sources.text.csv.CSV_BLOCK_BYTES", 1)
+    monkeypatch.setattr("bnstream.streams.sources.text.csv.BLOCK_BYTES", 1)
     monkeypatch.setattr("bnstream.streams.sources.text.csv.LOOK_BYTES", 1)
     Path("t.csv").write_text("a,b\n1,\n2.5,7\n9007199254740993,8\n,9\n99999999999999999999,1e3\n")
     x = np.array([1, 2.5, 2.0**53 + 1, 1e20])

@@ -68,7 +68,7 @@ def test_resume_of_a_dataset_whose_file_changed():
 
 @pytest.mark.parametrize("n_bytes", [50, 100, 1000, 10**6])
 def test_line_breaks_in_quotes(monkeypatch, n_bytes, folder):
-    monkeypatch.setattr("bnstream.streams.sources.text.csv.CSV_BLOCK_BYTES", n_bytes)
+    monkeypatch.setattr("bnstream.streams.sources.text.csv.BLOCK_BYTES", n_bytes)
     monkeypatch.setattr("bnstream.streams.sources.text.csv.LOOK_BYTES", n_bytes)
     rows = "".join(f'{i},"{i},6\n{i},""7""\n{i}"\n' for i in range(100))
     (folder / "x.csv").write_text(f"a,text\n{rows}")

@@ -31,7 +31,7 @@ class ArrowFile(BatchFile):
 
             try:
                 schema = reader().schema if self.schema is None else self.schema
-                yield Batches(schema, read, lambda column: (batch.column(0) for batch in read([column], 0)))
+                yield Batches(schema, read)
             except (OSError, pa.ArrowException) as error:
                 if self.file.fault is None:
                     raise

@@ -11,6 +11,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.tables.batches import Batches, BatchFile
+from bnstream.streams.sources.tables.table import LOOK_ROWS
 
 TYPES = {"null": pa.null(), "boolean": pa.bool_(), "int": pa.int32(), "long": pa.int64(), "float": pa.float32(),
          "double": pa.float64(), "string": pa.string(), "bytes": pa.binary()}
@@ -38,7 +39,7 @@ class AvroFile(BatchFile):
 
             def look(column: str) -> Iterator[Any]:
                 with self.open() as other:
-                    yield from (batch.column(0) for batch in other.read([column], 0))
+                    yield from (batch.column(0) for batch in other.read([column], LOOK_ROWS))
 
             yield Batches(schema, read, look)
 

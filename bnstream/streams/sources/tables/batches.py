@@ -10,7 +10,15 @@ from bnstream.streams.sources.places.file import File
 from bnstream.streams.sources.source import Piece, Wanted
 from bnstream.streams.sources.tables.columns import fields_in
 from bnstream.streams.sources.tables.embeddings import Field
-from bnstream.streams.sources.tables.table import Table, TableFile, arrow_errors, pieces_of, sliced, table_rows
+from bnstream.streams.sources.tables.table import (
+    LOOK_ROWS,
+    Table,
+    TableFile,
+    arrow_errors,
+    pieces_of,
+    sliced,
+    table_rows,
+)
 
 
 class Batches(NamedTuple):
@@ -19,12 +27,18 @@ class Batches(NamedTuple):
     schema: Any
     read: Callable[[list[str], int], Iterator[Any]]
     """Returns the record batches of some columns, with about as many rows."""
-    look: Callable[[str], Iterator[Any]]
-    """Returns arrays of a column, to look at before `read`."""
+    look: Callable[[str], Iterator[Any]] | None = None
+    """Returns arrays of a column, to look at before the rest is read; by default, `read` does."""
     files: Sequence[File] = ()
     """The files that are read, where these are known and lie on this machine."""
     marks: Sequence[Any] = ()
     """What a resumed pass compares of all files."""
+
+    def arrays(self, column: str) -> Iterator[Any]:
+        """Arrays of a column, to look at."""
+        if self.look is not None:
+            return self.look(column)
+        return (batch.column(0) for batch in self.read([column], LOOK_ROWS))
 
 
 class BatchTable(Table):
@@ -41,7 +55,7 @@ class BatchTable(Table):
         self.wanted = wanted
         with self.open() as batches:
             self.schema = batches.schema
-            fields = fields_in(self.name, self.schema, wanted, batches.look)
+            fields = fields_in(self.name, self.schema, wanted, batches.arrays)
         self.columns = list(self.schema.names) if wanted.whole_rows else [*fields, *wanted.beside]
         return fields
 

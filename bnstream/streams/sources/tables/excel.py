@@ -23,9 +23,9 @@ class ExcelFile(BatchFile):
         table = self.table(self.wanted.reading.get("sheet", 0))
 
         def read(columns: list[str], rows: int) -> Iterator[Any]:
-            return iter(table.select(columns).to_batches(rows or None))
+            return iter(table.select(columns).to_batches(rows))
 
-        yield Batches(table.schema, read, lambda column: iter(table.column(column).chunks))
+        yield Batches(table.schema, read)
 
     def table(self, sheet: str | int) -> Any:
         """The rows of a sheet, given by its name or its index."""

@@ -17,7 +17,6 @@ from bnstream.streams.sources.errors import SourceError, reading
 from bnstream.streams.sources.places.file import File
 from bnstream.streams.sources.source import Wanted
 from bnstream.streams.sources.tables.batches import Batches, BatchSource
-from bnstream.streams.sources.tables.table import LOOK_ROWS
 
 
 def table_source(source: Any, wanted: Wanted) -> BatchSource:
@@ -99,8 +98,7 @@ def of_dataset(dataset: Any) -> Batches:
             yield from reader
 
     files, marks = files_of(dataset) if hasattr(dataset, "files") else ([], [])
-    return Batches(dataset.schema, read, lambda column: (batch.column(0) for batch in read([column], LOOK_ROWS)), files,
-                   marks)
+    return Batches(dataset.schema, read, files=files, marks=marks)
 
 
 def files_of(dataset: Any) -> tuple[list[File], list[list[Any]]]:
@@ -150,7 +148,7 @@ def of_hugging_face(dataset: Any) -> Batches:
 
     columns = [name for name in dataset.features if name in dataset.format["columns"]]
     schema = pa.schema([dataset.features.arrow_schema.field(name) for name in columns])
-    return Batches(schema, read, lambda column: (batch.column(0) for batch in read([column], LOOK_ROWS)))
+    return Batches(schema, read)
 
 
 def query_source(source: str, wanted: Wanted) -> BatchSource:

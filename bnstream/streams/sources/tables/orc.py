@@ -20,4 +20,4 @@ class OrcFile(BatchFile):
             def read(columns: list[str], rows: int) -> Iterator[Any]:
                 return (file.read_stripe(i, columns).select(columns) for i in range(file.nstripes))
 
-            yield Batches(file.schema, read, lambda column: (batch.column(0) for batch in read([column], 0)))
+            yield Batches(file.schema, read)

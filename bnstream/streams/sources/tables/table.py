@@ -16,13 +16,11 @@ COLUMN_ROWS = 1 << 17       # Rows of a column that are read at a time; 1 MiB of
 TABLE_VALUES = 1 << 22      # Values of all columns that are read at a time; 32 MiB of float64.
 LOOK_ROWS = 1 << 10         # Rows that are read at a time to find the length of lists.
 
-TAKES = frozenset({"exclude", "numeric", "element_axis"})       # The options of reading that all tables take.
-
 
 class Table(Source):
     """A source of record batches."""
 
-    takes = TAKES
+    takes = frozenset({"exclude", "numeric", "element_axis"})
     batch_axes = None
 
     def hold(self, fields: Mapping[str, Field]) -> None:
@@ -34,7 +32,7 @@ class Table(Source):
 class TableFile(Table, FileSource):
     """A file that holds a table."""
 
-    takes = FileSource.takes | TAKES
+    takes = FileSource.takes | Table.takes
 
     def __init__(self, file: File, wanted: Wanted) -> None:
         super().__init__(file)

@@ -20,9 +20,8 @@ from bnstream.streams.sources.text.faults import advice, first_fault, option_for
 from bnstream.streams.sources.text.header import Layout, are_row_names, is_header, is_numbers, named
 from bnstream.streams.sources.text.lines import has_open_quote, rows
 from bnstream.streams.sources.text.parsing import Parser, RowError, comment_hint, native
-from bnstream.streams.sources.text.rowtext import RowText
+from bnstream.streams.sources.text.rowtext import BLOCK_BYTES, RowText
 
-CSV_BLOCK_BYTES = 4 << 20   # Bytes of text that are parsed at a time.
 LOOK_BYTES = 1 << 16        # Bytes of text from which the types of the columns are inferred.
 
 
@@ -215,7 +214,7 @@ class CsvFile(TableFile):
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         start = max(start, self.start)
         # A block costs some microseconds for each column, so that it should have some rows of a very wide file.
-        n_bytes = CSV_BLOCK_BYTES * min(4, 1 + len(self.parser.header) // 8192)
+        n_bytes = BLOCK_BYTES * min(4, 1 + len(self.parser.header) // 8192)
         for stop, block in self.text.blocks(start, n_bytes):
             yield Piece(partial(self.load, start, block, chunk_rows), None, stop, f"bytes {start:,} to {stop:,}")
             start = stop

@@ -18,9 +18,7 @@ from bnstream.streams.sources.tables.table import TableFile, sliced
 from bnstream.streams.sources.text.content import Text
 from bnstream.streams.sources.text.dialect import Dialect
 from bnstream.streams.sources.text.jsonlist import ListText
-from bnstream.streams.sources.text.rowtext import RowText
-
-BLOCK_BYTES = 4 << 20       # Bytes of text that are parsed at a time.
+from bnstream.streams.sources.text.rowtext import BLOCK_BYTES, RowText
 
 
 class JsonLinesFile(TableFile):

@@ -11,6 +11,7 @@ from bnstream.streams.sources.text.dialect import LIKELY, Dialect
 from bnstream.streams.sources.text.jsonlist import ListText
 from bnstream.streams.sources.text.lines import QuoteError, cut, rows
 
+BLOCK_BYTES = 4 << 20           # Bytes of text that are parsed at a time.
 LONGEST_QUOTED = 4 << 20        # Bytes of a quoted field; a longer one is taken for a quote that is not closed.
 
 
