@@ -67,21 +67,10 @@ def as_by(by: Any, columns: Sequence[Any] | None, weights: Any) -> tuple[str, ..
 
 
 def require_groupable(sources: Sequence[Source], by: Sequence[str]) -> None:
-    """Raise SourceError if keys are named and the sources are no tables, or have lists that are pooled."""
-    if not by:
-        return
-    if not sources[0].is_table:
+    """Raise SourceError if keys are named and the sources are no tables."""
+    if by and not sources[0].is_table:
         raise SourceError(f"{names_of(sources)} holds arrays, but by={list(by)} (--by) names columns of a table; give "
                           "arrays with keys to GroupedMoments.update(x, keys)")
-    schema = sources[0].schema
-    if schema is None:
-        return
-    from bnstream.streams.sources.tables.embeddings import is_list
-
-    for name, field in sources[0].fields.items():
-        if field.shape == () and is_list(schema.field(name).type):
-            raise SourceError(f"{names_of(sources)}: the lists of column {name!r} are pooled, which by={list(by)} "
-                              "(--by) does not do; leave out element_axis (--element-axis)")
 
 
 def require_keys(sources: Sequence[Source], by: Sequence[str]) -> None:

@@ -50,7 +50,12 @@ class GroupAccumulator(Accumulator):
                 self.add_column(name, column, keys, weights)
 
     def add_column(self, name: str, column: Any, keys: Keys, weights: NDArray[Any] | None) -> None:
+        from bnstream.streams.sources.tables.embeddings import is_list
+
         field = self.source.fields[name]
+        if is_list(column.type) and not field.shape:
+            raise ValueError(f"the lists of column {name!r} are pooled, but a key is for a row; leave out element_axis "
+                             "(--element-axis), or by (--by)")
         x, mask, missing, weights = numbers_of(column, name, field, weights, self.nan_policy, whole=True)
         part = self.part_of(name)
         try:

@@ -67,6 +67,9 @@ def normalized_batch(
             continue
         dtype = np.dtype(element_type(field.type).to_pandas_dtype())
         if is_list(column.type):
+            if isinstance(affine, GroupAffine) and not fields[name].shape:
+                raise ValueError(f"column {name!r} holds lists, but its statistics by group are those of one number in "
+                                 "each row; fit the lists")
             columns[name] = normalized_lists(column, name, fields[name], of_rows, dtype)
             continue
         values, present = filled(column, name)

@@ -115,3 +115,11 @@ def test_a_state_file(tmp_path):
     table = frame()
     save(tmp_path / "g.npz", fit(table, by="month", columns=["delay"]))
     assert apply(tmp_path / "g.npz", table, tmp_path / "u.parquet") == N
+
+
+def test_lists_have_no_statistics_of_numbers(tmp_path):
+    """Here as many elements as rows, each of which would go by the key of another row."""
+    g = fit(pa.table({"k": [1, 2, 1], "emb": [1.0, 2.0, 3.0]}), by="k")
+    table = pa.table({"k": [1, 2, 1], "emb": [[1.0, 2.0], [], [3.0]]})
+    with pytest.raises(SourceError, match="column 'emb' holds lists, but its statistics by group are those of one"):
+        apply(g, table, tmp_path / "u.parquet")

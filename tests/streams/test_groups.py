@@ -1,5 +1,8 @@
 """fit by group: every table format, with the numbers of pandas; threads, resuming, and what is refused."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -105,8 +108,15 @@ def test_weights_and_embeddings():
         np.testing.assert_allclose(g[key].var(), m.var(), rtol=1e-13)
     assert fit(table, by="k", weights="w", exact=True)[1] == bnstream.Moments(exact=True).update(
         vectors[keys == 1], weights=weights[keys == 1])
-    with pytest.raises(SourceError, match="pooled"):
-        fit(table, by="k", element_axis="pooled")
+
+
+def test_pooled_lists_have_no_keys(folder):
+    """Nor where the schema is known only once rows are read."""
+    table = pa.table({"k": [1, 2, 1], "emb": [[1.0, 2.0], [3.0], [4.0]]})
+    Path("x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    for source in (table, [table], "x.jsonl"):
+        with pytest.raises(SourceError, match="the lists of column 'emb' are pooled, but a key is for a row"):
+            fit(source, by="k", element_axis="pooled")
 
 
 def test_exact(tmp_path):
