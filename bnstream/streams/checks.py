@@ -39,7 +39,7 @@ def as_columns(columns: Any) -> tuple[Any, ...] | None:
 
 
 def as_weights(weights: Any, columns: Sequence[Any] | None) -> Any:
-    """The name of the column of weights, none of the selected columns; or a DataArray. Raise an error otherwise."""
+    """The name of the column of weights, or a DataArray; raise an error if it is neither, or a selected column."""
     if weights is not None and not isinstance(weights, str) and not (is_lazy(weights) and hasattr(weights, "dims")):
         raise TypeError(f"weights must be the name of a column of a table, got {type(weights).__name__}; {ADVICE}")
     if isinstance(weights, str) and weights in map(str, columns or ()):

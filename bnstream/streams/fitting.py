@@ -101,34 +101,35 @@ def fit(
         ``https://`` and so on); a binary file object; a query, ``"duckdb://FILE?QUERY"``; an array or
         a memmap; an array of h5py, zarr, Dask, netCDF4 or xarray, which is read by slices, or a Dataset of xarray; an
         object with ``__arrow_c_stream__`` (data frames of pandas and polars, pyarrow tables, DuckDB relations); a lazy
-        frame of polars; a pyarrow dataset or scanner; a data set of Hugging Face; an iterable of arrays or tables. None
-        but spreadsheets is ever held in memory as a whole. An array in an iterable may have weights or a mask:
-        ``{"batch": x, "weights": weights, "where": mask}``, a mapping of the arguments of `Moments.update`. Its items
-        may be rows: those of a database cursor, mappings of numbers by name, and with ``item="row"`` arrays.
+        frame of polars; a pyarrow dataset or scanner; a data set of Hugging Face; an iterable of arrays or tables. Only
+        spreadsheets are read into memory as a whole. An array in an iterable may have weights or a mask:
+        ``{"batch": x, "weights": weights, "where": mask}``, a mapping of the arguments of `Moments.update`. The items
+        of an iterable may also be rows: those of a database cursor, mappings of numbers by name, and arrays with
+        ``item="row"``.
     out : path, optional
-        File to `save` the state to. During the pass a checkpoint of what was read so far is kept beside it, in ``out``
-        + ".checkpoint".
+        File to `save` the state to. During the pass, a checkpoint of what was read so far is kept beside it, under
+        this name with ".checkpoint" added.
     columns : str or sequence of str or int, optional
-        The channels to use, by default all: names of table columns or of arrays in a .npz file, also by patterns as
-        ``"f*"``, where no column has this very name; names of image channels; indices of array channels.
+        The channels to use, by default all: names of table columns or of arrays in a .npz file, or patterns such as
+        ``"f*"``, unless a column has this very name; names of image channels; indices of array channels.
     weights : str or DataArray, optional
-        The column of a table that holds the weight of each row, as for `Moments.update`: with `exact` a whole number,
-        how often the row counts. It is not a channel. Of a Dataset the variable or coordinate that holds them, along
-        some of the reduced dimensions; or a DataArray of weights.
+        The column of a table that holds the weight of each row, as for `Moments.update`. It is not a channel. With
+        `exact`, weights are whole numbers, which say how often each row counts. For a Dataset, the variable or
+        coordinate that holds the weights, along some of the reduced dimensions; or a DataArray of weights.
     by : str or sequence of str, optional
         The columns of a table that hold the keys of its rows: the statistics are those of each group. They hold
-        integers, bools or strings, and are no channels.
+        integers, bools or strings, and are not channels.
     missing_keys : {"raise", "omit", "keep"}, default "raise"
-        What to do about rows without a key, as of `GroupedMoments`.
+        What to do about rows without a key, as for `GroupedMoments`.
     channel_axis : int, optional
         The channel axis of arrays, by default the last. All other axes are reduced. An array of one axis is one
         channel, and takes no `channel_axis`; nor do tables and images.
     chunk_rows : int, optional
-        Maximum number of rows to read at a time, by default some MiB of them.
+        Maximum number of rows to read at a time, by default as many as take a few MiB.
     n_threads : int, optional
-        Number of threads that load and sum, by default `get_num_threads`, and more for remote files, whose servers are
-        waited for. The bits of the result do not depend on it.
-        Iterables are read and summed by one thread, as they may reuse their buffers.
+        Number of threads that load and sum, by default `get_num_threads`, and more for remote files, as these threads
+        wait for servers most of the time. The bits of the result do not depend on it. Iterables are read and summed by
+        one thread, as they may reuse their buffers.
     nan_policy : {"raise", "omit", "propagate"}, default "raise"
         How to handle missing values, NaN and inf: raise an error; omit them, and count the other values of each
         channel; or propagate them to the result. A row whose weight is missing or NaN is left out under "omit", and an
@@ -137,9 +138,9 @@ def fit(
         Compute exact statistics, as `Moments` does with ``exact=True``: the result has the same bits for any cut of the
         data into files, any order of them and any `chunk_rows`.
     track : str or sequence of str, optional
-        What to find in the same pass beside count, mean and variance, as for `Moments`: "min" and "max", "missing",
-        "skewness" and "kurtosis", "quantiles". By default "missing" where the policy lets missing values through, as
-        it costs nothing.
+        What to find in the same pass besides count, mean and variance, as for `Moments`: "min" and "max", "missing",
+        "skewness" and "kurtosis", "quantiles". By default "missing", which costs nothing, unless missing values are
+        errors.
     checkpoint_every : float, default 60
         Seconds between checkpoints.
     resume : bool, default False
@@ -149,11 +150,10 @@ def fit(
     force : bool, default False
         Replace `out` even if it is no state file, or one of the sources. An older state file is always replaced.
     progress : callable, optional
-        Called after each chunk with a `Progress`, which has the fields share, n_rows and source. If it raises, the pass
-        writes a checkpoint and ends.
+        Called after each chunk with a `Progress`, which has the fields share, n_rows and source. If it raises an error,
+        the pass writes a checkpoint and ends.
     **reading_options
-        How to read the source; see `Reading` for all of these options. An option that does not concern the source is
-        refused.
+        How to read the source: the options are listed in `Reading`. One that does not concern the source is refused.
 
     Returns
     -------
@@ -190,16 +190,16 @@ def fit(
     -----
     The error bound of `Moments` holds for any `chunk_rows` and any order of files. A checkpoint can be resumed only
     with the same arguments and the same sources; files are compared by size and modification time. After a pass that
-    ended at a fault in its data, those files may differ that it had not begun to read; and a pass with other arguments
-    or sources begins anew.
+    ended at a fault in its data, the files that it had not begun to read may change before it is resumed; a pass with
+    other arguments or sources begins anew.
 
     A file that is named twice is an error. State files in a folder or glob are not read.
 
     Exact statistics have the order of the columns in the first file, or that of `columns`. A row of weight 3 counts
     like three equal rows.
 
-    With weights, ``nan_policy="omit"`` leaves out the missing values of each channel by themselves. The values in rows
-    of weight 0 are ignored under every policy.
+    With weights, ``nan_policy="omit"`` leaves out the missing values of each channel separately. The values in rows of
+    weight 0 are ignored under every policy.
 
     Examples
     --------

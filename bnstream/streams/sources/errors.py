@@ -32,7 +32,7 @@ class UnreachableError(SourceError):
 
 @contextmanager
 def reading(name: str) -> Iterator[None]:
-    """Raise errors of reading as `SourceError`, and a TypeError as one, with the name of what was read."""
+    """Raise errors of reading as `SourceError`, and a TypeError as a TypeError, with the name of what was read."""
     try:
         yield
     except SourceError:

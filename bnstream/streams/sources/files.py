@@ -44,7 +44,7 @@ NEEDS = {"arrays.images": ("reading images", "streams"), "tables.avro": ("readin
 
 
 def format_of(file: File, chosen: str | None = None) -> tuple[str, str] | None:
-    """The entry of `FORMATS` for the chosen format, or for the longest suffix that has one; None if none has."""
+    """The entry of `FORMATS` for the chosen format, or for the longest suffix with an entry; None if there is none."""
     if chosen is not None:
         return FORMATS.get(f".{chosen}")
     found = FORMATS.get("".join(file.suffixes[-2:])) or FORMATS.get("".join(file.suffixes[-1:]))
@@ -52,7 +52,7 @@ def format_of(file: File, chosen: str | None = None) -> tuple[str, str] | None:
 
 
 def required_format(file: File, chosen: str | None) -> tuple[str, str]:
-    """The same; raise SourceError if there is none."""
+    """As `format_of`; raise SourceError if there is none."""
     found = format_of(file, chosen)
     if found is None and PACKED.search(file.name.lower()):
         raise SourceError(f"{file} is an archive of another kind than .zip and .tar; unpack it, and give the folder")
@@ -81,7 +81,7 @@ def is_path(source: Any) -> bool:
     return isinstance(source, (str, os.PathLike))
 
 
-# The classes that read a file in order. For others, what is no file on disk and has only one order is copied first.
+# The classes that read a file from its first byte to its last. For others, a file that cannot seek is copied first.
 IN_ORDER = {"CsvFile", "NpyFile", "Images"}
 
 

@@ -46,8 +46,8 @@ def selected(
 ) -> list[str]:
     """The names of the channels among all `names` of a source, whose own name is for messages.
 
-    By default these are the `default` names, which are all but the weights if not given. Of a name in `columns` that is
-    none of the source, the caller says that it is missing.
+    By default these are the `default` names, or without these all but the weights. A name in `columns` that the source
+    lacks is returned as it is, for the caller to report.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def matching(
 ) -> list[str]:
     """The names among `others` that match patterns, written like those of files, and other names, each once.
 
-    A known name is no pattern.
+    The name of a column is not taken for a pattern.
     """
     found: dict[str, None] = {}
     for pattern in patterns:

@@ -27,7 +27,8 @@ class Wanted(NamedTuple):
     weights: Any = None
     """The column of a table that holds the weights of its rows, which is read but is no channel; or a DataArray."""
     least_rows: int = 16
-    """Values of each channel in a batch of a wide array, at least. The state of a batch takes the memory of 5 to 10."""
+    """Least number of values of each channel in a batch of a wide array, as the state of a batch takes the memory of 5
+    to 10 of them."""
     reading: Mapping[str, Any] = {}
     """The options of reading that are given, by their names in `Reading`."""
     out: Path | None = None
@@ -86,7 +87,7 @@ class Source:
     remote: bool = False
     """Whether it waits for a network."""
     waits: bool = False
-    """Whether loading a piece does, so that more threads than CPUs are of use."""
+    """Whether loading a piece waits for a network, so that more threads than CPUs are of use."""
     resumable: bool = True
     """Whether a resumed pass can find its place, and verify that the data is the same."""
     schema: Any = None
@@ -120,7 +121,7 @@ class Source:
         return [self]
 
     def select(self, columns: Sequence[str]) -> None:
-        """Read no other columns of whole rows than these, where this saves work."""
+        """Of whole rows, read only these columns, where this saves work."""
 
     def together(self, files: Sequence[File], chunk_rows: int | None) -> Iterable[Any]:
         """Load several small files that are like this source, as a piece; `UnlikeError` if it cannot."""

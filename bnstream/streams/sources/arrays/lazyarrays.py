@@ -27,7 +27,7 @@ Slices = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class LazyArray:
-    """What a source needs of an array that is read by slices."""
+    """What a source needs to know of an array that is read by slices."""
 
     name: str
     """For messages."""
@@ -51,7 +51,7 @@ class LazyArray:
         return [self.name, list(self.shape), str(self.dtype), str(self.chunks), files]
 
     def digest(self) -> list[Any]:
-        """The mark of weights, whose values count as well, up to some MiB."""
+        """The mark of weights: the values of small ones are part of it."""
         small = math.prod(self.shape) < 1 << 20
         values = self.read(tuple(map(slice, self.shape))) if small else np.empty(0)
         return [*self.mark(), hashlib.sha256(values.tobytes()).hexdigest()]

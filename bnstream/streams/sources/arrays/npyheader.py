@@ -23,7 +23,7 @@ def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.d
     Raises
     ------
     SourceError
-        If it is not such a header, or of another dtype than bool, integers or floating numbers of at most 64 bits.
+        If it is not such a header, or the dtype is not bool, integer or floating of at most 64 bits.
     """
     shape, fortran, descr = parse(file, f"{name} is not an array of numbers in .npy format, or is truncated")
     return shape, fortran, dtype_of(descr, name)

@@ -59,7 +59,7 @@ class File:
         return self.path.exists()
 
     def identity(self) -> Any:
-        """What is the same for two names of one file, as a link has; equal for no two files."""
+        """What two names of one file share, such as a path and a link to it, and no two files do."""
         status = self.path.stat()
         return status.st_dev, status.st_ino
 
@@ -85,7 +85,7 @@ class File:
 
 
 def at_once(function: Callable[[T], R], items: Sequence[T], *, waits: bool) -> Iterator[R]:
-    """A function of each item, in order; computed by several threads if each waits for a network."""
+    """Yield `function` of each item, in order; several threads compute it if each waits for a network."""
     if not waits:
         yield from map(function, items)
         return

@@ -22,7 +22,7 @@ DAMAGE = (struct.error, zlib.error, LookupError, TypeError, AssertionError, EOFE
 
 
 class AvroFile(BatchFile):
-    """An Avro file of records, or of values, which are those of one column; read a block at a time."""
+    """An Avro file of records, or of plain values, which become one column. It is read a block at a time."""
 
     @contextmanager
     def open(self) -> Iterator[Batches]:
@@ -61,14 +61,14 @@ class AvroFile(BatchFile):
 
 
 def array_of(values: list[Any], kind: Any) -> Any:
-    """An array of pyarrow; of type string, that of the texts of any values."""
+    """A pyarrow array; where it is to hold text, values of other types become text."""
     if kind == pa.string():
         values = [value if value is None else str(value) for value in values]
     return pa.array(values, kind)
 
 
 def type_of(kind: Any) -> Any:
-    """The type of pyarrow for a type of Avro; that of text for records, maps and other unions."""
+    """The pyarrow type for a type of Avro: text for records, maps, and unions of several types."""
     if isinstance(kind, list):
         kinds = [one for one in kind if one != "null"]
         return type_of(kinds[0]) if len(kinds) == 1 else pa.null() if not kinds else pa.string()

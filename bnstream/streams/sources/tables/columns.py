@@ -163,9 +163,9 @@ def in_lists(
     Returns
     -------
     x, mask
-        As of `filled`, of any shape.
+        As `filled` returns them.
     weights
-        Those of its rows.
+        The weights of the rows of x.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def without_lists(
     x: NDArray[Any], mask: NDArray[np.bool_], counts: NDArray[np.int64], field: Field, weights: NDArray[Any] | None,
     missing: NDArray[np.bool_],
 ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[Any] | None]:
-    """The same where missing lists have no elements. If lists are pooled, each of them counts as one missing value."""
+    """As `in_lists`, where missing lists have no elements. If lists are pooled, each of these is one missing value."""
     if field.shape:
         rows, there = np.zeros((len(counts), field.width), x.dtype), np.zeros((len(counts), field.width), np.bool_)
         used = np.repeat(~missing, counts)

@@ -18,21 +18,21 @@ class Field(NamedTuple):
     shape: tuple[int, ...] = ()
     """Of its channels: (n,) for lists of n elements that are channels, () for numbers and for lists that are pooled."""
     width: int = 1
-    """Values in a row, of lists that are pooled about as many."""
+    """Values in a row; about as many where lists are pooled."""
 
 
 class Lists(NamedTuple):
-    """The elements of a column of lists, of which lists in lists are elements one after another."""
+    """The elements of a column of lists, one after another; lists in lists are flattened."""
 
     elements: Any
-    """A pyarrow array of those of all rows. A missing list has none, but one of a fixed size has elements that are
-    arbitrary."""
+    """A pyarrow array of the elements of all rows. A missing list has none, but where lists have a fixed size, it has
+    arbitrary ones."""
     present: NDArray[np.bool_] | None
     """Marks the elements that are in no missing list of a fixed size; None if all are."""
     counts: NDArray[np.int64]
     """The number of elements in each row."""
     close: Callable[[Any], Any]
-    """Makes such lists of other elements."""
+    """Makes lists of the same lengths from other elements."""
 
 
 def is_list(kind: Any) -> bool:

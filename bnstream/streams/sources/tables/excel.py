@@ -14,7 +14,7 @@ from bnstream.streams.sources.tables.table import TableFile
 
 
 class ExcelFile(BatchFile):
-    """A sheet of a spreadsheet, which is at most a million rows and is held in memory as a whole."""
+    """A sheet of a spreadsheet, which has at most a million rows and is read into memory as a whole."""
 
     takes = TableFile.takes | {"sheet"}
 

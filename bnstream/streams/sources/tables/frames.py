@@ -46,7 +46,7 @@ def reader_of(table: Any, wanted: Wanted) -> Any:
 
 
 def with_names_twice(frame: Any, wanted: Wanted) -> Any:
-    """A table of pyarrow of a frame of pandas that has several columns of one name, which pyarrow does not convert."""
+    """The pyarrow table of a data frame of pandas with repeated column names, which pyarrow does not convert."""
     n = frame.shape[1]
     table = reader_of(frame.set_axis([f"\0{i}" for i in range(n)], axis="columns"), wanted).read_all()
     named = table.rename_columns([*map(str, frame.columns), *table.column_names[n:]])       # those of its index remain
@@ -54,7 +54,7 @@ def with_names_twice(frame: Any, wanted: Wanted) -> Any:
 
 
 def without_mixtures(frame: Any) -> Any:
-    """A table, with text in place of columns of pandas that hold objects of several kinds; they are no numbers."""
+    """A data frame with text in place of columns that hold objects of several kinds, which are not numbers."""
     mixed = []
     for name, dtype in frame.dtypes.items() if hasattr(frame, "iloc") and frame.columns.is_unique else ():
         if dtype == "object":
@@ -109,7 +109,7 @@ def files_of(dataset: Any) -> tuple[list[File], list[list[Any]]]:
 
 
 def of_lazy_frame(name: str, frame: Any) -> Batches:
-    """A lazy frame of polars, whose query gives a part of the rows at a time."""
+    """A lazy frame of polars, whose query returns a part of the rows at a time."""
     def read(columns: list[str], rows: int) -> Iterator[Any]:
         with polars_errors(name):
             query = frame.select(columns)

@@ -32,8 +32,7 @@ class ParquetFile(TableFile):
     """A Parquet file, of which only the selected columns are read.
 
     A piece is one column of a span of row groups, so that no column waits for another and little is held in memory, or
-    as many columns of a short span as hold about `PIECE_VALUES`. The weights and the keys are read beside
-    each.
+    as many columns of a short span as hold about `PIECE_VALUES`. The weights and the keys are read beside each.
     """
 
     def inspect(self, wanted: Wanted) -> Mapping[str, Field]:
@@ -100,7 +99,7 @@ class ParquetFile(TableFile):
 
     def open(self, row_groups: list[int], columns: Sequence[str]) -> Any:
         ranges = list(self.ranges(row_groups, set(columns))) if self.waits else []
-        # Keys come as numbers in a dictionary.
+        # Keys that are text are read as the indices of a dictionary, which are faster to group by.
         texts = [] if self.whole_rows else [name for name in self.by if types.is_string(self.schema.field(name).type)]
         return parquet.ParquetFile(self.file.for_library(ranges), metadata=self.metadata, pre_buffer=False,
                                    buffer_size=BUFFER_BYTES, page_checksum_verification=True, read_dictionary=texts)

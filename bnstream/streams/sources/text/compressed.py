@@ -1,4 +1,4 @@
-"""Files that may be compressed, in a way that their first bytes show and not their names."""
+"""Files that may be compressed. Their first bytes show how, whatever their names."""
 
 import bz2
 import gzip
@@ -21,12 +21,12 @@ MAGIC_BYTES = 16        # At least as many as each pattern below needs.
 def plain(file: File) -> Iterator[Any]:
     """The bytes of a file, decompressed, to be read from the first to the last."""
     with file.open() as content:
-        opened = way_of(content)
-        if opened is None:
+        opener = opener_of(content)
+        if opener is None:
             yield content
             return
         try:
-            with opened(content, file.name) as text:
+            with opener(content, file.name) as text:
                 yield text
         except lzma.LZMAError as error:
             raise SourceError(f"{file}: {error}") from error
@@ -34,19 +34,19 @@ def plain(file: File) -> Iterator[Any]:
 
 def is_compressed(file: File) -> bool:
     with file.open() as content:
-        return way_of(content) is not None
+        return opener_of(content) is not None
 
 
-def way_of(content: Any) -> Callable[[Any, str], AbstractContextManager[Any]] | None:
-    """How an open file is decompressed; None if it is not compressed."""
+def opener_of(content: Any) -> Callable[[Any, str], AbstractContextManager[Any]] | None:
+    """What decompresses an open file; None if it is not compressed."""
     magic = content.read(MAGIC_BYTES)
     content.seek(0)
-    return next((opened for pattern, opened in OPENED.items() if re.match(pattern, magic, re.DOTALL)), None)
+    return next((opener for pattern, opener in OPENERS.items() if re.match(pattern, magic, re.DOTALL)), None)
 
 
 @contextmanager
 def zip_member(content: Any, name: str) -> Iterator[Any]:
-    """The only file in a zip, but for what macOS adds to those that it makes."""
+    """The only file in a zip, apart from what macOS adds."""
     with zipfile.ZipFile(content) as archive:
         members = [member for member in archive.namelist() if not is_clutter(member)]
         if len(members) != 1:
@@ -62,8 +62,8 @@ def is_clutter(member: str) -> bool:
     return not base or "__MACOSX" in folders or base == ".DS_Store"
 
 
-# How a file is opened, by a pattern of its first bytes.
-OPENED: dict[bytes, Callable[[Any, str], AbstractContextManager[Any]]] = {
+# What opens a compressed file, by a pattern of its first bytes.
+OPENERS: dict[bytes, Callable[[Any, str], AbstractContextManager[Any]]] = {
     rb"\x1f\x8b": lambda content, _: gzip.GzipFile(fileobj=content),
     rb"BZh[1-9](1AY&SY|\x17rE8P\x90)": lambda content, _: bz2.BZ2File(content),
     rb"\xfd7zXZ\0": lambda content, _: lzma.LZMAFile(content),         # noqa: SIM115

@@ -1,4 +1,4 @@
-"""Text in files: of any encoding and compression, read as UTF-8."""
+"""Text in files of any encoding and compression, read as UTF-8."""
 
 import codecs
 import io

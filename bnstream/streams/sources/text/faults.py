@@ -8,7 +8,8 @@ from bnstream.streams.sources.text.dialect import Dialect
 
 
 def first_fault(values: Sequence[str], dialect: Dialect) -> int:
-    """The place of the first value that is neither missing nor a number, else of one that numbers do not go with."""
+    """The place of the first value that is neither missing nor a number; if there is none, of the first in hexadecimal,
+    which does not go with other numbers."""
     present = [(i, value) for i, value in enumerate(values) if not dialect.is_missing(value)]
     faults = [i for i, value in present if not dialect.is_number(value)]
     faults += [i for i, value in present if re.match(r"\s*[+-]?0x", value, re.IGNORECASE)]
@@ -16,7 +17,7 @@ def first_fault(values: Sequence[str], dialect: Dialect) -> int:
 
 
 def option_for(values: Iterable[str], dialect: Dialect) -> str:
-    """The option that would make numbers of all texts that are none, after the first of these; "" if none would."""
+    """The first value that is not a number, and the option that makes numbers of all such values; "" if none does."""
     found = ""
     for value in values:
         if dialect.is_missing(value) or dialect.is_number(value):

@@ -87,8 +87,8 @@ def holds_counts(cells: Sequence[str], numbers: Sequence[bool], columns: Sequenc
 def are_row_names(fields: Sequence[str], dialect: Dialect, *, quoted: bool, n_names: int) -> bool:
     """Whether the first fields of the rows, for which the header has no name, are sure to name the rows.
 
-    They do if they differ, as R demands, and are in quotes, or are no numbers, or count the rows. Below one name they
-    may count them as well below a title.
+    They do if they differ, as R demands, and are quoted, or are not numbers, or count the rows. Below a single name,
+    which may be a title, it is not enough that they count the rows.
     """
     if len(set(fields)) < len(fields):
         return False
@@ -106,7 +106,7 @@ def has_year(column: Any) -> bool:
 
 
 def named(cells: Sequence[str]) -> list[str]:
-    """The names in a row without the spaces around them; columns without a name are called as pandas calls them."""
+    """The names in a row without the spaces around them; columns without a name get those that pandas gives them."""
     names = [cell.strip() for cell in cells]
     taken = set(names)
     for i, name in enumerate(names):

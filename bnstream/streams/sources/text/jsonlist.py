@@ -54,7 +54,7 @@ class Lines(io.RawIOBase):
 
 
 class Objects:
-    """The objects of a list, of which a window of the text is held: at least the object that is read."""
+    """The objects of a list. A window of its text is in memory, which holds at least the object that is read."""
 
     def __init__(self, text: Any, name: str) -> None:
         self.text, self.name = text, name
@@ -63,7 +63,7 @@ class Objects:
         self.window, self.at, self.n = "", 0, 0
 
     def lines(self) -> Iterator[bytes]:
-        """Yield each object in a line, as it is written."""
+        """Yield each object on a line of its own, as it is written."""
         self.mark("[")
         if self.peek() != "]":
             yield self.line()
@@ -89,7 +89,7 @@ class Objects:
                 return written.replace("\r", " ").replace("\n", " ").encode() + b"\n"
 
     def mark(self, marks: str) -> str:
-        """Pass the next character but for blanks, which is to be one of some."""
+        """Move past the next character that is not blank, and return it; raise SourceError if it is none of these."""
         found = self.peek()
         if not found or found not in marks:
             raise self.error(" or ".join(map(repr, marks)))
@@ -97,7 +97,7 @@ class Objects:
         return found
 
     def peek(self) -> str:
-        """The next character but for blanks; "" at the end."""
+        """The next character that is not blank; "" at the end."""
         while True:
             blanks = BLANKS.match(self.window, self.at)
             self.at = blanks.end() if blanks else self.at

@@ -39,8 +39,8 @@ class ShortRows(Exception):     # noqa: N818  (no fault: the rows are padded)
 class Parser:
     """Parses blocks of rows of a dialect, with the names of all columns.
 
-    The type of a column is that of its values in the block. Where fractions are expected, no other types are tried, and
-    fewer words looked for: a block of thousands of columns then takes pyarrow a third of the time.
+    The type of a column is that of its values in the block. Where fractions are expected, other types are not tried,
+    and fewer words are looked for: pyarrow then takes a third of the time for a block of thousands of columns.
     """
 
     def __init__(self, dialect: Dialect, header: Sequence[str]) -> None:

@@ -59,7 +59,10 @@ class RowText:
         return ends[n]
 
     def row(self, start: int, n: int, n_bytes: int) -> tuple[int, bytes] | None:
-        """The row `n` from a place on, and where its line ends; None if there are less. Empty rows do not count."""
+        """Where the line of row `n` from a place on ends, and its text; None if there are fewer rows.
+
+        Empty rows do not count.
+        """
         for stop, block in self.blocks(start, n_bytes):
             text = bytes(block)
             for row in rows(text, self.dialect):
@@ -82,7 +85,7 @@ class RowText:
         return n_ends + 1
 
     def find_delimiter(self, first: bytes) -> None:
-        """Find the delimiter by the first row: tabs in files of tabs, else what it has most of.
+        """Find the delimiter in the first row: a tab in .tsv files, elsewhere the one that the row has most of.
 
         Commas between digits are decimal commas, if there is another delimiter.
         """
