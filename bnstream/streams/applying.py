@@ -33,6 +33,7 @@ from bnstream.streams.folders import Record, is_folder, making, one_by_one, path
 from bnstream.streams.outputs import Output
 from bnstream.streams.parallel import map_pieces
 from bnstream.streams.sources import Reading, Source, Wanted, open_sources, options_of
+from bnstream.streams.sources.options import recorded
 from bnstream.streams.sources.source import local_files
 
 KNOWN = (Moments, GroupedMoments, BatchNorm)    # what holds statistics to apply
@@ -170,7 +171,7 @@ def apply(
         sources = one_by_one(sources)
         outputs = [Output(one, [source], affine, where, keep)
                    for one, source in zip(paths_in(path, sources, out_format), sources, strict=True)]
-        record = Record(path, {"state": affine.digest(), "channel_axis": axis, "keep": keep, **options})
+        record = Record(path, {"state": affine.digest(), "channel_axis": axis, "keep": keep, **recorded(options)})
     else:
         outputs = [Output(path, sources, affine, where, keep, needs_rows=True)]
     resumed = record is not None and resume and record.resume()

@@ -8,6 +8,7 @@ import pytest
 from support.command import main
 
 import bnstream
+from bnstream.streams.folders import RECORD
 from bnstream.streams.sources.places import remote, retrying
 
 pa = pytest.importorskip("pyarrow")
@@ -15,6 +16,7 @@ fsspec = pytest.importorskip("fsspec")
 
 from pyarrow import parquet  # noqa: E402
 from support.formats import CSV, FILES, TABLE, X, local, written  # noqa: E402
+from support.passes import Stop, stop_after  # noqa: E402
 
 
 @pytest.fixture
@@ -188,6 +190,17 @@ def test_storage_options(folder, memory):
         bnstream.fit("x.csv", storage_options={"secret": "pass-word"})
     with pytest.raises(bnstream.SourceError, match=r"^the array of shape \(1,\) takes no storage_options; leave it"):
         bnstream.fit(np.ones(1), storage_options={"secret": "pass-word"})
+
+
+def test_no_record_holds_storage_options(folder, memory):
+    for name in ("1.csv", "2.csv"):
+        memory.pipe(f"/data/{name}", b"x\n1\n3\n")
+    options = {"storage_options": {"secret": "pass-word"}}
+    with pytest.raises(Stop):
+        bnstream.apply(bnstream.fit("memory://data"), "memory://data", "out/", progress=stop_after(2), **options)
+    record = (folder / "out" / RECORD).read_text()
+    assert "1.csv" in record
+    assert "pass-word" not in record
 
 
 def test_storage_options_of_the_command(folder, store):
