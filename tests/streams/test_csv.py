@@ -8,7 +8,7 @@ import pytest
 from support.oracle import assert_within, exact_states
 
 from bnstream import SourceError, apply, fit
-from bnstream.streams.sources import Wanted, open_sources
+from bnstream.streams.sources import Wanted, open_sources, options_of
 from bnstream.streams.sources.text import csv
 
 pa = pytest.importorskip("pyarrow", minversion="17")
@@ -102,7 +102,7 @@ def block_bytes(request, folder, monkeypatch):
 
 
 def source_of(path, **options):
-    return open_sources(path, Wanted(["a"], reading=options))[0]
+    return open_sources(path, Wanted(["a"], reading=options_of("fit", options)))[0]
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -199,6 +199,15 @@ def test_a_missing_word_with_a_space_beside_fractions(folder):
 def test_missing_words_may_have_spaces(missing, block_bytes):
     Path("x.csv").write_text(f"a,b\n1,2\n{missing},3\n2,{missing}\n")
     assert fit("x.csv", nan_policy="omit", na_values="-").mean.tolist() == [1.5, 2.5]
+
+
+@pytest.mark.parametrize("kind", [list, set, np.array, pd.Index])
+def test_words_in_any_sequence(kind, folder):
+    Path("x.csv").write_text("a\n1\n9\n-\n")
+    m = fit("x.csv", nan_policy="omit", na_values=kind(["-"]), names=kind(["b"]), header=True)
+    assert (m.names, m.mean) == (("b",), [5])
+    Path("x.csv").write_text("a\n1\n9\n")
+    assert fit("x.csv", nan_policy="omit", na_values=kind([9])).mean == [1]
 
 
 ROW_NAMES = {

@@ -9,7 +9,6 @@ from typing import Any
 
 from bnstream.core.optional import needing
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.options import as_storage_options
 from bnstream.streams.sources.places.distinct import distinct
 from bnstream.streams.sources.places.file import File, at_once
 from bnstream.streams.sources.places.listing import ARCHIVES, files_of, is_zarr, members_of
@@ -88,7 +87,7 @@ IN_ORDER = {"CsvFile", "NpyFile", "Images"}
 def open_files(paths: Sequence[str], wanted: Wanted) -> list[Source]:
     """Open the files of several paths, URLs, folders or globs, all of one format."""
     chosen = wanted.reading.get("format")
-    options = as_storage_options(wanted.reading.get("storage_options", {}))
+    options = wanted.reading.get("storage_options", {})
     files: list[tuple[str, File]] = []
     for path in paths:
         found, is_folder = files_of(path, options)

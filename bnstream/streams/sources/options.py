@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
+from numbers import Real
 from typing import Any, Literal, TypedDict
 
 from bnstream.streams.sources.errors import SourceError
-from bnstream.streams.sources.selection import as_names, option_of
+from bnstream.streams.sources.selection import as_names, as_sequence, option_of
 
 SECRET = {"storage_options"}
-NAMES: dict[str, type] = {"exclude": Hashable, "variables": str, "dim": str}
-FLAGS = ("numeric", "scale", "per_pixel")
-CHOICES = {"item": ("row", "batch"), "element_axis": ("channels", "pooled"), "short_rows": ("pad",)}
 
 
 class Reading(TypedDict, total=False):
@@ -81,7 +80,7 @@ class Reading(TypedDict, total=False):
 
 
 def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that are given, by name; None means not given. The formats check what concerns only them.
+    """The options that are given, by name; None means not given. The formats check what only they know.
 
     Raises
     ------
@@ -93,26 +92,47 @@ def options_of(function: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
         if name not in Reading.__annotations__:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
-    options = {name: value for name, value in given.items() if value is not None}
-    for name, value in options.items():
-        if name in CHOICES and value not in CHOICES[name]:
-            raise ValueError(f"{name} must be {' or '.join(map(repr, CHOICES[name]))}, got {value!r:.60}")
-        if name in FLAGS and not isinstance(value, bool):
-            raise TypeError(f"{name} must be True or False, got {value!r:.60}")
-        if name == "diff" and not isinstance(value, str):
-            raise TypeError(f"diff must be the name of one dimension, got {value!r:.60}")
-        if name in NAMES:
-            options[name] = as_names(name, value, NAMES[name])
-    return options
+    return {name: CHECKS[name](name, value) if name in CHECKS else value
+            for name, value in given.items() if value is not None}
 
 
-def as_storage_options(given: Any) -> dict[str, Any]:
+def one_of(*choices: str) -> Callable[[str, Any], Any]:
+    """A check that an option is one of some choices."""
+    def check(name: str, value: Any) -> Any:
+        if value not in choices:
+            raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r:.60}")
+        return value
+
+    return check
+
+
+def as_flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r:.60}")
+    return value
+
+
+def as_dimension(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be the name of one dimension, got {value!r:.60}")
+    return value
+
+
+def as_words(name: str, given: Any) -> tuple[str, ...]:
+    """A word, or several of them; numbers are words as Python prints them."""
+    if isinstance(given, Mapping):
+        raise TypeError(f"{name} ({option_of(name)}) must be words that all columns share, got the mapping "
+                        f"{given!r:.60}")
+    return tuple(map(str, as_sequence(name, [given] if isinstance(given, Real) else given, "word", str | Real)))
+
+
+def as_storage_options(name: str, given: Any) -> dict[str, Any]:
     """The storage options as a mapping; raise TypeError unless they are one, or texts KEY=VALUE."""
     if isinstance(given, Mapping):
         return {str(key): value for key, value in given.items()}
     texts = list(given) if isinstance(given, list | tuple) else [given]
     if not all(isinstance(text, str) and "=" in text for text in texts):
-        raise TypeError("storage_options (--storage-option) must be a mapping, or a list of texts KEY=VALUE")
+        raise TypeError(f"{name} (--storage-option) must be a mapping, or a list of texts KEY=VALUE")
     pairs = (text.partition("=") for text in texts)
     return {key: of_json(value) for key, _, value in pairs}
 
@@ -123,6 +143,16 @@ def of_json(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+# What checks an option, by its name, and returns it in the form that sources read and checkpoints record.
+CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "item": one_of("row", "batch"), "element_axis": one_of("channels", "pooled"), "short_rows": one_of("pad"),
+    "scale": as_flag, "per_pixel": as_flag, "numeric": as_flag,
+    "exclude": partial(as_names, kinds=Hashable), "variables": as_names, "dim": as_names, "diff": as_dimension,
+    "names": lambda name, given: as_names(name, as_words(name, given)), "na_values": as_words,
+    "storage_options": as_storage_options,
+}
 
 
 def recorded(options: Mapping[str, Any]) -> dict[str, Any]:

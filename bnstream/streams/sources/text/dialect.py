@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from bnstream.streams.sources.selection import as_sequence, option_of
-
 LINE_ENDS = b"\r\n"
 LIKELY = ",;\t|"        # The delimiters that are found without being asked for.
 # What pandas reads as missing.
@@ -43,7 +41,7 @@ class Dialect:
         self.thousands = mark("thousands", reading["thousands"], ascii_only=False) if "thousands" in reading else None
         require_different({"quote": self.quote, "decimal": self.decimal, "thousands": self.thousands})
         require_different({"quote": self.quote, "delimiter": self.delimiter, "comment": self.comment})
-        self.na_values = words("na_values", reading.get("na_values", ()))
+        self.na_values: tuple[str, ...] = reading.get("na_values", ())
         self.pads = "short_rows" in reading     # Rows that lack fields get empty ones at their end.
         self.encoding: str | None = reading.get("encoding")
         require_encoding(self.encoding)
@@ -163,15 +161,6 @@ def require_different(marks: Mapping[str, str | None]) -> None:
                              "different ones")
         if value:
             seen[value] = option
-
-
-def words(argument: str, given: Any) -> tuple[str, ...]:
-    """A word, or several of them; numbers are words as Python prints them."""
-    if isinstance(given, Mapping):
-        raise TypeError(f"{argument} ({option_of(argument)}) must be words that all columns share, got the mapping "
-                        f"{given!r:.60}")
-    given = [given] if isinstance(given, int | float) else given
-    return tuple(map(str, as_sequence(argument, given, "word", str | int | float)))
 
 
 def require_encoding(encoding: str | None) -> None:

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 from pyarrow import types  # type: ignore[import-untyped]
 
 from bnstream.core.checks import integer
-from bnstream.streams.sources.selection import as_names
-from bnstream.streams.sources.text.dialect import Dialect, words
+from bnstream.streams.sources.text.dialect import Dialect
 
 YEARS = range(1800, 2101)       # Numbers that may be the names of columns.
 
@@ -35,7 +34,7 @@ class Layout(NamedTuple):
         ValueError
             If one is out of range.
         """
-        names = as_names("names", words("names", reading["names"])) if "names" in reading else None
+        names = reading.get("names")
         header = reading.get("header", None if names is None else False)
         if header is not None and not isinstance(header, bool):
             header = integer("header", header, first=0)
