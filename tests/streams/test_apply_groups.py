@@ -1,11 +1,14 @@
 """apply by group: each row by the statistics of its own group."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 from support.command import invoke
+from support.passes import Stop, stop_after
 
 import bnstream
 from bnstream import GroupedMoments, SourceError, apply, fit, save
@@ -123,3 +126,15 @@ def test_lists_have_no_statistics_of_numbers(tmp_path):
     table = pa.table({"k": [1, 2, 1], "emb": [[1.0, 2.0], [], [3.0]]})
     with pytest.raises(SourceError, match="column 'emb' holds lists, but its statistics by group are those of one"):
         apply(g, table, tmp_path / "u.parquet")
+
+
+@pytest.mark.parametrize("options", [{"dtype": "float32"}, {"clip": 2}, {"inverse": True}, {"unknown": "nan"}], ids=str)
+def test_resume_with_other_arguments(options, folder):
+    Path("data").mkdir()
+    for name in ("1", "2"):
+        frame().to_parquet(f"data/{name}.parquet")
+    g = fit("data", by="month", columns=["delay"])
+    with pytest.raises(Stop):
+        apply(g, "data", "out/", progress=stop_after(2))
+    with pytest.raises(SourceError, match=r"\.apply\.checkpoint was made with state=.*; resume with the same"):
+        apply(g, "data", "out/", resume=True, **options)

@@ -63,7 +63,8 @@ class GroupAffine:
 
     def digest(self) -> str:
         """A hash of the map."""
-        parts = [self.names, self.eps, self.clip, self.unknown, self.inverse, self.shape, self.by, list(self.g)]
+        dtype = None if self.dtype is None else self.dtype.name
+        parts = [self.names, self.eps, self.clip, dtype, self.unknown, self.inverse, self.shape, self.by, list(self.g)]
         found = hashlib.sha256(repr(parts).encode())
         for values in (self.mean, self.mean_lo, self.scale):
             found.update(np.ascontiguousarray(values).tobytes())
