@@ -101,7 +101,7 @@ def test_weights_and_embeddings():
     vectors, keys, weights = rng.normal(size=(300, 4)).astype("f4"), rng.integers(0, 3, 300), rng.integers(1, 5, 300)
     table = pa.table({"e": pa.FixedSizeListArray.from_arrays(vectors.ravel(), 4), "k": keys, "w": weights})
     g = fit(table, by="k", weights="w")
-    assert g.names == ("e[0]", "e[1]", "e[2]", "e[3]") or len(g.names) == 4
+    assert g.names == ("e[0]", "e[1]", "e[2]", "e[3]")
     for key in range(3):
         m = bnstream.Moments().update(vectors[keys == key], weights=weights[keys == key])
         np.testing.assert_allclose(g[key].mean, m.mean, rtol=1e-13)

@@ -13,12 +13,12 @@ MAGIC = re.compile(r"[*?\[]")       # A name with one of these may be a pattern.
 
 
 def as_sequence(argument: str, given: Any, noun: str = "name", kinds: Any = str) -> tuple[Any, ...]:
-    """What an argument names, which may be one string or a sequence: a string is one name wherever names are taken.
+    """The names in an argument. A string is one name, wherever names are taken.
 
     Raises
     ------
     TypeError
-        If it is neither, or holds something of none of the `kinds`.
+        If it is neither a string nor a sequence of the `kinds`.
     """
     names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else None
     if names is None or not all(isinstance(name, kinds) for name in names):

@@ -63,7 +63,7 @@ class Hdf5File(Store):
 
         content.visititems(add)
         data = {path: one for path, one in datasets.items() if not one.is_scale}
-        return Arrays(selected(self.file.name, data or datasets, datasets, self.wanted))
+        return Arrays(arrays_in(self.file.name, data or datasets, datasets, self.wanted))
 
 
 class NetcdfFile(Store):
@@ -101,7 +101,7 @@ class ZarrStore(Store):
             return variables_of(self.dataset(consolidated), self.file.name, self.wanted)
         members = content.members(max_depth=None)
         arrays = {path: member for path, member in members if isinstance(member, zarr.Array)}
-        return Arrays(selected(self.file.name, arrays, arrays, self.wanted))
+        return Arrays(arrays_in(self.file.name, arrays, arrays, self.wanted))
 
     def dataset(self, consolidated: bool) -> Any:
         with needing("reading Zarr with named dimensions", '"bnstream[xarray,zarr]"'):
@@ -111,7 +111,7 @@ class ZarrStore(Store):
         return found[sorted(found.data_vars)]       # whose order is otherwise that of a folder
 
 
-def selected(name: str, arrays: Mapping[str, Any], known: Mapping[str, Any], wanted: Wanted) -> list[LazyArray]:
+def arrays_in(name: str, arrays: Mapping[str, Any], known: Mapping[str, Any], wanted: Wanted) -> list[LazyArray]:
     """The arrays that `variables` names; by default the only one, or all if they have one axis and equal lengths.
 
     known: all arrays that `variables` may name.
