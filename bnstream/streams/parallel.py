@@ -15,7 +15,7 @@ from bnstream.streams.sources.errors import reading
 from bnstream.streams.sources.places.file import REQUESTS, at_once
 from bnstream.streams.sources.source import PIECE_BYTES
 
-SMALL_BYTES = 1 << 20       # Bytes of a remote file that is read as a whole while the files before it are.
+WHOLE_BYTES = 1 << 20       # Bytes of a remote file that is read as a whole while the files before it are.
 AHEAD_BYTES = 32 << 20      # Bytes of the pieces of remote files that are loaded at the same time, about.
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,7 +31,7 @@ def map_pieces(
     """Yield the index of the source, the piece, and `function` of both, for all pieces from a cursor on."""
     def begin(index: int) -> Iterable[Piece]:
         pieces = sources[index].pieces(cursor.start if index == first else 0, chunk_rows)
-        if sources[index].remote and sources[index].size <= SMALL_BYTES:
+        if sources[index].remote and sources[index].size <= WHOLE_BYTES:
             with reading(sources[index].name):
                 return list(pieces)
         return pieces

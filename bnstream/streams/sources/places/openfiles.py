@@ -17,7 +17,7 @@ from bnstream.streams.sources.places.file import File
 from bnstream.streams.sources.places.seekable import Seekable
 
 HEAD_BYTES = 16 << 20       # Bytes of a pipe that are kept, so that its format can be recognized before it is read.
-SMALL_BYTES = 1 << 20       # Bytes of a copy that is kept in memory.
+MEMORY_BYTES = 1 << 20      # Bytes of a copy that is kept in memory.
 # The first bytes of a file, and the suffix of its format.
 MAGIC = {b"\x93NUMPY": ".npy", b"PAR1": ".parquet", b"ARROW1": ".arrow", b"\xff\xff\xff\xff": ".arrows",
          b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg"}
@@ -130,7 +130,7 @@ class View(Seekable):
 
 def spooled(file: File) -> File:
     """A copy of a file, which can be read in any order, in a temporary file that is removed with it."""
-    copy = tempfile.SpooledTemporaryFile(SMALL_BYTES)       # noqa: SIM115  (closed with the last of its readers)
+    copy = tempfile.SpooledTemporaryFile(MEMORY_BYTES)      # noqa: SIM115  (closed with the last of its readers)
     try:
         with file.open() as content:
             shutil.copyfileobj(content, copy, HEAD_BYTES)

@@ -15,7 +15,7 @@ from bnstream.streams.sources.tables.columns import is_numeric
 from bnstream.streams.sources.text.dialect import NA_WORDS, Dialect
 from bnstream.streams.sources.text.lines import rows
 
-LOOK_BYTES = 1 << 16        # Bytes of text that are looked at together.
+CACHE_BYTES = 1 << 16       # Bytes of text that are searched at a time, in the cache.
 PAD = "; pass short_rows='pad' (--short-rows pad) if its last fields are missing"
 BIG_HEX = r"^\s*0[xX]0*[89a-fA-F][0-9a-fA-F]{15}\s*$"       # beyond int64, in which pyarrow wraps it
 
@@ -247,8 +247,8 @@ def comment_hint(row: str) -> str:
 def has_hex(text: Any) -> bool:
     """Whether a text may hold hexadecimal numbers."""
     a = np.frombuffer(text, np.uint8)
-    for first in range(0, len(a), LOOK_BYTES):      # in the cache
-        part = a[first:first + LOOK_BYTES + 1]
+    for first in range(0, len(a), CACHE_BYTES):
+        part = a[first:first + CACHE_BYTES + 1]
         if (((part[1:] | 0x20) == ord("x")) & (part[:-1] == ord("0"))).any():
             return True
     return False
