@@ -6,6 +6,7 @@ from support.command import main
 from support.lerobot import aggregated, episode_statistics, episodes, write
 
 import bnstream
+from bnstream.exchange import from_arrays
 
 pytest.importorskip("pyarrow")
 
@@ -34,7 +35,7 @@ def test_all_numbers_are_those_of_lerobot(folder):
     m = bnstream.fit(folder)
     expected = aggregated(episode_statistics())
     del expected["observation.images.top"]
-    assert m.names == bnstream.exchange.from_arrays(expected, "lerobot").names
+    assert m.names == from_arrays(expected, "lerobot").names
     assert m.mean == pytest.approx(np.concatenate([own["mean"] for own in expected.values()]), rel=1e-9, abs=1e-12)
     assert m.std() == pytest.approx(np.concatenate([own["std"] for own in expected.values()]), rel=1e-9, abs=1e-12)
 
