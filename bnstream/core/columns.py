@@ -6,7 +6,6 @@ integers beyond 2**53, such as timestamps in nanoseconds. `in_exact_form` finds 
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.dtypes import is_real
+from bnstream.core.optional import home_of
 
 LARGEST_EXACT = 2**53       # float64 holds every integer up to this magnitude.
 LONG = {("i", 8), ("u", 8)}     # Kind and size of the integers that may exceed it.
@@ -134,25 +134,23 @@ def stacked(found: Columns, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 def read_columns(x: Any) -> Columns | None:
     """The columns of data of pandas, polars or pyarrow; None for other data, and where NumPy does not round it."""
-    for package, columns_in in (("pandas", columns_of_pandas), ("polars", columns_of_polars),
-                                ("pyarrow", columns_of_pyarrow)):
-        module = sys.modules.get(package)       # Data of a package that is not imported does not exist.
-        named = None if module is None else columns_in(module, x)
-        if named is None:
-            continue
-        pairs, ndim = named
-        columns, wrong = [], []
-        for name, column in pairs:
-            found = column_of(column, str(name))
-            if found is None:
-                wrong.append(f"{str(name)!r} ({getattr(column, 'dtype', None) or column.type})")
-            else:
-                columns.append(found)
-        if wrong and ndim == 2:
-            raise TypeError(f"expected columns of numbers, got {', '.join(wrong)}; select the others, or convert these "
-                            "to numbers")
-        return None if wrong or not columns else Columns(columns, ndim)
-    return None
+    readers = {"pandas": columns_of_pandas, "polars": columns_of_polars, "pyarrow": columns_of_pyarrow}
+    home = home_of(x, readers)
+    named = None if home is None else readers[home[0]](home[1], x)
+    if named is None:
+        return None
+    pairs, ndim = named
+    columns, wrong = [], []
+    for name, column in pairs:
+        found = column_of(column, str(name))
+        if found is None:
+            wrong.append(f"{str(name)!r} ({getattr(column, 'dtype', None) or column.type})")
+        else:
+            columns.append(found)
+    if wrong and ndim == 2:
+        raise TypeError(f"expected columns of numbers, got {', '.join(wrong)}; select the others, or convert these "
+                        "to numbers")
+    return None if wrong or not columns else Columns(columns, ndim)
 
 
 Named = tuple[list[tuple[Any, Any]], int]

@@ -2,12 +2,14 @@
 
 import datetime
 import decimal
+import sys
+import types
 
 import numpy as np
 import pytest
 from support.oracle import exact
 
-from bnstream import BatchNorm, Moments, batch_norm, fit, mean_var, normalize
+from bnstream import BatchNorm, GroupedMoments, Moments, batch_norm, fit, mean_var, normalize
 from bnstream.runningmeanstd import RunningMeanStd
 
 pd = pytest.importorskip("pandas")
@@ -248,3 +250,12 @@ def test_polars_integers_of_128_bits():
     for x, what in ((column, "a column"), (polars().DataFrame({"a": [1.5], "d": column}), "column 'd'")):
         with pytest.raises(TypeError, match=f"^expected integers of at most 64 bits, got {what} of type Int128; cast"):
             mean_var(x)
+
+
+def test_a_package_that_another_thread_imports(monkeypatch):
+    """pyarrow imports pandas on first use: other threads then find it in sys.modules, without its classes."""
+    numbers, keys = pa.array([1, 2, 4]), pa.array(["a", "b", "a"])
+    for package in ("pandas", "polars"):
+        monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
+    assert mean_var(numbers)[0] == 7 / 3
+    assert GroupedMoments().update(np.array([1.0, 2.0, 4.0]), keys)["a"].mean == 2.5

@@ -9,7 +9,6 @@ by row.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.dlpack import as_numpy
+from bnstream.core.optional import home_of
 
 Kind = Literal["int", "bool", "str"]
 
@@ -38,9 +38,10 @@ class KeyColumn(NamedTuple):
 
 def column_of(keys: Any, name: str) -> KeyColumn:
     """One column of keys."""
-    for package, convert in (("pandas", of_pandas), ("polars", of_polars), ("pyarrow", of_pyarrow)):
-        module = sys.modules.get(package)       # Data of a package that is not imported does not exist.
-        found = None if module is None else convert(module, keys, name)
+    converters = {"pandas": of_pandas, "polars": of_polars, "pyarrow": of_pyarrow}
+    if home := home_of(keys, converters):
+        package, module = home
+        found = converters[package](module, keys, name)
         if found is not None:
             return found
     array = as_numpy(keys)
