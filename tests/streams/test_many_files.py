@@ -157,6 +157,26 @@ def test_texts_without_a_last_line_end(data):
     assert fit("data").mean == (np.arange(40).sum() + 40) / 80
 
 
+@pytest.mark.parametrize("options", [{}, {"short_rows": "pad", "nan_policy": "omit"}])
+def test_a_first_file_that_ends_with_its_names(data, options):
+    """The names of another file may begin with them."""
+    for i in range(40):
+        (data / f"{i:02}.csv").write_text("a,b\n1,2\n")
+    (data / "00.csv").write_text("a,b")
+    assert fit("data", **options).mean.tolist() == [1, 2]
+    (data / "20.csv").write_text("a,b2\n1,2\n")
+    with pytest.raises(SourceError, match=r"20\.csv lacks 'b', unlike data/00\.csv"):
+        fit("data", **options)
+
+
+def test_a_mark_before_a_key(data):
+    for i in range(40):
+        (data / f"{i:02}.csv").write_bytes(b"\xef\xbb\xbf" * (i % 2) + b"AA,1\nUA,2\n")
+    groups = fit("data", header=False, names=["k", "x"], by="k")
+    assert [*groups.keys()] == ["AA", "UA"]
+    assert groups.n.ravel().tolist() == [40, 40]
+
+
 @pytest.mark.parametrize("every", [1, 2])
 def test_rows_with_names(data, every):
     """Each file shows whether its rows have names for which the header has none, or end with a delimiter."""

@@ -1,5 +1,6 @@
 """Text files of tables, plain or compressed."""
 
+import codecs
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -227,13 +228,17 @@ class CsvFile(TableFile):
 
     def together(self, files: Sequence[File], chunk_rows: int | None) -> Iterable[Any]:
         """Load files that begin with the same bytes as this one, to the end of the names, as one block."""
-        if self.extent is None or self.row_names:       # rows with names are recognized in each file
-            raise UnlikeError
         beginning, parts = self.beginning, []
+        ends = not self.start or beginning.endswith((b"\n", b"\r"))      # otherwise other names may begin with the last
+        if self.extent is None or self.row_names or not ends:       # rows with names are recognized in each file
+            raise UnlikeError
         for file in files:
             with file.open() as content:
                 text = content.read()
-            if not text.startswith(beginning) or b"\0" in text or has_open_quote(text, self.dialect, len(beginning)):
+            is_marked = text.startswith(codecs.BOM_UTF8, len(beginning))        # as it may be if there are no names
+            if is_marked or not text.startswith(beginning) or b"\0" in text:
+                raise UnlikeError
+            if has_open_quote(text, self.dialect, len(beginning)):
                 raise UnlikeError
             parts += [memoryview(text)[len(beginning):], b"" if text.endswith((b"\n", b"\r")) else b"\n"]
         return self.load(0, native(*parts), chunk_rows)
