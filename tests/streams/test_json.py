@@ -67,6 +67,38 @@ def test_an_object_of_json_that_does_not_end(folder, monkeypatch):
         fit("t.json", columns=["a"])
 
 
+DEEP = 100_000
+NESTED = {
+    "lists": '{"a": 1, "d": ' + "[" * DEEP + "]" * DEEP + "}",
+    "objects": '{"a": 1, "d": ' + '{"d": ' * DEEP + "1" + "}" * DEEP + "}",
+    "in lines": '{"d":\n' * DEEP + "1" + "}\n" * DEEP,
+    "beside brackets in texts": r'{"t": "]]\\\"}}", "d": ' * DEEP + "1" + "}" * DEEP,
+    "not to the end": "[" * DEEP,
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+@pytest.mark.parametrize("list_of", ["{}\n", "[{}]"])
+def test_json_that_is_deeply_nested(name, list_of, folder):
+    """Parsers overflow the stack, which ended the process."""
+    Path("t.json").write_text(list_of.format(NESTED[name]))
+    for kind in ("json", "jsonl"):
+        with pytest.raises(SourceError, match=r"^t\.json"):
+            fit("t.json", columns=["a"], format=kind)
+    if list_of == "{}\n":
+        with pytest.raises(SourceError, match="nested more than 200 levels deep; leave out what is nested so"):
+            fit("t.json", columns=["a"], format="jsonl")
+
+
+def test_json_with_brackets_in_texts(folder):
+    text = "[{" * 300
+    rows = [{"a": i, "t": text, "e": [[1.0, 2.0]] * 300, "s": '\\"' + text} for i in range(3)]
+    Path("t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert fit("t.jsonl", columns=["a"]).mean == 1
+    Path("t.json").write_text(json.dumps(rows))
+    assert fit("t.json", columns=["a"]).mean == 1
+
+
 def beside_images(folder):
     """An image with what describes it, as in shards of WebDataset and in COCO."""
     pil = pytest.importorskip("PIL.Image")

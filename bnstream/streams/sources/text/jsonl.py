@@ -18,6 +18,7 @@ from bnstream.streams.sources.tables.table import TableFile, sliced
 from bnstream.streams.sources.text.content import Text
 from bnstream.streams.sources.text.dialect import Dialect
 from bnstream.streams.sources.text.jsonlist import ListText
+from bnstream.streams.sources.text.nesting import TOO_DEEP, is_too_deep
 from bnstream.streams.sources.text.rowtext import BLOCK_BYTES, RowText
 
 
@@ -85,6 +86,8 @@ class JsonLinesFile(TableFile):
         """Parse lines, each column with the type of its values."""
         if not re.search(rb"\S", block):
             return pa.table({})
+        if is_too_deep(bytes(block)):
+            raise SourceError(f"{self.name} has lists and objects that are nested {TOO_DEEP}")
         read = arrow_json.ReadOptions(use_threads=False, block_size=len(block) + 1)
         types = pa.schema(list(self.types.items())) if self.types else None
         return arrow_json.read_json(pa.BufferReader(block), read, arrow_json.ParseOptions(explicit_schema=types))
@@ -105,6 +108,6 @@ class JsonFile(JsonLinesFile):
         try:
             if row is None or (isinstance(json.loads(row[1]), dict) and second is not None):
                 return lines
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
         raise SourceError(f"{self.file} begins with {first[:40].decode(errors='replace')!r}; expected {self.expected}")

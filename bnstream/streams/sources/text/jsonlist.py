@@ -10,6 +10,7 @@ from typing import Any
 
 from bnstream.streams.sources.errors import SourceError
 from bnstream.streams.sources.text.content import COPY_BYTES, HEAD_BYTES, Text, move
+from bnstream.streams.sources.text.nesting import TOO_DEEP
 
 LONGEST_OBJECT = 16 << 20       # Characters of an object; a longer one is taken for one that does not end.
 BLANKS = re.compile(r"[ \t\r\n]*")
@@ -83,6 +84,8 @@ class Objects:
                 if len(self.window) - self.at > LONGEST_OBJECT or not self.read_on():
                     raise SourceError(f"{self.name}: object {self.n + 1:,} of its list is damaged, or longer than "
                                       f"{LONGEST_OBJECT >> 20} MiB: {error.msg}") from error
+            except RecursionError as error:
+                raise SourceError(f"{self.name}: object {self.n + 1:,} of its list is nested {TOO_DEEP}") from error
             else:
                 written = self.window[self.at:stop]
                 self.at, self.n = stop, self.n + 1
