@@ -46,6 +46,7 @@ BAD_LISTS = {
     "no JSON": ('[{"a": 1}, {a: 1}]', "object 2 of its list is damaged, or longer than 16 MiB: Expecting property"),
     "an object": ('{"a": 1,\n"b": 2}', "begins with '{\"a\": 1,\\n\"b\": 2}'; expected a list of JSON objects"),
     "an object in a line": ('{"a": [1, 2]}\n', "begins with '{\"a\": [1, 2]}\\n'; expected a list of JSON"),
+    "an object by itself": ('{"a": 1}', "in each line; pass format='jsonl' (--format jsonl) if an object by itself is"),
     "a number": ("3\n4\n", "begins with '3\\n4\\n'; expected a list of JSON objects, or an object in each line"),
     "another text": ("a,b\n1,2\n", "begins with 'a,b\\n1,2\\n'; expected a list of JSON objects"),
 }
@@ -57,6 +58,20 @@ def test_json_that_is_no_table(name, folder):
     Path("t.json").write_text(text)
     with pytest.raises(SourceError, match=rf"^t\.json.*{re.escape(message)}"):
         fit("t.json")
+
+
+def test_objects_of_json_by_themselves(folder):
+    Path("data").mkdir()
+    for i in range(3):
+        Path(f"data/{i}.json").write_text(json.dumps({"a": i, "b": 0.5}, indent=i))
+    assert fit("data", format="jsonl").mean.tolist() == [1, 0.5]
+
+
+def test_json_in_another_encoding(folder):
+    Path("t.json").write_text('[{"a": 1}, {"a": 2, "t": "\xe9"}]', encoding="latin-1")
+    assert fit("t.json", columns=["a"], encoding="latin-1").mean == 1.5
+    with pytest.raises(SourceError, match=r"^t\.json is not UTF-8 after 0 objects: .*; give its encoding with "):
+        fit("t.json", columns=["a"])
 
 
 def test_an_object_of_json_that_does_not_end(folder, monkeypatch):

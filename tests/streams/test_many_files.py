@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.passes import Stop, stop_after
 
-from bnstream import SourceError, apply, fit
+from bnstream import Moments, SourceError, apply, fit
 from bnstream.streams.sources import smallfiles
 from bnstream.streams.sources.tables import parquet as parquet_files
 from bnstream.streams.sources.tables.parquet import ParquetFile
@@ -96,6 +96,19 @@ def test_columns_in_another_order(many, suffix):
     m = fit("data", exact=True, progress=seen.append)
     assert m == fit(X.reshape(-1, 2), exact=True, columns=["a", "b"])
     assert seen[-1].n_rows == 200
+
+
+@pytest.mark.parametrize("n_opened", [10, 100])
+def test_a_column_of_text_in_one_file(many, suffix, n_opened, monkeypatch):
+    monkeypatch.setattr("bnstream.streams.sources.files.MANY", n_opened)
+    if suffix == "csv":
+        (many / "20.csv").write_text("a,b\n1.0,x\n")
+    else:
+        parquet.write_table(pa.table({"a": [1.0], "b": ["x"]}), many / "20.parquet")
+    with pytest.raises(SourceError, match=rf"20\.{suffix} has no numbers in 'b', unlike data/00\.{suffix}; select"):
+        fit("data", numeric=True)
+    with pytest.raises(SourceError, match=rf"20\.{suffix}: 'b' is of type string; leave out the .* --exclude"):
+        apply(Moments(names=["a", "b"]).update(X[0]), "data", "y.npy")
 
 
 def test_a_column_more(many, suffix):

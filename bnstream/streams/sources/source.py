@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,6 +94,8 @@ class Source:
     """The schema of pyarrow of all columns of a table; None for arrays, and where it is not known before it is read."""
     dtype: Any = None
     """The dtype of an array; None for tables, and where it is not known before it is read."""
+    columns_there: Collection[str] = ()
+    """All columns of a table, where these are known; those that hold no numbers are left out if the caller says so."""
     doubt: str = ""
     """What `fit` warns of, as the caller may not have meant it."""
     mark: list[Any]
@@ -192,7 +194,8 @@ def require_same(first: Source, other: Source) -> None:
                               "select the same number from each with columns= or --columns")
         return
     lacking, more = set(first.names) - set(other.names), set(other.names) - set(first.names)
-    for names, verb in ((lacking, "lacks"), (more, "has")):
+    hidden = lacking.intersection(other.columns_there)
+    for names, verb in ((hidden, "has no numbers in"), (lacking, "lacks"), (more, "has")):
         if names:
             raise SourceError(f"{other.name} {verb} {listed(sorted(map(repr, names)))}, unlike {first.name}; select "
                               "columns that all sources have, with columns= or --columns")

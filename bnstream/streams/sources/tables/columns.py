@@ -60,7 +60,9 @@ def selected_names(name: str, schema: Any, wanted: Wanted, row_names: Sequence[s
     if others:
         numeric = [column for column, kind in kinds.items() if holds_numbers(kind) and column not in wanted.beside]
         hint = "there are no numeric columns"
-        if numeric:
+        if wanted.whole_rows:
+            hint = "leave out the statistics of what holds no numbers with exclude= or --exclude"
+        elif numeric:
             hint = ("select numeric columns with numeric=True (--numeric), or with columns= or --columns: "
                     f"{listed(numeric, ',')}")
         raise SourceError(f"{name}: {listed(others, '; ')}; {hint}")

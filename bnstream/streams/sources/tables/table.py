@@ -38,6 +38,8 @@ class TableFile(Table, FileSource):
         super().__init__(file)
         with reading(self.name), arrow_errors(self.name):
             self.hold(self.inspect(wanted))
+        if self.schema is not None:
+            self.columns_there = self.schema.names
 
     def inspect(self, wanted: Wanted) -> Mapping[str, Field]:
         """Find out how the table is read; return the columns that hold the channels."""

@@ -151,6 +151,7 @@ class CsvFile(TableFile):
             schema = schema.remove(len(schema) - 1)
         try:
             names = selected_names(self.name, schema, wanted, self.row_names)
+            self.columns_there = schema.names
         except SourceError as error:
             raise SourceError(f"{error}{self.hint(wanted, schema)}") from None
         if wanted.reading.get("numeric"):

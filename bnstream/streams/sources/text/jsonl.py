@@ -50,6 +50,7 @@ class JsonLinesFile(TableFile):
             schema = pa.unify_schemas([*schemas], promote_options="permissive")
         fields = fields_in(self.name, schema, wanted, self.look)
         self.columns = schema.names if wanted.whole_rows else [*fields, *wanted.beside]
+        self.columns_there = schema.names
         self.known = frozenset(schema.names if wanted.columns is None else ())
         self.types = {field.name: field.type for field in schema if wanted.whole_rows and field.name not in fields}
         return fields
@@ -110,4 +111,6 @@ class JsonFile(JsonLinesFile):
                 return lines
         except (ValueError, RecursionError):
             pass
-        raise SourceError(f"{self.file} begins with {first[:40].decode(errors='replace')!r}; expected {self.expected}")
+        hint = "; pass format='jsonl' (--format jsonl) if an object by itself is a row" * first.startswith(b"{")
+        raise SourceError(f"{self.file} begins with {first[:40].decode(errors='replace')!r}; expected {self.expected}"
+                          f"{hint}")

@@ -110,7 +110,11 @@ class Objects:
     def read_on(self) -> bool:
         """Move the window; return whether there was more text."""
         data = self.text.read(max(COPY_BYTES, len(self.window) - self.at))
-        self.window, self.at = self.window[self.at:] + self.decode(data, not data), 0
+        try:
+            self.window, self.at = self.window[self.at:] + self.decode(data, not data), 0
+        except UnicodeDecodeError as error:
+            raise SourceError(f"{self.name} is not UTF-8 after {self.n:,} objects: {error.reason}; give its encoding "
+                              "with encoding= (--encoding), such as 'latin-1'") from error
         return bool(data)
 
     def error(self, expected: str) -> SourceError:
