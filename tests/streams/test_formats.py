@@ -290,6 +290,7 @@ def test_avro_types(folder):
 
 @pytest.mark.parametrize(("schema", "rows"), [
     ("long", [1, 2, 6]), (["null", "double"], [1.5, None, 2.5]), ({"type": "array", "items": "int"}, [[1, 2], [3, 6]]),
+    (["int", "long", "null"], [1, None, 2**60]), (["int", "float"], [2**24 + 1, 1.5]),
 ])
 def test_avro_without_records(schema, rows, folder):
     write_avro("t.avro", schema, rows)
@@ -298,6 +299,12 @@ def test_avro_without_records(schema, rows, folder):
     np.testing.assert_array_equal(m.mean, np.nanmean(np.array(rows, float), axis=0))
     apply(m, "t.avro", "y.parquet")
     assert parquet.read_table("y.parquet").column_names == ["value"]
+
+
+def test_a_union_of_avro_whose_integers_no_float_holds(folder):
+    write_avro("t.avro", ["long", "double"], [0.5, 2**53 + 1])
+    with pytest.raises(SourceError, match=r"^t\.avro cannot be read: .*9007199254740993"):
+        fit("t.avro")
 
 
 def test_avro_of_bytes(folder):

@@ -15,6 +15,7 @@ from bnstream.streams.sources.tables.table import LOOK_ROWS
 
 TYPES = {"null": pa.null(), "boolean": pa.bool_(), "int": pa.int32(), "long": pa.int64(), "float": pa.float32(),
          "double": pa.float64(), "string": pa.string(), "bytes": pa.binary()}
+WIDE = {"long": ["int", "long"], "double": ["int", "long", "float", "double"]}      # What holds the numbers of a union.
 VALUE = "value"         # The name of the column of a file without records.
 
 # What fastavro raises for a damaged file, beside errors that sources report.
@@ -68,10 +69,15 @@ def array_of(values: list[Any], kind: Any) -> Any:
 
 
 def type_of(kind: Any) -> Any:
-    """The pyarrow type for a type of Avro: text for records, maps, and unions of several types."""
+    """The pyarrow type for a type of Avro: text for records, maps, and unions of several types but numbers."""
     if isinstance(kind, list):
         kinds = [one for one in kind if one != "null"]
-        return type_of(kinds[0]) if len(kinds) == 1 else pa.null() if not kinds else pa.string()
+        if len(kinds) < 2:
+            return type_of(kinds[0]) if kinds else pa.null()
+        for wide, narrow in WIDE.items():
+            if all(one in narrow for one in kinds):
+                return TYPES[wide]
+        return pa.string()
     if isinstance(kind, Mapping):
         match kind.get("logicalType"), kind["type"]:
             case "decimal", _:
