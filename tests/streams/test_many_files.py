@@ -223,6 +223,28 @@ def test_resume(many):
         fit("data", "out.npz", resume=True)
 
 
+def test_resume_after_a_fault(many, suffix):
+    """What was read of the other small files is not lost, once the file at fault is mended."""
+    m = fit("data")
+    bad = many / f"30.{suffix}"
+    good = bad.read_bytes()
+    bad.write_bytes(b"")
+    with pytest.raises(SourceError, match=rf"30\.{suffix}"):
+        fit("data", "out.npz", checkpoint_every=0)
+    bad.write_bytes(good)
+    seen = []
+    assert fit("data", "out.npz", resume=True, progress=seen.append) == m
+    assert seen[0].n_rows > 50
+    assert seen[-1].n_rows == 200
+
+
+def test_files_without_rows(many, suffix):
+    for i in range(40):
+        write(suffix, X[0][:0], many / f"{i:02}.{suffix}")
+    with pytest.raises(SourceError, match=rf"^data/00\.{suffix} to data/39\.{suffix}, 40 files: no rows; there is"):
+        fit("data")
+
+
 def test_a_file_that_changes(many, suffix, monkeypatch):
     read = CLASSES[suffix].together
 

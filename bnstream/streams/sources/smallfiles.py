@@ -1,4 +1,4 @@
-"""Many small tables: a piece is some MiB of files, which are opened when its turn comes and summed together.
+"""Many small tables: some MiB of files are a source and its piece, opened when its turn comes and summed together.
 
 Opening all files before the pass would open each of them twice, and a file by itself costs more than its numbers.
 """
@@ -19,18 +19,23 @@ def small_together(make: Callable[[File], Source], files: Sequence[File]) -> lis
     first = make(files[0])
     sources: list[Source] = [first]
     run: list[File] = []
+    n_bytes = 0
     for file in files[1:]:
-        if (file.size or 0) <= SMALL_BYTES:
+        size = file.size or 0
+        is_small = size <= SMALL_BYTES
+        if run and not (is_small and n_bytes + size <= TOGETHER_BYTES):
+            sources.append(SmallFiles(make, run, first))
+            run, n_bytes = [], 0
+        if is_small:
             run.append(file)
-            continue
-        sources += [SmallFiles(make, run, first)] if run else []
-        sources.append(make(file))
-        run = []
+            n_bytes += size
+        else:
+            sources.append(make(file))
     return sources + ([SmallFiles(make, run, first)] if run else [])
 
 
 class SmallFiles(FilesSource):
-    """Small files of tables that are expected to have the channels of the first one."""
+    """Small files of tables that are expected to have the channels of the first one, as one piece."""
 
     def __init__(self, make: Callable[[File], Source], files: Sequence[File], first: Source) -> None:
         super().__init__(files)
@@ -38,18 +43,12 @@ class SmallFiles(FilesSource):
         self.take_channels(first)
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
-        stop = start
-        while (start := stop) < len(self.files):
-            n_bytes = 0
-            while stop < len(self.files) and (stop == start or n_bytes + self.sizes[stop] <= TOGETHER_BYTES):
-                n_bytes += self.sizes[stop]
-                stop += 1
-            files = self.files[start:stop]
-            yield Piece(partial(self.first.together, files, chunk_rows), None, stop, f"{files[0]} to {files[-1]}",
-                        partial(self.one_by_one, files, chunk_rows))
+        if not start:
+            yield Piece(partial(self.first.together, self.files, chunk_rows), None, len(self.files),
+                        f"{self.files[0]} to {self.files[-1]}", partial(self.one_by_one, chunk_rows))
 
-    def one_by_one(self, files: Sequence[File], chunk_rows: int | None) -> Iterator[tuple[Source, Piece]]:
-        for file in files:
+    def one_by_one(self, chunk_rows: int | None) -> Iterator[tuple[Source, Piece]]:
+        for file in self.files:
             source = self.make(file)
             require_same(self.first, source)
             for piece in source.pieces(0, chunk_rows):

@@ -176,7 +176,10 @@ def local_files(sources: Sequence[Source]) -> list[Path]:
 
 def names_of(sources: Sequence[Source]) -> str:
     """All sources of a pass in a message."""
-    return sources[0].name if len(sources) == 1 else f"{sources[0].name} to {sources[-1].name}, {len(sources)} files"
+    if len(sources) == 1:
+        return sources[0].name
+    last = sources[-1].files[-1] if sources[-1].files else sources[-1].name
+    return f"{sources[0].name} to {last}, {sum(max(1, len(source.files)) for source in sources)} files"
 
 
 def require_same(first: Source, other: Source) -> None:
