@@ -64,7 +64,8 @@ class Accumulator:
         total = self.new()
         for source, piece in parts:
             part = self.of_piece(source, piece)
-            total.merge(part)
+            with reading(source.name):
+                total.merge(part)
             total.n_rows += part.n_rows
         return total
 

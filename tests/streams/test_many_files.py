@@ -190,6 +190,14 @@ def test_a_mark_before_a_key(data):
     assert groups.n.ravel().tolist() == [40, 40]
 
 
+def test_keys_of_another_kind(data):
+    for i in range(40):
+        (data / f"{i:02}.csv").write_text("k,x\n1,1\n2,1\n")
+    (data / "20.csv").write_text("k,x\nAA,1\n")
+    with pytest.raises(TypeError, match=r"^data/20\.csv: expected keys of int as before, got str; convert them$"):
+        fit("data", by="k")
+
+
 @pytest.mark.parametrize("every", [1, 2])
 def test_rows_with_names(data, every):
     """Each file shows whether its rows have names for which the header has none, or end with a delimiter."""
