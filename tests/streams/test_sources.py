@@ -298,6 +298,18 @@ def test_folders_globs_and_lists(folder):
     check(fit("[1].parquet"), X[200:400], 0, NAMES)      # a name, not a pattern
 
 
+@pytest.mark.parametrize("source", ["data", "data/*.csv", "data/b.csv"])
+def test_a_link_to_nothing(source, folder):
+    """As to data on a disk that is not mounted: its rows are not left out without a word."""
+    Path("data").mkdir()
+    Path("data/a.csv").write_text("a\n1\n")
+    Path("data/README").symlink_to("nowhere.txt")
+    assert fit("data").n == 1
+    Path("data/b.csv").symlink_to("nowhere.csv")
+    with pytest.raises(SourceError, match=r"^there is no file data/b\.csv: the file that this link points to is"):
+        fit(source)
+
+
 def test_files_with_columns_in_another_order(folder):
     written(".parquet", TABLE.slice(0, 200), "1")
     written(".parquet", TABLE.slice(200).select(["c", "a", "b"]), "2")

@@ -136,7 +136,8 @@ def open_all(files: Sequence[File], wanted: Wanted) -> list[Source]:
     formats: dict[tuple[str, str], File] = {}
     for file, exists in zip(files, at_once(lambda file: file.exists(), files, waits=waits), strict=True):
         if not exists:
-            raise SourceError(f"there is no file {file}")
+            is_link = file.local is not None and file.local.is_symlink()
+            raise SourceError(f"there is no file {file}{is_link * ': the file that this link points to is missing'}")
         formats.setdefault(required_format(file, chosen), file)
     if len(formats) > 1:
         raise SourceError(f"the files have different formats, such as {' and '.join(map(str, formats.values()))}; "

@@ -50,7 +50,7 @@ def files_of(path: str, options: Mapping[str, Any]) -> tuple[list[File], bool]:
         return [File(file) for file in sorted(files_in(folder_of_rows(Path(path))))], True
     if not Path(path).exists() and glob.has_magic(path):
         matches = [file for file in map(Path, sorted(glob.glob(path, recursive=True)))  # noqa: PTH207
-                   if file.is_file() or is_zarr(file)]
+                   if file.is_file() or is_zarr(file) or is_broken(file)]
         if not matches:
             hint = f"{path}/*" if glob.glob(path, recursive=True) else ""       # noqa: PTH207
             raise SourceError(f"no file matches {path}{hint and f', only folders do; give {hint}'}")
@@ -63,6 +63,11 @@ def is_zarr(path: Path) -> bool:
     return path.is_dir() and any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
+def is_broken(path: Path) -> bool:
+    """Whether a path is a link to nothing, as to a disk that is not mounted: data that must not be left out."""
+    return path.is_symlink() and not path.exists()
+
+
 def files_in(folder: Path) -> Iterator[Path]:
     """The visible files in a folder and the folders in it, a Zarr store being one."""
     with os.scandir(folder) as entries:         # which tells what is a folder without another call for each file
@@ -70,7 +75,7 @@ def files_in(folder: Path) -> Iterator[Path]:
             path = folder / entry.name
             if not is_visible(entry.name):
                 continue
-            if entry.is_file() or is_zarr(path):
+            if entry.is_file() or is_zarr(path) or (entry.is_symlink() and is_broken(path)):
                 yield path
             elif entry.is_dir(follow_symlinks=False):
                 yield from files_in(path)
