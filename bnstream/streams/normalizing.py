@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,44 +33,45 @@ def normalized_array(values: Any, source: Source, affine: Affine, state: Moments
     return y if source.rows_first else y[np.newaxis]
 
 
-def rows_affine(batch: Any, affine: GroupAffine) -> RowsAffine:
+def rows_affine(batch: Any, affine: GroupAffine, na_words: Sequence[str]) -> RowsAffine:
     """The map of the rows of a record batch. Text, as that of CSV files that are copied, may hold integers."""
-    from pyarrow import types  # type: ignore[import-untyped]
+    import pyarrow as pa  # type: ignore[import-untyped]
+    from pyarrow import compute, types
 
     keys = {}
     for name, kind in zip(affine.by, affine.g.kinds or (), strict=True):
         column = batch.column(batch.schema.get_field_index(name))
         if kind != "str" and (types.is_string(column.type) or types.is_large_string(column.type)):
-            column = column.cast("int64" if kind == "int" else "bool")
+            text = compute.utf8_trim_whitespace(column)
+            is_there = compute.invert(compute.is_in(text, pa.array(na_words, column.type)))
+            column = compute.if_else(is_there, text, None).cast("int64" if kind == "int" else "bool")
         keys[name] = column
     return RowsAffine(affine, affine.places(keys, batch.num_rows, "the table"))
 
 
-def normalized_batch(
-    batch: Any, fields: Mapping[str, Any], affine: Affine | GroupAffine, schema: Any
-) -> Any:
+def normalized_batch(batch: Any, source: Source, affine: Affine | GroupAffine, schema: Any) -> Any:
     """The columns of a schema from a record batch, those that hold channels normalized. What is missing stays so."""
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
     from bnstream.streams.lists import normalized_lists
     from bnstream.streams.sources.tables.buffers import in_arrow
     from bnstream.streams.sources.tables.columns import filled
     from bnstream.streams.sources.tables.embeddings import element_type, is_list
 
-    of_rows: Any = rows_affine(batch, affine) if isinstance(affine, GroupAffine) else affine
+    of_rows: Any = rows_affine(batch, affine, source.na_words) if isinstance(affine, GroupAffine) else affine
     columns: dict[str, Any] = {}
     together: dict[Any, list[Any]] = {}         # by their dtypes, the columns that are normalized in one call
     for field in schema:
         name, column = field.name, batch.column(batch.schema.get_field_index(field.name))
-        if name not in fields:
+        if name not in source.fields:
             columns[name] = column if column.type == field.type else cast(column, field)
             continue
         dtype = np.dtype(element_type(field.type).to_pandas_dtype())
         if is_list(column.type):
-            if isinstance(affine, GroupAffine) and not fields[name].shape:
+            if isinstance(affine, GroupAffine) and not source.fields[name].shape:
                 raise ValueError(f"column {name!r} holds lists, but its statistics by group are those of one number in "
                                  "each row; fit the lists")
-            columns[name] = normalized_lists(column, name, fields[name], of_rows, dtype)
+            columns[name] = normalized_lists(column, name, source.fields[name], of_rows, dtype)
             continue
         values, present = filled(column, name)
         together.setdefault((values.dtype, dtype), []).append((name, values, present))

@@ -64,7 +64,7 @@ class Output:
             batches = []
             for batch in piece.load():
                 schema = self.schema or self.schema_of({source.name: batch.schema}, source)
-                batches.append(normalized_batch(batch, source.fields, self.affine, schema))
+                batches.append(normalized_batch(batch, source, self.affine, schema))
             return batches
 
     def write(

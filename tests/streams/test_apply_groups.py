@@ -46,6 +46,24 @@ def test_tables(suffix, by, tmp_path):
     np.testing.assert_allclose(found, table[["delay", "distance"]], rtol=1e-11)
 
 
+@pytest.mark.parametrize("keys", ["1,2, 1,2,,NA,?", "True,False,True,False,,nan,?"])
+def test_missing_keys_of_text(keys, tmp_path):
+    """Keys of numbers are copied as text, in which words stand for those that are missing."""
+    path, out = tmp_path / "t.csv", tmp_path / "u.csv"
+    rows = [f"{key},{x}.0" for key, x in zip(keys.split(","), [1, 2, 3, 6, 5, 7, 9], strict=True)]
+    path.write_text("\n".join(["k,x", *rows]))
+    options = {"by": "k", "na_values": ["?"]}
+    apply(fit(path, **options, missing_keys="keep"), path, out, na_values=["?"])
+    assert np.allclose(pd.read_csv(out).x, [-1, -1, 1, 1, -1.5**0.5, 0, 1.5**0.5])
+    g = fit(path, **options, missing_keys="omit")
+    apply(g, path, out, na_values=["?"], unknown="nan")
+    assert pd.read_csv(out).x.isna().tolist() == [False] * 4 + [True] * 3
+    apply(g, path, out, na_values=["?"], unknown="total")
+    assert np.allclose(pd.read_csv(out).x[4:], (np.array([5, 7, 9]) - 3) / 3.5**0.5)
+    with pytest.raises(SourceError, match="the statistics have no group None"):
+        apply(g, path, out, na_values=["?"])
+
+
 def test_keys_need_not_be_kept(tmp_path):
     table = frame()
     apply(fit(table, by="month", columns=["delay"]), table, tmp_path / "u.npy")

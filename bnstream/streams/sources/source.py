@@ -96,6 +96,8 @@ class Source:
     """The dtype of an array; None for tables, and where it is not known before it is read."""
     columns_there: Collection[str] = ()
     """All columns of a table, where these are known; those that hold no numbers are left out if the caller says so."""
+    na_words: Sequence[str] = ()
+    """What stands for a missing number or bool where whole rows have columns of text for all but the channels."""
     doubt: str = ""
     """What `fit` warns of, as the caller may not have meant it."""
     mark: list[Any]

@@ -16,7 +16,7 @@ from bnstream.streams.sources.source import Piece, UnlikeError, Wanted
 from bnstream.streams.sources.tables.columns import is_numeric, selected_names
 from bnstream.streams.sources.tables.embeddings import Field
 from bnstream.streams.sources.tables.table import TableFile, sliced
-from bnstream.streams.sources.text.dialect import Dialect
+from bnstream.streams.sources.text.dialect import NA_WORDS, Dialect
 from bnstream.streams.sources.text.faults import advice, first_fault, option_for
 from bnstream.streams.sources.text.header import Layout, are_row_names, is_header, is_numbers, named
 from bnstream.streams.sources.text.lines import has_open_quote, rows
@@ -167,6 +167,7 @@ class CsvFile(TableFile):
             fields = [(name, pa.float64() if name in parser.numeric else pa.string()) for name in schema.names]
             parser.kinds |= {name: kind for name, kind in fields if name not in parser.numeric}
             self.schema = pa.schema(fields)
+            self.na_words = (*NA_WORDS, *self.dialect.na_values)
         else:
             texts = {name: schema.field(name).type for name in wanted.by}
             parser.kinds |= {name: kind if types.is_integer(kind) or types.is_boolean(kind) else pa.string()
