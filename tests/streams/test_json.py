@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from support.formats import X, zipped
 
-from bnstream import SourceError, fit
+from bnstream import SourceError, apply, fit
 from bnstream.streams.sources.text import jsonlist
 
 pytest.importorskip("pyarrow", minversion="17")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 
 JSON = {
@@ -58,6 +59,17 @@ def test_json_that_is_no_table(name, folder):
     Path("t.json").write_text(text)
     with pytest.raises(SourceError, match=rf"^t\.json.*{re.escape(message)}"):
         fit("t.json")
+
+
+def test_unsigned_integers_of_json_are_not_rounded(folder, monkeypatch):
+    ids = [2**64 - 1, 2**63 + 1, 5, None]
+    Path("t.json").write_text(json.dumps([{"f": 2.0**63, "id": one, "a": 1} for one in ids]))
+    m = fit("t.json", columns=["id"], nan_policy="omit", exact=True)
+    assert m == fit(np.array(ids[:-1], np.uint64)[:, None], columns=["id"], exact=True)
+    apply(fit("t.json", columns=["a"]), "t.json", "y.parquet")
+    y = parquet.read_table("y.parquet")
+    assert y["id"].to_pylist() == ids
+    assert (y["f"].to_pylist(), y.column_names) == ([2.0**63] * 4, ["f", "id", "a"])
 
 
 def test_objects_of_json_by_themselves(folder):

@@ -425,6 +425,13 @@ def test_unsigned_integers_of_a_csv_file_are_not_rounded(columns, folder):
     np.testing.assert_allclose(parquet.read_table("y.parquet")["t"].to_pylist()[:4], wanted, rtol=1e-15)
 
 
+def test_the_largest_integer_of_a_csv_file(folder):
+    """float64 rounds it to 2**64."""
+    Path("t.csv").write_text(f"id\n{2**64 - 1}\n{2**63 + 1}\n")
+    m = fit("t.csv", exact=True)
+    assert m == fit(np.array([[2**64 - 1], [2**63 + 1]], np.uint64), columns=["id"], exact=True)
+
+
 @pytest.mark.parametrize("make", [
     lambda v: pytest.importorskip("pandas").Series(v, dtype="Int64"), lambda v: pa.array(v),
     lambda v: pytest.importorskip("polars").Series(v),

@@ -3,10 +3,12 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
+from pyarrow import compute, types
 from pyarrow import json as arrow_json
 
 from bnstream.streams.sources.errors import SourceError
@@ -89,9 +91,29 @@ class JsonLinesFile(TableFile):
             return pa.table({})
         if is_too_deep(bytes(block)):
             raise SourceError(f"{self.name} has lists and objects that are nested {TOO_DEEP}")
-        read = arrow_json.ReadOptions(use_threads=False, block_size=len(block) + 1)
-        types = pa.schema(list(self.types.items())) if self.types else None
-        return arrow_json.read_json(pa.BufferReader(block), read, arrow_json.ParseOptions(explicit_schema=types))
+        options = arrow_json.ReadOptions(use_threads=False, block_size=len(block) + 1)
+
+        def read(kinds: dict[str, Any]) -> Any:
+            parsing = arrow_json.ParseOptions(explicit_schema=pa.schema(list(kinds.items())) if kinds else None)
+            return arrow_json.read_json(pa.BufferReader(block), options, parsing)
+
+        table = read(self.types)
+        for name in table.column_names:
+            if name not in self.types and may_be_unsigned(table.column(name)):
+                with suppress(pa.ArrowInvalid):     # They are not written as integers.
+                    column = read({**self.types, name: pa.uint64()}).column(name)
+                    table = table.set_column(table.column_names.index(name), name, column)
+        return table
+
+
+def may_be_unsigned(column: Any) -> bool:
+    """Whether pyarrow may have made floats of integers beyond int64."""
+    if not types.is_float64(column.type):
+        return False
+    low, high = compute.min_max(column).as_py().values()
+    if low is None or not (low >= 0 and 2.0**63 <= high <= 2.0**64):
+        return False
+    return bool(compute.all(compute.equal(compute.floor(column), column)).as_py())
 
 
 class JsonFile(JsonLinesFile):

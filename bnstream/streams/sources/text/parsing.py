@@ -182,7 +182,7 @@ class Parser:
             return column
         elif name in self.expected and types.is_int64((found := self.read(text, [name], {}).column(0)).type):
             return found
-        elif not (low >= 0 and 2.0**63 <= high < 2.0**64):
+        elif not (low >= 0 and 2.0**63 <= high <= 2.0**64):
             return column
         try:
             return self.read(text, [name], {name: pa.uint64()}).column(0)
