@@ -61,7 +61,9 @@ def test_json_that_is_no_table(name, folder):
         fit("t.json")
 
 
-def test_unsigned_integers_of_json_are_not_rounded(folder, monkeypatch):
+@pytest.mark.parametrize("block_bytes", [20, 1 << 20])
+def test_unsigned_integers_of_json_are_not_rounded(block_bytes, folder, monkeypatch):
+    monkeypatch.setattr("bnstream.streams.sources.text.jsonl.BLOCK_BYTES", block_bytes)
     ids = [2**64 - 1, 2**63 + 1, 5, None]
     Path("t.json").write_text(json.dumps([{"f": 2.0**63, "id": one, "a": 1} for one in ids]))
     m = fit("t.json", columns=["id"], nan_policy="omit", exact=True)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -48,8 +48,7 @@ class JsonLinesFile(TableFile):
             raise SourceError(f"{self.name} is empty; expected {self.expected}")
         schema = self.parse(block).schema
         if wanted.whole_rows:       # All columns are copied, each with one type in all blocks.
-            schemas = (self.parse(block).schema for _, block in self.blocks(0))
-            schema = pa.unify_schemas([*schemas], promote_options="permissive")
+            schema = unified([self.parse(block).schema for _, block in self.blocks(0)])
         fields = fields_in(self.name, schema, wanted, self.look)
         self.columns = schema.names if wanted.whole_rows else [*fields, *wanted.beside]
         self.columns_there = schema.names
@@ -104,6 +103,14 @@ class JsonLinesFile(TableFile):
                     column = read({**self.types, name: pa.uint64()}).column(name)
                     table = table.set_column(table.column_names.index(name), name, column)
         return table
+
+
+def unified(schemas: Sequence[Any]) -> Any:
+    """One schema for all. pyarrow holds that int64 holds unsigned integers, of which only those beyond it are made."""
+    unsigned = {field.name for schema in schemas for field in schema if types.is_uint64(field.type)}
+    schema = pa.unify_schemas(schemas, promote_options="permissive")
+    return pa.schema([field.with_type(pa.uint64()) if field.name in unsigned and types.is_int64(field.type) else field
+                      for field in schema])
 
 
 def may_be_unsigned(column: Any) -> bool:
