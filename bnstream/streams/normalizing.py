@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.columns import Columns
 from bnstream.core.groups.affine import GroupAffine, RowsAffine
 from bnstream.core.moments import Moments
+from bnstream.streams.keycolumns import key_columns
 from bnstream.streams.sources import Source
 
 
@@ -33,32 +33,19 @@ def normalized_array(values: Any, source: Source, affine: Affine, state: Moments
     return y if source.rows_first else y[np.newaxis]
 
 
-def rows_affine(batch: Any, affine: GroupAffine, na_words: Sequence[str]) -> RowsAffine:
-    """The map of the rows of a record batch. Text, as that of CSV files that are copied, may hold integers."""
-    import pyarrow as pa  # type: ignore[import-untyped]
-    from pyarrow import compute, types
-
-    keys = {}
-    for name, kind in zip(affine.by, affine.g.kinds or (), strict=True):
-        column = batch.column(batch.schema.get_field_index(name))
-        if kind != "str" and (types.is_string(column.type) or types.is_large_string(column.type)):
-            text = compute.utf8_trim_whitespace(column)
-            is_there = compute.invert(compute.is_in(text, pa.array(na_words, column.type)))
-            column = compute.if_else(is_there, text, None).cast("int64" if kind == "int" else "bool")
-        keys[name] = column
-    return RowsAffine(affine, affine.places(keys, batch.num_rows, "the table"))
-
-
 def normalized_batch(batch: Any, source: Source, affine: Affine | GroupAffine, schema: Any) -> Any:
     """The columns of a schema from a record batch, those that hold channels normalized. What is missing stays so."""
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
 
     from bnstream.streams.lists import normalized_lists
     from bnstream.streams.sources.tables.buffers import in_arrow
     from bnstream.streams.sources.tables.columns import filled
     from bnstream.streams.sources.tables.embeddings import element_type, is_list
 
-    of_rows: Any = rows_affine(batch, affine, source.na_words) if isinstance(affine, GroupAffine) else affine
+    of_rows: Any = affine
+    if isinstance(affine, GroupAffine):
+        keys = key_columns(batch, affine.by, source, affine.g.kinds)
+        of_rows = RowsAffine(affine, affine.places(keys, batch.num_rows, "the table"))
     columns: dict[str, Any] = {}
     together: dict[Any, list[Any]] = {}         # by their dtypes, the columns that are normalized in one call
     for field in schema:

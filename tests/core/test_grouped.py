@@ -18,6 +18,7 @@ from support.processes import python
 
 from bnstream import GroupedMoments, Moments, _kernels
 from bnstream._kernels import _runtime
+from bnstream.core.groups.keys import keys_of
 from bnstream.core.groups.sums import piece_rows, portion_rows
 from bnstream.core.moments import rows_of
 
@@ -527,6 +528,14 @@ def test_normalize_images_and_large_integers():
     np.testing.assert_allclose(y[keys == 1].std((0, 2, 3)), 1, atol=1e-6)
     t = np.array([2**62 + 1, 2**62 + 3, 5, 7])
     assert GroupedMoments().update(t, [0, 0, 1, 1]).normalize(t, [0, 0, 1, 1]).tolist() == [-1, 1, -1, 1]
+
+
+def test_keys_that_are_found_already_are_as_many_as_rows():
+    found = keys_of([0, 1], 2, "a batch", "raise", None)
+    g = GroupedMoments().update(normal((2, 3)), found)
+    with pytest.raises(ValueError, match=r"one key for each of the 3 rows of a batch of shape \(3, 3\) .*, got 2"):
+        g.update(normal((3, 3)), found)
+    assert len(g) == 2
 
 
 def test_tables_by_group():

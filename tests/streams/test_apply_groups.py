@@ -156,3 +156,25 @@ def test_resume_with_other_arguments(options, folder):
         apply(g, "data", "out/", progress=stop_after(2))
     with pytest.raises(SourceError, match=r"\.apply\.checkpoint was made with state=.*; resume with the same"):
         apply(g, "data", "out/", resume=True, **options)
+
+
+@pytest.mark.parametrize("n_files", [1, 100])
+def test_text_without_a_key(n_files, tmp_path):
+    """An empty field of a text file is no key, and nor is a word that the caller names; NA is a key."""
+    (tmp_path / "in").mkdir()
+    for i in range(n_files):
+        (tmp_path / f"in/{i:03}.csv").write_text("k,x\nNA,1\n ,2\nNA,3\n?,4\n,5\nB,6\n")
+    source, options = tmp_path / "in", {"columns": ["x"], "na_values": ["?"]}
+    with pytest.raises(SourceError, match=r"keys 'k': \d+ rows have no key"):
+        fit(source, by="k", **options)
+    g = fit(source, by="k", missing_keys="keep", **options)
+    assert {key: m.mean.item() for key, m in g.items()} == {"NA": 2, None: 11 / 3, "B": 6}
+    omitted = fit(source, by="k", missing_keys="omit", **options)
+    assert sorted(omitted) == ["B", "NA"]
+    with pytest.raises(SourceError, match="the statistics have no group None"):
+        apply(omitted, source, tmp_path / "y.csv", by="k", na_values=["?"])
+    apply(g, source, tmp_path / "y.csv", by="k", na_values=["?"])
+    y = pd.read_csv(tmp_path / "y.csv", keep_default_na=False)
+    assert y.k.tolist() == ["NA", " ", "NA", "?", "", "B"] * n_files
+    two, four, five = (np.array([2, 4, 5]) - 11 / 3) / np.std([2, 4, 5])
+    np.testing.assert_allclose(y.x[:6], [-1, two, 1, four, five, 0], rtol=1e-14)

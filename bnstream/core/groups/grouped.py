@@ -240,6 +240,9 @@ class GroupedMoments(Mapping[Any, Moments]):
         of_batch = keys
         if not isinstance(keys, Keys):
             of_batch = keys_of(keys, found.shape[axes[0]], place, self.missing_keys, n_threads)
+        elif len(of_batch.lookup.keys) != found.shape[axes[0]]:
+            raise ValueError(f"expected one key for each of the {found.shape[axes[0]]:,} rows of {place}, got "
+                             f"{len(of_batch.lookup.keys):,}")
         require_kinds(self, of_batch)
         at = self._index.find(of_batch.distinct)
         states = self._states.some(at, kept, weights is not None, of_batch.omitted is not None)

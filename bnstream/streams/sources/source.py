@@ -97,7 +97,9 @@ class Source:
     columns_there: Collection[str] = ()
     """All columns of a table, where these are known; those that hold no numbers are left out if the caller says so."""
     na_words: Sequence[str] = ()
-    """What stands for a missing number or bool where whole rows have columns of text for all but the channels."""
+    na_texts: Sequence[str] = ()
+    """and what text for a missing text, such as a key."""
+    """What text stands for a missing number or bool,"""
     doubt: str = ""
     """What `fit` warns of, as the caller may not have meant it."""
     mark: list[Any]
@@ -112,6 +114,7 @@ class Source:
         """Have the channels of another source, which this one is like."""
         self.names, self.fields, self.n_channels = other.names, other.fields, other.n_channels
         self.batch_axes, self.rows_first, self.in_blocks = other.batch_axes, other.rows_first, other.in_blocks
+        self.na_words, self.na_texts = other.na_words, other.na_texts
 
     def pieces(self, start: int, chunk_rows: int | None) -> Iterator[Piece]:
         """Yield the pieces from `start` on, with at most `chunk_rows` rows in an array or record batch."""

@@ -167,12 +167,12 @@ class CsvFile(TableFile):
             fields = [(name, pa.float64() if name in parser.numeric else pa.string()) for name in schema.names]
             parser.kinds |= {name: kind for name, kind in fields if name not in parser.numeric}
             self.schema = pa.schema(fields)
-            self.na_words = (*NA_WORDS, *self.dialect.na_values)
         else:
             texts = {name: schema.field(name).type for name in wanted.by}
             parser.kinds |= {name: kind if types.is_integer(kind) or types.is_boolean(kind) else pa.string()
                              for name, kind in texts.items()}
             parser.include = [*numeric, *wanted.by, *([self.empty] if self.empty and wanted.columns is None else [])]
+        self.na_words, self.na_texts = (*NA_WORDS, *self.dialect.na_values), ("", *self.dialect.na_values)
         self.checked: Any = None        # the last schema that was found right
         return names
 
