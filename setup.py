@@ -2,6 +2,8 @@
 
 import os
 import platform
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("BNSTREAM_DEBUG") == "1"
@@ -17,9 +20,10 @@ OPENMP = os.environ.get("BNSTREAM_OPENMP", "auto")      # auto: use OpenMP if th
 if OPENMP not in ("auto", "require", "off"):
     raise SystemExit(f"BNSTREAM_OPENMP is {OPENMP!r}; expected 'require', 'off' or unset, which uses OpenMP if found")
 
-WANTED_LEVELS = os.environ.get("BNSTREAM_LEVELS", "all")       # which levels of the kernels to compile
-if WANTED_LEVELS not in ("all", "baseline"):
-    raise SystemExit(f"BNSTREAM_LEVELS is {WANTED_LEVELS!r}; expected 'baseline' or unset, which compiles all")
+WANTED_LEVELS = os.environ.get("BNSTREAM_LEVELS", "auto")      # auto: compile those that the compiler knows
+if WANTED_LEVELS not in ("auto", "all", "baseline"):
+    raise SystemExit(f"BNSTREAM_LEVELS is {WANTED_LEVELS!r}; expected 'all', 'baseline' or unset, which compiles those "
+                     "that the compiler knows")
 
 DIRECTIVES = {
     "language_level": 3,
@@ -54,7 +58,18 @@ int main(void) {
     return n < 1;
 }
 """
+# Probes are linked with the flags of the modules. Findings of a sanitizer in a library of OpenMP do not matter to them.
+CALLERS_FLAGS = [*shlex.split(os.environ.get("CFLAGS", "")), *shlex.split(os.environ.get("LDFLAGS", ""))]
+SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "exitcode=0 report_bugs=0"}
 LEVEL_PROBE = "int main(void) { return __builtin_cpu_supports(\"x86-64-v4\") < 0; }"
+
+
+class CleanBuild(build):
+    """A build into an empty folder: modules of an earlier one would get into the wheel."""
+
+    def run(self):
+        shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
 
 
 class Build(build_ext):
@@ -68,13 +83,14 @@ class Build(build_ext):
 
     def build_extensions(self):
         msvc = self.compiler.compiler_type == "msvc"
-        compile_flags, link_flags = self.openmp_flags(msvc)
+        compile_flags, link_flags, without = self.openmp_flags(msvc)
         levels = self.levels(msvc)
         for extension in self.extensions:
             level = extension.name.rpartition(".")[2]
             extension.extra_compile_args = (MSVC_FLAGS if msvc else FLAGS) + compile_flags + levels.get(level, [])
             extension.extra_link_args = list(link_flags)
             extension.define_macros.append(("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"))
+            extension.define_macros.append(("BN_WITHOUT_OPENMP", f'"{without}"'))
             # Inlining specializes the loops for each literal flag that they are called with.
             if level in ("_baseline", *LEVELS) and not msvc:
                 extension.define_macros.append(("CYTHON_INLINE", "inline __attribute__((always_inline))"))
@@ -90,29 +106,36 @@ class Build(build_ext):
             path.write_text(source, encoding="utf-8")
             try:
                 objects = self.compiler.compile([str(path)], folder, extra_postargs=list(compile_flags))
-                self.compiler.link_executable(objects, "probe", folder, extra_postargs=list(link_flags))
-                program = Path(folder, self.compiler.executable_filename("probe"))
-                return not run or subprocess.run([program], timeout=60, check=False).returncode == 0
+                flags = [*link_flags, *CALLERS_FLAGS]
+                self.compiler.link_executable(objects, "probe", folder, extra_postargs=flags)
+                program, env = Path(folder, self.compiler.executable_filename("probe")), os.environ | SANITIZERS
+                return not run or subprocess.run([program], timeout=60, check=False, env=env).returncode == 0
             except Exception as error:      # Each compiler class has its own errors.
                 print(f"probe failed: {error}", file=sys.stderr)
                 return False
 
     def openmp_flags(self, msvc):
+        """Flags for the compiler and the linker, and why there are none."""
         if OPENMP == "off":
-            return [], []
+            return [], [], "built with BNSTREAM_OPENMP=off"
         for flags in [(["/openmp"], [])] if msvc else OPENMP_FLAGS:
             if self.probe(OPENMP_PROBE, *flags):
-                return flags
+                return *flags, ""
         if OPENMP == "require":
             raise SystemExit("BNSTREAM_OPENMP=require, but no OpenMP program compiles, links and runs here; "
                              "install OpenMP for this compiler, or unset BNSTREAM_OPENMP to build without")
         print("\n*** bnstream: no OpenMP found; every call will use one thread ***\n", file=sys.stderr)
-        return [], []
+        return [], [], "no OpenMP program compiled, linked and ran where it was built"
 
     def levels(self, msvc):
+        """The flags of each level to compile."""
         if WANTED_LEVELS == "baseline" or msvc or platform.machine().lower() not in ("x86_64", "amd64"):
             return {}
-        return {name: flags for name, flags in LEVELS.items() if self.probe(LEVEL_PROBE, flags, run=False)}
+        known = {name: flags for name, flags in LEVELS.items() if self.probe(LEVEL_PROBE, flags, run=False)}
+        if WANTED_LEVELS == "all" and known.keys() != LEVELS.keys():
+            raise SystemExit(f"BNSTREAM_LEVELS=all, but no program for {', '.join(LEVELS.keys() - known.keys())} "
+                             "compiles and links here; take another compiler or other CFLAGS, or unset BNSTREAM_LEVELS")
+        return known
 
 
 # Every extension depends on all Cython sources. Otherwise a source distribution would contain only the generated C.
@@ -137,5 +160,5 @@ setup(
         build_dir="build/cython-debug" if DEBUG else "build/cython",
         compiler_directives=DIRECTIVES,
     ),
-    cmdclass={"build_ext": Build},
+    cmdclass={"build": CleanBuild, "build_ext": Build},
 )

@@ -28,10 +28,14 @@ except ImportError:
 LEVELS = {"x86-64-v4": "_x86_64_v4", "x86-64-v3": "_x86_64_v3", "baseline": "_baseline"}
 
 
+def built_levels():
+    """Return the levels that this build includes, highest first."""
+    return [name for name in LEVELS if importlib.util.find_spec(f"{__name__}.{LEVELS[name]}")]
+
+
 def _choose(forced):
     """Return the level to use: `forced` if given, else the highest that this CPU supports and this build includes."""
-    cpu = _runtime.cpu_levels()
-    built = [name for name in LEVELS if importlib.util.find_spec(f"{__name__}.{LEVELS[name]}")]
+    cpu, built = _runtime.cpu_levels(), built_levels()
     usable = [name for name in built if name in cpu]
     if not forced:
         return usable[0]

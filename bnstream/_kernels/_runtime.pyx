@@ -8,6 +8,9 @@ from pathlib import Path
 cdef extern from "runtime.h" nogil:
     const int OPENMP "BN_OPENMP"
     const char *COMPILER "BN_COMPILER"
+    const char *WITHOUT_OPENMP "BN_WITHOUT_OPENMP"
+    int possible "bn_possible_threads"(int n)
+    int team_of "bn_team_of"(int n)
     bint supports_v3 "bn_supports_v3"()
     bint supports_v4 "bn_supports_v4"()
 
@@ -21,6 +24,7 @@ cdef int n_most = 4 * (os.cpu_count() or 1)
 cdef bint forked = False
 
 compiler = COMPILER.decode()
+without_openmp = WITHOUT_OPENMP.decode()        # why a build has none
 openmp = OPENMP                 # date of the OpenMP standard, such as 201511 for 4.5; 0 in a build without OpenMP
 
 
@@ -137,7 +141,12 @@ cdef int threads_for(Py_ssize_t n_bytes, object n_threads) except -1:
     cdef int n = n_default if n_threads is None else positive(n_threads)
     if not OPENMP or forked or n_bytes < 2 * BYTES_PER_THREAD:
         return 1
-    return min(n, n_most, n_bytes // BYTES_PER_THREAD)
+    return team_of(min(n, n_most, n_bytes // BYTES_PER_THREAD))
+
+
+def possible_threads(int n):
+    """Return how many threads can be made now, at most n, beside those that there are."""
+    return possible(n)
 
 
 def _after_fork():

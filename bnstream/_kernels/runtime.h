@@ -18,6 +18,51 @@
 #define bn_supports_v4() 0
 #endif
 
+#ifndef BN_WITHOUT_OPENMP
+#define BN_WITHOUT_OPENMP ""
+#endif
+
+/* How many of n threads can be made beside those that there are. Libraries of OpenMP end the process where a limit of
+ * memory or of processes forbids one. */
+#ifdef _WIN32
+static int bn_possible_threads(int n) { return n; }
+#else
+#include <pthread.h>
+#include <stdlib.h>
+
+static void *bn_wait(void *gate) {
+    pthread_mutex_lock((pthread_mutex_t *)gate);
+    pthread_mutex_unlock((pthread_mutex_t *)gate);
+    return NULL;
+}
+
+static int bn_possible_threads(int n) {
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    pthread_t *made = (pthread_t *)malloc(n * sizeof(pthread_t));
+    int i, there = 0;
+    if (made == NULL) return 0;
+    pthread_mutex_lock(&gate);
+    while (there < n && pthread_create(&made[there], NULL, bn_wait, &gate) == 0) there++;
+    pthread_mutex_unlock(&gate);
+    for (i = 0; i < there; i++) pthread_join(made[i], NULL);
+    free(made);
+    return there;
+}
+#endif
+
+/* How many threads of OpenMP a call of this thread can have, n at most. A team keeps its threads for the next call, and
+ * those that could be made once are not tried again. */
+#ifdef _MSC_VER
+static __declspec(thread) int bn_team = 1;
+#else
+static _Thread_local int bn_team = 1;
+#endif
+
+static int bn_team_of(int n) {
+    if (n > bn_team) bn_team += bn_possible_threads(n - bn_team);
+    return n < bn_team ? n : bn_team;
+}
+
 #if defined(__clang__)
 #define BN_COMPILER "clang " __clang_version__
 #elif defined(__GNUC__)

@@ -35,8 +35,9 @@ def show_config(mode: str = "stdout") -> dict[str, str | int] | None:
         - bnstream, numpy: their versions;
         - level: the instruction set of the kernels in use, "baseline" or a psABI name such as "x86-64-v3";
         - cpu_levels: the levels that this CPU supports;
+        - built_levels: those that this build includes;
         - compiler: the compiler that built the kernels;
-        - openmp: the date of the OpenMP specification, as "201511", or "off";
+        - openmp: the date of the OpenMP specification, as "201511", or "off" and why;
         - threads: the default number of threads.
 
     Raises
@@ -57,12 +58,13 @@ def show_config(mode: str = "stdout") -> dict[str, str | int] | None:
         "numpy": np.__version__,
         "level": _kernels.level,
         "cpu_levels": ", ".join(_runtime.cpu_levels()),
+        "built_levels": ", ".join(_kernels.built_levels()),
         "compiler": _runtime.compiler,
-        "openmp": str(_runtime.openmp) if _runtime.openmp else "off",
+        "openmp": str(_runtime.openmp) if _runtime.openmp else f"off: {_runtime.without_openmp}",
         "threads": _runtime.get_num_threads(),
     }
     if mode == "dicts":
         return config
     for name, value in config.items():
-        print(f"{name:<10}  {value}")
+        print(f"{name:<12}  {value}")
     return None

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import TypeVar
 
-from bnstream._kernels._runtime import get_num_threads
+from bnstream._kernels._runtime import get_num_threads, possible_threads
 from bnstream.streams.cursor import Cursor
 from bnstream.streams.sources import Piece, Source
 from bnstream.streams.sources.errors import reading
@@ -79,7 +79,14 @@ def require_unchanged(sources: Sequence[Source]) -> None:
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], n_threads: int) -> Iterator[R]:
-    """Yield `function` of each item, in order, computed by threads that work a few items ahead."""
+    """Yield `function` of each item, in order, computed by threads that work a few items ahead.
+
+    There are fewer threads where a limit of the process forbids as many, or none.
+    """
+    n_threads = possible_threads(n_threads)
+    if n_threads == 0:
+        yield from map(function, items)
+        return
     pending: deque[Future[R]] = deque()
     with ThreadPoolExecutor(n_threads) as pool:
         try:

@@ -208,6 +208,33 @@ assert bnstream.get_num_threads() == 4 or not bnstream.show_config("dicts")["ope
 """
 
 
+NO_THREADS = """
+import resource, sys
+import numpy as np
+import bnstream
+from bnstream.core.moments import rows_of
+x = np.random.default_rng(0).normal(size=(1000, 1000))
+serial = rows_of(bnstream.Moments().update(x, n_threads=1))
+np.save(sys.argv[1], x)
+bnstream.fit([x])                       # imports what a pass needs
+with open("/proc/self/statm") as file:
+    n_bytes = int(file.read().split()[0]) * resource.getpagesize()
+room = n_bytes + (6 << 20)              # less than the stack of a thread
+resource.setrlimit(resource.RLIMIT_AS, (room, room))
+m = bnstream.Moments().update(x, n_threads=4)
+assert (rows_of(m) == serial).all()
+assert bnstream.fit(sys.argv[1], n_threads=4, chunk_rows=100).n.tolist() == [1000] * 1000
+print("there")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells how much memory there is")
+def test_a_limit_that_forbids_threads(tmp_path):
+    """Libraries of OpenMP end the process then. Calls and passes go on with the threads that there are."""
+    done = python("-c", NO_THREADS, str(tmp_path / "x.npy"), BNSTREAM_ISA="baseline")
+    assert done.stdout.strip() == "there"
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_fork():
     """A child forked after a parallel call uses one thread, gets the same bits and does not hang."""
