@@ -1,0 +1,65 @@
+"""What the scripts of the campaign share: arguments, the clock, and the record of a run.
+
+    python tests/campaign/threads.py --seconds 600 --seed 1 --record
+
+A script has a function `trials(rng)`, which tries one thing after another and yields how many it has tried since; it
+raises AssertionError at what is wrong. `--record` keeps what a run has found in results.json, of which docs/reliability.md
+has a table: `python tests/campaign/table.py`.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+import bnstream
+
+RESULTS = Path(__file__).with_name("results.json")
+
+
+def main(what: str, unit: str, trials: Callable[[np.random.Generator], Iterator[int]]) -> None:
+    """Run trials until the time is over, print what was tried, and exit with 1 where something was found."""
+    name = Path(sys.argv[0]).stem
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--seconds", type=float, default=10, help="how long to try (default: 10)")
+    parser.add_argument("--seed", type=int, default=0, help="of the generator of random numbers (default: 0)")
+    parser.add_argument("--record", action="store_true", help=f"keep the result in {RESULTS.name}")
+    given = parser.parse_args()
+    start, n, found = time.monotonic(), 0, ""
+    try:
+        for more in trials(np.random.default_rng(given.seed)):
+            n += more
+            if time.monotonic() - start > given.seconds:
+                break
+    except AssertionError as error:
+        found = f"{error}" or "a check failed"
+        raise
+    finally:
+        seconds = time.monotonic() - start
+        print(f"{name}: {n:,} {unit} in {seconds:.1f} s with seed {given.seed}: {found or 'nothing found'}", flush=True)
+        if given.record:
+            record(name, {"what": what, "unit": unit, "tried": n, "seconds": round(seconds), "seed": given.seed,
+                          "found": found, **surroundings()})
+
+
+def surroundings() -> dict[str, str]:
+    """When and where a run was made."""
+    head = subprocess.run(["git", "log", "-1", "--format=%cs %h"], cwd=RESULTS.parent, check=True, capture_output=True,
+                          text=True).stdout.split()
+    gil = " without a GIL" if hasattr(sys, "_is_gil_enabled") and not sys._is_gil_enabled() else ""
+    return {"date": head[0], "commit": head[1], "level": bnstream.show_config("dicts")["level"],
+            "python": platform.python_version() + gil, "machine": f"{platform.machine()}, {os.cpu_count()} CPUs"}
+
+
+def record(name: str, result: dict[str, object]) -> None:
+    """Keep the result of a script, in place of an older one."""
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    results[name] = result
+    RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=1) + "\n", encoding="utf-8")
