@@ -18,7 +18,7 @@ MEANINGS = {
     "weighted": "the places of the groups whose n is a sum of weights; of the others sum_of_squared_weights is n",
     "missing_keys": "what is done about rows without a key: raise, omit, or keep them as the group of the key null",
 }
-KINDS = {"int": int, "bool": bool, "str": str}
+KINDS = {"int": int, "bool": bool, "str": str, "missing": NoneType}
 LEAST, LARGEST = -2**63, 2**64 - 1
 
 

@@ -18,8 +18,8 @@ def key_columns(batch: Any, by: Sequence[str], source: Source, kinds: Sequence[s
         column = batch.column(batch.schema.get_field_index(name))
         if types.is_string(column.type) or types.is_large_string(column.type):
             kind = "str" if kinds is None else kinds[i]
-            column = without(column, source.na_texts if kind == "str" else source.na_words)
-            if kind != "str":
+            column = without(column, source.na_words if kind in ("int", "bool") else source.na_texts)
+            if kind in ("int", "bool"):
                 column = compute.utf8_trim_whitespace(column).cast("int64" if kind == "int" else "bool")
         found[name] = column
     return found

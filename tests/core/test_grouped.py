@@ -16,7 +16,7 @@ from support.arrays import every_other, normal, of_dtype, swapped
 from support.oracle import assert_within, exact_states
 from support.processes import python
 
-from bnstream import GroupedMoments, Moments, _kernels
+from bnstream import GroupedMoments, Moments, _kernels, load, save
 from bnstream._kernels import _runtime
 from bnstream.core.groups.keys import keys_of
 from bnstream.core.groups.sums import piece_rows, portion_rows
@@ -400,6 +400,26 @@ def test_refused_arguments():
     with pytest.raises(ValueError, match=r"expected keys named \['a'\] as here, got \['b'\]"):
         a.merge(GroupedMoments().update(np.ones((2, 3)), {"b": [1, 2]}))
     assert len(g) == len(a) == 2
+    with pytest.raises(TypeError, match="expected keys of int as before, got str"):
+        g.merge(GroupedMoments(names=["x", "y", "z"]).update(np.ones((2, 3)), ["a", "b"]))
+    assert g.names is g[1].names is g.total().names is None
+
+
+@pytest.mark.parametrize("options", [{}, {"exact": True}, {"track": "min"}, {"exact": True, "track": "missing"}])
+@pytest.mark.parametrize("n", [2, 3, 7])
+def test_a_mask_of_channels(options, n):
+    """Of how many rows a group has, and of their number in the batch, its meaning does not depend."""
+    import pandas as pd
+
+    x, where = np.arange(3.0 * n).reshape(n, 3), np.array([[True, False, True]])
+    large = pd.DataFrame({"a": x[:, 0], "b": 2**60 + np.arange(n), "c": x[:, 2]})      # is read column by column
+    keys = np.arange(n) % 2
+    for batch in (x, large):
+        g = GroupedMoments(**options).update(batch, keys, where=where)
+        for key in (0, 1):
+            assert g[key] == Moments(**options).update(batch[keys == key], where=where)
+        if n != 3:
+            assert GroupedMoments(**options).update(batch, keys, where=where[0]) == g
 
 
 def missing_forms():
@@ -446,6 +466,45 @@ def test_missing_keys(keys):
 def test_all_keys_missing():
     g = GroupedMoments(missing_keys="omit").update(np.ones((2, 3)), [None, None])
     assert (len(g), g.mean.shape) == (0, (0, 3))
+    with pytest.raises(ValueError, match="the state has no groups; update or fit it first"):
+        g.normalize(np.ones((2, 3)), [1, 2])
+
+
+@pytest.mark.parametrize("keys", [[1, 2], ["a", "b"], [True, False]])
+def test_batches_whose_keys_are_all_missing(keys, tmp_path):
+    """They say nothing of the kind of the others, before them or behind."""
+    import pyarrow as pa
+
+    x = np.array([[1.0], [3.0]])
+    other = pa.nulls(2, pa.string() if keys == [1, 2] else pa.int32())
+    for nothing in ([None, None], other, pa.nulls(2), [float("nan"), None]):
+        for order in ((nothing, keys), (keys, nothing), (nothing, keys, nothing)):
+            kept, omitted = GroupedMoments(missing_keys="keep"), GroupedMoments(missing_keys="omit")
+            for these in order:
+                kept.update(x, these)
+                omitted.update(x, these)
+            assert set(kept) == {*keys, None}
+            assert kept[None].n.item() == 2 * len(order) - 2
+            assert kept[keys[1]].mean.item() == omitted[keys[1]].mean.item() == 3.0
+            assert sorted(omitted) == sorted(keys)
+            with pytest.raises(TypeError, match="expected keys of "):
+                omitted.update(x, ["a", "b"] if keys == [1, 2] else [1, 2])
+            parts = [GroupedMoments(missing_keys="keep").update(x, these) for these in order]
+            assert sum(parts, GroupedMoments()) == kept
+            for i, part in enumerate(parts):
+                save(tmp_path / f"{i}.npz", part)
+            assert sum((load(tmp_path / f"{i}.npz") for i in range(len(parts))), GroupedMoments()) == kept
+
+
+def test_lists_of_strings_are_read_as_they_are():
+    """NumPy would make text of what stands among strings, and would end them at trailing zeros."""
+    x = np.arange(3.0)
+    with pytest.raises(ValueError, match="keys: 1 row has no key"):
+        GroupedMoments().update(x, ["a", np.nan, "b"])
+    for odd in (1, True, np.int64(1)):
+        with pytest.raises(TypeError, match=r"keys must be of one kind, got \w+ and str"):
+            GroupedMoments().update(x, ["a", odd, "b"])
+    assert list(GroupedMoments(missing_keys="omit").update(x, ("a", np.nan, "a\0"))) == ["a", "a\0"]
 
 
 def test_tables():

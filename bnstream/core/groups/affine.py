@@ -40,7 +40,7 @@ class GroupAffine:
         if unknown not in ("raise", "total", "nan"):
             raise ValueError(f"unknown must be 'raise', 'total' or 'nan', got {unknown!r}")
         g = g.copy()            # consistent even if another thread updates it
-        if g.shape is None:
+        if g.shape is None or not len(g):
             raise ValueError("the state has no groups; update or fit it first")
         self.g, self.unknown, self.inverse, self.clip, self.dtype = g, unknown, inverse, clip, dtype
         self.by = tuple(by)     # the columns of a table that hold the keys

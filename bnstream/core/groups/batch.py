@@ -18,6 +18,7 @@ from bnstream.core.columns import Column, Columns
 from bnstream.core.groups.keys import Keys
 from bnstream.core.groups.states import States
 from bnstream.core.groups.sums import GroupSums, arranged, portion_rows
+from bnstream.core.masks import with_all_axes
 from bnstream.core.moments import Moments, moments_from, rows_of
 
 KEPT_BYTES = 1 << 27        # bytes of memory that an object keeps from one update to the next, at most
@@ -120,8 +121,10 @@ def add_rows(
     """Add the rows of each group by themselves."""
     x, axis = batch.values, batch.axes[0]
     shape = x.shape
-    if not isinstance(x, Columns):
-        weights, mask, _ = arranged(x, batch.axes, weights, mask) if not states.like.exact else (weights, mask, True)
+    if not isinstance(x, Columns) and not states.like.exact:
+        weights, mask, _ = arranged(x, batch.axes, weights, mask)
+    elif mask is not None:
+        mask = with_all_axes(np.asarray(mask), shape, batch.axes)      # as the whole batch decides, not some rows
     row_values = int(np.prod([shape[i] for i in batch.axes[1:]]))
     row_bytes = 8 * len(x.columns) if isinstance(x, Columns) else x.nbytes // shape[axis]
     portion = shape[axis] if states.moments is not None else portion_rows(row_bytes, row_values)

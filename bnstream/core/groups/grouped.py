@@ -243,7 +243,7 @@ class GroupedMoments(Mapping[Any, Moments]):
         elif len(of_batch.lookup.keys) != found.shape[axes[0]]:
             raise ValueError(f"expected one key for each of the {found.shape[axes[0]]:,} rows of {place}, got "
                              f"{len(of_batch.lookup.keys):,}")
-        require_kinds(self, of_batch)
+        of_batch = with_kinds(self, of_batch)
         at = self._index.find(of_batch.distinct)
         states = self._states.some(at, kept, weights is not None, of_batch.omitted is not None)
         add_batch(Batch(found, axes, of_batch, weights, where), states, n_threads, self._scratch)
@@ -526,8 +526,7 @@ class GroupedMoments(Mapping[Any, Moments]):
         if them.shape is None or them.kinds is None:
             self._states = own
             return
-        of_them = Keys(None, them._index.whole(), None, them.kinds, None)       # type: ignore[arg-type]
-        require_kinds(self, of_them)
+        of_them = with_kinds(self, Keys(None, them._index.whole(), None, them.kinds, None))   # type: ignore[arg-type]
         at = self._index.find(of_them.distinct)
         states = own.some(at, others.shape, bool(others.weighted(n)))
         left: Iterable[int] = range(n)
@@ -653,14 +652,18 @@ def require_channels(g: GroupedMoments, kept: tuple[int, ...], shape: tuple[int,
                          f"batch of shape {shape} with axis={g.axis!r}")
 
 
-def require_kinds(g: GroupedMoments, of_batch: Keys) -> None:
-    """Raise an error unless keys are of the kinds of those before."""
-    if g.kinds is not None and g.kinds != of_batch.kinds and len(of_batch.distinct):
-        before, now = (" and ".join(kinds) for kinds in (g.kinds, of_batch.kinds))
-        raise TypeError(f"expected keys of {before} as before, got {now}; convert them")
-    if g.key_names is not None and len(g.key_names) != len(of_batch.kinds):
+def with_kinds(g: GroupedMoments, of_batch: Keys) -> Keys:
+    """Keys with the kinds of those before and theirs; raise an error if these differ. Missing keys are of any kind."""
+    before: Any = g.kinds or of_batch.kinds
+    now = of_batch.kinds
+    both: Any = tuple(b if a == "missing" else a for a, b in zip(before, now, strict=False))
+    differ = len(before) != len(now) or any(b not in (a, "missing") for a, b in zip(both, now, strict=True))
+    if differ and len(of_batch.distinct):
+        raise TypeError(f"expected keys of {' and '.join(before)} as before, got {' and '.join(now)}; convert them")
+    if g.key_names is not None and len(g.key_names) != len(now):
         raise ValueError(f"expected {counted(len(g.key_names), 'column', 'columns')} of keys, {listed(g.key_names)}, "
-                         f"got {len(of_batch.kinds)}")
+                         f"got {len(now)}")
+    return of_batch._replace(kinds=before if differ else both)
 
 
 def moments_of_shape(g: GroupedMoments) -> Moments:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bnstream.core.dlpack import as_numpy
 from bnstream.core.optional import home_of
 
-Kind = Literal["int", "bool", "str"]
+Kind = Literal["int", "bool", "str", "missing"]        # "missing": of no row there is a key
 
 EXPECTED = "keys must be integers, bools or strings"
 FEW = 2000          # strings that are looked up one by one
@@ -45,6 +45,8 @@ def column_of(keys: Any, name: str) -> KeyColumn:
         if found is not None:
             return found
     array = as_numpy(keys)
+    if isinstance(keys, Sequence) and array.ndim == 1 and array.dtype.kind == "U":
+        return of_objects(keys, name)       # NumPy makes text of what stands among strings, as NaN and numbers.
     if np.ma.isMaskedArray(array):
         return of_array(np.asarray(array.data), name)._replace(missing=np.ma.getmaskarray(array))
     return of_array(np.asarray(array), name)
@@ -80,7 +82,7 @@ def of_objects(keys: Iterable[Any], name: str) -> KeyColumn:
     if len(kinds) > 1:
         raise TypeError(f"{name} must be of one kind, got {' and '.join(sorted(kinds))}; convert them to strings")
     missing = found == numbers[None] if None in numbers else None
-    return KeyColumn(found, list(numbers), kinds.pop() if kinds else "str", missing)
+    return KeyColumn(found, list(numbers), kinds.pop() if kinds else "missing", missing)
 
 
 def plain_key(key: Any, name: str) -> Any:
@@ -127,6 +129,8 @@ def of_polars(polars: Any, keys: Any, name: str) -> KeyColumn | None:
         return of_array(keys.fill_null(0).to_numpy(), name)._replace(missing=missing)
     if keys.dtype == polars.Boolean:
         return of_array(keys.fill_null(False).to_numpy(), name)._replace(missing=missing)
+    if keys.dtype == polars.Null:
+        return KeyColumn(np.zeros(len(keys), np.int8), [None], "missing", missing)
     if keys.dtype not in (polars.String, polars.Categorical, polars.Enum):
         raise TypeError(f"{EXPECTED}, got {name} of type {keys.dtype}; cast them")
     values = keys.drop_nulls().unique().cast(polars.String)
@@ -157,7 +161,7 @@ def of_pyarrow(pyarrow: Any, keys: Any, name: str) -> KeyColumn | None:
             missing = hidden if missing is None else missing | hidden
         return of_dictionary(codes, values, missing)
     if types.is_null(keys.type):
-        return KeyColumn(np.zeros(len(keys), np.int8), [None], "str", np.ones(len(keys), np.bool_))
+        return KeyColumn(np.zeros(len(keys), np.int8), [None], "missing", np.ones(len(keys), np.bool_))
     if not (types.is_integer(keys.type) or types.is_boolean(keys.type)):
         raise TypeError(f"{EXPECTED}, got {name} of type {keys.type}; cast them")
     filled = keys if missing is None else keys.fill_null(False if types.is_boolean(keys.type) else 0)

@@ -69,6 +69,8 @@ def keys_of(keys: Any, n_rows: int, place: str, missing: Missing, n_threads: int
                              "them a group of the key None")
         if not n_missing:
             found[i] = column._replace(missing=None)
+        elif n_missing == n_rows:
+            found[i] = column._replace(kind="missing")
     kinds = tuple(column.kind for column in found)
     if not tuples and found[0].missing is None:
         column = found[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -93,8 +94,9 @@ class States:
     def as_in(self, like: Moments, n: int) -> States:
         """The first n states with the settings of `like`, which may track less."""
         if (like.exact, like.track) == (self.like.exact, self.like.track):
-            self.like = like
-            return self
+            same = copy.copy(self)
+            same.like = like
+            return same
         if not n:
             return States(like, self.shape)
         whole: Any = self.stacked(n)
