@@ -12,10 +12,10 @@ import typer
 
 from bnstream.cli.options import StatePath, numbers_in
 from bnstream.core.groups.grouped import GroupedMoments
-from bnstream.core.groups.table import key_columns, statistics_of
+from bnstream.core.groups.table import key_columns, key_text
 from bnstream.core.labels import channel_label, number_text
 from bnstream.core.moments import Moments
-from bnstream.core.summary import QUARTILES, summary
+from bnstream.core.summary import QUARTILES, statistics_of, summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,20 +72,21 @@ def quantile_columns(state: Any, quantiles: str) -> dict[str, Sequence[Any]]:
     if "quantiles" not in getattr(state, "track", ()):
         raise ValueError("quantiles (--quantiles) are not tracked in this file; fit it with --track quantiles")
     numbers = np.atleast_1d(numbers_in("quantiles (--quantiles)", quantiles))
-    return {f"q{q:g}": np.ravel(values).tolist() for q, values in zip(numbers, state.quantile(numbers), strict=True)}
+    if not ((numbers >= 0) & (numbers <= 1)).all():
+        raise ValueError(f"quantiles (--quantiles) must be from 0 to 1, got {quantiles}")
+    return {f"q{q}": np.ravel(values).tolist() for q, values in zip(numbers, state.quantile(numbers), strict=True)}
 
 
 def of_groups(g: GroupedMoments) -> tuple[Columns, list[str]]:
     """A row for each channel of each group, and the titles of the columns that name it."""
     if g.shape is None:
         return {"channel": [], "n": [], "mean": [], "std": [], "var": []}, ["channel"]
-    keys, count = key_columns(g), math.prod(g.shape)
+    statistics, count = statistics_of(g._statistics()), math.prod(g.shape)
+    keys = key_columns(g, ["channel", *statistics])
     columns: dict[str, Sequence[Any]] = {
-        name: ["" if value is None else value for value in values for _ in range(count)]
-        for name, values in keys.items()
+        name: [value for value in values for _ in range(count)] for name, values in keys.items()
     }
     columns["channel"] = [channel_label(i, g.shape, g.names) for i in range(count)] * len(g)
-    statistics = statistics_of(g)
     return columns | {name: values.ravel().tolist() for name, values in statistics.items()}, [*keys, "channel"]
 
 
@@ -107,7 +108,8 @@ def print_table(columns: Columns, title: str, labels: Sequence[str], rows: str) 
     console = Console(markup=False, emoji=False, highlight=False)       # A name may look like markup.
     n_rows = len(columns["channel"])
     n_shown = min(n_rows, MOST_ROWS) if console.is_terminal else n_rows
-    texts = {name: [cell_text(value) for value in values[:n_shown]] for name, values in columns.items()}
+    texts = {name: [cell_text(key_text(value) if name in labels else value) for value in values[:n_shown]]
+             for name, values in columns.items()}
     widen(console, texts, labels)
     table = Table()
     for name in texts:

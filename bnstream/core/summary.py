@@ -100,13 +100,19 @@ def summary(state: Moments | NormLayer | Diagnosis) -> Summary:
     raise TypeError(f"expected a Moments, a layer or a Diagnosis, got {type(state).__name__}")
 
 
-def of_moments(m: Moments) -> Summary:
-    columns = {"n": m.n, "mean": m.mean, "std": m.std(), "var": m.var()}
+def statistics_of(m: Moments, ddof: float = 0) -> dict[str, NDArray[Any]]:
+    """What is shown of a `Moments`, arrays of the shape of its channels by name."""
+    found = {"n": m.n, "mean": m.mean, "std": m.std(ddof), "var": m.var(ddof)}
     if (m.effective_n != m.n).any():
-        columns["effective_n"] = m.effective_n
-    columns |= results_of(m)
+        found["effective_n"] = m.effective_n
+    found |= results_of(m)
     if "quantiles" in m.track:
-        columns |= dict(zip(QUARTILES, m.quantile([*QUARTILES.values()]), strict=True))
+        found |= dict(zip(QUARTILES, m.quantile([*QUARTILES.values()]), strict=True))
+    return found
+
+
+def of_moments(m: Moments) -> Summary:
+    columns = statistics_of(m)
     shape = (0,) if m.shape is None else m.shape
     columns = {name: values.ravel() if m.shape is not None else np.empty(0) for name, values in columns.items()}
     n = columns["n"]

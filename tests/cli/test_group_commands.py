@@ -59,3 +59,42 @@ def test_merge(folder):
     failed = invoke("merge", "a.npz", "m.npz", "-o", "d.npz")
     assert failed.exit_code == 1
     assert "m.npz holds a Moments, but a.npz holds a GroupedMoments" in str(failed.exception)
+
+
+def test_show_keys_as_they_are(folder):
+    """Keys named like a column of the statistics, years without commas, null for a missing key, and bools."""
+    x, keys = np.arange(4.0)[:, None], {"n": [2024, 2024, None, 1], "channel": [True, False, True, True]}
+    save("g.npz", bnstream.GroupedMoments(missing_keys="keep").update(x, keys))
+    lines = done("show", "g.npz", "--csv").output.splitlines()
+    assert lines[:2] == ["key_n,key_channel,channel,n,mean,std,var", "1,True,0,1,3.0,0.0,0.0"]
+    assert lines[-1] == ",True,0,1,2.0,0.0,0.0"
+    members = json.loads(done("show", "g.npz", "--json").output)["channels"]
+    assert [one["key_n"] for one in members] == [1, 2024, 2024, None]
+    assert [one["n"] for one in members] == [1] * 4
+    assert [one["key_channel"] for one in members] == [True, False, True, True]
+    table = done("show", "g.npz").output
+    assert "│ 2024  │ False " in table
+    assert "│       │ True " in table
+
+
+def test_show_weights(folder):
+    x = np.array([[1.0], [3.0], [5.0]])
+    g = bnstream.GroupedMoments().update(x, ["a", "a", "b"], weights=[1, 3, 2])
+    save("g.npz", g)
+    assert done("show", "g.npz", "--csv").output.splitlines()[0] == "key,channel,n,mean,std,var,effective_n"
+    members = json.loads(done("show", "g.npz", "--json").output)["channels"]
+    assert [one["effective_n"] for one in members] == [1.6, 1.0]
+
+
+def test_show_quantiles_have_columns_of_their_own(folder):
+    pytest.importorskip("datasketches")
+    g = bnstream.GroupedMoments(track="quantiles").update(np.arange(5.0)[:, None], {"median": [7] * 5})
+    save("g.npz", g)
+    assert done("show", "g.npz", "--csv").output.splitlines() == [
+        "key_median,channel,n,mean,std,var,q1,median,q3", f"7,0,5,2.0,{2**0.5!r},2.0,1.0,2.0,3.0"]
+    lines = done("show", "g.npz", "--csv", "--quantiles", "0,0.1234567,0.1234568,1").output.splitlines()
+    assert lines[0] == "key_median,channel,n,mean,std,var,q0.0,q0.1234567,q0.1234568,q1.0"
+    assert lines[1].endswith(",0.0,0.0,0.0,4.0")
+    result = invoke("show", "g.npz", "--quantiles", "0.5,1.5")
+    assert result.exit_code == 1
+    assert "quantiles (--quantiles) must be from 0 to 1, got 0.5,1.5" in str(result.exception)

@@ -518,6 +518,27 @@ def test_tables():
     assert g["a"].var().tolist() == [1.0, 0.25]
 
 
+def test_tables_of_keys_that_need_care():
+    """Names that columns of statistics have, integers that floats would round, and years."""
+    import pandas as pd
+
+    x, years = np.arange(4.0), [2024, 2**60 + 1, None, 2024]
+    g = GroupedMoments(missing_keys="keep").update(x, {"mean": years})
+    assert g.to_arrow().column_names == ["key_mean", "n", "mean", "std", "var"]
+    assert g.to_arrow()["key_mean"].to_pylist() == [2024, 2**60 + 1, None]
+    assert g.to_pandas().index.tolist() == [2024, 2**60 + 1, pd.NA]
+    assert "<td>2024</td>" in g._repr_html_()
+    assert '<th scope="col">key_mean</th>' in g._repr_html_()
+    large = GroupedMoments(missing_keys="keep").update(x, [2**64 - 1, 1, None, 2])
+    assert large.to_pandas().index.tolist() == [1, 2, 2**64 - 1, pd.NA]
+    both = GroupedMoments().update(x, {"n": [1, 2, 3, 4], "key_n": ["a", "b", "c", "d"]})
+    assert both.to_arrow().column_names[:2] == ["key_n", "key_key_n"]
+    with pytest.raises(KeyError):
+        g.to_pandas()["effective_n"]
+    weighted = g.update(x, years, weights=[1, 2, 3, 3]).to_pandas()
+    assert weighted["effective_n"].tolist() == [m.effective_n.item() for m in g.values()]
+
+
 def test_small_updates():
     """What `update_few` does has the bits of the general way."""
     generator = rng(3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +11,11 @@ from numpy.typing import NDArray
 from bnstream.core.html import MOST_ROWS, html_text, remark
 from bnstream.core.labels import channel_label, number_text
 from bnstream.core.optional import needing
-from bnstream.core.tracking import QUARTILES, results_of
+from bnstream.core.summary import statistics_of
 
 if TYPE_CHECKING:
     from bnstream.core.groups.grouped import GroupedMoments
 
-STATISTICS = ("n", "mean", "std", "var")
 MOST_COLUMNS = 16           # of statistics in HTML
 
 
@@ -27,29 +27,28 @@ def key_names_of(g: GroupedMoments) -> tuple[str, ...]:
     return ("key",) if n == 1 else tuple(f"key_{i}" for i in range(n))
 
 
-def key_columns(g: GroupedMoments) -> dict[str, list[Any]]:
-    """The keys, as columns by their names."""
-    names, keys = key_names_of(g), list(g)
+def key_columns(g: GroupedMoments, others: Collection[str] = ()) -> dict[str, list[Any]]:
+    """The keys, as columns by their names; those of a column "n" by "key_n" if there is another one among others."""
+    keys, names = list(g), []
+    for name in key_names_of(g):
+        while name in others or name in names:
+            name = f"key_{name}"
+        names.append(name)
     if keys and isinstance(keys[0], tuple):
         return {name: [key[i] for key in keys] for i, name in enumerate(names)}
     return {names[0]: keys}
 
 
-def statistics_of(g: GroupedMoments, ddof: float = 0) -> dict[str, NDArray[Any]]:
-    """What is shown of groups, arrays (groups, \\*channels) by name."""
-    whole = g._statistics()
-    found = dict(zip(STATISTICS, (whole.n, whole.mean, whole.std(ddof), whole.var(ddof)), strict=True))
-    found |= results_of(whole)
-    if "quantiles" in g.track:
-        found |= dict(zip(QUARTILES, whole.quantile(list(QUARTILES.values())), strict=True))
-    return found
+def key_text(key: Any) -> str:
+    """A key in a table that is read: nothing where it is missing, and no commas in integers, which may be years."""
+    return "" if key is None else str(key)
 
 
 def columns_of(g: GroupedMoments, ddof: float = 0) -> dict[str, NDArray[Any]]:
     """Arrays of one value a group, by the names of their columns: "x_mean" of the channel x; "mean" of the only one."""
     if g.shape is None:
         return {}
-    count, found = int(np.prod(g.shape)), statistics_of(g, ddof)
+    count, found = int(np.prod(g.shape)), statistics_of(g._statistics(), ddof)
     single = count == 1 and g.names is None
     return {name if single else f"{channel_label(i, g.shape, g.names)}_{name}": values.reshape(len(g), -1)[:, i]
             for i in range(count) for name, values in found.items()}
@@ -85,10 +84,11 @@ def to_arrow(g: GroupedMoments, ddof: float = 0) -> Any:
     with needing("to_arrow", "pyarrow"):
         import pyarrow as pa  # type: ignore[import-untyped]
     columns: dict[str, Any] = {}
-    for name, values in key_columns(g).items():
+    statistics = columns_of(g, ddof)
+    for name, values in key_columns(g, statistics).items():
         beyond = any(type(value) is int and value >= 2**63 for value in values)
         columns[name] = pa.array(values, pa.uint64() if beyond else None)
-    return pa.table(columns | columns_of(g, ddof))
+    return pa.table(columns | statistics)
 
 
 def to_pandas(g: GroupedMoments, ddof: float = 0) -> Any:
@@ -123,10 +123,17 @@ def to_pandas(g: GroupedMoments, ddof: float = 0) -> Any:
     keys = key_columns(g)
     if len(keys) == 1:
         (name, values), = keys.items()
-        index = pd.Index(values, name=name)
+        index = pd.Index(values, name=name, dtype=nullable_dtype(g))
     else:
         index = pd.MultiIndex.from_arrays(list(keys.values()), names=list(keys))
     return pd.DataFrame(columns_of(g, ddof), index=index)
+
+
+def nullable_dtype(g: GroupedMoments) -> str | None:
+    """The dtype of pandas for integers of which one is missing, which it would make floats of."""
+    if g.kinds != ("int",) or None not in g:
+        return None
+    return "UInt64" if max(key for key in g if key is not None) >= 2**63 else "Int64"
 
 
 def html_table(g: GroupedMoments) -> str:
@@ -134,17 +141,17 @@ def html_table(g: GroupedMoments) -> str:
     caption = html_text(repr(g).partition("\n")[0])
     lines = ["<table>", f'<caption style="text-align:left">{caption}</caption>']
     if g.shape is not None:
-        columns: dict[str, Any] = {**key_columns(g), **dict(list(columns_of(g).items())[:MOST_COLUMNS])}
-        head = "".join(f'<th scope="col">{html_text(name)}</th>' for name in columns)
+        statistics = dict(list(columns_of(g).items())[:MOST_COLUMNS])
+        keys = key_columns(g, statistics)
+        head = "".join(f'<th scope="col">{html_text(name)}</th>' for name in [*keys, *statistics])
         lines.append(f'<thead><tr style="text-align:right">{head}</tr></thead>\n<tbody>')
         count, half = len(g), MOST_ROWS // 2
         for i in range(count) if count <= MOST_ROWS else [*range(half), *range(count - half, count)]:
-            cells = (values[i] for values in columns.values())
-            texts = ("" if value is None else value if isinstance(value, str) else number_text(value)
-                     for value in cells)
+            texts = [*(key_text(values[i]) for values in keys.values()),
+                     *(number_text(values[i]) for values in statistics.values())]
             row = "".join(f"<td>{html_text(text)}</td>" for text in texts)
             lines.append(f'<tr style="text-align:right">{row}</tr>')
         if count > MOST_ROWS:
-            lines.insert(3 + half, remark(f"{count - MOST_ROWS:,} more", len(columns)))
+            lines.insert(3 + half, remark(f"{count - MOST_ROWS:,} more", len(keys) + len(statistics)))
         lines.append("</tbody>")
     return "\n".join([*lines, "</table>"])
