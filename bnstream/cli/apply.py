@@ -24,7 +24,7 @@ def apply(
                                                              "output for each file.")
     ],
     by: Annotated[
-        list[str] | None, typer.Option(metavar="A,B,...", callback=split_names, show_default="as in STATS",
+        list[str] | None, typer.Option(metavar="A,B,...", show_default="as in STATS",
                                        help="The columns of a table that hold the keys of its rows, for statistics by "
                                             "group.")
     ] = None,
@@ -80,9 +80,9 @@ def apply(
     try:
         with progress_bar("apply") as progress:
             n_rows = applying.apply(
-                state, sources, out, by=by, unknown=unknown, channel_axis=channel_axis, eps=eps, keep=split_names(keep),
-                inverse=inverse, dtype=dtype, clip=limits, out_format=out_format, chunk_rows=chunk_rows,
-                resume=resume, force=force, progress=progress, **reading,
+                state, sources, out, by=split_names(by), unknown=unknown, channel_axis=channel_axis, eps=eps,
+                keep=split_names(keep), inverse=inverse, dtype=dtype, clip=limits, out_format=out_format,
+                chunk_rows=chunk_rows, resume=resume, force=force, progress=progress, **reading,
             )
     except KeyboardInterrupt:
         advice = "is as it was"

@@ -33,7 +33,7 @@ def fit(
                                  show_default="all rows count the same")
     ] = None,
     by: Annotated[
-        list[str] | None, typer.Option(metavar="A,B,...", callback=split_names, show_default="all rows together",
+        list[str] | None, typer.Option(metavar="A,B,...", show_default="all rows together",
                                        help="The columns of a table that hold the keys of its rows: statistics of each "
                                             "group.")
     ] = None,
@@ -56,7 +56,8 @@ def fit(
         list[str] | None, typer.Option(metavar="WHAT,...", help="What to find beside count, mean and variance: min, "
                                                                 "max, missing, skewness, kurtosis, "
                                                                 "quantiles.",
-                                       show_default="missing with --nan omit and propagate")
+                                       show_default="missing with --nan omit and propagate; "
+                                                    "with --by nothing")
     ] = None,
     chunk_rows: ChunkRows = None,
     threads: Threads = None,
@@ -82,10 +83,10 @@ def fit(
     try:
         with naming(OPTIONS), warning_lines(), progress_bar("fit") as progress:
             m = fitting.fit(
-                sources, out, columns=split_names(columns), weights=weights, by=by, missing_keys=missing_keys,
-                channel_axis=channel_axis, chunk_rows=chunk_rows, nan_policy=nan, exact=exact,
-                track=split_names(track), checkpoint_every=checkpoint_every, resume=resume, restart=restart,
-                force=force, progress=progress, **reading,
+                sources, out, columns=split_names(columns), weights=weights, by=split_names(by),
+                missing_keys=missing_keys, channel_axis=channel_axis, chunk_rows=chunk_rows, nan_policy=nan,
+                exact=exact, track=split_names(track), checkpoint_every=checkpoint_every, resume=resume,
+                restart=restart, force=force, progress=progress, **reading,
             )
     except KeyboardInterrupt:
         checkpoint = Path(f"{out}.checkpoint")

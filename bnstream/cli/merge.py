@@ -41,7 +41,7 @@ def merge(
     for path, m in zip(paths, parts, strict=True):
         try:
             total.merge(m)
-        except (ValueError, OverflowError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{path}: {error}") from error
     require_replaceable(out, force=force)
     write(out, total, lacks=lacks)

@@ -140,7 +140,7 @@ def fit(
     track : str or sequence of str, optional
         What to find in the same pass besides count, mean and variance, as for `Moments`: "min" and "max", "missing",
         "skewness" and "kurtosis", "quantiles". By default "missing", which costs nothing, unless missing values are
-        errors.
+        errors; with `by`, where each group has its cost, nothing.
     checkpoint_every : float, default 60
         Seconds between checkpoints.
     resume : bool, default False
@@ -306,6 +306,10 @@ def run(
 
 def require_values(m: Moments | GroupedMoments, sources: Sequence[Source]) -> None:
     """Raise SourceError if all values of all channels were omitted, and warn of single channels."""
+    if isinstance(m, GroupedMoments) and not len(m):
+        by = listed([*map(repr, m.key_names or ())])
+        raise SourceError(f"{names_of(sources)}: no row has a key in {by}; group by other columns with by= (--by), or "
+                          "keep such rows with missing_keys='keep' (--missing-keys keep)")
     n = m.n.sum(0) if isinstance(m, GroupedMoments) else m.n
     empty = np.flatnonzero(n == 0)
     if not empty.size:

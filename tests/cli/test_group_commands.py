@@ -59,6 +59,18 @@ def test_merge(folder):
     failed = invoke("merge", "a.npz", "m.npz", "-o", "d.npz")
     assert failed.exit_code == 1
     assert "m.npz holds a Moments, but a.npz holds a GroupedMoments" in str(failed.exception)
+    save("i.npz", bnstream.GroupedMoments(names=["delay"]).update(x, [1, 2]))
+    failed = invoke("merge", "a.npz", "i.npz", "-o", "d.npz")
+    assert str(failed.exception) == "i.npz: expected keys of str as before, got int; convert them"
+
+
+@pytest.mark.parametrize("command", [("fit", "t.parquet"), ("apply", "g.npz", "t.parquet")])
+def test_by_no_column(command, folder):
+    """As of a variable of the shell that is not set: it is not all rows together."""
+    save("g.npz", bnstream.GroupedMoments(names=["delay"]).update(np.array([[1.0]]), ["AA"]))
+    failed = invoke(*command, "-o", "o.parquet", "--by", "")
+    assert failed.exit_code == 1
+    assert "by must name at least one column" in str(failed.exception)
 
 
 def test_show_keys_as_they_are(folder):

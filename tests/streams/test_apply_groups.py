@@ -132,6 +132,29 @@ def test_arrays_have_no_keys(tmp_path):
         apply(g, np.ones((2, 1)), tmp_path / "u.npy")
 
 
+@pytest.mark.parametrize(("texts", "keys", "wrong"), [
+    (["1", "", "2", "NA", "1"], [1, None, 2, None, 1], "x"),
+    ([str(2**63), "", "2", "NA", str(2**63)], [2**63, None, 2, None, 2**63], "9" * 20),
+    (["True", "", "false", "NA", "TRUE"], [True, None, False, None, True], "maybe")])
+def test_text_files_whose_keys_are_numbers(texts, keys, wrong, tmp_path):
+    """apply copies them as text, in which it finds the keys that fit has found."""
+    x = np.arange(5.0)[:, None]
+    for missing, unknown in (("keep", "raise"), ("omit", "total"), ("omit", "nan")):
+        g = GroupedMoments(names=["x"], key_names=["k"], missing_keys=missing).update(x, keys)
+        path = tmp_path / "t.csv"
+        path.write_text("k,x\n" + "".join(f"{text},{i}\n" for i, text in enumerate(texts)))
+        if len(texts[0]) < 9:
+            assert fit(path, by="k", missing_keys=missing) == g
+        assert apply(g, path, tmp_path / "u.csv", unknown=unknown, force=True, dtype="float64") == 5
+        table = csv.read_csv(tmp_path / "u.csv", convert_options=csv.ConvertOptions(column_types={"k": pa.string()}))
+        assert table["k"].to_pylist() == texts
+        np.testing.assert_array_equal(
+            table["x"].to_numpy(), g.normalize(x, np.array(keys, object), unknown=unknown)[:, 0])
+    path.write_text(f"k,x\n{texts[0]},1\n{wrong},2\n")
+    with pytest.raises(SourceError, match=f"column 'k' has the key '{wrong}', but the keys of the statistics are of "):
+        apply(g, path, tmp_path / "u.csv", unknown="total", force=True)
+
+
 def test_a_state_file(tmp_path):
     table = frame()
     save(tmp_path / "g.npz", fit(table, by="month", columns=["delay"]))

@@ -137,6 +137,9 @@ def test_missing_keys(tmp_path):
         assert fit(source, **options, missing_keys="keep")[None].n.tolist() == [len(table[::7])]
     with pytest.raises(ValueError, match="missing_keys must be"):
         fit(table, **options, missing_keys="drop")
+    table["carrier"] = None
+    with pytest.raises(SourceError, match=r"no row has a key in 'carrier'; group by other columns with by= \(--by\)"):
+        fit(table, **options, missing_keys="omit")
 
 
 @pytest.mark.parametrize("exact", [False, True])
