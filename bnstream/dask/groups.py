@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from bnstream.core.affine import kept_axes
 from bnstream.core.groups.grouped import GroupedMoments
+from bnstream.core.groups.keycolumns import column_of, named
 from bnstream.core.groups.keys import Missing
+from bnstream.core.groups.keys import columns_of as columns_of_keys
 from bnstream.core.moments import Moments
 from bnstream.dask.frames import columns_of, require_numbers
 from bnstream.dask.reduction import ARITY
@@ -37,9 +39,9 @@ def grouped(
     ----------
     x : dask.array.Array or dask.dataframe.DataFrame
         As for `moments`. An array is rechunked so that a chunk has all channels.
-    keys : dask or NumPy array, or str or list of str
-        The key of each row of an array, along its first batch axis: integers or strings. Of a dataframe the columns
-        that hold the keys, which are no channels.
+    keys : dask array, array_like, or str or list of str
+        The key of each row of an array, along its first batch axis, as for `GroupedMoments.update`, in one column. Of a
+        dataframe the columns that hold the keys, which are no channels.
     axis : int, tuple of int or None, default 0
         The batch axes of an array.
     nan_policy, missing_keys, exact, track
@@ -86,6 +88,8 @@ def grouped(
     by = [keys] if isinstance(keys, str) else keys
     if not isinstance(by, list | tuple) or not by or not all(isinstance(name, str) for name in by):
         raise TypeError(f"keys of a dataframe must be the names of columns, got {type(keys).__name__}")
+    if len(set(by)) < len(by):
+        raise ValueError(f"keys of a dataframe must name each column once, got {by}")
     for name in by:
         if name not in names:
             raise ValueError(f"the dataframe has no column {name!r} of keys; its columns are {', '.join(names)}")
@@ -100,7 +104,8 @@ def parts_of_array(x: Any, keys: Any, axis: Any, options: dict[str, Any]) -> lis
     """The moments by group of each chunk."""
     kept = kept_axes(axis, x.ndim)
     along = next(i for i in range(x.ndim) if i not in kept)
-    keys = keys if isinstance(keys, Array) else from_array(np.asarray(keys), chunks=-1)
+    if not isinstance(keys, Array):
+        keys, options = of_memory(keys, options)
     if keys.ndim != 1 or (not np.isnan(x.shape[along] + keys.shape[0]) and keys.shape != (x.shape[along],)):
         raise ValueError(f"keys must have one key for each of the {x.shape[along]} rows of x along axis {along}, got "
                          f"shape {keys.shape}")
@@ -113,6 +118,21 @@ def parts_of_array(x: Any, keys: Any, axis: Any, options: dict[str, Any]) -> lis
                          f"{len(of_keys)}")
     task = delayed(groups_of_chunk, pure=True)
     return [task(blocks[at], of_keys[at[along]], axis, at, options) for at in np.ndindex(*blocks.shape)]
+
+
+def of_memory(keys: Any, options: dict[str, Any]) -> tuple[Array, dict[str, Any]]:
+    """Keys in memory as an array of dask, with None where one is missing, and the options with their name."""
+    columns, names, _ = columns_of_keys(keys)
+    if len(columns) > 1:
+        raise ValueError(f"keys of an array must be one column, got {len(columns)}; make a dataframe of x and these "
+                         "columns, and name them")
+    column = column_of(columns[0], "keys")
+    values = column.codes.astype(bool) if column.kind == "bool" else column.codes
+    if column.values is not None or column.missing is not None:
+        values = np.empty(len(values), object)
+        values[:] = named(column.codes, column)
+        values[column.missing if column.missing is not None else slice(0)] = None
+    return from_array(values, chunks=-1), {**options, "key_names": names}
 
 
 def groups_of_chunk(

@@ -34,6 +34,21 @@ def test_arrays(keys, chunks):
     assert grouped(lazy, keys, exact=True).compute() == GroupedMoments(exact=True).update(x, keys)
 
 
+@pytest.mark.parametrize("keys", [
+    np.ma.masked_equal([1, 2, 0, 1, 5, 2], 0), pd.Series([1, 2, None, 1, 5, 2], dtype="Int64", name="k"),
+    ["a", "b", float("nan"), "a", "c", "b"], pd.Categorical(["a", "b", None, "a", "c", "b"]),
+    pd.Series([True, False, None], name="k").repeat(2).astype("boolean"), np.array([True, False] * 3)],
+    ids=lambda keys: type(keys).__name__)
+def test_keys_in_memory(keys):
+    """They are those of GroupedMoments.update: missing ones, and their name."""
+    x = normal((6, 3))
+    g = grouped(da.from_array(x, chunks=(2, 3)), keys, missing_keys="keep").compute()
+    expected = GroupedMoments(missing_keys="keep").update(x, keys)
+    close(g, expected)
+    assert g.key_names == expected.key_names
+    assert g.kinds == expected.kinds
+
+
 def test_images_and_unknown_chunks():
     x, keys = normal((40, 3, 8, 5)), np.arange(40) % 3
     lazy = da.from_array(x, chunks=(9, 2, 4, 5))
@@ -76,6 +91,10 @@ def test_refused():
         grouped(frame, 3)
     with pytest.raises(TypeError, match="expected columns of numbers, got 'b'"):
         grouped(frame, "a")
+    with pytest.raises(ValueError, match=r"keys of a dataframe must name each column once, got \['b', 'b'\]"):
+        grouped(frame, ["b", "b"])
+    with pytest.raises(ValueError, match="keys of an array must be one column, got 2; make a dataframe"):
+        grouped(x, [np.arange(10), np.arange(10)])
 
 
 def test_one_chunk_is_an_update():

@@ -46,6 +46,14 @@ def test_one_domain_and_no_rows():
     assert list(bn) == ["a"]
 
 
+@pytest.mark.parametrize("domain", [7, True, "a", np.int64(7), np.uint8(7), np.bool_(True), np.str_("a")])
+def test_one_domain_of_all_rows(domain):
+    x, _ = data()
+    bn = DomainBatchNorm(4)
+    assert np.array_equal(bn(x, domain), BatchNorm(4)(x))
+    assert list(bn) == [domain]
+
+
 def test_parameters_of_a_domain():
     x, domain = data()
     bn = DomainBatchNorm(4)
@@ -80,8 +88,10 @@ def test_refused():
     bn(x, domain)
     with pytest.raises(ValueError, match=r"dy must have the 60 rows of the last call in training, got shape \(3, 4\)"):
         bn.backward(x[:3])
-    with pytest.raises(ValueError, match="must have one key for each of the 60 rows"):
+    with pytest.raises(ValueError, match=r"^domain must have one key for each of the 60 rows"):
         bn(x, domain[:-1])
+    with pytest.raises(ValueError, match=r"^domain: 30 rows have no key; leave such rows out, or give each a domain"):
+        bn(x, ["a", None] * 30)
     with pytest.raises(KeyError, match="no layer of the domain 'd'; the domains are 'a', 'b', 'c': train"):
         bn.eval()(x, "d")
 

@@ -134,6 +134,27 @@ def test_several_columns_of_keys():
     assert GroupedMoments().update(x, [a, b]) == g
 
 
+@pytest.mark.parametrize("package", ["pandas", "polars", "pyarrow"])
+def test_columns_of_keys_in_a_table(package):
+    module = pytest.importorskip(package)
+    x, keys = normal((3, 2)), {"carrier": ["AA", "UA", "AA"], "month": [1, 1, 2]}
+    make = module.table if package == "pyarrow" else module.DataFrame
+    g = GroupedMoments().update(x, make(keys))
+    assert g == GroupedMoments().update(x, keys)
+    assert g.key_names == ("carrier", "month")
+    assert list(GroupedMoments().update(x, make({"month": keys["month"]}))) == [1, 2]
+
+
+def test_tuples_in_a_list_are_columns_unless_they_may_be_rows():
+    x = normal((3, 2))
+    g = GroupedMoments().update(x, [("a", "b", "a"), (1, 1, 2)])
+    assert list(g) == [("a", 1), ("a", 2), ("b", 1)]
+    rows = [("a", 1), ("b", 1), ("a", 2)]
+    with pytest.raises(ValueError, match="got 3 tuples for the 3 rows"):
+        GroupedMoments().update(x, rows)
+    assert GroupedMoments().update(x, [list(part) for part in zip(*rows, strict=True)]) == g
+
+
 @pytest.mark.parametrize("axis", [(0, 2, 3), (0, 1, 2), 1, (1, 3), None])
 @pytest.mark.parametrize("layout", ["C", "F", "swapped", "every other"])
 def test_axes_and_layouts(axis, layout):
@@ -370,6 +391,11 @@ def out_of_memory(*arguments, **options):
     ({"day": [1, 2], "hour": [1]}, ValueError, "keys 'hour' must have one key for each of the 2 rows"),
     ([[1, 2], [None, None]], ValueError, r"keys\[1\]: 2 rows have no key"),
     ({}, ValueError, "got an empty mapping"),
+    ([("a", "x"), ("b", "y")], ValueError, r"got 2 tuples for the 2 rows of .* pass \[list\(part\) for part in"),
+    ("ab", TypeError, "bools or strings, one for each row, got keys of type str; make a list or an array of them"),
+    ({1, 2}, TypeError, "got keys of type set"),
+    (None, TypeError, "got keys of type NoneType"),
+    (7, ValueError, r"one key for each of the 2 rows of .*, got keys of shape \(\)"),
 ])
 def test_refused_keys(keys, error, message):
     keys = np.array(keys, object) if isinstance(keys, list) and 1 in keys else keys

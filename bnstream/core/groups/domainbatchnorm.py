@@ -116,7 +116,7 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
         """
         a = array_of(x)
         n_rows = a.shape[0] if a.ndim else 0
-        if isinstance(domain, str | int | np.bool_):
+        if isinstance(domain, str | int | np.bool_ | np.integer):
             domain = np.full(n_rows, domain)
         if not n_rows:
             return self._template.copy()(a)         # refuses it in training
@@ -235,7 +235,7 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
 
 def rows_of(domain: Any, n_rows: int, shape: tuple[int, ...]) -> dict[Any, NDArray[np.intp]]:
     """The numbers of the rows of each domain, in ascending order of the domains."""
-    found = keys_of(domain, n_rows, f"x of shape {shape}", "raise", None)
+    found = keys_of(domain, n_rows, f"x of shape {shape}", "raise", None, "domain")
     places = found.lookup.places(0, n_rows)
     order = np.argsort(places, kind="stable")
     ends = np.cumsum(np.bincount(places, minlength=len(found.distinct)))

@@ -44,7 +44,13 @@ def column_of(keys: Any, name: str) -> KeyColumn:
         found = converters[package](module, keys, name)
         if found is not None:
             return found
-    array = as_numpy(keys)
+    try:
+        array = as_numpy(keys)
+    except TypeError as error:
+        if hasattr(keys, "__dlpack_device__"):
+            raise
+        raise TypeError(f"{EXPECTED}, one for each row, got {name} of type {type(keys).__name__}; make a list or an "
+                        "array of them") from error
     if isinstance(keys, Sequence) and array.ndim == 1 and array.dtype.kind == "U":
         return of_objects(keys, name)       # NumPy makes text of what stands among strings, as NaN and numbers.
     if np.ma.isMaskedArray(array):
@@ -132,7 +138,7 @@ def of_polars(polars: Any, keys: Any, name: str) -> KeyColumn | None:
     if keys.dtype == polars.Null:
         return KeyColumn(np.zeros(len(keys), np.int8), [None], "missing", missing)
     if keys.dtype not in (polars.String, polars.Categorical, polars.Enum):
-        raise TypeError(f"{EXPECTED}, got {name} of type {keys.dtype}; cast them")
+        raise TypeError(f"{EXPECTED}, got {name} of type {keys.dtype}; cast them to integers or strings")
     values = keys.drop_nulls().unique().cast(polars.String)
     order = polars.Enum(values)
     codes = keys.cast(polars.String).cast(order).to_physical().fill_null(0).to_numpy()
@@ -163,7 +169,7 @@ def of_pyarrow(pyarrow: Any, keys: Any, name: str) -> KeyColumn | None:
     if types.is_null(keys.type):
         return KeyColumn(np.zeros(len(keys), np.int8), [None], "missing", np.ones(len(keys), np.bool_))
     if not (types.is_integer(keys.type) or types.is_boolean(keys.type)):
-        raise TypeError(f"{EXPECTED}, got {name} of type {keys.type}; cast them")
+        raise TypeError(f"{EXPECTED}, got {name} of type {keys.type}; cast them to integers or strings")
     filled = keys if missing is None else keys.fill_null(False if types.is_boolean(keys.type) else 0)
     return of_array(np.asarray(filled), name)._replace(missing=missing)
 

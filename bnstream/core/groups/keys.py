@@ -33,6 +33,7 @@ class Keys(NamedTuple):
 
 def columns_of(keys: Any) -> tuple[list[Any], tuple[str, ...] | None, bool]:
     """The columns of the keys that a caller gives, their names, and whether keys are tuples."""
+    keys = mapping_of(keys)
     if isinstance(keys, Mapping):
         if not keys:
             raise ValueError(f"{EXPECTED}, one for each row, got an empty mapping; name at least one column")
@@ -46,8 +47,17 @@ def columns_of(keys: Any) -> tuple[list[Any], tuple[str, ...] | None, bool]:
     return [keys], (name,) if isinstance(name, str) and name else None, False
 
 
-def keys_of(keys: Any, n_rows: int, place: str, missing: Missing, n_threads: int | None) -> Keys:
-    """The keys of the rows of a batch.
+def mapping_of(keys: Any) -> Any:
+    """The columns of a table by their names; other keys as they are."""
+    if hasattr(keys, "column_names"):
+        return {name: keys.column(name) for name in keys.column_names}         # of pyarrow
+    return {name: keys[name] for name in keys.columns} if hasattr(keys, "columns") else keys
+
+
+def keys_of(
+    keys: Any, n_rows: int, place: str, missing: Missing, n_threads: int | None, called: str = "keys"
+) -> Keys:
+    """The keys of the rows of a batch, by the name of the argument that a caller gives.
 
     Raises
     ------
@@ -57,16 +67,22 @@ def keys_of(keys: Any, n_rows: int, place: str, missing: Missing, n_threads: int
         If there is not one for each row, or some are missing under the policy "raise".
     """
     columns, names, tuples = columns_of(keys)
-    found = [column_of(column, name_at(names, i, len(columns))) for i, column in enumerate(columns)]
-    for i, column in enumerate(found):
+    if names is None and 1 < len(columns) == n_rows and isinstance(columns[0], tuple):
+        raise ValueError(f"{called} must be columns, got {n_rows:,} tuples for the {n_rows:,} rows of {place}; pass "
+                         f"[list(part) for part in zip(*{called})] if each is the key of a row, and lists in place of "
+                         "the tuples if each is a column")
+    titles = [name_at(names, i, len(columns), called) for i in range(len(columns))]
+    found = [*map(column_of, columns, titles)]
+    for i, (column, title) in enumerate(zip(found, titles, strict=True)):
         if column.codes.shape != (n_rows,):
-            raise ValueError(f"{name_at(names, i, len(found))} must have one key for each of the {n_rows:,} rows of "
-                             f"{place}, got keys of shape {column.codes.shape}")
+            raise ValueError(f"{title} must have one key for each of the {n_rows:,} rows of {place}, got keys of shape "
+                             f"{column.codes.shape}")
         n_missing = 0 if column.missing is None else int(np.count_nonzero(column.missing))
         if n_missing and missing == "raise":
-            raise ValueError(f"{name_at(names, i, len(found))}: {counted(n_missing, 'row has', 'rows have')} no key; "
-                             "pass missing_keys='omit' (--missing-keys omit) to leave such rows out, or 'keep' to make "
-                             "them a group of the key None")
+            advice = f"leave such rows out, or give each a {called}" if called != "keys" else (
+                "pass missing_keys='omit' (--missing-keys omit) to leave such rows out, or 'keep' to make them a group "
+                "of the key None")
+            raise ValueError(f"{title}: {counted(n_missing, 'row has', 'rows have')} no key; {advice}")
         if not n_missing:
             found[i] = column._replace(missing=None)
         elif n_missing == n_rows:
@@ -138,11 +154,11 @@ def in_int64(keys: NDArray[Any]) -> NDArray[Any]:
     return keys.astype(np.int64)
 
 
-def name_at(names: tuple[str, ...] | None, i: int, n: int) -> str:
+def name_at(names: tuple[str, ...] | None, i: int, n: int, called: str) -> str:
     """What a message calls a column of keys."""
     if names is not None:
-        return f"keys {names[i]!r}"
-    return "keys" if n == 1 else f"keys[{i}]"
+        return f"{called} {names[i]!r}"
+    return called if n == 1 else f"{called}[{i}]"
 
 
 def plain(codes: NDArray[Any]) -> NDArray[Any]:
