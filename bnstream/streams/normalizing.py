@@ -11,13 +11,10 @@ from bnstream.core.affine import Affine, several_channel_axes
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.columns import Columns
 from bnstream.core.groups.affine import GroupAffine, RowsAffine
-from bnstream.core.groups.keys import LARGEST
 from bnstream.core.moments import Moments
 from bnstream.streams.keycolumns import key_columns
 from bnstream.streams.sources import Source
-from bnstream.streams.sources.text.dialect import NA_WORDS
 
-BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def normalized_array(values: Any, source: Source, affine: Affine, state: Moments | BatchNorm | None) -> NDArray[Any]:

@@ -644,6 +644,27 @@ def test_keys_that_are_found_already_are_as_many_as_rows():
     assert len(g) == 2
 
 
+@pytest.mark.parametrize("keys", [[], np.array([]), np.array([], np.uint64), np.array([], "U1"), {"k": []}])
+def test_normalize_no_rows(keys):
+    """There are no keys to look at, whatever their dtype."""
+    for known in ([1, 2, 3], ["a", "b", "c"]):
+        for dtype in ("f4", "f8", "i4"):
+            y = GroupedMoments().update(normal((3, 2)), known).normalize(np.empty((0, 2), dtype), keys)
+            assert (y.shape, y.dtype) == ((0, 2), np.dtype("f4" if dtype == "i4" else dtype))
+
+
+def test_normalize_reads_what_update_reads():
+    x, keys = normal((50, 2)), np.arange(50) % 3
+    g = GroupedMoments().update(x, keys)
+    short = x.astype(ml_dtypes.bfloat16)
+    y = g.normalize(short, keys)
+    assert y.dtype == short.dtype
+    np.testing.assert_allclose(y.astype(float), g.normalize(short.astype(float), keys), rtol=2.0**-8)
+    for wrong in (x.astype(complex), x.astype(object), x.astype(str)):
+        with pytest.raises(TypeError, match="cannot read dtype"):
+            g.normalize(wrong, keys)
+
+
 def test_tables_by_group():
     import pandas as pd
 

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from bnstream.core.checks import eps_of
 from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.differences import differences
+from bnstream.core.dtypes import is_floating
+from bnstream.core.groups.batch import require_readable
 from bnstream.core.groups.keys import keys_of
 from bnstream.core.groups.sums import array_of, axes_in
 from bnstream.core.labels import channel_label, listed
@@ -78,6 +80,8 @@ class GroupAffine:
         ValueError
             If a key is unknown, or missing and no group of the statistics, unless `unknown` has a group for these.
         """
+        if not n_rows:
+            return np.empty(0, np.int64)
         found = keys_of(keys, n_rows, place, "keep", None)
         at = self.g._index.find(found.distinct)
         new = np.flatnonzero(at < 0)
@@ -99,7 +103,7 @@ class GroupAffine:
     def rows(self, x: NDArray[Any], places: NDArray[np.int64], channels: Any = slice(None),
              dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
         """Normalize rows of some channels, an array (rows, channels)."""
-        dtype = self.dtype or dtype or (x.dtype if x.dtype.kind == "f" else np.dtype(np.float32))
+        dtype = self.dtype or dtype or (x.dtype if is_floating(x.dtype) else np.dtype(np.float32))
         y = np.empty(x.shape, dtype)
         step = max(1, BLOCK // max(1, x.shape[1]))
         mean, low, scale = (values[:, channels] for values in (self.mean, self.mean_lo, self.scale))
@@ -205,8 +209,7 @@ def normalize(
     if tuple(a.shape[i] for i in kept) != affine.shape:
         raise ValueError(f"expected channels of shape {affine.shape} as in the statistics, got "
                          f"{tuple(a.shape[i] for i in kept)} from an array of shape {a.shape} with axis={g.axis!r}")
-    if a.dtype.kind not in "fiub":
-        raise TypeError(f"x must be of real numbers, got dtype {a.dtype}")
+    require_readable(a, axes)
     n_rows = a.shape[axes[0]]
     places = affine.places(keys, n_rows, f"an array of shape {a.shape} with axis={g.axis!r}")
     order = (*axes, *kept)
