@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.dtypes import NamedArrays, floating
+from bnstream.core.groups.grouped import advice_on
 from bnstream.core.moments import Moments
 from bnstream.exchange import imageprocessors, scaler
 from bnstream.exchange.arrays import select, without
@@ -81,7 +82,7 @@ def to_arrays(state: Moments | BatchNorm, convention: Convention, *, dtype: DTyp
     [2.0]
     """
     if not isinstance(state, Moments | BatchNorm):
-        raise TypeError(f"expected a Moments or a BatchNorm, got {type(state).__name__}")
+        raise TypeError(f"expected a Moments or a BatchNorm, got {type(state).__name__}{advice_on(state)}")
     if dtype is not None:
         dtype = floating(dtype)
     if convention == "scikit-learn":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.groups.grouped import advice_on
 from bnstream.core.labels import counted
 from bnstream.core.moments import Moments
 from bnstream.core.summary import Summary, summary
@@ -92,8 +93,8 @@ def plot_moments(before: Moments | BatchNorm, after: Moments | BatchNorm | None 
 
 def summarized(role: str, state: object) -> Summary:
     if not isinstance(state, (Moments, BatchNorm)):
-        raise TypeError(f"{role} must be a Moments or a BatchNorm, got {type(state).__name__}; "
-                        "bnstream.Moments().update(x) makes a Moments from an array")
+        advice = advice_on(state) or "; bnstream.Moments().update(x) makes a Moments from an array"
+        raise TypeError(f"{role} must be a Moments or a BatchNorm, got {type(state).__name__}{advice}")
     return summary(state)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from bnstream.core.checks import require_axis
 from bnstream.core.dlpack import detached
 from bnstream.core.dtypes import is_real
+from bnstream.core.groups.grouped import advice_on
 from bnstream.core.labels import channel_label, counted, number_text
 from bnstream.core.moments import Moments
 from bnstream.plots.axes import (
@@ -144,6 +145,8 @@ def side_of(role: str, x: Any, channel_axis: int | None, names: Sequence[str] | 
         title = f"{counted(x.n_channels)}, n = {number_text(least)}" + f" to {number_text(most)}" * bool(least < most)
         error = x.rank_error.max(initial=0)
         return Side(sample_of(x), title + f"\nestimated, ranks within {error:.2%}" * bool(error), True)
+    if advice := advice_on(x):
+        raise TypeError(f"{role} must be a Moments, Quantiles or an array, got {type(x).__name__}{advice}")
     if channel_axis is None:
         raise ValueError(f"channel_axis is needed, as {role} is an array; give the axis of its channels")
     array = channels_first(role, x, channel_axis)

@@ -132,7 +132,7 @@ def write(
     elif type(state) in KINDS.values():
         kind, (description, arrays) = kind_of(state), describe_norm(state)
     else:
-        raise TypeError(f"expected a Moments or a layer to save, got {type(state).__name__}")
+        raise TypeError(f"expected a Moments, a GroupedMoments or a layer to save, got {type(state).__name__}")
     metadata: dict[str, Any] = {
         "format": "bnstream", "version": VERSION if "track" in description else 1, "bnstream": version(), "kind": kind,
         "completeness": "partial" if progress is not None else "complete" if lacks is None else "imported",

@@ -21,6 +21,7 @@ from bnstream._kernels import _runtime
 from bnstream.core.groups.keys import keys_of
 from bnstream.core.groups.sums import piece_rows, portion_rows
 from bnstream.core.moments import rows_of
+from bnstream.exchange import to_arrays
 
 
 def rng(seed=0):
@@ -407,6 +408,10 @@ def test_refused_arguments():
         GroupedMoments(missing_keys="drop")
     with pytest.raises(TypeError, match="key_names must be a sequence of str, got the str 'a'"):
         GroupedMoments(key_names="a")
+    with pytest.raises(TypeError, match="key_names must be of str, got 1 of type int"):
+        GroupedMoments(key_names=[1, 2])
+    with pytest.raises(ValueError, match="key_names must differ, got 'a' twice"):
+        GroupedMoments(key_names=["a", "a"])
     with pytest.raises(ValueError, match="expected 2 channels, one for each name"):
         GroupedMoments(names=["a", "b"]).update(np.ones((2, 3)), [1, 2])
     g = GroupedMoments().update(np.ones((2, 3)), [1, 2])
@@ -542,6 +547,18 @@ def test_tables():
     assert g.key_names == ("k",)
     assert g["a"] == Moments().update(frame[:2])
     assert g["a"].var().tolist() == [1.0, 0.25]
+
+
+def test_what_takes_the_statistics_of_one_group_says_so():
+    g = GroupedMoments().update(np.ones((2, 3)), [1, 2])
+    with pytest.raises(TypeError, match=r"take those of all groups by total\(\), or of one by its key"):
+        to_arrays(g, "pytorch")
+    pytest.importorskip("matplotlib")
+    from bnstream.plots import plot_histograms, plot_moments
+
+    for plot in (plot_moments, plot_histograms):
+        with pytest.raises(TypeError, match=r"^before must be a Moments.* got GroupedMoments; take those"):
+            plot(g)
 
 
 def test_tables_of_keys_that_need_care():

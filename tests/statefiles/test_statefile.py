@@ -139,7 +139,7 @@ def test_imported(path):
 
 
 @pytest.mark.parametrize(("state", "progress", "message"), [
-    (np.ones(3), None, "expected a Moments or a layer to save, got ndarray"),
+    (np.ones(3), None, "expected a Moments, a GroupedMoments or a layer to save, got ndarray"),
     (None, None, "got NoneType"),
     (Moments(), {"at": object()}, "expected a value that JSON can hold, got object"),
 ])

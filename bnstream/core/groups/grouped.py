@@ -119,10 +119,8 @@ class GroupedMoments(Mapping[Any, Moments]):
         self._template = Moments(axis, nan_policy=nan_policy, names=names, exact=exact, track=track)
         if missing_keys not in ("raise", "omit", "keep"):
             raise ValueError(f"missing_keys must be 'raise', 'omit' or 'keep', got {missing_keys!r}")
-        if isinstance(key_names, str):
-            raise TypeError(f"key_names must be a sequence of str, got the str {key_names!r}; make it a list")
         self.missing_keys: Missing = missing_keys
-        self.key_names: tuple[str, ...] | None = None if key_names is None else tuple(key_names)
+        self.key_names = checked_key_names(key_names)
         self.kinds: tuple[str, ...] | None = None       # of the columns of keys
         self.shape: tuple[int, ...] | None = None
         self._index = Index()
@@ -633,6 +631,19 @@ class GroupedMoments(Mapping[Any, Moments]):
         keys = listed([repr(key) for key in self._index.all()[:9]], most=8)
         return (f"GroupedMoments({settings}): {counted(len(self), 'group', 'groups')} of channels {self.shape}\n"
                 f"  keys {keys}" + (f" ({len(self):,} in all)" if len(self) > 8 else ""))
+
+
+def checked_key_names(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The names of columns of keys, which are str and differ, as those of channels do."""
+    try:
+        return Moments(names=names).names
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"key_{error}") from None
+
+
+def advice_on(state: object) -> str:
+    """What to do where the statistics of one group are expected."""
+    return "; take those of all groups by total(), or of one by its key" if isinstance(state, GroupedMoments) else ""
 
 
 def as_labels(keys: Sequence[Any], kinds: tuple[str, ...] | None) -> Any:
