@@ -74,7 +74,9 @@ def cast(column: Any, field: Any) -> Any:
     """A column in the type of a field; raise ValueError if it does not hold the values."""
     import pyarrow as pa
 
+    from bnstream.streams.schema import plain_dictionary
+
     try:
-        return column.cast(field.type)
+        return column.cast(plain_dictionary(column.type)).cast(field.type)
     except pa.ArrowInvalid as error:
         raise ValueError(f"column {field.name!r}: {error}") from error

@@ -119,6 +119,7 @@ def floating(kind: Any) -> np.dtype[Any]:
 
 def copied_type(name: str, kinds: Mapping[str, Any], dictionaries: bool) -> Any:
     """The type of a column that is copied: that of all sources, or one that holds all of their values."""
+    kinds = {source: plain_dictionary(kind) for source, kind in kinds.items()}
     if dictionaries and len(set(kinds.values())) == 1:
         return next(iter(kinds.values()))
     values: dict[Any, str] = {}
@@ -133,6 +134,13 @@ def copied_type(name: str, kinds: Mapping[str, Any], dictionaries: bool) -> Any:
         return pa.unify_schemas([pa.schema({name: kind}) for kind in values], promote_options="permissive")[0].type
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         raise SourceError(f"{differences(name, values)}; give it one type, or {CHOOSE}") from None
+
+
+def plain_dictionary(kind: Any) -> Any:
+    """The type of a dictionary without views of its strings, as polars has them, which pyarrow writes to no file."""
+    if not types.is_dictionary(kind) or not types.is_string_view(kind.value_type):
+        return kind
+    return pa.dictionary(kind.index_type, pa.large_string(), kind.ordered)
 
 
 def value_type(kind: Any) -> Any:

@@ -155,6 +155,22 @@ def test_text_files_whose_keys_are_numbers(texts, keys, wrong, tmp_path):
         apply(g, path, tmp_path / "u.csv", unknown="total", force=True)
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".csv"])
+def test_categories_of_polars(suffix, tmp_path):
+    """Their dictionaries hold views of strings, which pyarrow writes to no file."""
+    pl = pytest.importorskip("polars")
+    table = pl.DataFrame({"k": pl.Series(["a", "b", None, "a"], dtype=pl.Categorical), "x": [1.0, 2.0, 3.0, 5.0],
+                          "e": pl.Series(["u", "v", "u", "u"], dtype=pl.Enum(["u", "v"]))})
+    g = fit(table, by="k", columns=["x"], missing_keys="keep")
+    for state, expected in ((g, [-1, 0, 0, 1]), (g.total(), None)):
+        path = tmp_path / f"u{suffix}"
+        assert apply(state, table, path, force=True) == 4
+        read = {".parquet": pl.read_parquet, ".arrow": pl.read_ipc, ".csv": pl.read_csv}[suffix](path)
+        assert read["k"].cast(str).to_list()[:2] == ["a", "b"]
+        assert read["e"].cast(str).to_list() == ["u", "v", "u", "u"]
+        assert expected is None or read["x"].to_list() == expected
+
+
 def test_a_state_file(tmp_path):
     table = frame()
     save(tmp_path / "g.npz", fit(table, by="month", columns=["delay"]))

@@ -203,6 +203,7 @@ def test_propagate():
     ({"by": "month", "weights": "month"}, SourceError, "holds the keys"),
     ({"by": []}, SourceError, r"by \(--by\) must be one or more different names, got \[\]"),
     ({"by": [3]}, TypeError, r"by \(--by\) must be a name or a sequence of names, got \[3\]"),
+    ({"by": 3}, TypeError, r"by \(--by\) must be a name or a sequence of names, got 3"),
     ({"by": "delay", "columns": ["distance"]}, TypeError, "keys must be integers, bools or strings"),
     ({"by": "carrier", "columns": ["delay"], "nan_policy": "raise"}, SourceError, "column 'delay'.*NaN or inf|missing"),
 ])
