@@ -670,6 +670,22 @@ def test_normalize_no_rows(keys):
             assert (y.shape, y.dtype) == ((0, 2), np.dtype("f4" if dtype == "i4" else dtype))
 
 
+@pytest.mark.parametrize("unknown", ["raise", "total", "nan"])
+def test_normalize_refuses_keys_of_another_kind(unknown):
+    """Every one of them would be unknown: numbers that were read as text, for instance."""
+    x = normal((4, 2))
+    for known, keys, message in [
+        ([1, 2, 1, 2], ["1", "2", "1", "2"], "expected keys of int as before, got str; convert them"),
+        (["1", "2", "1", "2"], [1, 2, 1, 2], "expected keys of str as before, got int"),
+        ([1, 0, 1, 0], [True, False] * 2, "expected keys of int as before, got bool"),
+        ([1, 2, 1, 2], [[1, 2, 1, 2], ["a"] * 4], "expected keys of int as before, got int and str"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            GroupedMoments().update(x, known).normalize(x, keys, unknown=unknown)
+    missing = GroupedMoments().update(x, [1, 2, 1, 2]).normalize(x, [None] * 4, unknown="nan")
+    assert np.isnan(missing).all()
+
+
 def test_normalize_reads_what_update_reads():
     x, keys = normal((50, 2)), np.arange(50) % 3
     g = GroupedMoments().update(x, keys)

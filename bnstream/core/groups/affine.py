@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,14 +14,12 @@ from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.differences import differences
 from bnstream.core.dtypes import is_floating
 from bnstream.core.groups.batch import require_readable
+from bnstream.core.groups.grouped import GroupedMoments, with_kinds
 from bnstream.core.groups.keys import keys_of
 from bnstream.core.groups.sums import array_of, axes_in
 from bnstream.core.labels import channel_label, listed
 from bnstream.core.moments import Moments, rows_of
 from bnstream.core.rows import EXPONENT, MEAN_LO
-
-if TYPE_CHECKING:
-    from bnstream.core.groups.grouped import GroupedMoments
 
 Unknown = Literal["raise", "total", "nan"]
 BLOCK = 1 << 17             # elements that are normalized at a time
@@ -77,12 +75,14 @@ class GroupAffine:
 
         Raises
         ------
+        TypeError
+            If keys are of another kind than those of the statistics: all of them would be unknown.
         ValueError
             If a key is unknown, or missing and no group of the statistics, unless `unknown` has a group for these.
         """
         if not n_rows:
             return np.empty(0, np.int64)
-        found = keys_of(keys, n_rows, place, "keep", None)
+        found = with_kinds(self.g, keys_of(keys, n_rows, place, "keep", None))
         at = self.g._index.find(found.distinct)
         new = np.flatnonzero(at < 0)
         if new.size and self.unknown == "raise":
@@ -187,7 +187,8 @@ def normalize(
     Raises
     ------
     TypeError
-        If x is not of real numbers, or keys are neither integers, bools nor strings.
+        If x is not of real numbers, or keys are neither integers, bools nor strings, or not of the kind of those of the
+        statistics.
     ValueError
         If the channels are not those of the statistics, a key is unknown, or a group has no value of some channel.
 
