@@ -96,6 +96,19 @@ def test_refused():
         bn.eval()(x, "d")
 
 
+@pytest.mark.parametrize("other", ["1", True, ("1", 1)])
+def test_domains_are_of_one_kind(other):
+    """1 and "1", as two loaders read them, are not two domains, and True is not 1."""
+    x, _ = data()
+    bn = DomainBatchNorm(4)
+    bn(x, 1)
+    domain = [[part] * 60 for part in other] if isinstance(other, tuple) else other
+    for mode in (True, False):
+        with pytest.raises(TypeError, match=r"expected domains such as 1, got .*; convert them"):
+            bn.train(mode)(x, domain)
+    assert list(bn) == [1]
+
+
 def test_pickle():
     x, domain = data()
     bn = DomainBatchNorm(4)

@@ -103,7 +103,7 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
         Raises
         ------
         TypeError, ValueError
-            As `BatchNorm`, with the domain in the message.
+            As `BatchNorm`, with the domain in the message; if domains are of another kind than those before.
         KeyError
             In inference, if a domain has no layer. It is named.
 
@@ -122,6 +122,7 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
             return self._template.copy()(a)         # refuses it in training
         rows = rows_of(domain, n_rows, a.shape)
         with self._lock:
+            require_kind(next(iter(rows)), self._layers)
             new = {key: self._template.copy() for key in rows if key not in self._layers}
             if new and not self.training:
                 raise KeyError(f"no layer of the domain {listed([*map(repr, new)])}; the domains are "
@@ -231,6 +232,16 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
     def __repr__(self) -> str:
         domains = listed([repr(key) for key in self._layers], most=8) or "none yet"
         return f"DomainBatchNorm({self.num_features}): domains {domains}"
+
+
+def require_kind(domain: Any, known: Mapping[Any, Any]) -> None:
+    """Raise TypeError unless a domain is of the kind of those that are known, of which True is equal to 1."""
+    def types(key: Any) -> list[type]:
+        return [type(part) for part in key] if isinstance(key, tuple) else [type(key)]
+
+    other = next(iter(known), domain)
+    if types(other) != types(domain):
+        raise TypeError(f"expected domains such as {other!r}, got {domain!r}; convert them")
 
 
 def rows_of(domain: Any, n_rows: int, shape: tuple[int, ...]) -> dict[Any, NDArray[np.intp]]:
