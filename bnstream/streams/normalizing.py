@@ -16,7 +16,6 @@ from bnstream.streams.keycolumns import key_columns
 from bnstream.streams.sources import Source
 
 
-
 def normalized_array(values: Any, source: Source, affine: Affine, state: Moments | BatchNorm | None) -> NDArray[Any]:
     """Normalize an array, or the columns of a .npz file. The result has rows first.
 

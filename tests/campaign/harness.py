@@ -3,8 +3,8 @@
     python tests/campaign/threads.py --seconds 600 --seed 1 --record
 
 A script has a function `trials(rng)`, which tries one thing after another and yields how many it has tried since; it
-raises AssertionError at what is wrong. `--record` keeps what a run has found in results.json, of which docs/reliability.md
-has a table: `python tests/campaign/table.py`.
+raises AssertionError at what is wrong. `--record` keeps what a run has found in results.json, of which
+docs/reliability.md has a table: `python tests/campaign/table.py`.
 """
 
 import argparse

@@ -70,7 +70,7 @@ def test_by_no_column(command, folder):
     save("g.npz", bnstream.GroupedMoments(names=["delay"]).update(np.array([[1.0]]), ["AA"]))
     failed = invoke(*command, "-o", "o.parquet", "--by", "")
     assert failed.exit_code == 1
-    assert "by must name at least one column" in str(failed.exception)
+    assert "by (--by) must be one or more different names" in str(failed.exception)
 
 
 def test_show_keys_as_they_are(folder):
