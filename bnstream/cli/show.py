@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 from bnstream.cli.options import StatePath, numbers_in
+from bnstream.core.groups.domainbatchnorm import DomainBatchNorm
 from bnstream.core.groups.grouped import GroupedMoments
 from bnstream.core.groups.table import key_columns, key_text
 from bnstream.core.labels import channel_label, number_text
@@ -36,8 +37,8 @@ def show(
 ) -> None:
     """Show a state file: n, mean, std and var of every channel, or the running estimates and parameters of a layer.
 
-    Statistics by group have a row for each channel of each group. Exact statistics have a digest, which names their
-    data.
+    Statistics by group have a row for each channel of each group, and layers by domain one for each channel of each
+    domain. Exact statistics have a digest, which names their data.
 
     Example: bnstream show stats.npz --csv > stats.csv
     """
@@ -48,6 +49,8 @@ def show(
     file = read(path)
     if isinstance(file.state, GroupedMoments):
         columns, labels = of_groups(file.state)
+    elif isinstance(file.state, DomainBatchNorm):
+        columns, labels = of_domains(file.state)
     else:
         now = summary(file.state)
         columns = {"channel": now.labels} | {name: values.tolist() for name, values in now.columns.items()}
@@ -88,6 +91,18 @@ def of_groups(g: GroupedMoments) -> tuple[Columns, list[str]]:
     }
     columns["channel"] = [channel_label(i, g.shape, g.names) for i in range(count)] * len(g)
     return columns | {name: values.ravel().tolist() for name, values in statistics.items()}, [*keys, "channel"]
+
+
+def of_domains(bn: DomainBatchNorm) -> tuple[Columns, list[str]]:
+    """A row for each channel of the layer of each domain, and the titles of the columns that name it."""
+    columns: dict[str, list[Any]] = {"domain": [], "channel": [], "running_mean": [], "running_var": []}
+    for domain, layer in bn.items():
+        now, name = summary(layer), ", ".join(map(str, domain)) if isinstance(domain, tuple) else domain
+        columns["domain"] += [name] * now.n_channels
+        columns["channel"] += now.labels
+        for title, values in now.columns.items():
+            columns.setdefault(title, []).extend(values.tolist())
+    return columns, ["domain", "channel"]
 
 
 def print_json(columns: Columns, metadata: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""State files: a `Moments` or a `BatchNorm` in a .npz file that is safe to open.
+"""State files: statistics or a layer in a .npz file that is safe to open.
 
     state <-> arrays and JSON (description) <-> one .npz (archive, atomic)
 """

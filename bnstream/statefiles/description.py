@@ -79,8 +79,9 @@ def meanings(kind: str, arrays: NamedArrays) -> dict[str, str]:
     """What a file says about its arrays and settings."""
     exponents = [name for name in arrays if name.endswith(SCALED_ROWS[EXPONENT])]
     exact = {"pooled": "exact statistics of all batches: " + MEANINGS_OF_MOMENTS["exact"]}
+    has_exact = any(name.endswith("pooled_sum") for name in arrays)
     tracked = {name: meaning for name, meaning in MEANINGS_OF_TRACKED.items() if name in arrays}
-    more = tracked | dict.fromkeys(exponents, MEANING_OF_EXPONENT) | (exact if "pooled_sum" in arrays else {})
+    more = tracked | dict.fromkeys(exponents, MEANING_OF_EXPONENT) | (exact if has_exact else {})
     return MEANINGS[kind] | more
 
 
@@ -265,7 +266,7 @@ def require_counts(state: NDArray[np.float64], prefix: str = "") -> None:
                          f"which counts are exact, got {most:.17g}")
 
 
-def describe_batchnorm(bn: BatchNorm) -> tuple[dict[str, Any], NamedArrays]:
+def describe_batchnorm(bn: BatchNorm, prefix: str = "") -> tuple[dict[str, Any], NamedArrays]:
     """Describe a BatchNorm in a dict, and return its estimates and parameters as arrays."""
     bn = bn.copy()
     running_of(bn).require_possible()
@@ -278,19 +279,19 @@ def describe_batchnorm(bn: BatchNorm) -> tuple[dict[str, Any], NamedArrays]:
     if bn.pooled is not None:
         description["pooled"], pooled = describe_moments(bn.pooled, "pooled_")
         arrays |= pooled
-    return description, arrays
+    return description, {prefix + name: values for name, values in arrays.items()}
 
 
-def restore_batchnorm(fields: Fields, arrays: NamedArrays) -> BatchNorm:
+def restore_batchnorm(fields: Fields, arrays: NamedArrays, prefix: str = "") -> BatchNorm:
     """Restore a BatchNorm from what `describe_batchnorm` returned. Its arrays are removed from `arrays`."""
     settings = checked_settings(fields, SETTINGS)
     settings.integer("channel_axis", -64, 63)
     shape = (settings.values["num_features"],)
-    rows = np.stack([taken(arrays, name, shape, np.float64) for name in running.RUNNING_ROWS])
+    rows = np.stack([taken(arrays, prefix + name, shape, np.float64) for name in running.RUNNING_ROWS])
     for row, most in ((running.VAR, np.inf), (running.SPREAD, np.inf), (running.INITIAL_WEIGHT, 1.0),
                       (running.BATCH_VAR, np.inf)):
         if (rows[row] < 0).any() or (rows[row] > most).any():
-            raise ValueError(f"{running.RUNNING_ROWS[row]} must be from 0 to {most}, got {rows[row].min()} to "
+            raise ValueError(f"{prefix}{running.RUNNING_ROWS[row]} must be from 0 to {most}, got {rows[row].min()} to "
                              f"{rows[row].max()}")
     pooled = fields.get("pooled", dict, NoneType)
     if pooled is None and settings.values["momentum"] is None:
@@ -298,9 +299,9 @@ def restore_batchnorm(fields: Fields, arrays: NamedArrays) -> BatchNorm:
     bn = BatchNorm(**settings.values, names=fields.all_of("names", str), track_pooled=pooled is not None)
     running_of(bn).rows[:] = rows
     for name, values in parameters_of(bn).items():
-        values[:] = taken(arrays, name, shape, stored_dtype(bn))
+        values[:] = taken(arrays, prefix + name, shape, stored_dtype(bn))
     if pooled is not None:
-        moments = restore_moments(Fields(pooled), arrays, "pooled_")
+        moments = restore_moments(Fields(pooled), arrays, f"{prefix}pooled_")
         if (moments.axis, moments.nan_policy) != (0, bn.nan_policy):
             raise ValueError(f"the pooled statistics of this layer must have axis 0 and nan_policy {bn.nan_policy!r}, "
                              f"got {moments.axis} and {moments.nan_policy!r}")

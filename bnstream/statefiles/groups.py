@@ -5,7 +5,6 @@ The arrays are those of a `Moments` whose channels are (groups, \\*channels). Th
 
 from __future__ import annotations
 
-from types import NoneType
 from typing import Any
 
 from bnstream.core.dtypes import NamedArrays
@@ -72,9 +71,14 @@ def checked_keys(keys: list[Any], kinds: tuple[str, ...] | None) -> list[Any]:
         if type(parts) is not list or len(parts) != len(kinds):
             raise ValueError(f"a key must have {len(kinds)} parts, got {key!r:.60}")
         for part, kind in zip(parts, kinds, strict=True):
-            if type(part) not in (KINDS[kind], NoneType) or (kind == "int" and not LEAST <= (part or 0) <= LARGEST):
+            if part is not None and not is_key(part, KINDS[kind]):
                 raise ValueError(f"a key must be of kind {kind}, got {part!r:.60}")
         found.append(tuple(parts) if len(kinds) > 1 else key)
     if len(set(found)) < len(found):
         raise ValueError("keys must differ")
     return found
+
+
+def is_key(value: object, *kinds: type) -> bool:
+    """Whether a value in a file is a key, or a part of one, of one of these kinds."""
+    return type(value) in kinds and (type(value) is not int or LEAST <= value <= LARGEST)

@@ -22,7 +22,7 @@ from bnstream.statefiles.description import (
     taken,
 )
 
-KINDS: dict[str, type[NormLayer]] = {
+NORMS: dict[str, type[NormLayer]] = {
     "layernorm": LayerNorm, "rmsnorm": RMSNorm, "groupnorm": GroupNorm, "instancenorm": InstanceNorm,
 }
 TYPES: dict[str, tuple[type, ...]] = {
@@ -37,10 +37,6 @@ MEANINGS = {
     "momentum": "weight of the new batch, as in PyTorch; null: the running estimates are averages over all instances",
     "averages": "moments of mean and variance, one value for each instance: first of the means, then of the variances",
 }
-
-
-def kind_of(layer: NormLayer) -> str:
-    return type(layer).__name__.lower()
 
 
 def describe_norm(layer: NormLayer) -> tuple[dict[str, Any], NamedArrays]:
@@ -60,9 +56,8 @@ def describe_norm(layer: NormLayer) -> tuple[dict[str, Any], NamedArrays]:
     return description, arrays
 
 
-def restore_norm(kind: str, fields: Fields, arrays: NamedArrays) -> NormLayer:
-    """Restore a layer from what `describe_norm` returned. Its arrays are removed from `arrays`."""
-    cls = KINDS[kind]
+def restore_norm(cls: type[NormLayer], fields: Fields, arrays: NamedArrays) -> NormLayer:
+    """Restore a layer of this class from what `describe_norm` returned. Its arrays are removed from `arrays`."""
     settings = checked_settings(fields, {name: TYPES[name] for name in cls._settings})
     if "channel_axis" in settings.values:
         settings.integer("channel_axis", -63, 63)

@@ -5,6 +5,7 @@
                 m3_lo, m4, m4_lo, what of them is tracked
     GroupedMoments      the same rows, each with the shape (groups, *channels); the keys are in bnstream.json
     BatchNorm   running_mean, running_var and four more rows; gamma and beta; pooled_n, ... if it has `pooled`
+    DomainBatchNorm     those of the layer of each domain, which begin with 0_, 1_, ...; of the next new one, with new_
     others      gamma and beta; running_mean, running_var and averages_n, ... of instance norm that has them
 
 ``numpy.load`` reads the arrays. The member bnstream.json holds their meaning and all settings.
@@ -13,14 +14,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.checks import path_of
 from bnstream.core.config import version
 from bnstream.core.dtypes import NamedArrays
+from bnstream.core.groups.domainbatchnorm import DomainBatchNorm
 from bnstream.core.groups.grouped import GroupedMoments
 from bnstream.core.layer import NormLayer
 from bnstream.core.moments import Moments
@@ -34,24 +37,46 @@ from bnstream.statefiles.description import (
     restore_batchnorm,
     restore_moments,
 )
+from bnstream.statefiles.domains import describe_domains, meanings_of_domains, restore_domains
 from bnstream.statefiles.groups import describe_groups, meanings_of_groups, restore_groups
-from bnstream.statefiles.norms import KINDS, MEANINGS, describe_norm, kind_of, restore_norm
+from bnstream.statefiles.norms import MEANINGS, NORMS, describe_norm, restore_norm
 
 __all__ = ["StateError", "StateFile", "complete", "is_state", "load", "read", "save", "write"]
 
 VERSION = 2     # of the format; 1 where nothing is tracked
+
+State = Moments | GroupedMoments | NormLayer | DomainBatchNorm
+
+
+class Kind(NamedTuple):
+    """How states of one kind are written and read."""
+
+    of: type
+    describe: Callable[[Any], tuple[dict[str, Any], NamedArrays]]
+    restore: Callable[[Fields, NamedArrays], State]
+    meanings: Callable[[NamedArrays], Mapping[str, str]]
+
+
+KINDS = {
+    "moments": Kind(Moments, describe_moments, restore_moments, partial(meanings, "moments")),
+    "batchnorm": Kind(BatchNorm, describe_batchnorm, restore_batchnorm, partial(meanings, "batchnorm")),
+    **{name: Kind(norm, describe_norm, partial(restore_norm, norm), lambda arrays: MEANINGS)
+       for name, norm in NORMS.items()},
+    "groups": Kind(GroupedMoments, describe_groups, restore_groups, meanings_of_groups),
+    "domainbatchnorm": Kind(DomainBatchNorm, describe_domains, restore_domains, meanings_of_domains),
+}
 
 
 @dataclass(frozen=True)
 class StateFile:
     """The content of a state file, as `read` returns it."""
 
-    state: Moments | GroupedMoments | NormLayer
+    state: State
     metadata: dict[str, Any]
     """What the file says about itself: "kind", "completeness", "progress", "lacks", the version "bnstream", ..."""
 
 
-def save(path: str | os.PathLike[str], state: Moments | GroupedMoments | NormLayer) -> None:
+def save(path: str | os.PathLike[str], state: State) -> None:
     """Write a state to a file.
 
     Parameters
@@ -59,12 +84,12 @@ def save(path: str | os.PathLike[str], state: Moments | GroupedMoments | NormLay
     path : path
         As given; the usual suffix is .npz, which is not added. An old file is replaced when the new one is complete on
         the disk.
-    state : Moments, GroupedMoments, BatchNorm, LayerNorm, RMSNorm, GroupNorm or InstanceNorm
+    state : Moments, GroupedMoments, BatchNorm, DomainBatchNorm, LayerNorm, RMSNorm, GroupNorm or InstanceNorm
 
     Raises
     ------
     TypeError
-        If `path` is not a path, or `state` is neither.
+        If `path` is not a path, or `state` is none of these.
     ValueError
         If the `running_var` of a layer was set to negative values in place, or merges have brought a count of values
         past 2**53, up to which counts are exact, or 2**62 for exact statistics.
@@ -93,7 +118,7 @@ def save(path: str | os.PathLike[str], state: Moments | GroupedMoments | NormLay
 
 def write(
     path: str | os.PathLike[str],
-    state: Moments | GroupedMoments | NormLayer,
+    state: State,
     *,
     progress: Mapping[str, Any] | None = None,
     lacks: Sequence[str] | None = None,
@@ -123,20 +148,14 @@ def write(
     ...     read(f"{folder}/stats.npz").metadata["lacks"]
     ['n']
     """
-    if isinstance(state, Moments):
-        kind, (description, arrays) = "moments", describe_moments(state)
-    elif isinstance(state, GroupedMoments):
-        kind, (description, arrays) = "groups", describe_groups(state)
-    elif isinstance(state, BatchNorm):
-        kind, (description, arrays) = "batchnorm", describe_batchnorm(state)
-    elif type(state) in KINDS.values():
-        kind, (description, arrays) = kind_of(state), describe_norm(state)
-    else:
+    kind = next((kind for kind, one in KINDS.items() if isinstance(state, one.of)), None)
+    if kind is None:
         raise TypeError(f"expected a Moments, a GroupedMoments or a layer to save, got {type(state).__name__}")
+    description, arrays = KINDS[kind].describe(state)
     metadata: dict[str, Any] = {
         "format": "bnstream", "version": VERSION if "track" in description else 1, "bnstream": version(), "kind": kind,
         "completeness": "partial" if progress is not None else "complete" if lacks is None else "imported",
-        **description, "conventions": conventions(kind, arrays),
+        **description, "conventions": KINDS[kind].meanings(arrays),
     }
     if progress is not None:
         metadata["progress"] = progress
@@ -144,13 +163,6 @@ def write(
         metadata["lacks"] = list(lacks)
     with replacing(path_of("path", path)) as file:
         write_archive(file, arrays, metadata)
-
-
-def conventions(kind: str, arrays: NamedArrays) -> Mapping[str, str]:
-    """What a file says about its arrays and settings."""
-    if kind in KINDS:
-        return MEANINGS
-    return meanings_of_groups(arrays) if kind == "groups" else meanings(kind, arrays)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -163,7 +175,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    Moments, GroupedMoments, BatchNorm, LayerNorm, RMSNorm, GroupNorm or InstanceNorm
+    Moments, GroupedMoments, BatchNorm, DomainBatchNorm, LayerNorm, RMSNorm, GroupNorm or InstanceNorm
         Equal to the saved state. Further updates give the same bits.
 
     Raises
@@ -237,18 +249,13 @@ def read(path: str | os.PathLike[str]) -> StateFile:
                          f"reads up to {VERSION}; upgrade with: pip install --upgrade bnstream")
     try:
         fields = Fields(metadata)
-        kind = fields.one_of("kind", "moments", "batchnorm", *KINDS, "groups")
+        kind = fields.one_of("kind", *KINDS)
         completeness = fields.one_of("completeness", "complete", "partial", "imported")
         if completeness == "partial":
             fields.get("progress", dict)
         if completeness == "imported":
             fields.all_of("lacks", str)
-        if kind in KINDS:
-            state: Any = restore_norm(kind, fields, arrays)
-        elif kind == "groups":
-            state = restore_groups(fields, arrays)
-        else:
-            state = restore_moments(fields, arrays) if kind == "moments" else restore_batchnorm(fields, arrays)
+        state = KINDS[kind].restore(fields, arrays)
         if arrays:
             raise ValueError(f"a state of kind {kind!r} does not have the arrays {sorted(arrays)}")
     except (TypeError, ValueError, OverflowError) as error:

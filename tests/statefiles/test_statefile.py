@@ -209,6 +209,20 @@ def test_version_1_of_other_layers():
     assert norm.state_dict().pooled.n.tolist() == [2, 2]
 
 
+def test_tracked_moments_groups_and_domains():
+    m = load(STATES / "tracked-2.npz")
+    assert (m.track, m.n.tolist(), m.missing.tolist()) == (("min", "max", "missing", "skewness", "kurtosis"), [3], [1])
+    assert (m.min.tolist(), m.max.tolist(), m.mean.tolist(), m.m2.tolist()) == ([1.0], [6.0], [3.0], [14.0])
+    g = load(STATES / "groups-1.npz")
+    assert (list(g), g.key_names) == ([("AA", 1), ("AA", 2), ("UA", 1)], ("carrier", "month"))
+    assert (g.names, g.mean.tolist()) == (("delay",), [[1.0], [5.0], [3.0]])
+    bn = load(STATES / "domainbatchnorm-1.npz")
+    assert (list(bn), bn.training, bn["a"].names, bn["a"].momentum) == (["a", "b"], False, ("u",), 0.5)
+    assert [layer.running_mean.tolist() for layer in bn.values()] == [[1.0], [10.0]]
+    assert [layer.running_var.tolist() for layer in bn.values()] == [[1.0], [50.5]]
+    assert [layer.gamma.tolist() for layer in bn.values()] == [[1.0], [2.0]]
+
+
 def test_names_of_a_layer():
     bn = BatchNorm(2, names=["a", "b"])
     assert bn.names == ("a", "b")

@@ -221,6 +221,25 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
         """
         return self.train(False)
 
+    def copy(self) -> Self:
+        """Return an independent object with the same layers, in the same mode.
+
+        Returns
+        -------
+        DomainBatchNorm
+
+        Examples
+        --------
+        >>> import bnstream
+        >>> bnstream.DomainBatchNorm(1).eval().copy().training
+        False
+        """
+        new = type(self).__new__(type(self))
+        with self._lock:
+            new.__setstate__({"_template": self._template.copy(), "_rows": None,
+                              "_layers": {domain: layer.copy() for domain, layer in self._layers.items()}})
+        return new
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the layers, without what awaits `backward`."""
         return {"_template": self._template, "_layers": dict(self._layers), "_rows": None}

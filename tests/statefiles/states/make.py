@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bnstream import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, Moments, RMSNorm
-from bnstream.statefiles.statefile import VERSION, save
+from bnstream import BatchNorm, DomainBatchNorm, GroupedMoments, GroupNorm, InstanceNorm, LayerNorm, Moments, RMSNorm
+from bnstream.statefiles import read, save
 
 HERE = Path(__file__).parent
 
@@ -57,8 +57,29 @@ def instancenorm():
     return norm
 
 
+def tracked():
+    return Moments(nan_policy="omit", track=("min", "missing", "skewness")).update([[1.0], [2.0], [np.nan], [6.0]])
+
+
+def groups():
+    keys = {"carrier": ["AA", "UA", "AA"], "month": [1, 1, 2]}
+    return GroupedMoments(names=["delay"]).update([[1.0], [3.0], [5.0]], keys)
+
+
+def domainbatchnorm():
+    bn = DomainBatchNorm(1, momentum=0.5, running_ddof=0, names=["u"])
+    bn(np.array([[1.0], [3.0], [10.0], [30.0]]), ["a", "a", "b", "b"])
+    bn["b"].gamma = [2.0]
+    return bn.eval()
+
+
 if __name__ == "__main__":
-    for make in (moments, exact, exact_not_finite, batchnorm, layernorm, rmsnorm, groupnorm, instancenorm):
-        path = HERE / f"{make.__name__}-{VERSION}.npz"
-        if not path.exists():           # Those of older commits show what these wrote.
-            save(path, make())
+    for make in (moments, exact, exact_not_finite, batchnorm, layernorm, rmsnorm, groupnorm, instancenorm, tracked,
+                 groups, domainbatchnorm):
+        new = HERE / f"{make.__name__}.npz"
+        save(new, make())
+        path = HERE / f"{make.__name__}-{read(new).metadata['version']}.npz"
+        if path.exists():               # Those of older commits show what these wrote.
+            new.unlink()
+        else:
+            new.rename(path)
