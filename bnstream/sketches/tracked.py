@@ -17,30 +17,39 @@ from bnstream.core.tracking import require_tracked
 from bnstream.sketches.batches import update_with
 from bnstream.sketches.quantiles import Quantiles
 
-LOCK = threading.RLock()        # The library holds the interpreter's lock anyway.
+FIRST = threading.Lock()        # Held while an object gets its first sketches, which then have a lock of their own.
 
 
 def add_batch(m: Any, batch: NDArray[Any], batch_axes: tuple[int, ...], where: Any, size: int) -> None:
     """Add a batch that `m` has accepted; `size` is the number of its channels."""
-    with LOCK:
-        if m._sketches is None:
-            m._sketches = Quantiles(size)
-        update_with(m._sketches, batch, batch_axes, where, omit=m.nan_policy == "omit")
+    with FIRST:
+        sketches = m._sketches = own_or_new(m, size)
+    with sketches._lock:
+        update_with(sketches, batch, batch_axes, where, omit=m.nan_policy == "omit")
 
 
 def merge_sketches(m: Any, theirs: Quantiles | None) -> None:
     """Merge the sketches of another object into those of `m`."""
     if theirs is None:
         return
-    with LOCK:
-        m._sketches = theirs.copy() if m._sketches is None else m._sketches.merge(theirs)
+    with FIRST:
+        if m._sketches is None:
+            m._sketches = theirs.copy()
+            return
+    with m._sketches._lock:
+        m._sketches.merge(theirs)
+
+
+def own_or_new(m: Any, size: int) -> Quantiles:
+    """The sketches of `m` themselves, or new ones if it has none."""
+    return Quantiles(size) if m._sketches is None else m._sketches      # type: ignore[no-any-return]
 
 
 def by_channel(m: Any, size: int) -> NDArray[Any]:
     """Copies of the sketches as an array of `Quantiles` of one channel each."""
-    with LOCK:
-        sketches = Quantiles(size) if m._sketches is None else m._sketches
-        found = np.empty(size, object)
+    sketches = own_or_new(m, size)
+    found = np.empty(size, object)
+    with sketches._lock:
         found[:] = [sketches.channels([i]) for i in range(size)]
     return found
 
@@ -53,10 +62,9 @@ def set_by_channel(m: Any, sketches: NDArray[Any]) -> None:
 def tracked_sketches(m: Any, name: str) -> Quantiles:
     """A copy of the sketches; raise AttributeError unless quantiles are tracked."""
     require_tracked("quantiles", m.track)
-    with LOCK:
-        if m._sketches is not None:
-            return m._sketches.copy()       # type: ignore[no-any-return]
-    return Quantiles(int(np.size(m.n)))
+    sketches = own_or_new(m, int(np.size(m.n)))
+    with sketches._lock:
+        return sketches.copy()
 
 
 def quantile(m: Moments, q: ArrayLike) -> NDArray[np.float64]:

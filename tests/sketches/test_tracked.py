@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ import bnstream
 from bnstream import Moments
 from bnstream.exchange import to_arrays
 from bnstream.plots import plot_histograms
-from bnstream.sketches import Quantiles
+from bnstream.sketches import Quantiles, tracked
+from bnstream.sketches.batches import update_with
 from bnstream.statefiles import StateError
 
 pytest.importorskip("datasketches")
@@ -98,6 +100,29 @@ def test_copies():
         assert other != m
         assert other.quantile(1).tolist() == (X.max(0) + 100).tolist()
     assert m.quantile(1).tolist() == X.max(0).tolist()
+
+
+def test_objects_do_not_wait_for_each_other(monkeypatch):
+    """Nor does a child process wait for a thread that its parent had."""
+    begun, done, unaided = threading.Event(), threading.Event(), []
+
+    def slow(sketches, batch, *arguments, **options):
+        if len(batch) == len(X):
+            begun.set()
+            unaided.append(done.wait(5))
+        return update_with(sketches, batch, *arguments, **options)
+
+    monkeypatch.setattr(tracked, "update_with", slow)
+    busy, other = tracking(), tracking().update(X[:9])
+    thread = threading.Thread(target=busy.update, args=[X])
+    thread.start()
+    assert begun.wait(60)
+    other.update(X[9:20]).merge(tracking().update(X[20:30])).copy()
+    assert other.quantile(1).tolist() == X[:30].max(0).tolist()
+    done.set()
+    thread.join()
+    assert unaided == [True]
+    assert busy.quantile(1).tolist() == X.max(0).tolist()
 
 
 def test_exact_statistics_cannot_be_taken_apart():
