@@ -16,7 +16,8 @@ from bnstream.core.groups.grouped import GroupedMoments
 from bnstream.core.groups.table import key_columns, key_text
 from bnstream.core.labels import channel_label, number_text
 from bnstream.core.moments import Moments
-from bnstream.core.summary import QUARTILES, statistics_of, summary
+from bnstream.core.summary import statistics_of, summary
+from bnstream.core.tracking import QUARTILES
 
 if TYPE_CHECKING:
     from rich.console import Console

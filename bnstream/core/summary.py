@@ -14,7 +14,7 @@ from bnstream.core.diagnosis import MEASURES, NOTHING, Diagnosis
 from bnstream.core.labels import channel_label, counted, number_text
 from bnstream.core.layer import NormLayer, setting_texts
 from bnstream.core.moments import Moments
-from bnstream.core.tracking import QUARTILES, results_of
+from bnstream.core.tracking import shown_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +105,7 @@ def statistics_of(m: Moments, ddof: float = 0) -> dict[str, NDArray[Any]]:
     found = {"n": m.n, "mean": m.mean, "std": m.std(ddof), "var": m.var(ddof)}
     if (m.effective_n != m.n).any():
         found["effective_n"] = m.effective_n
-    found |= results_of(m)
-    if "quantiles" in m.track:
-        found |= dict(zip(QUARTILES, m.quantile([*QUARTILES.values()]), strict=True))
-    return found
+    return found | shown_of(m)
 
 
 def of_moments(m: Moments) -> Summary:

@@ -73,6 +73,14 @@ def results_of(m: Any) -> dict[str, Any]:
     return {name: result() if callable(result) else result for name, result in found.items()}
 
 
+def shown_of(m: Any) -> dict[str, Any]:
+    """What is shown of what a `Moments` tracks: the results, and the quartiles where quantiles are tracked."""
+    found = results_of(m)
+    if "quantiles" in m.track:
+        found |= dict(zip(QUARTILES, m.quantile([*QUARTILES.values()]), strict=True))
+    return found
+
+
 def of_both(own: tuple[str, ...], has_data: bool, theirs: tuple[str, ...], have_data: bool) -> tuple[str, ...]:
     """What is tracked after a merge: what both track. A side without data that tracks nothing leaves the other's."""
     if not have_data and (own or has_data):
