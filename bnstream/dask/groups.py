@@ -20,7 +20,7 @@ from bnstream.core.groups.keys import Missing
 from bnstream.core.groups.keys import columns_of as columns_of_keys
 from bnstream.core.moments import Moments
 from bnstream.dask.frames import columns_of, require_numbers
-from bnstream.dask.reduction import ARITY
+from bnstream.dask.reduction import ARITY, merge
 
 
 def grouped(
@@ -162,10 +162,3 @@ def merged(parts: Sequence[Delayed]) -> Delayed:
     while len(parts) > 1:
         parts = [task(list(parts[i:i + ARITY])) for i in range(0, len(parts), ARITY)]
     return parts[0]
-
-
-def merge(parts: Sequence[GroupedMoments]) -> GroupedMoments:
-    total = parts[0].copy()     # other tasks may read the parts
-    for part in parts[1:]:
-        total.merge(part)
-    return total

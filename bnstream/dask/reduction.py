@@ -174,7 +174,8 @@ def merged(parts: NDArray[Any], names: Sequence[str] | None) -> Delayed:
     return Delayed(name, HighLevelGraph.from_collections(name, tasks, dependencies=[parts.flat[0]]))
 
 
-def merge(parts: Sequence[Moments]) -> Moments:
+def merge(parts: Sequence[Any]) -> Any:
+    """Merge `Moments`, or `GroupedMoments`."""
     total = parts[0].copy()     # other tasks may read the parts
     for part in parts[1:]:
         total.merge(part)
