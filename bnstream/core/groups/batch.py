@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -45,17 +46,15 @@ def add_batch(batch: Batch, states: States, n_threads: int | None, scratch: list
     TypeError, ValueError, OverflowError
         As `Moments.update`, with the group in the message where it is the rows of one.
     """
-    if isinstance(batch.values, Columns):
-        add_rows(batch, states, batch.weights, batch.where, n_threads)
-        return
     x, axis = batch.values, batch.axes[0]
-    require_readable(x, batch.axes)
-    if states.moments is not None:
-        add_rows(batch, states, batch.weights, batch.where, n_threads)
+    if not isinstance(x, Columns):
+        require_readable(x, batch.axes)
+    if isinstance(x, Columns) or states.moments is not None:
+        add_rows(batch, states, n_threads)
         return
     weights, mask, of_positions = arranged(x, batch.axes, batch.weights, batch.where)
     if not of_positions or (mask is not None and mask.shape[axis] != x.shape[axis]):
-        add_rows(batch, states, weights, mask, n_threads)
+        add_rows(batch, states, n_threads)
         return
     rows = np.moveaxis(x, axis, 0)
     given: Any = [None if a is None else np.ascontiguousarray(np.moveaxis(a, axis, 0)) for a in (weights, mask)]
@@ -115,20 +114,18 @@ def naming(keys: Keys, g: int) -> Iterator[None]:
         raise ValueError(f"group {key.item() if isinstance(key, np.generic) else key!r}: {error}") from error
 
 
-def add_rows(
-    batch: Batch, states: States, weights: Any, mask: Any, n_threads: int | None
-) -> None:
+def add_rows(batch: Batch, states: States, n_threads: int | None) -> None:
     """Add the rows of each group by themselves."""
-    x, axis = batch.values, batch.axes[0]
+    x, axis, weights, mask = batch.values, batch.axes[0], batch.weights, batch.where
     shape = x.shape
     if not isinstance(x, Columns) and not states.like.exact:
         weights, mask, _ = arranged(x, batch.axes, weights, mask)
     elif mask is not None:
         mask = with_all_axes(np.asarray(mask), shape, batch.axes)      # as the whole batch decides, not some rows
-    row_values = int(np.prod([shape[i] for i in batch.axes[1:]]))
+    row_values = math.prod(shape[i] for i in batch.axes[1:])
     row_bytes = 8 * len(x.columns) if isinstance(x, Columns) else x.nbytes // shape[axis]
     portion = shape[axis] if states.moments is not None else portion_rows(row_bytes, row_values)
-    for g, chosen in groups_of(batch.keys, shape[axis]):
+    for g, chosen in enumerate(batch.keys.rows(shape[axis])):
         m = states.get(g)
         for first in range(0, len(chosen), portion):
             some = chosen[first:first + portion]
@@ -136,15 +133,6 @@ def add_rows(
                 m.update(taken(x, some, axis), weights=positions_of(weights, some, shape, batch.axes),
                          where=positions_of(mask, some, shape, batch.axes), n_threads=n_threads)
         states.put(g, m)
-
-
-def groups_of(keys: Keys, n_rows: int) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """The place of each group in a batch and the numbers of its rows, in their order."""
-    places = keys.lookup.places(0, n_rows)
-    order = np.argsort(places, kind="stable")
-    ends = np.cumsum(np.bincount(places, minlength=len(keys.distinct)))
-    for g in range(len(keys.distinct)):
-        yield g, order[ends[g - 1] if g else 0:ends[g]]
 
 
 def taken(x: Any, some: NDArray[np.intp], axis: int) -> Any:

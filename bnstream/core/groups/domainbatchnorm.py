@@ -266,11 +266,8 @@ def require_kind(domain: Any, known: Mapping[Any, Any]) -> None:
 def rows_of(domain: Any, n_rows: int, shape: tuple[int, ...]) -> dict[Any, NDArray[np.intp]]:
     """The numbers of the rows of each domain, in ascending order of the domains."""
     found = keys_of(domain, n_rows, f"x of shape {shape}", "raise", None, "domain")
-    places = found.lookup.places(0, n_rows)
-    order = np.argsort(places, kind="stable")
-    ends = np.cumsum(np.bincount(places, minlength=len(found.distinct)))
     keys = found.distinct.tolist() if isinstance(found.distinct, np.ndarray) else found.distinct
-    return dict(zip(keys, np.split(order, ends[:-1]), strict=True))
+    return dict(zip(keys, found.rows(n_rows), strict=True))
 
 
 def joined(

@@ -15,7 +15,7 @@ from bnstream.core.columnwise import left_out
 from bnstream.core.groups.batch import Batch, add_batch
 from bnstream.core.groups.index import Index
 from bnstream.core.groups.keys import Keys, Missing, keys_of
-from bnstream.core.groups.states import States
+from bnstream.core.groups.states import States, empty_of_shape
 from bnstream.core.groups.sums import array_of, axes_in, merge_groups, update_few
 from bnstream.core.labels import counted, listed
 from bnstream.core.late import late
@@ -679,9 +679,7 @@ def with_kinds(g: GroupedMoments, of_batch: Keys) -> Keys:
 
 def moments_of_shape(g: GroupedMoments) -> Moments:
     """A `Moments` of the channels of a `GroupedMoments`, to compare it with others."""
-    m = Moments(g.axis, nan_policy="propagate", names=g.names, exact=g.exact, track=g.track)
-    if g.shape is not None:
-        nothing = np.zeros((1, *g.shape))
-        m = Moments(nan_policy="propagate", names=g.names, exact=g.exact, track=g.track)
-        m.update(nothing, where=nothing > 0)
-    return m
+    options: Any = {"names": g.names, "exact": g.exact, "track": g.track}
+    if g.shape is None:
+        return Moments(g.axis, nan_policy="propagate", **options)
+    return empty_of_shape(g.shape, **options)

@@ -30,6 +30,12 @@ class Keys(NamedTuple):
     names: tuple[str, ...] | None
     """Of the columns, where these have names."""
 
+    def rows(self, n_rows: int) -> list[NDArray[np.intp]]:
+        """The numbers of the rows of each distinct key, ascending."""
+        places = self.lookup.places(0, n_rows)
+        ends = np.cumsum(np.bincount(places, minlength=len(self.distinct)))
+        return np.split(np.argsort(places, kind="stable"), ends)[:len(self.distinct)]
+
 
 def columns_of(keys: Any) -> tuple[list[Any], tuple[str, ...] | None, bool]:
     """The columns of the keys that a caller gives, their names, and whether keys are tuples."""
@@ -144,7 +150,7 @@ def in_order(
 def rank_of(key: Any) -> Any:
     if isinstance(key, tuple):
         return tuple(map(rank_of, key))
-    return (key is None, "" if key is None and isinstance(key, str) else 0 if key is None else key)
+    return key is None, 0 if key is None else key
 
 
 def in_int64(keys: NDArray[Any]) -> NDArray[Any]:

@@ -100,9 +100,7 @@ class States:
         if not n:
             return States(like, self.shape)
         whole: Any = self.stacked(n)
-        nothing = np.zeros((1, *whole.shape))
-        less = Moments(nan_policy="propagate", exact=like.exact, track=like.track)
-        whole.merge(less.update(nothing, where=nothing > 0))
+        whole.merge(empty_of_shape(whole.shape, exact=like.exact, track=like.track))
         return States.of_stack(whole, like, self.weighted(n))
 
     def get(self, i: int) -> Moments:
@@ -184,3 +182,9 @@ class States:
         if self.moments is not None:
             return [i for i, m in enumerate(self.moments[:n]) if m.n.dtype == np.float64 and not m.exact]
         return np.flatnonzero(self.flags[:n] & WEIGHTED).tolist()
+
+
+def empty_of_shape(shape: tuple[int, ...], **options: Any) -> Moments:
+    """A `Moments` of no values of channels of this shape."""
+    nothing = np.zeros((1, *shape))
+    return Moments(nan_policy="propagate", **options).update(nothing, where=nothing > 0)
