@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,11 +78,7 @@ class Affine:
     def digest(self) -> str:
         """A hash of the map: equal maps of equal channels have the same."""
         parts = [self.names, self.eps, self.clip, None if self.dtype is None else self.dtype.name, self.shape]
-        arrays = [*self.parameters.items(), ("mean_lo", self.mean_lo)]
-        found = hashlib.sha256(repr(parts).encode())
-        for name, values in arrays:
-            found.update(name.encode() + np.ascontiguousarray(values, np.float64).tobytes())
-        return found.hexdigest()
+        return digest_of(parts, {**self.parameters, "mean_lo": self.mean_lo})
 
     def of_block(self, x: NDArray[Any], index: Any, channel_axis: tuple[int, ...]) -> NDArray[Any]:
         """Normalize x, whose channels are those at an index of the channels' shape, along increasing axes."""
@@ -153,7 +149,7 @@ class Affine:
     ) -> NDArray[Any]:
         """Normalize x, to a dtype or to that of `normalize`. Integers far from 0 are subtracted before they round."""
         dtype = self.dtype or dtype
-        if x.dtype.kind in "iu" and x.dtype.itemsize == 8 and (np.abs(parameters["mean"]) > FAR_INTEGER).any():
+        if is_far(x, parameters["mean"]):
             dtype = np.dtype(np.float32) if dtype is None else dtype
             shape = tuple(n if axis in channel_axis else 1 for axis, n in enumerate(x.shape))
             x, mean = deviations(x, parameters["mean"].reshape(shape), mean_lo.reshape(shape))
@@ -165,6 +161,19 @@ class Affine:
             if self.clip is not None:
                 y = np.clip(y, *self.clip, out=y)
             return y if dtype is None else y.astype(dtype, copy=False)
+
+
+def digest_of(parts: Sequence[Any], arrays: Mapping[str, NDArray[Any]]) -> str:
+    """A hash of settings and of arrays by name."""
+    found = hashlib.sha256(repr(parts).encode())
+    for name, values in arrays.items():
+        found.update(name.encode() + np.ascontiguousarray(values, np.float64).tobytes())
+    return found.hexdigest()
+
+
+def is_far(x: NDArray[Any], mean: NDArray[np.float64]) -> bool:
+    """Whether x holds integers of 64 bits with means so far from 0 that float64 would round their differences."""
+    return x.dtype.kind in "iu" and x.dtype.itemsize == 8 and bool((np.abs(mean) > FAR_INTEGER).any())
 
 
 def inverted(
@@ -250,6 +259,6 @@ def deviations(
     limits = np.iinfo(integer)
     nearest = np.where(np.abs(mean) > FAR_INTEGER, np.rint(mean), 0.0)
     nearest = np.clip(nearest, limits.min, np.nextafter(limits.max, 0.0))
-    rest = mean - nearest + np.where(nearest == 0, 0.0, mean_lo)
+    rest = mean - nearest + mean_lo         # where nearest is 0 the mean, as mean_lo is below its last digit
     anchor = nearest.astype(integer)
     return differences(x, anchor), rest

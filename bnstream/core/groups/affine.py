@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bnstream.core.affine import deviations, digest_of, is_far, kept_axes
 from bnstream.core.checks import eps_of
 from bnstream.core.columns import Columns, in_exact_form
-from bnstream.core.differences import differences
 from bnstream.core.dtypes import is_floating
 from bnstream.core.groups.batch import require_readable
 from bnstream.core.groups.grouped import GroupedMoments, with_kinds
@@ -19,11 +19,10 @@ from bnstream.core.groups.keys import keys_of
 from bnstream.core.groups.sums import array_of, axes_in
 from bnstream.core.labels import channel_label, listed
 from bnstream.core.moments import Moments, rows_of
-from bnstream.core.rows import EXPONENT, MEAN_LO
+from bnstream.core.rows import MEAN_LO, without_exponent
 
 Unknown = Literal["raise", "total", "nan"]
 BLOCK = 1 << 17             # elements that are normalized at a time
-FAR_INTEGER = 2.0**32       # Means of integers up to this are rounded by less than 2**-21, which is neglected.
 
 
 class GroupAffine:
@@ -40,7 +39,7 @@ class GroupAffine:
         if unknown not in ("raise", "total", "nan"):
             raise ValueError(f"unknown must be 'raise', 'total' or 'nan', got {unknown!r}")
         g = g.copy()            # consistent even if another thread updates it
-        if g.shape is None or not len(g):
+        if not len(g) or g.shape is None:
             raise ValueError("the state has no groups; update or fit it first")
         self.g, self.unknown, self.inverse, self.clip, self.dtype = g, unknown, inverse, clip, dtype
         self.by = tuple(by)     # the columns of a table that hold the keys
@@ -48,27 +47,21 @@ class GroupAffine:
         self.shape, self.names = g.shape, g.names
         self.channels = {name: i for i, name in enumerate(g.names or ())}
         groups = g._statistics()
-        mean, var, std = (values.reshape(len(g), -1) for values in (groups.mean, groups.var(), groups.std()))
-        low = mean_low(groups).reshape(len(g), -1)
-        if unknown != "raise":
-            whole = g.total()
-            last = (whole.mean, whole.var(), whole.std()) if unknown == "total" else (np.full(g.shape, np.nan),) * 3
-            mean, var, std = (np.concatenate([values, np.reshape(one, (1, -1))])
-                              for values, one in zip((mean, var, std), last, strict=True))
-            low = np.concatenate([low, np.zeros((1, low.shape[1]))])
         self.empty = groups.n.reshape(len(g), -1) == 0
+        rows = [values.reshape(len(g), -1) for values in statistics_of(groups)]
+        if unknown != "raise":
+            last = statistics_of(g.total()) if unknown == "total" else [np.full(g.shape, np.nan)] * len(rows)
+            rows = [np.concatenate([values, one.reshape(1, -1)]) for values, one in zip(rows, last, strict=True)]
+        self.mean, self.mean_lo, var, std = rows
         scale = std if self.eps == 0 else np.where(np.isinf(var), std, np.sqrt(var + self.eps))
-        self.mean, self.mean_lo = mean, low
         self.scale = np.where(scale == 0, 1.0, scale)           # A channel of variance 0 is not divided.
 
     def digest(self) -> str:
         """A hash of the map."""
         dtype = None if self.dtype is None else self.dtype.name
-        parts = [self.names, self.eps, self.clip, dtype, self.unknown, self.inverse, self.shape, self.by, list(self.g)]
-        found = hashlib.sha256(repr(parts).encode())
-        for values in (self.mean, self.mean_lo, self.scale):
-            found.update(np.ascontiguousarray(values).tobytes())
-        return found.hexdigest()
+        parts = [self.names, self.eps, self.clip, dtype, self.unknown, self.inverse, self.shape, self.by,
+                 list(self.g)]
+        return digest_of(parts, {"mean": self.mean, "mean_lo": self.mean_lo, "scale": self.scale})
 
     def places(self, keys: Any, n_rows: int, place: str) -> NDArray[np.int64]:
         """The group of each row.
@@ -107,19 +100,18 @@ class GroupAffine:
         y = np.empty(x.shape, dtype)
         step = max(1, BLOCK // max(1, x.shape[1]))
         mean, low, scale = (values[:, channels] for values in (self.mean, self.mean_lo, self.scale))
-        far = x.dtype.kind in "iu" and x.dtype.itemsize == 8 and not self.inverse
         for first in range(0, len(x), step):
             part, at = x[first:first + step], places[first:first + step]
+            center = mean[at]
             with np.errstate(all="ignore"):         # Too large for the dtype is inf.
                 if self.inverse:
-                    y[first:first + step] = part.astype(np.float64) * scale[at] + mean[at]
+                    y[first:first + step] = part.astype(np.float64) * scale[at] + center
                     continue
-                if far and (np.abs(mean[at]) > FAR_INTEGER).any():
-                    limits = np.iinfo(part.dtype)
-                    anchor = np.clip(np.rint(mean[at]), float(limits.min), np.nextafter(float(limits.max), 0))
-                    found = differences(part, anchor.astype(part.dtype)) - (mean[at] - anchor) - low[at]
+                if is_far(part, center):
+                    found, rest = deviations(part, center, low[at])
+                    found -= rest
                 else:
-                    found = part.astype(np.float64) - mean[at] - low[at]
+                    found = part.astype(np.float64) - center - low[at]
                 found /= scale[at]
                 if self.clip is not None:
                     np.clip(found, *self.clip, out=found)
@@ -127,12 +119,11 @@ class GroupAffine:
         return y
 
 
-def mean_low(m: Moments) -> NDArray[np.float64]:
-    """What the means of float64 leave of those in the state; 0 where it is exact."""
-    rows = None if m.exact else rows_of(m)
-    if rows is None:
-        return np.zeros(m.mean.shape)
-    return np.ldexp(rows[MEAN_LO], rows[EXPONENT].astype(np.int32)) if len(rows) > EXPONENT else rows[MEAN_LO]
+def statistics_of(m: Moments) -> list[NDArray[np.float64]]:
+    """Mean, what float64 leaves of it (0 where the state is exact), variance and standard deviation."""
+    rows: Any = None if m.exact else rows_of(m)
+    low = np.zeros(m.mean.shape) if rows is None else without_exponent(rows)[MEAN_LO]
+    return [np.asarray(values) for values in (m.mean, low, m.var(), m.std())]
 
 
 class RowsAffine:
@@ -206,16 +197,17 @@ def normalize(
         found = np.stack([column.as_floats() for column in found.columns], axis=1, dtype=np.float64)
     a = array_of(found)
     axes = axes_in(g.axis, a.ndim)
-    kept = tuple(i for i in range(a.ndim) if i not in axes)
-    if tuple(a.shape[i] for i in kept) != affine.shape:
-        raise ValueError(f"expected channels of shape {affine.shape} as in the statistics, got "
-                         f"{tuple(a.shape[i] for i in kept)} from an array of shape {a.shape} with axis={g.axis!r}")
+    kept = kept_axes(axes, a.ndim)
+    channels = tuple(a.shape[i] for i in kept)
+    if channels != affine.shape:
+        raise ValueError(f"expected channels of shape {affine.shape} as in the statistics, got {channels} from an "
+                         f"array of shape {a.shape} with axis={g.axis!r}")
     require_readable(a, axes)
     n_rows = a.shape[axes[0]]
     places = affine.places(keys, n_rows, f"an array of shape {a.shape} with axis={g.axis!r}")
     order = (*axes, *kept)
     rows = a.transpose(order)
-    flat = rows.reshape(-1, int(np.prod(affine.shape)))
+    flat = rows.reshape(-1, math.prod(channels))
     per_row = len(flat) // n_rows if n_rows else 1
     y = affine.rows(flat.view(np.uint8) if flat.dtype == np.bool_ else flat, np.repeat(places, per_row))
     return y.reshape(rows.shape).transpose(np.argsort(order))
