@@ -5,6 +5,7 @@ The arrays are those of a `Moments` whose channels are (groups, \\*channels). Th
 
 from __future__ import annotations
 
+from types import NoneType
 from typing import Any
 
 from bnstream.core.dtypes import NamedArrays

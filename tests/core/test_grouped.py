@@ -497,6 +497,9 @@ def test_missing_keys(keys):
 def test_all_keys_missing():
     g = GroupedMoments(missing_keys="omit").update(np.ones((2, 3)), [None, None])
     assert (len(g), g.mean.shape) == (0, (0, 3))
+    assert g.to_pandas().shape == (0, 12)
+    assert g.to_arrow().shape == (0, 13)
+    assert "0 groups of channels (3,)" in g._repr_html_()
     with pytest.raises(ValueError, match="the state has no groups; update or fit it first"):
         g.normalize(np.ones((2, 3)), [1, 2])
 

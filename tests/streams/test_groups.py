@@ -219,3 +219,9 @@ def test_arrays_have_no_columns():
 
 def test_is_grouped_moments():
     assert isinstance(fit(frame(missing=False), by="carrier", columns=["delay"]), GroupedMoments)
+
+
+def test_rows_without_keys_alone():
+    table = pa.table({"k": pa.array([None, None], pa.string()), "a": [1.0, 2.0], "b": [3.0, 4.0]})
+    with pytest.raises(SourceError, match=r"every row lacks a key and was left out; name other columns with by="):
+        fit(table, by="k", missing_keys="omit")

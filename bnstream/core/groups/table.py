@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.html import MOST_ROWS, html_text, remark
@@ -48,9 +48,9 @@ def columns_of(g: GroupedMoments, ddof: float = 0) -> dict[str, NDArray[Any]]:
     """Arrays of one value a group, by the names of their columns: "x_mean" of the channel x; "mean" of the only one."""
     if g.shape is None:
         return {}
-    count, found = int(np.prod(g.shape)), statistics_of(g._statistics(), ddof)
+    count, found = math.prod(g.shape), statistics_of(g._statistics(), ddof)
     single = count == 1 and g.names is None
-    return {name if single else f"{channel_label(i, g.shape, g.names)}_{name}": values.reshape(len(g), -1)[:, i]
+    return {name if single else f"{channel_label(i, g.shape, g.names)}_{name}": values.reshape(len(g), count)[:, i]
             for i in range(count) for name, values in found.items()}
 
 
