@@ -228,9 +228,10 @@ def require_harmless(
 def known_of(state: Any) -> Moments | GroupedMoments | BatchNorm:
     """The state that is given, or that a file holds; raise an error unless it has statistics to apply."""
     if not isinstance(state, (*KNOWN, str, os.PathLike)):
-        raise TypeError(f"state must be a Moments, a BatchNorm or the path of a state file, got {type(state).__name__}")
+        raise TypeError("state must be a Moments, a GroupedMoments, a BatchNorm or the path of a state file, got "
+                        f"{type(state).__name__}")
     known: Any = state if isinstance(state, KNOWN) else load(state)
     if not isinstance(known, KNOWN):
-        raise ValueError(f"{state} holds a {type(known).__name__}, which has no statistics to apply; expected those of "
-                         "a Moments or a BatchNorm")
+        raise ValueError(f"{state} holds a {type(known).__name__}, which apply does not take; expected a Moments, a "
+                         "GroupedMoments or a BatchNorm")
     return known  # type: ignore[no-any-return]

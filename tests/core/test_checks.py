@@ -180,7 +180,8 @@ def test_counts_in_messages():
 @pytest.mark.parametrize(("call", "message"), [
     (lambda path: load(None), "path must be a str or an os.PathLike, got None"),
     (lambda path: save(5, Moments()), "path must be a str or an os.PathLike, got 5"),
-    (lambda path: apply(5, X, path), "state must be a Moments, a BatchNorm or the path of a state file, got int"),
+    (lambda path: apply(5, X, path), "state must be a Moments, a GroupedMoments, a BatchNorm or the path of a state "
+                                 "file, got int"),
     (lambda path: apply(fit(X), X, 5), "out must be a str or an os.PathLike, got 5"),
     (lambda path: apply(fit(X), X, path, eps="a"), "eps must be a finite number of at least 0, got 'a'"),
     (lambda path: fit(X, 5), "out must be a str or an os.PathLike, got 5"),
