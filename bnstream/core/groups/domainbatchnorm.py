@@ -1,4 +1,4 @@
-"""Batch normalization by domain: a layer for each, whose rows it normalizes."""
+"""Batch normalization by domain: each domain has a layer of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bnstream.core.labels import listed
 
 
 class DomainBatchNorm(Mapping[Any, BatchNorm]):
-    """Batch normalization with statistics, scale and shift of each domain, as sites, sensors or data sets.
+    """Batch normalization with statistics, scale and shift of each domain, such as a site, a sensor or a data set.
 
     Parameters
     ----------
@@ -39,10 +39,10 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
 
     Notes
     -----
-    An object is a mapping of domains to their layers: ``bn["site A"].running_mean``. A call in training makes the layer
-    of each new domain, and normalizes the rows of a domain by the statistics of these rows alone [1]_, which then move
-    the running estimates of the domain: they are those of a `BatchNorm` that was given the rows of the domain, to the
-    last bit. A call that raises leaves all layers as they were.
+    An object is a mapping of domains to their layers: ``bn["site A"].running_mean``. A call in training makes a layer
+    for each new domain. It normalizes the rows of a domain by the statistics of these rows alone [1]_, which then move
+    the running estimates of the domain. Results and estimates have the bits of a `BatchNorm` that is given the rows of
+    the domain. A call that raises leaves all layers as they were.
 
     References
     ----------
@@ -84,28 +84,28 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
         return len(self._layers)
 
     def __call__(self, x: ArrayLike, domain: Any, *, n_threads: int | None = None) -> NDArray[Any]:
-        """Normalize each row of x by its domain: in training by the statistics of its rows, else by its estimates.
+        """Normalize each row of x by its domain: in training by the statistics of the batch, else by the estimates.
 
         Parameters
         ----------
         x : array_like
             As for `BatchNorm`, with rows along axis 0.
         domain : array_like, or sequence or mapping of them
-            The domain of each row, as the keys of `GroupedMoments.update`; or one int, bool or str for all rows.
+            The domain of each row, like the keys of `GroupedMoments.update`; or one int, bool or str for all rows.
         n_threads : int, optional
             The maximum number of threads; by default `get_num_threads()`.
 
         Returns
         -------
         ndarray
-            Of the shape of x and the dtype that `BatchNorm` gives.
+            Of the shape of x, and of the dtype that `BatchNorm` returns.
 
         Raises
         ------
         TypeError, ValueError
-            As `BatchNorm`, with the domain in the message; if domains are of another kind than those before.
+            As a call of `BatchNorm`; a ValueError names the domain, and a TypeError one of another kind than those before.
         KeyError
-            In inference, if a domain has no layer. It is named.
+            In inference, if a domain has no layer.
 
         Examples
         --------
@@ -116,7 +116,7 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
         """
         a = array_of(x)
         n_rows = a.shape[0] if a.ndim else 0
-        if isinstance(domain, str | int | np.bool_ | np.integer):
+        if isinstance(domain, str | int | np.generic):
             domain = np.full(n_rows, domain)
         if not n_rows:
             return self._template.copy()(a)         # refuses it in training
@@ -206,8 +206,9 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
         >>> bnstream.DomainBatchNorm(1).train().training
         True
         """
-        for layer in (self._template, *self._layers.values()):
-            layer.train(mode)
+        with self._lock:
+            for layer in (self._template, *self._layers.values()):
+                layer.train(mode)
         return self
 
     def eval(self) -> Self:
@@ -241,7 +242,7 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
         return new
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the layers, without what awaits `backward`."""
+        """Return the layers, but not the call that awaits `backward`."""
         return {"_template": self._template, "_layers": dict(self._layers), "_rows": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
