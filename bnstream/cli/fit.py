@@ -1,6 +1,5 @@
 """``bnstream fit``."""
 
-import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +12,7 @@ from bnstream.cli.exits import INTERRUPTED, warning_lines
 from bnstream.cli.options import ChunkRows, Force, NewState, Sources, Threads, naming, split_names
 from bnstream.cli.progress import progress_bar
 from bnstream.cli.reading import with_reading_options
+from bnstream.core.groups.grouped import GroupedMoments
 from bnstream.core.labels import counted, number_text
 
 OPTIONS = {"exact=True": "--exact", "nan_policy='omit'": "--nan omit"}       # by the argument of fit that they set
@@ -94,8 +94,7 @@ def fit(
             "there is no checkpoint yet")
         print(f"bnstream: interrupted; {advice}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
+    n, text = m.n, ""
     if isinstance(m, GroupedMoments):
-        text = f"{counted(len(m), 'group', 'groups')}, {counted(math.prod(m.shape or ()))}, n = {m.total().n.max():,}"
-    else:
-        text = f"{counted(m.mean.size)}, n = {number_text(np.max(m.n))}"
-    print(f"{out}: {text}", file=sys.stderr)
+        n, text = n.sum(0), counted(len(m), "group", "groups") + ", "
+    print(f"{out}: {text}{counted(n.size)}, n = {number_text(np.max(n))}", file=sys.stderr)

@@ -342,7 +342,7 @@ def test_plot_appears_when_whole(folder, monkeypatch):
     (("merge", "x.npz", "bn.npz", "-o", "y.npz"), "bn.npz holds a BatchNorm"),
     (("merge", "x.npz", "two.npz", "-o", "y.npz"), "two.npz: expected channels"),
     (("apply", "x.npz", "t.parquet", "-o", "y.parquet"), "has no column 'b'"),
-    (("apply", "norm.npz", "x.npy", "-o", "y.npy"), "norm.npz holds a LayerNorm, which apply does not take; expected a Moments"),
+    (("apply", "norm.npz", "x.npy", "-o", "y.npy"), "norm.npz holds a LayerNorm, which apply does not take"),
     (("merge", "norm.npz", "x.npz", "-o", "y.npz"), "norm.npz holds a LayerNorm; only statistics"),
     (("plot", "norm.npz", "-o", "y.png"), "before must be a Moments or a BatchNorm, got LayerNorm"),
     (("apply", "x.npz", "x.npy", "-o", "y.txt"), "out must end in"),

@@ -223,5 +223,5 @@ def test_is_grouped_moments():
 
 def test_rows_without_keys_alone():
     table = pa.table({"k": pa.array([None, None], pa.string()), "a": [1.0, 2.0], "b": [3.0, 4.0]})
-    with pytest.raises(SourceError, match=r"every row lacks a key and was left out; name other columns with by="):
+    with pytest.raises(SourceError, match="no row has a key in 'k'; group by other columns"):
         fit(table, by="k", missing_keys="omit")
