@@ -19,13 +19,13 @@ from bnstream.core.dlpack import detached
 from bnstream.core.dtypes import NamedArrays
 from bnstream.core.moments import Moments, moments_from
 from bnstream.core.rows import MEAN, ROWS, N, with_variance
+from bnstream.core.tracking import EXTREMES
 from bnstream.exchange.arrays import as_numbers, described
 from bnstream.exchange.batchnorm import require_channels
 
 REQUIRED = ("mean", "std", "count")
-LACKS = ("mean_lo", "m2_lo")            # what they do not record of a state
-EXTREMES = ("min", "max")
-OPTIONAL = re.compile(r"min|max|q\d+")      # The quantiles are not read, as averages over episodes are none.
+LACKS = ("mean_lo", "m2_lo")            # the rows of a state that they do not record
+OPTIONAL = re.compile(r"min|max|q\d+")      # Quantiles are not read: LeRobot averages those of episodes.
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}     # that LeRobot writes
 LARGEST_STD = 1e154         # whose square is finite
 ROUNDING = 1e-5             # of a mean in single precision, relative to the largest value
@@ -35,7 +35,7 @@ Features = dict[str, NamedArrays]
 
 
 def features_of(stats: Mapping[str, Any]) -> Features:
-    """The arrays of every feature, of a mapping that is nested or has names such as "action/mean".
+    """The arrays of every feature, from a mapping that is nested or has names such as "action/mean".
 
     Raises
     ------
@@ -135,9 +135,9 @@ def channel_names(feature: str, shape: tuple[int, ...]) -> list[str]:
 
 
 def moments_of(features: Features, shapes: Mapping[str, tuple[int, ...]], extremes: bool) -> Moments:
-    """The statistics of the features of a part; of those that it lacks, those of no data.
+    """The statistics of the features of a part; a feature that it lacks has no data.
 
-    A mean that its rounding has left outside of the extremes becomes one of them.
+    A mean that rounding has moved below min or above max is set to it.
     """
     size = sum(map(math.prod, shapes.values()))
     found = dict(zip(("count", "mean", "std"), np.zeros((3, size)), strict=True))

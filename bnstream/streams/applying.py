@@ -79,7 +79,7 @@ def apply(
         The columns of a table that hold the keys of its rows, for a `GroupedMoments`; by default those that it was
         fitted by.
     unknown : {"raise", "total", "nan"}, default "raise"
-        What to do about rows whose key is no group, or missing: raise an error that names it; normalize them by the
+        What to do about rows whose key has no group: raise an error that names the key; normalize these rows by the
         statistics of all groups; or make them NaN.
     channel_axis : int, optional
         The channel axis of arrays, by default that of the data that `state` was computed from, which may have had

@@ -117,7 +117,7 @@ def fit(
         `exact`, weights are whole numbers, which say how often each row counts. For a Dataset, the variable or
         coordinate that holds the weights, along some of the reduced dimensions; or a DataArray of weights.
     by : str or sequence of str, optional
-        The columns of a table that hold the keys of its rows: the statistics are those of each group. They hold
+        The columns of a table that hold the keys of its rows, to compute the statistics of each group. They hold
         integers, bools or strings, and are not channels.
     missing_keys : {"raise", "omit", "keep"}, default "raise"
         What to do about rows without a key, as for `GroupedMoments`.
@@ -159,7 +159,7 @@ def fit(
     -------
     Moments or GroupedMoments
         With the names of the channels, if they have names. With `by`, a `GroupedMoments`, whose groups are in the order
-        in which they first come.
+        in which they first appear.
 
     Raises
     ------

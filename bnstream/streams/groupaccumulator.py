@@ -1,4 +1,4 @@
-"""The moments by group of the pieces of a table, and of all of them."""
+"""The moments by group of a piece of a table, and of all pieces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bnstream.streams.sources import Source
 
 
 class GroupAccumulator(Accumulator):
-    """The moments by group of each column of a table by itself. All columns have the same groups."""
+    """The moments by group of a table, of each column separately. All columns have the same groups."""
 
     def __init__(
         self, source: Source, nan_policy: Policy, weights: str | None, exact: bool, track: str | Sequence[str],

@@ -28,8 +28,8 @@ BLOCK = 1 << 17             # elements that are normalized at a time
 class GroupAffine:
     """``(x - mean) / sqrt(var + eps)`` with the mean and variance of each group, in float64, rounded once to a dtype.
 
-    The group after the last one is that of rows with an unknown key: `unknown` says whether there is none, or it has
-    the statistics of all groups, or NaN.
+    Rows with an unknown key are refused, or form one more group behind the others, which has the statistics of all
+    groups, or NaN; see `unknown`.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class GroupAffine:
         TypeError
             If keys are of another kind than those of the statistics: all of them would be unknown.
         ValueError
-            If a key is unknown, or missing and no group of the statistics, unless `unknown` has a group for these.
+            If a key has no group and `unknown` is "raise", or a group has no value of some channel.
         """
         if not n_rows:
             return np.empty(0, np.int64)
@@ -127,7 +127,7 @@ def statistics_of(m: Moments) -> list[NDArray[np.float64]]:
 
 
 class RowsAffine:
-    """The map of the rows of one part of a table, each with the group of its keys; the face of `Affine`."""
+    """The map of the rows of one part of a table, whose groups are known; its methods are those of `Affine`."""
 
     def __init__(self, affine: GroupAffine, places: NDArray[np.int64]) -> None:
         self.affine, self.places = affine, places
@@ -165,7 +165,7 @@ def normalize(
     eps : float, default 0
         Added to the variance. A channel of variance 0 (with eps 0) is centred and not divided.
     unknown : {"raise", "total", "nan"}, default "raise"
-        What to do about rows whose key is no group, or missing: raise an error that names it; normalize them by the
+        What to do about rows whose key has no group: raise an error that names the key; normalize these rows by the
         statistics of all groups; or make them NaN.
     inverse : bool, default False
         Map normalized values back.

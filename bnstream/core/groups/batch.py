@@ -87,7 +87,7 @@ def add_left(
     left: list[tuple[int, int, int, int, int]], rows: NDArray[Any], given: list[Any], places: tuple[int, ...],
     keys: Keys, states: States, portion: int,
 ) -> None:
-    """Add what `GroupSums` left: the rows of some groups from some portion on, as it adds them."""
+    """Add what `GroupSums` left: the rows of some groups from some portion on, in the same portions."""
     by_piece, of_rows = (0, 0), np.empty(0, np.int32)
     for g, _, start, stop, done in left:
         if g == keys.omitted:

@@ -44,11 +44,11 @@ class GroupedMoments(Mapping[Any, Moments]):
     key_names : sequence of str, optional
         The names of the columns of keys; by default those of the first keys that have names.
     exact : bool, default False
-        Keep exact statistics, as `Moments` does. Each group takes some 2 to 4 KB then, and each update some
-        microseconds a group.
+        Keep exact statistics, as `Moments` does. Each group then takes 2 to 4 KB, and an update some microseconds for
+        each of its groups.
     track : str or sequence of str, optional
         What to find beside count, mean and variance, as for `Moments`: "min" and "max", "missing", "skewness" and
-        "kurtosis", "quantiles". Each group takes some KB then, and each update some microseconds a group.
+        "kurtosis", "quantiles". Each group then takes some KB, and an update some microseconds for each of its groups.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class GroupedMoments(Mapping[Any, Moments]):
     min, max : ndarray of float64
         The least and the greatest values, if these are tracked.
     missing : ndarray of int64
-        The numbers of values that were left out, or propagated, if these are tracked.
+        The numbers of missing values, left out or propagated, if these are tracked.
     shape : tuple of int or None
         The shape of the channels, None before the first batch.
     names, key_names : tuple of str or None
@@ -78,19 +78,18 @@ class GroupedMoments(Mapping[Any, Moments]):
     mapping. A key is an int, a bool or a str; of several columns of keys it is a tuple. New keys are added in ascending
     order. A new object is the identity of `merge`, so ``sum(parts, GroupedMoments())`` holds what one object would.
 
-    The state of a group has the bits of a `Moments` that was given the rows of the group, in their order, by one call
-    for each update: ``Moments().update(batch[keys == key])``, whose rows are contiguous. This holds on any number of
-    threads, and for batches of up to 4 MiB. The rows of larger ones are taken in pieces of a size that depends on the
-    bytes of a row and the number of groups in the batch, and those of a group within a piece by at most 32 KiB, or 256
-    values of a channel. The error bound of `Moments` holds for every group. Exact statistics do not depend on any cut,
-    and groups that track more are not divided.
+    For batches of up to 4 MiB, the state of a group has the bits of a `Moments` that gets the rows of the group in one
+    call for each update: ``Moments().update(batch[keys == key])``, on any number of threads. Larger batches are read in
+    pieces, whose size depends on the bytes of a row and the number of groups in the batch. Within a piece, the rows of
+    a group are added in portions of at most 32 KiB, or 256 values of a channel. Exact statistics do not depend on any
+    cut, and with `track` the rows of a group are not divided. The error bound of `Moments` holds for every group.
 
-    A group takes 40 bytes a channel, channels rounded up to a multiple of 8 (56 bytes with weights), and its key some
-    30. An update needs as many for the groups in the batch; for up to some thousand groups 32 KiB a group and thread
-    beside; for more, at most 1.1 GB. Up to 128 MiB of that memory stay for the next update.
+    A group takes 40 bytes a channel (56 with weights), with the channels rounded up to a multiple of 8, and its key
+    some 30. An update takes as much again for the groups in the batch, and working memory: 32 KiB for each group and
+    thread for up to some thousand groups, at most 1.1 GB for more. Up to 128 MiB of it are kept for the next update.
 
-    A call that raises leaves the state as it was. Several threads may update one object, one after the other. It
-    pickles, and two objects are equal if they hold the same keys with equal `Moments`.
+    A call that raises leaves the state as it was. Several threads may update one object; their calls run one after the
+    other. Objects pickle, and two of them are equal if they hold the same keys with equal `Moments`.
 
     Examples
     --------
@@ -177,7 +176,7 @@ class GroupedMoments(Mapping[Any, Moments]):
         keys : array_like, or sequence or mapping of them
             The key of each row, along the first batch axis: integers, bools or strings in an array of NumPy, a list, an
             array of pyarrow, or a Series or Categorical of pandas or polars. Of arrays with a dictionary, the values
-            are not read row by row. Several columns of keys, in a list, a mapping of names or a table, make tuples.
+            are not read row by row. With several columns of keys, in a list, a mapping of names or a table, keys are tuples.
         weights, where : array_like, optional
             As for `Moments.update`. A mask that differs between channels costs some microseconds a group.
         n_threads : int, optional

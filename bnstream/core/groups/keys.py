@@ -1,4 +1,4 @@
-"""The keys of a batch: the place of each row's among the distinct ones."""
+"""The keys of a batch: for each row, the place of its key among the distinct ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Keys(NamedTuple):
     """The keys of a batch."""
 
     lookup: Lookup
-    """The place of each row's key among the distinct ones."""
+    """For each row, the place of its key among the distinct ones."""
     distinct: Any
     """Those keys in ascending order: an array of int64 or uint64, or a list."""
     omitted: int | None
