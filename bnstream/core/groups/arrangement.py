@@ -16,8 +16,7 @@ from bnstream.core.moments import Moments
 def joined(parts: Sequence[GroupedMoments], names: Sequence[str] | None) -> GroupedMoments:
     """The statistics of several columns, each of the same groups, as those of channels side by side."""
     first = parts[0]
-    g = GroupedMoments(0, nan_policy=first.nan_policy, missing_keys=first.missing_keys, names=names,
-                       key_names=first.key_names, exact=first.exact, track=first.track)
+    g = GroupedMoments(**{**first._settings(), "names": names})
     if not len(first):
         return g
     wholes, weighted = [], set()
@@ -35,8 +34,7 @@ def parted(g: GroupedMoments, sizes: Iterable[tuple[int, ...]]) -> list[GroupedM
     whole, weighted = g._stacked()
     found, begin = [], 0
     for shape in sizes:
-        part = GroupedMoments(nan_policy=g.nan_policy, missing_keys=g.missing_keys, key_names=g.key_names,
-                              exact=g.exact, track=g.track)
+        part = GroupedMoments(**{**g._settings(), "axis": 0, "names": None})
         stop = begin + math.prod(shape)
         if whole.shape is not None:
             of_part = chosen(whole, np.arange(len(g)), slice(begin, stop))

@@ -15,6 +15,7 @@ from bnstream.core.columnwise import left_out
 from bnstream.core.groups.batch import Batch, add_batch
 from bnstream.core.groups.index import Index
 from bnstream.core.groups.keys import Keys, Missing, keys_of
+from bnstream.core.groups.results import Results
 from bnstream.core.groups.states import States, empty_of_shape
 from bnstream.core.groups.sums import array_of, axes_in, merge_groups, update_few
 from bnstream.core.labels import counted, listed
@@ -27,7 +28,7 @@ from bnstream.core.tracking import arrays_of
 Policy = Literal["raise", "omit", "propagate"]
 
 
-class GroupedMoments(Mapping[Any, Moments]):
+class GroupedMoments(Results, Mapping[Any, Moments]):
     """Count, mean and sum of squared deviations of every channel, for each group of rows.
 
     Parameters
@@ -312,147 +313,6 @@ class GroupedMoments(Mapping[Any, Moments]):
             whole = moments_from(np.zeros((len(ROWS), *shape)), tracked=nothing)
         return whole
 
-    @property
-    def n(self) -> NDArray[Any]:
-        return self._statistics().n
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        return self._statistics().mean
-
-    @property
-    def min(self) -> NDArray[np.float64]:
-        return self._statistics().min
-
-    @property
-    def max(self) -> NDArray[np.float64]:
-        return self._statistics().max
-
-    @property
-    def missing(self) -> NDArray[np.int64]:
-        return self._statistics().missing
-
-    def var(self, ddof: float = 0) -> NDArray[np.float64]:
-        """Compute the variances, as `Moments.var` does.
-
-        Parameters
-        ----------
-        ddof : float, default 0
-
-        Returns
-        -------
-        ndarray of float64
-            Of shape (groups, \\*channels), with the groups in the order of `keys`.
-
-        Examples
-        --------
-        >>> import numpy as np, bnstream
-        >>> bnstream.GroupedMoments().update(np.array([1.0, 3.0, 5.0]), [0, 0, 1]).var().tolist()
-        [1.0, 0.0]
-        """
-        return self._statistics().var(ddof)
-
-    def std(self, ddof: float = 0) -> NDArray[np.float64]:
-        """Compute the standard deviations, as `Moments.std` does.
-
-        Parameters
-        ----------
-        ddof : float, default 0
-
-        Returns
-        -------
-        ndarray of float64
-            Of shape (groups, \\*channels), with the groups in the order of `keys`.
-
-        Examples
-        --------
-        >>> import numpy as np, bnstream
-        >>> bnstream.GroupedMoments().update(np.array([1.0, 3.0, 5.0]), [0, 0, 1]).std().tolist()
-        [1.0, 0.0]
-        """
-        return self._statistics().std(ddof)
-
-    def skewness(self, *, bias: bool = True) -> NDArray[np.float64]:
-        """Compute the skewness, as `Moments.skewness` does.
-
-        Parameters
-        ----------
-        bias : bool, default True
-
-        Returns
-        -------
-        ndarray of float64
-            Of shape (groups, \\*channels), with the groups in the order of `keys`.
-
-        Raises
-        ------
-        AttributeError
-            If it is not tracked.
-
-        Examples
-        --------
-        >>> import numpy as np, bnstream
-        >>> g = bnstream.GroupedMoments(track="skewness").update(np.array([1.0, 3.0, 0.0, 0.0, 3.0]), [0, 0, 1, 1, 1])
-        >>> g.skewness().round(4).tolist()
-        [0.0, 0.7071]
-        """
-        return self._statistics().skewness(bias=bias)
-
-    def kurtosis(self, *, fisher: bool = True, bias: bool = True) -> NDArray[np.float64]:
-        """Compute the kurtosis, as `Moments.kurtosis` does.
-
-        Parameters
-        ----------
-        fisher, bias : bool, default True
-
-        Returns
-        -------
-        ndarray of float64
-            Of shape (groups, \\*channels), with the groups in the order of `keys`.
-
-        Raises
-        ------
-        AttributeError
-            If it is not tracked.
-
-        Examples
-        --------
-        >>> import numpy as np, bnstream
-        >>> g = bnstream.GroupedMoments(track="kurtosis").update(np.array([1.0, 3.0, 0.0, 0.0, 3.0]), [0, 0, 1, 1, 1])
-        >>> g.kurtosis().round(4).tolist()
-        [-2.0, -1.5]
-        """
-        return self._statistics().kurtosis(fisher=fisher, bias=bias)
-
-    def quantile(self, q: ArrayLike) -> NDArray[np.float64]:
-        """Estimate quantiles, as `Moments.quantile` does.
-
-        Parameters
-        ----------
-        q : array_like
-            Probabilities.
-
-        Returns
-        -------
-        ndarray of float64
-            Of the shape of `q` followed by (groups, \\*channels), with the groups in the order of `keys`.
-
-        Raises
-        ------
-        AttributeError
-            If quantiles are not tracked.
-        TypeError, ValueError
-            As `Moments.quantile`.
-
-        Examples
-        --------
-        >>> import numpy as np, bnstream
-        >>> g = bnstream.GroupedMoments(track="quantiles").update(np.array([1.0, 3.0, 4.0, 7.0]), [0, 1, 1, 1])
-        >>> g.quantile([0, 0.5]).tolist()
-        [[1.0, 3.0], [1.0, 4.0]]
-        """
-        return self._statistics().quantile(q)
-
     def total(self) -> Moments:
         """Merge the statistics of all groups, in the order of `keys`.
 
@@ -549,6 +409,11 @@ class GroupedMoments(Mapping[Any, Moments]):
     def __radd__(self, other: object) -> GroupedMoments:
         return self.copy() if isinstance(other, int) and other == 0 else NotImplemented     # sum(parts) starts from 0
 
+    def _settings(self) -> dict[str, Any]:
+        """The arguments that make such an object."""
+        return {"axis": self.axis, "nan_policy": self.nan_policy, "missing_keys": self.missing_keys,
+                "names": self.names, "key_names": self.key_names, "exact": self.exact, "track": self.track}
+
     def copy(self) -> GroupedMoments:
         """Return an independent object with the same state.
 
@@ -563,8 +428,7 @@ class GroupedMoments(Mapping[Any, Moments]):
         >>> g.copy() == g
         True
         """
-        new = GroupedMoments(self.axis, nan_policy=self.nan_policy, missing_keys=self.missing_keys, names=self.names,
-                             key_names=self.key_names, exact=self.exact, track=self.track)
+        new = GroupedMoments(**self._settings())
         with self._alone():
             n = len(self._index)
             new._index, new.kinds, new.shape = self._index.copy(), self.kinds, self.shape
@@ -591,10 +455,8 @@ class GroupedMoments(Mapping[Any, Moments]):
         with self._alone():
             n = len(self._index)
             return {
-                "axis": self.axis, "nan_policy": self.nan_policy, "missing_keys": self.missing_keys,
-                "names": self.names, "key_names": self.key_names, "exact": self.exact, "track": self.track,
-                "kinds": self.kinds, "shape": self.shape,
-                "keys": self._index.all(), "states": self._states.stacked(n), "weighted": self._states.weighted(n),
+                **self._settings(), "kinds": self.kinds, "shape": self.shape, "keys": self._index.all(),
+                "states": self._states.stacked(n), "weighted": self._states.weighted(n),
             }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
