@@ -94,8 +94,9 @@ def test_refused():
         bn.backward(x[:3])
     with pytest.raises(ValueError, match=r"^domain must have one key for each of the 60 rows"):
         bn(x, domain[:-1])
-    with pytest.raises(ValueError, match=r"^domain: 30 rows have no key; leave such rows out, or give each a domain"):
-        bn(x, ["a", None] * 30)
+    for missing in ([None, *domain[1:]], {"site": domain, "day": [*range(59), None]}):
+        with pytest.raises(ValueError, match="domain is missing in 1 row of x; leave them out of both, or give them a"):
+            bn(x, missing)
     with pytest.raises(KeyError, match="no layer of the domain 'd'; the domains are 'a', 'b', 'c': train"):
         bn.eval()(x, "d")
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.groups.keys import keys_of
 from bnstream.core.groups.sums import array_of
-from bnstream.core.labels import listed
+from bnstream.core.labels import counted, listed
 
 
 class DomainBatchNorm(Mapping[Any, BatchNorm]):
@@ -120,7 +120,7 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
             domain = np.full(n_rows, domain)
         if not n_rows:
             return self._template.copy()(a)         # refuses it in training
-        rows = rows_of(domain, n_rows, a.shape)
+        rows = rows_by_domain(domain, n_rows, a.shape)
         with self._lock:
             require_kind(next(iter(rows)), self._layers)
             new = {key: self._template.copy() for key in rows if key not in self._layers}
@@ -264,11 +264,16 @@ def require_kind(domain: Any, known: Mapping[Any, Any]) -> None:
         raise TypeError(f"expected domains such as {other!r}, got {domain!r}; convert them")
 
 
-def rows_of(domain: Any, n_rows: int, shape: tuple[int, ...]) -> dict[Any, NDArray[np.intp]]:
+def rows_by_domain(domain: Any, n_rows: int, shape: tuple[int, ...]) -> dict[Any, NDArray[np.intp]]:
     """The numbers of the rows of each domain, in ascending order of the domains."""
-    found = keys_of(domain, n_rows, f"x of shape {shape}", "raise", None, "domain")
+    found = keys_of(domain, n_rows, f"x of shape {shape}", "keep", None, "domain")
     keys = found.distinct.tolist() if isinstance(found.distinct, np.ndarray) else found.distinct
-    return dict(zip(keys, found.rows(n_rows), strict=True))
+    rows = dict(zip(keys, found.rows(n_rows), strict=True))
+    n_missing = sum(len(rows[key]) for key in rows if key is None or (isinstance(key, tuple) and None in key))
+    if n_missing:
+        raise ValueError(f"domain is missing in {counted(n_missing, 'row', 'rows')} of x; leave them out of both, or "
+                         "give them a domain of their own")
+    return rows
 
 
 def joined(
