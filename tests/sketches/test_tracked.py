@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.command import main
 from support.examples import run_examples
+from support.forgery import forge, npy
 
 import bnstream
 from bnstream import Moments
@@ -153,20 +154,13 @@ def test_state_files(state, tmp_path):
     (lambda: Quantiles(3, k=8).update(X), "quantiles must be sketches of 3 channels with k=800, got 3 with k=8"),
 ])
 def test_impossible_state_files(sketches, message, tmp_path):
-    from bnstream.statefiles.archive import read_archive, write_archive
-
-    bnstream.save(tmp_path / "stats.npz", tracking().update(X))
-    arrays, description = read_archive(tmp_path / "stats.npz")
-    arrays["quantiles"] = np.frombuffer(sketches().to_bytes(), np.uint8)
-    with (tmp_path / "forged.npz").open("wb") as file:
-        write_archive(file, arrays, description)
-    with pytest.raises(StateError, match=message):
-        bnstream.load(tmp_path / "forged.npz")
-    arrays["quantiles"] = np.frombuffer(tracking().update(X)._sketches.to_bytes()[:-8], np.uint8)
-    with (tmp_path / "forged.npz").open("wb") as file:
-        write_archive(file, arrays, description)
-    with pytest.raises(StateError, match="the bytes of a sketch are damaged"):
-        bnstream.load(tmp_path / "forged.npz")
+    path = tmp_path / "stats.npz"
+    bnstream.save(path, tracking().update(X))
+    damaged = tracking().update(X)._sketches.to_bytes()[:-8]
+    for data, expected in ((sketches().to_bytes(), message), (damaged, "the bytes of a sketch are damaged")):
+        forge(path, arrays={"quantiles.npy": npy(np.frombuffer(data, np.uint8))})
+        with pytest.raises(StateError, match=expected):
+            bnstream.load(path)
 
 
 def test_fit_and_the_command(tmp_path, monkeypatch):

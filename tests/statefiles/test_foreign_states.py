@@ -1,6 +1,5 @@
 """Truncated, damaged, foreign and forged files raise an error that says what they are; no code in them is run."""
 
-import io
 import os
 import pickle
 import re
@@ -10,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 from support.cases import thorough
-from support.forgery import forge, zipped
+from support.forgery import forge, npy, zipped
 from support.states import SAVED, bits, holed, trained
 
 from bnstream import Moments
@@ -66,12 +65,6 @@ def test_a_flipped_bit_is_reported_with_its_member(path):
     path.write_bytes(whole)
     with pytest.raises(StateError, match=r"is damaged or truncated: Bad CRC-32 for file 'gamma.npy'; restore a"):
         load(path)
-
-
-def npy(array):
-    stream = io.BytesIO()
-    np.save(stream, array)
-    return stream.getvalue()
 
 
 @pytest.mark.parametrize(("data", "kind"), [

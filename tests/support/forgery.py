@@ -4,12 +4,21 @@ import io
 import json
 import zipfile
 
+import numpy as np
+
 
 def zipped(members, compression=zipfile.ZIP_STORED):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", compression) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
+    return stream.getvalue()
+
+
+def npy(array):
+    """The bytes of an array as a .npy file."""
+    stream = io.BytesIO()
+    np.save(stream, array)
     return stream.getvalue()
 
 
