@@ -56,8 +56,8 @@ def require_track(track: Any) -> tuple[str, ...]:
 def require_exactable(track: tuple[str, ...]) -> None:
     """Raise ValueError if exact statistics cannot track this."""
     if "skewness" in track:
-        raise ValueError("exact statistics track 'min', 'max' and 'missing', not 'skewness' and 'kurtosis', whose sums "
-                         "of powers are rounded; make the Moments without exact=True")
+        raise ValueError("exact statistics cannot track 'skewness' and 'kurtosis', whose sums of powers are rounded; "
+                         "leave them out of track, or make the Moments without exact=True")
 
 
 def require_tracked(name: str, track: tuple[str, ...]) -> None:
