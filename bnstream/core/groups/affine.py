@@ -48,11 +48,11 @@ class GroupAffine:
         self.channels = {name: i for i, name in enumerate(g.names or ())}
         groups = g._statistics()
         self.empty = groups.n.reshape(len(g), -1) == 0
-        rows = [values.reshape(len(g), -1) for values in statistics_of(groups)]
+        found = [values.reshape(len(g), -1) for values in mean_and_spread(groups)]
         if unknown != "raise":
-            last = statistics_of(g.total()) if unknown == "total" else [np.full(g.shape, np.nan)] * len(rows)
-            rows = [np.concatenate([values, one.reshape(1, -1)]) for values, one in zip(rows, last, strict=True)]
-        self.mean, self.mean_lo, var, std = rows
+            last = mean_and_spread(g.total()) if unknown == "total" else [np.full(g.shape, np.nan)] * len(found)
+            found = [np.concatenate([values, one.reshape(1, -1)]) for values, one in zip(found, last, strict=True)]
+        self.mean, self.mean_lo, var, std = found
         scale = std if self.eps == 0 else np.where(np.isinf(var), std, np.sqrt(var + self.eps))
         self.scale = np.where(scale == 0, 1.0, scale)           # A channel of variance 0 is not divided.
 
@@ -119,7 +119,7 @@ class GroupAffine:
         return y
 
 
-def statistics_of(m: Moments) -> list[NDArray[np.float64]]:
+def mean_and_spread(m: Moments) -> list[NDArray[np.float64]]:
     """Mean, what float64 leaves of it (0 where the state is exact), variance and standard deviation."""
     rows: Any = None if m.exact else rows_of(m)
     low = np.zeros(m.mean.shape) if rows is None else without_exponent(rows)[MEAN_LO]
