@@ -75,7 +75,6 @@ def fit(
 
     Example: bnstream fit data/*.parquet -o stats.npz --columns distance,air_time --nan omit
     """
-    from bnstream.core.groups.grouped import GroupedMoments
     from bnstream.streams import fitting
 
     if threads is not None:

@@ -40,8 +40,8 @@ def grouped(
     x : dask.array.Array or dask.dataframe.DataFrame
         As for `moments`. An array is rechunked so that a chunk has all channels.
     keys : dask array, array_like, or str or list of str
-        The key of each row of an array, along its first batch axis, as for `GroupedMoments.update`, in one column. For a
-        dataframe, the names of the columns that hold the keys; these are not channels.
+        The key of each row of an array, along its first batch axis, as for `GroupedMoments.update`, in one column. For
+        a dataframe, the names of the columns that hold the keys; these are not channels.
     axis : int, tuple of int or None, default 0
         The batch axes of an array.
     nan_policy, missing_keys, exact, track

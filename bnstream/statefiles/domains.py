@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from bnstream.core.dtypes import NamedArrays
-from bnstream.core.groups.domainbatchnorm import DomainBatchNorm
+from bnstream.core.groups.domainbatchnorm import DomainBatchNorm, types_of
+from bnstream.core.labels import listed
 from bnstream.core.layer import settings_of
 from bnstream.statefiles.description import Fields, describe_batchnorm, meanings, restore_batchnorm
-from bnstream.statefiles.groups import KINDS, is_key
+from bnstream.statefiles.groups import is_key
 
 MEANINGS = {
     "domains": "the domains, in the order of their layers; a list where a domain has several columns",
@@ -68,9 +69,11 @@ def checked_domains(domains: list[Any]) -> list[Any]:
     for domain in domains:
         several = type(domain) is list
         parts = domain if several else [domain]
-        if len(parts) < 1 + several or not all(is_key(part, *KINDS.values()) for part in parts):
+        if len(parts) < 1 + several or not all(is_key(part, int, bool, str) for part in parts):
             raise ValueError(f"a domain must be an int, a bool, a str or several of them, got {domain!r:.60}")
         found.append(tuple(parts) if several else domain)
+    if any(types_of(domain) != types_of(found[0]) for domain in found):
+        raise ValueError(f"domains must be of one kind, got {listed([*map(repr, found)])}")
     if len(set(found)) < len(found):
         raise ValueError("domains must differ")
     return found

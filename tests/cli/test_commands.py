@@ -174,15 +174,14 @@ def test_show_layers_by_domain(folder):
     bnstream.save("bn.npz", bn)
     assert done("show", "bn.npz", "--csv").stdout == "domain,channel,running_mean,running_var\n"
     x = np.arange(8.0).reshape(4, 2)
-    bn(x, ["a", "b", "a", "b"])
-    bn(x, {"site": ["a"] * 4, "night": [0] * 4})
+    bn(np.concatenate([x, x]), {"site": ["a", "b", "a", "b"] * 2, "night": [0, 0, 1, 0] * 2})
     bnstream.save("bn.npz", bn)
     rows = list(csv.DictReader(io.StringIO(done("show", "bn.npz", "--csv").stdout)))
     assert [(row["domain"], row["channel"]) for row in rows] == [
-        (domain, channel) for domain in ("a", "b", "a, 0") for channel in "uv"]
+        (domain, channel) for domain in ("a, 0", "a, 1", "b, 0") for channel in "uv"]
     assert [float(row["running_mean"]) for row in rows] == [mean for one in bn.values() for mean in one.running_mean]
     assert {row["gamma"] for row in rows} == {"1.0"}
-    assert json.loads(done("show", "bn.npz", "--json").stdout)["domains"] == ["a", "b", ["a", 0]]
+    assert json.loads(done("show", "bn.npz", "--json").stdout)["domains"] == [["a", 0], ["a", 1], ["b", 0]]
     assert "running_mean" in done("show", "bn.npz").stdout
 
 

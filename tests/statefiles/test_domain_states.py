@@ -102,7 +102,9 @@ def test_numpy_reads_the_arrays(tmp_path):
     ({"layers": None}, "layers must be of type list"),
     ({"layers": [1, 2, 3]}, "a layer must be of type dict, got 1"),
     ({"domains": "abc"}, "domains must be of type list"),
-    ({"domains": ["a", "b", "a"]}, "domains must differ"), ({"domains": [1, True, "a"]}, "domains must differ"),
+    ({"domains": ["a", "b", "a"]}, "domains must differ"),
+    ({"domains": ["a", True, "b"]}, "domains must be of one kind"),
+    ({"domains": [["a", 1], ["b", True], ["c", 1]]}, "domains must be of one kind"),
     *(({"domains": ["a", "b", bad]}, "a domain must be an int, a bool, a str or several of them, got ")
       for bad in (None, 1.5, 2**64, -2**63 - 1, {}, [], ["c"], ["c", None], ["c", ["d"]])),
     ({"new": None}, "new must be of type dict"), ({"new": {}}, "settings is missing"),

@@ -107,6 +107,8 @@ def lookup(ndarray keys, object n_threads=None):
     cdef uint64_t start = <uint64_t> <int64_t> int(np.iinfo(keys.dtype).min)
     cdef bint dense
     cdef ndarray marks
+    if n == 0:
+        raise ValueError("expected at least one key, got none")
     all_of.empty = True
     for t in range(64):
         present[t].empty = True

@@ -103,7 +103,8 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
         Raises
         ------
         TypeError, ValueError
-            As a call of `BatchNorm`; a ValueError names the domain, and a TypeError one of another kind than those before.
+            As a call of `BatchNorm`; a ValueError names the domain. A TypeError if domains are of another kind than
+            those before.
         KeyError
             In inference, if a domain has no layer.
 
@@ -255,13 +256,15 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
 
 
 def require_kind(domain: Any, known: Mapping[Any, Any]) -> None:
-    """Raise TypeError unless a domain is of the kind of those that are known, of which True is equal to 1."""
-    def types(key: Any) -> list[type]:
-        return [type(part) for part in key] if isinstance(key, tuple) else [type(key)]
-
+    """Raise TypeError unless a domain is of the kind of those that are known."""
     other = next(iter(known), domain)
-    if types(other) != types(domain):
+    if types_of(other) != types_of(domain):
         raise TypeError(f"expected domains such as {other!r}, got {domain!r}; convert them")
+
+
+def types_of(domain: Any) -> list[type]:
+    """The types of the parts of a domain. True is equal to 1, so that a dict would take one for the other."""
+    return [type(part) for part in domain] if isinstance(domain, tuple) else [type(domain)]
 
 
 def rows_by_domain(domain: Any, n_rows: int, shape: tuple[int, ...]) -> dict[Any, NDArray[np.intp]]:

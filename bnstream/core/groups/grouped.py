@@ -177,7 +177,8 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         keys : array_like, or sequence or mapping of them
             The key of each row, along the first batch axis: integers, bools or strings in an array of NumPy, a list, an
             array of pyarrow, or a Series or Categorical of pandas or polars. Of arrays with a dictionary, the values
-            are not read row by row. With several columns of keys, in a list, a mapping of names or a table, keys are tuples.
+            are not read row by row. With several columns of keys, in a list, a mapping of names or a table, keys are
+            tuples.
         weights, where : array_like, optional
             As for `Moments.update`. A mask that differs between channels costs some microseconds a group.
         n_threads : int, optional
