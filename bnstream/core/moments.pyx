@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import operator
+import threading
 
 import numpy as np
 
@@ -225,6 +226,7 @@ cdef class Moments:
     cdef public object _sketches        # `Quantiles` of the channels, where they are tracked and there was a batch
     cdef ndarray left_out       # (padded channels), of int64: what is missing, less what exact sums count as NaN and inf
     cdef Py_ssize_t n_changes   # of the state, so that a reader of several arrays sees whether they belong together
+    cdef object lock            # held while state and sketches change, where quantiles are tracked; else None
 
     def __cinit__(self):
         """Set the defaults, so that an object made by ``__new__`` alone, as some serializers make it, is complete."""
@@ -243,8 +245,7 @@ cdef class Moments:
         if not isinstance(exact, bool | np.bool_):
             raise TypeError(f"exact must be True or False, got {exact!r}")
         self.exact = exact
-        self.track = () if track == () else require_track(track)
-        self.tracks = len(self.track) > 0
+        self.set_track(() if track == () else require_track(track))
         if exact:
             require_exactable(self.track)
         self.names = names
@@ -323,7 +324,10 @@ cdef class Moments:
             raise ValueError("weights were given, and quantiles are tracked, which take none; leave out weights, or make "
                              "the Moments without track='quantiles'")
         if self.exact:
-            return self.update_exactly(a, axes, mask, weights, n_threads)
+            if self.lock is None:
+                return self.update_exactly(a, axes, mask, weights, n_threads)
+            with self.lock:
+                return self.update_exactly(a, axes, mask, weights, n_threads)
         cdef ndarray given = None if weights is None else weights_of(weights, mask, a, axes)
         cdef View view
         cdef Sink sink
@@ -379,10 +383,13 @@ cdef class Moments:
                 for c in range(view.n_channels, sink.pitch):
                     part[i * sink.pitch + c] = 0
             shape = kept_shape(a, axes, False) if shape is None else shape
-            with cython.critical_section(self):
+            if self.lock is None:
                 self.take_in(part, sink.pitch, shape, weighted, exponent, large, part + WEIGHTED_ROWS * sink.pitch, missing)
-            if tracks and "quantiles" in self.track:
-                self.sketch(a, axes, mask)
+            else:
+                with self.lock:
+                    self.take_in(part, sink.pitch, shape, weighted, exponent, large, part + WEIGHTED_ROWS * sink.pitch,
+                                 missing)
+                    self.sketch(a, axes, mask)
         finally:
             if part != small:
                 free(part)
@@ -542,6 +549,7 @@ cdef class Moments:
                 return require_finite(mean)
         return 0
 
+    @cython.critical_section
     cdef int take_in(self, const double *part, Py_ssize_t pitch, tuple shape, bint weighted, const double *exponent,
                      bint large, const double *found, ndarray missing) except -1:
         """Merge a part into the state, and what has been found of what is tracked. This keeps the GIL, so that no thread
@@ -670,8 +678,15 @@ cdef class Moments:
         """
         if not isinstance(other, Moments):
             raise TypeError(f"expected a Moments to merge, got {type(other).__name__}; update() takes arrays")
-        with cython.critical_section(self, other):
-            self.take_over(other)
+        cdef Moments them = other
+        if them is self or them.lock is not None:
+            them = them.copy()      # of one moment, so that no two locks are held
+        if self.lock is None:
+            with cython.critical_section(self, them):
+                self.take_over(them)
+        else:
+            with self.lock, cython.critical_section(self, them):
+                self.take_over(them)
         return self
 
     cdef int take_over(self, Moments them) except -1:
@@ -688,8 +703,6 @@ cdef class Moments:
             return 0
         if self.exact and not them.exact or them.exact and self.state is not None:
             raise unlike(self.exact)
-        if them is self:
-            them = self.copy()
         if them.exact:
             if self.policy != PROPAGATE and not them.sums.finite():
                 raise ValueError(f"expected finite statistics, as nan_policy={self.nan_policy!r} has them here, got NaN "
@@ -722,16 +735,23 @@ cdef class Moments:
             self.n_changes += 1
         return 0
 
-    cdef void keep_track(self, tuple track):
+    cdef int set_track(self, tuple track) except -1:
+        self.track, self.tracks = track, len(track) > 0
+        if "quantiles" in track and self.lock is None:
+            self.lock = threading.RLock()
+        return 0
+
+    cdef int keep_track(self, tuple track) except -1:
         """Track this, no more than until now if there is data."""
-        self.track = track
-        self.tracks, self.powers = len(track) > 0, "skewness" in track
+        self.set_track(track)
+        self.powers = "skewness" in track
         if "min" not in track and "skewness" not in track:
             self.tracked = None
         if "missing" not in track:
             self.left_out = None
         if "quantiles" not in track:
             self._sketches = None
+        return 0
 
     def unmerge(self, other):
         """Take the statistics of another object out again, of data that is part of this one's.
@@ -1139,8 +1159,7 @@ cdef class Moments:
                 raise ValueError(f"expected no NaN and inf with nan_policy={m.nan_policy!r}")
         if state.get("rows") is not None:
             require_possible(state["rows"], m.nan_policy)
-        self.track = require_track(state.get("track", ()))
-        self.tracks = len(self.track) > 0
+        self.set_track(require_track(state.get("track", ())))
         if self.track and m.shape is not None:
             if self.exact:
                 require_exactable(self.track)
@@ -1250,6 +1269,9 @@ def add_missing(Moments m, counts):
 
 def consistent(Moments m):
     """The rows of a plain `Moments`, or the sums of an exact one, and what it tracks, of one moment."""
+    if m.lock is not None:
+        with m.lock:
+            return sums_of(m) if m.exact else rows_of(m), tracked_of(m)
     while True:
         n_changes = m.n_changes
         found = sums_of(m) if m.exact else rows_of(m), tracked_of(m)
@@ -1266,14 +1288,14 @@ def made_of(found, dict tracked, tuple shape, axis, nan_policy, names, bint exac
         m = Moments(axis, nan_policy=nan_policy, names=names, exact=True)
     else:
         m = moments_from(found, axis, nan_policy, names)
-    m.track, m.tracks = track, len(track) > 0
+    m.set_track(track)
     set_tracked(m, tracked)
     return m
 
 
 def with_tracked(Moments m, dict tracked):
     """The same `Moments`, tracking what these arrays hold; see `tracked_of`. Nothing is checked."""
-    m.track, m.tracks = track_of(tracked), True
+    m.set_track(track_of(tracked))
     set_tracked(m, tracked)
     return m
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import sys
 import threading
 
 import numpy as np
@@ -206,3 +207,28 @@ def test_lerobot():
 @pytest.mark.parametrize("name", ["quantile", "rank_error", "histogram"])
 def test_examples(name):
     run_examples(getattr(Moments, name).__doc__, name)
+
+
+def test_a_state_is_read_with_the_sketches_of_its_values():
+    """A copy that another thread makes between the state and the sketches would have more values than these."""
+    m, stop = Moments(track="quantiles").update(X), threading.Event()
+
+    def update():
+        while not stop.is_set():
+            m.update(X)
+
+    interval = sys.getswitchinterval()
+    threads = [threading.Thread(target=update) for _ in range(3)]
+    try:
+        sys.setswitchinterval(1e-6)
+        for thread in threads:
+            thread.start()
+        for _ in range(100):
+            pickle.loads(pickle.dumps(m))       # checks that they have as many
+            merged = m.copy().merge(m)
+            assert (merged.n == merged._sketches.n).all()
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        for thread in threads:
+            thread.join()
