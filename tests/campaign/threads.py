@@ -177,9 +177,9 @@ def numbers_of_threads() -> int:
 def trials(rng: np.random.Generator) -> Iterator[int]:
     kinds = [
         lambda: updates(X), lambda: updates(BIG), lambda: updates(X, exact=True), lambda: updates(BIG, exact=True),
-        lambda: updates(X, track=("min", "missing", "kurtosis")), lambda: updates(X, track="quantiles"), merges, lambda: merges(exact=True),
-        lambda: merges(track="min"), groups, lambda: groups(exact=True), lambda: groups(track="min"), layers,
-        numbers_of_threads, forks,
+        lambda: updates(X, track=("min", "missing", "kurtosis")), lambda: updates(X, track="quantiles"),
+        merges, lambda: merges(exact=True), lambda: merges(track="min"),
+        groups, lambda: groups(exact=True), lambda: groups(track="min"), layers, numbers_of_threads, forks,
     ]
     while True:
         for i in rng.permutation(len(kinds)):

@@ -1,0 +1,30 @@
+"""A short form of every script of the campaign, and the table of what the long ones found."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+SHARED = {"harness", "table", "test_campaign"}
+SCRIPTS = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in SHARED)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_short_form(script):
+    done = subprocess.run([sys.executable, HERE / f"{script}.py", "--seconds", "3"], capture_output=True, text=True,
+                          check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert f"{script}: " in done.stdout
+    assert ": nothing found" in done.stdout
+
+
+def test_table(monkeypatch):
+    """docs/reliability.md has what the scripts recorded, and these are scripts."""
+    monkeypatch.syspath_prepend(HERE)
+    import table
+
+    assert table.page(text := table.PAGE.read_text(encoding="utf-8")) == text
+    assert json.loads(table.RESULTS.read_text(encoding="utf-8")).keys() <= set(SCRIPTS)
