@@ -3,7 +3,7 @@
     python tests/campaign/threads.py --seconds 600 --seed 1 --record
 
 A script has a function `trials(rng)`, which tries one thing after another and yields how many it has tried since; it
-raises AssertionError at what is wrong. `--record` keeps what a run has found in results.json, of which
+raises AssertionError where something is wrong. `--record` keeps what a run has found in results.json, of which
 docs/reliability.md has a table: `python tests/campaign/table.py`.
 """
 
@@ -38,8 +38,8 @@ def main(what: str, unit: str, trials: Callable[[np.random.Generator], Iterator[
             n += more
             if time.monotonic() - start > given.seconds:
                 break
-    except AssertionError as error:
-        found = f"{error}" or "a check failed"
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}"
         raise
     finally:
         seconds = time.monotonic() - start
