@@ -701,6 +701,23 @@ def test_normalize_reads_what_update_reads():
             g.normalize(wrong, keys)
 
 
+@pytest.mark.parametrize("n_groups", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_total(n_groups, weighted):
+    """It is within the bound, and has what a merge of all groups has; groups with a large m2 are among them."""
+    x, keys = normal((3000, 2)), rng().integers(0, n_groups, 3000)
+    g = GroupedMoments().update(x, keys, weights=rng(1).random(3000) if weighted else None)
+    merged = sum((g[key] for key in g), Moments())
+    assert (g.total().n == merged.n).all()
+    np.testing.assert_allclose([g.total().mean, g.total().var()], [merged.mean, merged.var()], rtol=1e-13)
+    if not weighted:
+        assert_within(g.total().mean, g.total().var(), exact_states(x))
+    g.update([[1e200, 1.0], [-1e200, 2.0]], [0, n_groups - 1])
+    merged = sum((g[key] for key in g), Moments())
+    np.testing.assert_allclose(g.total().std(), merged.std(), rtol=1e-13)
+    assert GroupedMoments().total() == Moments()
+
+
 def test_tables_by_group():
     import pandas as pd
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, Self, SupportsIndex
 
@@ -17,7 +17,7 @@ from bnstream.core.groups.index import Index
 from bnstream.core.groups.keys import Keys, Missing, keys_of
 from bnstream.core.groups.results import Results
 from bnstream.core.groups.states import States, empty_of_shape
-from bnstream.core.groups.sums import array_of, axes_in, merge_groups, update_few
+from bnstream.core.groups.sums import array_of, axes_in, update_few
 from bnstream.core.labels import counted, listed
 from bnstream.core.late import late
 from bnstream.core.moments import Moments, add_missing, moments_from
@@ -315,7 +315,7 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         return whole
 
     def total(self) -> Moments:
-        """Merge the statistics of all groups, in the order of `keys`.
+        """Merge the statistics of all groups: neighbours in the order of `keys`, then neighbouring pairs, and so on.
 
         Returns
         -------
@@ -327,10 +327,8 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         >>> bnstream.GroupedMoments().update(np.array([1.0, 3.0, 5.0]), [0, 0, 1]).total().mean.tolist()
         3.0
         """
-        whole = self._template.copy()
-        for place in range(len(self)):
-            whole.merge(self._states.get(place))
-        return whole
+        with self._alone():
+            return self._states.total(len(self))
 
     def merge(self, other: GroupedMoments) -> Self:
         """Add the statistics of another object, group by group.
@@ -387,18 +385,7 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         of_them = with_kinds(self, Keys(None, them._index.whole(), None, them.kinds, None))   # type: ignore[arg-type]
         at = self._index.find(of_them.distinct)
         states = own.some(at, others.shape, bool(others.weighted(n)))
-        left: Iterable[int] = range(n)
-        if states.moments is None:
-            others.grow(states.height)
-            states.grow(others.height)
-            left = merge_groups(states.table, states.flags, others.table, others.flags, self.nan_policy == "propagate")
-        for i in left:
-            m = states.get(i)
-            try:
-                m.merge(others.get(i))
-            except ValueError as error:
-                raise ValueError(f"group {them._index.all()[i]!r}: {error}") from error
-            states.put(i, m)
+        states.merge(others, lambda i: f"group {them._index.all()[i]!r}: ")
         self._states = own
         self._commit(of_them, at, states)
 

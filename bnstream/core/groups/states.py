@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.blocks import apart, in_order
+from bnstream.core.groups.sums import merge_groups
 from bnstream.core.moments import Moments, moments_from, rows_of, tracked_of, with_tracked
 from bnstream.core.rows import EXPONENT, N_LO, ROWS, SCALED_ROWS, SQUARES, WEIGHTED_ROWS, N, has_weights
 
@@ -43,6 +44,11 @@ class States:
         n = n if self.moments is None else 0
         self.table: NDArray[np.float64] = np.zeros((n, height, -(-self.size // GRANULE) * GRANULE))
         self.flags: NDArray[np.uint8] = np.zeros(n, np.uint8)
+
+    @property
+    def n_all(self) -> int:
+        """The groups that the table or the list has room for."""
+        return len(self.table) if self.moments is None else len(self.moments)
 
     @property
     def height(self) -> int:
@@ -90,6 +96,31 @@ class States:
                 new.flags[:n_old] = self.flags[:n_old]
         new.table[at], new.flags[at] = others.table[:n], others.flags[:n]
         return new
+
+    def merge(self, others: States, place: Callable[[int], str] = str) -> None:
+        """Add other states to the first of these. `place` begins the message of an error."""
+        left: Iterable[int] = range(others.n_all)
+        if self.moments is None:
+            others.grow(self.height)
+            self.grow(others.height)
+            left = merge_groups(self.table[:others.n_all], self.flags[:others.n_all], others.table, others.flags,
+                                self.like.nan_policy == "propagate")
+        for i in left:
+            m = self.get(i)
+            try:
+                m.merge(others.get(i))
+            except ValueError as error:
+                raise ValueError(f"{place(i)}{error}") from error
+            self.put(i, m)
+
+    def total(self, n: int) -> Moments:
+        """The statistics of the first n groups together."""
+        states = self
+        while n > 1:
+            states, others = (states.some(np.arange(i, n, 2), self.shape, False) for i in (0, 1))
+            states.merge(others)
+            n -= n // 2
+        return states.get(0) if n else self.like.copy()
 
     def as_in(self, like: Moments, n: int) -> States:
         """The first n states with the settings of `like`, which may track less."""
