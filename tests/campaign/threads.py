@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 
 import numpy as np
 from harness import main
@@ -177,10 +178,12 @@ def numbers_of_threads() -> int:
 def trials(rng: np.random.Generator) -> Iterator[int]:
     kinds = [
         lambda: updates(X), lambda: updates(BIG), lambda: updates(X, exact=True), lambda: updates(BIG, exact=True),
-        lambda: updates(X, track=("min", "missing", "kurtosis")), lambda: updates(X, track="quantiles"),
+        lambda: updates(X, track=("min", "missing", "kurtosis")),
         merges, lambda: merges(exact=True), lambda: merges(track="min"),
         groups, lambda: groups(exact=True), lambda: groups(track="min"), layers, numbers_of_threads, forks,
     ]
+    if find_spec("datasketches") is not None:
+        kinds.append(lambda: updates(X, track="quantiles"))
     while True:
         for i in rng.permutation(len(kinds)):
             faulthandler.dump_traceback_later(LONGEST, exit=True)
