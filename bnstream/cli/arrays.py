@@ -3,6 +3,7 @@
 import errno
 import math
 import re
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -11,8 +12,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from bnstream.statefiles.archive import DAMAGE, kind_of
+from bnstream.statefiles.archive import kind_of
 from bnstream.streams.sources.arrays.npyheader import dtype_of, parse
+
+# What zipfile raises for a file that is damaged or not a zip. RuntimeError stands for one that is flagged as encrypted.
+DAMAGE = (zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError, RuntimeError, ValueError, struct.error)
 
 MOST_EXPANSION = 20         # Bytes of the arrays for each byte of the file; parameters hardly compress.
 SMALL = 64 << 20            # Bytes of the arrays that any file may have.

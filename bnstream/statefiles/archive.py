@@ -3,19 +3,18 @@
     write_archive:  dict of arrays, dict -> zip (stored, without dates): NAME.npy for each array, and bnstream.json
     read_archive:   zip -> each member as a whole, once, with its checksum verified -> dict of arrays, dict
 
-Equal arrays and descriptions give equal bytes. A file that holds anything else raises `StateError`.
+Equal arrays and descriptions give equal bytes. A file that holds anything else raises `StateError`. Neither zipfile nor
+NumPy reads a file: `members` and `array_of` do. JSON reads ASCII alone, without names that occur twice.
 """
 
 from __future__ import annotations
 
 import codecs
 import contextlib
-import errno
 import io
 import json
 import math
 import re
-import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,19 +24,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.dtypes import NamedArrays
+from bnstream.core.labels import listed
+from bnstream.statefiles.members import directory_of, members_of
 
 DESCRIPTION = "bnstream.json"
 
-# What zipfile raises for a file that is damaged or not a zip. RuntimeError stands for one that is flagged as encrypted.
-DAMAGE = (zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError, RuntimeError, ValueError, struct.error)
-
+EXTENT = rb"(?:0|[1-9][0-9]{0,18})"
 # A header of version 1.0 of the .npy format, with a dtype that states have. Nothing in it is evaluated.
 HEADER = re.compile(
     rb"\x93NUMPY\x01\x00(?P<length>..)"
     rb"\{'descr': '(?P<dtype><i8|<f2|<f4|<f8|\|u1)', 'fortran_order': False, "
-    rb"'shape': \((?P<shape>[0-9, ]{0,1000})\),? ?\} *\n",
+    rb"'shape': \((?P<shape>|EXTENT,|EXTENT(?:, EXTENT){1,63})\),? ?\} {0,99}\n".replace(b"EXTENT", EXTENT),
     re.DOTALL,
 )
+DEEPEST = 20        # Objects and lists within each other, in a description. Those of states have 6 levels.
 
 FOREIGN = {
     b"\x93NUMPY": "a .npy file of one array",
@@ -100,65 +100,74 @@ def read_archive(path: Path) -> tuple[NamedArrays, dict[str, Any]]:
     """
     with path.open("rb") as file:
         start = file.read(4096)
+        if not start.startswith(b"PK"):
+            raise StateError(f"{path} is not a bnstream state file: it is {kind_of(start)}")
         try:
-            members = members_of(file)
-        except (*DAMAGE, OSError) as error:
-            if isinstance(error, OSError) and error.errno != errno.EINVAL:      # EINVAL: a seek to before the file
-                raise
-            if not start.startswith(b"PK"):
-                raise StateError(f"{path} is not a bnstream state file: it is {kind_of(start)}") from None
+            directory = directory_of(file)
+            names = [entry.name for entry in directory.entries]
+            members = members_of(file, directory) if DESCRIPTION in names else {}
+        except ValueError as error:
             raise StateError(f"{path} is damaged or truncated: {error}; restore a copy of it, or save it again"
                              ) from error
-    if DESCRIPTION not in members:
-        raise StateError(f"{path} is not a bnstream state file: it is {kind_of_zip(list(members))}")
+    if not members:
+        raise StateError(f"{path} is not a bnstream state file: it is {kind_of_zip(names)}")
     try:
-        description = json.loads(members.pop(DESCRIPTION))
-    except (ValueError, RecursionError) as error:
-        raise StateError(f"{path}: {DESCRIPTION} is not JSON: {error}") from error
-    if not isinstance(description, dict):
-        raise StateError(f"{path}: {DESCRIPTION} must hold an object, got {type(description).__name__}")
-    return {name.removesuffix(".npy"): array_of(path, name, data) for name, data in members.items()}, description
+        description = description_of(members.pop(DESCRIPTION))
+        return {name.removesuffix(".npy"): array_of(name, data) for name, data in members.items()}, description
+    except ValueError as error:
+        raise StateError(f"{path}: {error}") from error
 
 
 def has_description(file: IO[bytes]) -> bool:
     """Whether an open file is a zip with the member that describes a state."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            return DESCRIPTION in archive.namelist()
-    except (*DAMAGE, OSError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:      # EINVAL: a seek to before the file
-            raise
+        return any(entry.name == DESCRIPTION for entry in directory_of(file).entries)
+    except ValueError:
         return False
 
 
-def members_of(file: BinaryIO) -> dict[str, bytes]:
-    """Read the members by name and verify their checksums. Without a description, return only the names."""
-    n_bytes = file.seek(0, io.SEEK_END)
-    with zipfile.ZipFile(file) as archive:
-        infos = archive.infolist()
-        names = [info.filename for info in infos]
-        if DESCRIPTION not in names:
-            return dict.fromkeys(names, b"")
-        if len(set(names)) < len(names):
-            raise zipfile.BadZipFile("two members have the same name")
-        # A few compressed bytes could expand to any number.
-        if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
-            raise zipfile.BadZipFile("a member is compressed; those of state files are not")
-        if sum(info.file_size for info in infos) > n_bytes:
-            raise zipfile.BadZipFile("the sizes of the members add up to more than the file")
-        return {info.filename: archive.read(info) for info in infos}
+def description_of(data: bytes) -> dict[str, Any]:
+    """Parse the description; raise ValueError unless it is a JSON object as `write_archive` writes it."""
+    try:
+        description = json.loads(data.decode("ascii"), object_pairs_hook=unique, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{DESCRIPTION} is not JSON in ASCII: {error}") from error
+    if not isinstance(description, dict):
+        raise ValueError(f"{DESCRIPTION} must hold an object, got {type(description).__name__}")
+    level: list[Any] = [description]
+    for _ in range(DEEPEST):
+        level = [inner for outer in level if isinstance(outer, dict | list)
+                 for inner in (outer.values() if isinstance(outer, dict) else outer)]
+    if level:
+        raise ValueError(f"{DESCRIPTION} must have at most {DEEPEST} levels of objects and lists, got more")
+    return description
 
 
-def array_of(path: Path, name: str, data: bytes) -> NDArray[Any]:
-    """Parse a member as a .npy array; raise StateError unless it is one."""
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; raise ValueError if a name occurs twice, of which other programs may read another one."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has two members of the same name")
+    return found
+
+
+def constant(name: str) -> float:
+    """The one value that is not a number and that settings may have."""
+    if name != "Infinity":
+        raise ValueError(f"expected a number, got {name}")
+    return math.inf
+
+
+def array_of(name: str, data: bytes) -> NDArray[Any]:
+    """Parse a member as a .npy array; raise ValueError unless it is one."""
     header = HEADER.match(data)
     if header is None or header.end() != 10 + int.from_bytes(header["length"], "little") or not name.endswith(".npy"):
-        raise StateError(f"{path}: {name} is not a .npy array of int64, uint8, float16, float32 or float64")
+        raise ValueError(f"{shown(name)} is not a .npy array of int64, uint8, float16, float32 or float64")
     dtype = np.dtype(header["dtype"].decode())
-    shape = tuple(int(extent) for extent in header["shape"].split(b",") if extent.strip())
-    if len(data) - header.end() != math.prod(shape) * dtype.itemsize or len(shape) > 64 or 0 in shape:
-        raise StateError(f"{path}: {name} has {len(data) - header.end()} bytes, which do not fit {dtype} of shape "
-                         f"{shape}")
+    shape = tuple(int(extent) for extent in header["shape"].split(b",") if extent)
+    n_bytes = len(data) - header.end()
+    if n_bytes != math.prod(shape) * dtype.itemsize or 0 in shape:
+        raise ValueError(f"{shown(name)} has {n_bytes} bytes, which do not fit {dtype} of shape {shape}")
     return np.frombuffer(data, dtype, offset=header.end()).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
@@ -183,7 +192,11 @@ def kind_of_zip(names: list[str]) -> str:
     if any(name.endswith("data.pkl") for name in names):
         return "a PyTorch file; read it with torch.load and convert the state_dict with bnstream.exchange.from_arrays"
     if names and all(name.endswith(".npy") for name in names):
-        listed = ", ".join(name.removesuffix(".npy") for name in names[:8]) + (", ..." if len(names) > 8 else "")
-        return f"a .npz file of the arrays {listed}; bnstream convert converts the arrays of another tool to a state"
-    listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-    return f"a zip file of {listed}" if names else "an empty zip file"
+        arrays = listed([shown(name.removesuffix(".npy")) for name in names], most=8)
+        return f"a .npz file of the arrays {arrays}; bnstream convert converts the arrays of another tool to a state"
+    return f"a zip file of {listed([*map(shown, names)], most=4)}" if names else "an empty zip file"
+
+
+def shown(name: str) -> str:
+    """The name of a member in a message, in one line: its first characters, those that cannot be printed as escapes."""
+    return repr(name)[1:-1][:60]
