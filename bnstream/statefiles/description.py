@@ -290,7 +290,8 @@ def restore_batchnorm(fields: Fields, arrays: NamedArrays, prefix: str = "") -> 
     rows = np.stack([taken(arrays, prefix + name, shape, np.float64) for name in running.RUNNING_ROWS])
     for row, most in ((running.VAR, np.inf), (running.SPREAD, np.inf), (running.INITIAL_WEIGHT, 1.0),
                       (running.BATCH_VAR, np.inf)):
-        if (rows[row] < 0).any() or (rows[row] > most).any():
+        unknown = row == running.INITIAL_WEIGHT and np.isnan(rows[row]).any()
+        if unknown or (rows[row] < 0).any() or (rows[row] > most).any():
             raise ValueError(f"{prefix}{running.RUNNING_ROWS[row]} must be from 0 to {most}, got {rows[row].min()} to "
                              f"{rows[row].max()}")
     pooled = fields.get("pooled", dict, NoneType)

@@ -13,11 +13,14 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.checks import path_of
@@ -25,6 +28,7 @@ from bnstream.core.config import version
 from bnstream.core.dtypes import NamedArrays
 from bnstream.core.groups.domainbatchnorm import DomainBatchNorm
 from bnstream.core.groups.grouped import GroupedMoments
+from bnstream.core.labels import listed
 from bnstream.core.layer import NormLayer
 from bnstream.core.moments import Moments
 from bnstream.statefiles.archive import StateError, has_description, read_archive, write_archive
@@ -44,6 +48,10 @@ from bnstream.statefiles.norms import MEANINGS, NORMS, describe_norm, restore_no
 __all__ = ["StateError", "StateFile", "complete", "is_state", "load", "read", "save", "write"]
 
 VERSION = 2     # of the format; 1 where nothing is tracked
+# Members of the description, and their types, that are not those of the state: which may have any value, ...
+FREE: dict[str, type] = {"bnstream": str, "conventions": dict}
+MORE: dict[str, dict[str, type]] = {"complete": {}, "partial": {"progress": dict}, "imported": {"lacks": list}}
+EARLIER = {"per_channel"}       # ... and which earlier versions wrote, and which have no meaning any more.
 
 State = Moments | GroupedMoments | NormLayer | DomainBatchNorm
 
@@ -151,11 +159,11 @@ def write(
     kind = next((kind for kind, one in KINDS.items() if isinstance(state, one.of)), None)
     if kind is None:
         raise TypeError(f"expected a Moments, a GroupedMoments or a layer to save, got {type(state).__name__}")
+    completeness = "partial" if progress is not None else "complete" if lacks is None else "imported"
     description, arrays = KINDS[kind].describe(state)
     metadata: dict[str, Any] = {
-        "format": "bnstream", "version": VERSION if "track" in description else 1, "bnstream": version(), "kind": kind,
-        "completeness": "partial" if progress is not None else "complete" if lacks is None else "imported",
-        **description, "conventions": KINDS[kind].meanings(arrays),
+        **heading(kind, description, completeness), "bnstream": version(), **description,
+        "conventions": KINDS[kind].meanings(arrays),
     }
     if progress is not None:
         metadata["progress"] = progress
@@ -163,6 +171,12 @@ def write(
         metadata["lacks"] = list(lacks)
     with replacing(path_of("path", path)) as file:
         write_archive(file, arrays, metadata)
+
+
+def heading(kind: str, description: Mapping[str, Any], completeness: str) -> dict[str, Any]:
+    """How a file begins."""
+    return {"format": "bnstream", "version": VERSION if "track" in description else 1, "kind": kind,
+            "completeness": completeness}
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -240,27 +254,61 @@ def read(path: str | os.PathLike[str]) -> StateFile:
     """
     arrays, metadata = read_archive(path_of("path", path))
     if metadata.get("format") != "bnstream":
-        raise StateError(f"{path} is not a bnstream state file: its format is {metadata.get('format')!r}")
+        raise StateError(f"{path} is not a bnstream state file: its format is {metadata.get('format')!r:.60}")
     found = metadata.get("version")
     if type(found) is not int or found < 1:
-        raise StateError(f"{path}: the version of the format must be a positive integer, got {found!r}")
+        raise StateError(f"{path}: the version of the format must be a positive integer, got {found!r:.60}")
     if found > VERSION:
-        raise StateError(f"{path} was written by a newer bnstream: it has version {found} of the format, and this one "
-                         f"reads up to {VERSION}; upgrade with: pip install --upgrade bnstream")
+        raise StateError(f"{path} was written by a newer bnstream: it has version {found!r:.60} of the format, and "
+                         f"this one reads up to {VERSION}; upgrade with: pip install --upgrade bnstream")
     try:
         fields = Fields(metadata)
         kind = fields.one_of("kind", *KINDS)
         completeness = fields.one_of("completeness", "complete", "partial", "imported")
-        if completeness == "partial":
-            fields.get("progress", dict)
+        for name in (free := FREE | MORE[completeness]):
+            fields.get(name, free[name])
         if completeness == "imported":
             fields.all_of("lacks", str)
-        state = KINDS[kind].restore(fields, arrays)
-        if arrays:
-            raise ValueError(f"a state of kind {kind!r} does not have the arrays {sorted(arrays)}")
+        file = restored(kind, fields, arrays)
     except (TypeError, ValueError, OverflowError) as error:
-        raise StateError(f"{path} holds no valid state: {error}") from error
-    return StateFile(state, metadata)
+        raise StateError(f"{path} holds no valid state: {error!s:.1000}") from error
+    return file
+
+
+def restored(kind: str, fields: Fields, arrays: NamedArrays) -> StateFile:
+    """The content of a file; raise an error if no state has it."""
+    left = dict(arrays)
+    with np.errstate(all="ignore"):         # A stranger's numbers may overflow in the checks, or be signaling NaN.
+        file = StateFile(KINDS[kind].restore(fields, left), fields.values)
+        if left:
+            raise ValueError(f"a state of kind {kind!r} does not have the arrays {in_brackets(left)}")
+        require_as_written(file, arrays)
+    return file
+
+
+def require_as_written(file: StateFile, arrays: NamedArrays) -> None:
+    """Raise ValueError unless a file holds what `write` writes of its state, to the last bit.
+
+    So nothing in a file is rounded, overruled or left out in silence.
+    """
+    found = file.metadata
+    expected, own = KINDS[found["kind"]].describe(file.state)
+    expected |= heading(found["kind"], expected, found["completeness"])
+    unknown = found.keys() - expected.keys() - FREE.keys() - MORE[found["completeness"]].keys() - EARLIER
+    if unknown:
+        raise ValueError(f"a state of kind {found['kind']!r} does not have the members {in_brackets(unknown)}")
+    for name, value in expected.items():
+        text = json.dumps(value, sort_keys=True)
+        other = json.dumps(found[name], sort_keys=True) if name in found else "nothing"
+        if text != other:
+            raise ValueError(f"{name} of this state is {text:.60}, got {other:.60}")
+    for name, array in arrays.items():
+        if name not in own or own[name].shape != array.shape or own[name].tobytes() != array.tobytes():
+            raise ValueError(f"{name} has values that this state does not keep, such as those that its dtype rounds")
+
+
+def in_brackets(names: Iterable[str]) -> str:
+    return f"[{listed([f'{name!r:.60}' for name in sorted(names)])}]"
 
 
 def is_state(path: str | os.PathLike[str]) -> bool:
