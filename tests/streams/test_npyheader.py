@@ -52,6 +52,12 @@ def test_hostile_dtypes(descr, tmp_path):
     (with_header("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,)}"), r"dtype \[\('a', '<f4'\)\]"),
     (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (-2,)}"), "does not give"),
     (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (" + "9" * 30 + ",)}"), "what memory can hold"),
+    (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (" + "9" * 5000 + ",)}"),
+     "its shape has 1 axes, the longest of 9{60}; expected what memory can hold"),
+    *((with_header("{'descr': '<f4', 'fortran_order': False, 'shape': " + shape + "}"), "does not give")
+      for shape in ("(1 2,)", "(1,,2)", "(,)", "(1L2,)", "(L,)")),
+    (with_header("{'descr': '<f\n\x1b[2J', 'fortran_order': False, 'shape': (2,)}"),
+     r"has dtype <f\\n\\x1b\[2J; expected"),
     (with_header("(" * 5000), "does not give"), (with_header("{" * 60000, 2), "does not give"),
     (b"\x93NUMPY\x02\x00\xff\xff\xff\x7f", "more than 65,536"),
     (with_header("{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}")[:-9], "ends within its header"),

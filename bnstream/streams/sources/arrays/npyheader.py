@@ -12,7 +12,7 @@ LARGEST_EXTENT = 2**63 - 1
 CODES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 HEADER = re.compile(
     r"\s*\{(?=.*'descr'\s*:\s*(?P<descr>'[^']*'|\[.*\]))(?=.*'fortran_order'\s*:\s*(?P<fortran>True|False)\b)"
-    r"(?=.*'shape'\s*:\s*\((?P<shape>[\d\s,L]*)\)).*\}\s*",
+    r"(?=.*'shape'\s*:\s*\((?P<shape>\s*(?:[0-9]+L?\s*(?:,\s*|(?=\))))*)\)).*\}\s*",
     re.DOTALL,
 )
 
@@ -37,7 +37,7 @@ def holds_numbers(file: IO[bytes], name: str) -> bool:
 def dtype_of(descr: str, name: str) -> np.dtype[Any]:
     """The dtype of real numbers that a header describes."""
     if descr[:1] not in tuple("<>|=") or descr[1:] not in CODES:
-        raise SourceError(f"{name} has dtype {descr[:60]}; expected real numbers of at most 64 bits")
+        raise SourceError(f"{name} has dtype {repr(descr)[1:-1][:60]}; expected real numbers of at most 64 bits")
     return np.dtype(descr)
 
 
@@ -56,8 +56,10 @@ def parse(file: IO[bytes], fault: str) -> tuple[tuple[int, ...], bool, str]:
     found = HEADER.fullmatch(data.decode("latin-1").replace('"', "'"))
     if found is None:
         raise SourceError(f"{fault}: its header does not give 'descr', 'fortran_order' and 'shape'")
-    shape = tuple(int(extent.rstrip("L")) for extent in re.findall(r"\d+L?", found["shape"]))
-    if len(shape) > 64 or any(extent > LARGEST_EXTENT for extent in shape):
-        raise SourceError(f"{fault}: its shape has {len(shape)} axes, the longest of {max(shape):,}; expected what "
+    extents = [extent.lstrip("0") or "0" for extent in re.findall("[0-9]+", found["shape"])]
+    longest = max(extents, key=lambda extent: (len(extent), extent), default="0")
+    if len(extents) > 64 or len(longest) > 19 or int(longest) > LARGEST_EXTENT:
+        raise SourceError(f"{fault}: its shape has {len(extents)} axes, the longest of {longest:.60}; expected what "
                           "memory can hold")
+    shape = tuple(int(extent) for extent in extents)
     return shape, found["fortran"] == "True", found["descr"].strip("'")
