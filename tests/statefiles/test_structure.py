@@ -121,6 +121,30 @@ def test_ends_in_64_bits_that_disagree(part, offset, kind, value, path, small_li
         load(path)
 
 
+def test_more_of_an_entry(path):
+    """Nothing follows the name of an entry but numbers in 64 bits, where there are some."""
+    save(path, holed())
+    whole = path.read_bytes()
+    at, end = (whole.index(PARTS[part]) for part in ("entry", "end"))
+    name = at + 46 + len("bnstream.json")
+    for offset in (30, 32):     # an extra field, a comment
+        longer = put(put(whole, "entry", offset, "H", 4), "end", 12, "I", end - at + 4)
+        path.write_bytes(longer[:name] + b"\xfe\xca\0\0" + longer[name:])
+        with pytest.raises(StateError, match=DISAGREE):
+            load(path)
+
+
+def test_numbers_in_64_bits_of_another_kind(path, small_limits):
+    save(path, holed())
+    whole = path.read_bytes()
+    # Sizes stand for numbers in 64 bits here, in a field of kind 1 after the name.
+    at = whole.index(PARTS["entry"]) + 46 + len("bnstream.json")
+    for offset in (0, 2):
+        path.write_bytes(whole[:at + offset] + struct.pack("<H", 7) + whole[at + offset + 2:])
+        with pytest.raises(StateError, match=DISAGREE):
+            load(path)
+
+
 def test_second_records_that_disagree(path):
     save(path, holed())
     whole = rewritten(path)
