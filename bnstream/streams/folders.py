@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from bnstream.statefiles.atomic import replacing
 from bnstream.streams.cursor import difference
 from bnstream.streams.sources import Source, SourceError
 from bnstream.streams.sources.files import FORMATS
@@ -125,19 +126,23 @@ class Record:
                 lines.append(json.loads(line))
             except ValueError:      # the last one of a process that was killed
                 break
-        saved = lines[0] if lines else None
-        if saved != self.arguments:
-            raise SourceError(f"{self.path} was made with {difference(saved, self.arguments)}; resume with the same "
+        if not lines:       # an older pass, which was killed before its first line
+            return False
+        if lines[0] != self.arguments:
+            raise SourceError(f"{self.path} was made with {difference(lines[0], self.arguments)}; resume with the same "
                               "arguments, or begin anew with force=True (--force)")
         self.done = dict(lines[1:])
         return True
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep the record during a pass, and after it if it ends midway."""
-        self.write(self.arguments, "w")
-        for line in self.done.items():
-            self.write(line, "a")
+        """Keep the record during a pass, and after it if it ends midway.
+
+        It begins as a whole: a pass that is killed here, or finds the disk full, loses nothing of the record before.
+        """
+        with replacing(self.path) as file:
+            for line in (self.arguments, *self.done.items()):
+                file.write(line_of(line))
         try:
             yield
         except BaseException:
@@ -152,8 +157,10 @@ class Record:
 
     def add(self, out: Path, source: Source) -> None:
         self.done[str(out)] = source.mark
-        self.write((str(out), source.mark), "a")
+        with self.path.open("ab") as file:
+            file.write(line_of((str(out), source.mark)))
 
-    def write(self, line: Any, mode: str) -> None:
-        with self.path.open(mode, encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+
+def line_of(value: Any) -> bytes:
+    """A line of a record."""
+    return f"{json.dumps(value)}\n".encode()

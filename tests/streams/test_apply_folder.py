@@ -157,6 +157,36 @@ def test_resume(source, data):
     assert apply(data, source, "again/", resume=True) == 60     # without a record it begins
 
 
+def test_record_begins_as_a_whole(data, monkeypatch):
+    """A pass that is stopped while it begins the record of a resumed one loses nothing of it."""
+    with pytest.raises(Stop):
+        apply(data, "data", "out/", progress=stop_in("data/sub/b.parquet"))
+    before = Path("out", RECORD).read_bytes()
+    assert before.count(b"\n") == 3
+    real, stopped = json.dumps, []
+
+    def dumps(value, *arguments, **options):
+        if isinstance(value, tuple) and not stopped:      # the line of an output that is complete
+            stopped.append(value)
+            raise KeyboardInterrupt
+        return real(value, *arguments, **options)
+
+    monkeypatch.setattr(json, "dumps", dumps)
+    with pytest.raises(KeyboardInterrupt):
+        apply(data, "data", "out/", resume=True)
+    assert stopped
+    assert Path("out", RECORD).read_bytes() == before
+    assert apply(data, "data", "out/", resume=True, force=False) == 30
+
+
+def test_resume_of_an_empty_record(data):
+    """An empty record, of a pass that was killed at its beginning, is none."""
+    Path("out").mkdir()
+    Path("out", RECORD).touch()
+    assert apply(data, "data", "out/", resume=True) == 60
+    assert RECORD not in tree("out")
+
+
 def test_resume_of_what_changed(data):
     with pytest.raises(Stop):
         apply(data, "data", "out/", progress=stop_in("data/sub/b.parquet"))
