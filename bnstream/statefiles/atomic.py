@@ -47,33 +47,48 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = Path(os.path.realpath(path))
     direct = target.exists() and not target.is_file() and not target.is_dir()
     part = target if direct else target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
-    made = False
+    made = not direct
+    folder = None
     try:
         with part.open("wb" if direct else "xb") as file:
-            made = not direct
             yield file
             file.flush()
             if made:
                 os.fsync(file.fileno())
         if made:
-            part.replace(target)
+            folder = opened_folder(target.parent)
+            os.replace(part, target)        # noqa: PTH105  (Path.replace takes memory after it)
     except BaseException as error:
-        if made:
+        # What failed to open may have been made, unless it was there before.
+        if made and not (isinstance(error, FileExistsError) and error.filename == os.fspath(part)):
             part.unlink(missing_ok=True)
+        if folder is not None:
+            os.close(folder)
         # The error of a full disk has no file name, other errors of writing have that of the part. An error with the
         # name of another file came from the block.
         if isinstance(error, OSError) and error.errno and error.filename in (None, os.fspath(part)):
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
-    if made:
-        sync_folder(target.parent)
+    if folder is not None:
+        sync_folder(folder)
 
 
-def sync_folder(folder: Path) -> None:
-    """Write the new name to the disk where the system can; Windows and some file systems cannot."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def opened_folder(folder: Path) -> int | None:
+    """A descriptor of a folder, None where the system has none, as Windows."""
+    try:
+        return os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+
+
+def sync_folder(descriptor: int) -> None:
+    """Write the new name to the disk where the system can; some file systems cannot.
+
+    The new file is there, so that nothing may fail any more. None of this takes memory.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)

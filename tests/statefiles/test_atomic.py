@@ -51,10 +51,47 @@ def test_on_the_disk_before_its_name(path, monkeypatch):
         return record
 
     monkeypatch.setattr(os, "fsync", recorded(os.fsync))
-    monkeypatch.setattr(Path, "replace", recorded(Path.replace))
+    monkeypatch.setattr(os, "replace", recorded(os.replace))
     save(path, holed())
     assert calls == ["fsync", "replace", "fsync"]
     assert load(path) == holed()
+
+
+def test_a_part_that_was_made_and_not_opened_is_removed(path, monkeypatch):
+    """As where there is no memory for the buffer of a file that exists by then."""
+    path.write_bytes(b"old")
+    original = Path.open
+
+    def without_memory(self, mode="r", *arguments, **options):
+        file = original(self, mode, *arguments, **options)
+        if mode == "xb":
+            file.close()
+            raise MemoryError
+        return file
+
+    monkeypatch.setattr(Path, "open", without_memory)
+    with pytest.raises(MemoryError):
+        save(path, holed())
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_nothing_fails_after_the_rename(path, monkeypatch):
+    """Memory for the folder is taken before, so that a call that raises leaves the old file."""
+    path.write_bytes(b"old")
+    original = os.open
+
+    def without_memory(name, *arguments, **options):
+        if name == path.parent:
+            raise MemoryError
+        return original(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", without_memory)
+    with pytest.raises(MemoryError):
+        save(path, holed())
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
