@@ -1,0 +1,236 @@
+"""Updates at full speed, for as long as wanted: memory stays flat, and nothing drifts away from exact arithmetic.
+
+Every object gets one batch over and over, so that what it must hold is known in fractions after any number of updates.
+Each lap also doubles an object until it counts 10^9 updates and more: merged with a copy of itself, it counts twice.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from harness import main
+
+from bnstream import BatchNorm, GroupedMoments, Moments
+from bnstream.runningmeanstd import RunningMeanStd
+
+EPS = 2.0**-52
+LAP = 5000              # updates of one object before the next one's turn
+N_WARM = 3              # laps of every object before its memory counts
+SLACK = 64 << 10        # Bytes by which resident memory may grow: what the allocators of Python and NumPy keep at hand.
+N_DOUBLED = 10**9       # updates, by merging
+
+RNG = np.random.default_rng(0)
+X = (RNG.normal(1e4, 1, (16, 5))).astype("f4")
+KEYS = np.arange(len(X)) % 4
+MOMENTUM = 2.0**-4      # a power of two, so that the running mean of equal batches has a simple bound
+
+
+def moments(rows: np.ndarray) -> list[tuple[Fraction, Fraction]]:
+    """Mean and variance of each column, exactly."""
+    found = []
+    for column in rows.T.tolist():
+        values = [Fraction(value) for value in column]
+        mean = sum(values) / len(values)
+        found.append((mean, sum((value - mean) ** 2 for value in values) / len(values)))
+    return found
+
+
+OF_X = moments(X)
+OF_GROUPS = [moments(X[key == KEYS]) for key in range(4)]
+
+
+def error(found: float, exact: Fraction, scale: float) -> float:
+    """How many eps of a scale a number is off."""
+    return float(abs(Fraction(float(found)) - exact)) / (EPS * scale)
+
+
+def within(m: Any, n: int, of_x: list[tuple[Fraction, Fraction]], name: str) -> None:
+    """Check the statistics of n values against the bound of `Moments`."""
+    assert (np.asarray(m.n) == n).all(), f"{name}: n = {m.n}, not {n}"
+    for c, (mean, var) in enumerate(of_x):
+        off = error(np.asarray(m.mean)[c], mean, max(abs(float(mean)), math.sqrt(var)))
+        assert off <= 8, f"{name}: the mean is off by {off:.2f} eps after {n:,} values"
+        off = error(np.asarray(m.var())[c], var, float(var) * math.log2(n))
+        assert off <= 16, f"{name}: the variance is off by {off:.2f} eps log2(n) after {n:,} values"
+        WORST[name] = max(WORST.get(name, 0.0), off)
+
+
+def rounded(m: Moments, n: int, name: str) -> None:
+    """Check that exact statistics are those of the batch, correctly rounded."""
+    assert (m.n == n).all(), f"{name}: n = {m.n}, not {n}"
+    for c, (mean, var) in enumerate(OF_X):
+        # float() rounds an integer ratio to nearest, ties to even.
+        assert m.mean[c] == mean.numerator / mean.denominator, f"{name}: the mean after {n:,} values"
+        assert m.var()[c] == var.numerator / var.denominator, f"{name}: the variance after {n:,} values"
+
+
+class Plain:
+    """A `Moments` of some kind."""
+
+    def __init__(self, **options: Any) -> None:
+        self.name = f"Moments({', '.join(f'{key}={value!r}' for key, value in options.items())})"
+        self.m, self.n, self.exact = Moments(**options), 0, "exact" in options
+
+    def lap(self) -> None:
+        update = self.m.update
+        for _ in range(LAP):
+            update(X)
+        self.n += LAP * len(X)
+
+    def check(self) -> None:
+        (rounded if self.exact else within)(self.m, self.n, *([] if self.exact else [OF_X]), self.name)
+        if "min" in self.m.track:
+            assert (self.m.min == X.min(0)).all() and (self.m.max == X.max(0)).all(), f"{self.name}: min and max"
+            assert not self.m.missing.any(), f"{self.name}: missing"
+        if "skewness" in self.m.track:
+            z = (X - X.astype("f8").mean(0)) / X.astype("f8").std(0)
+            assert np.allclose(self.m.skewness(), (z**3).mean(0), rtol=1e-9, atol=1e-9), f"{self.name}: skewness"
+            assert np.allclose(self.m.kurtosis(), (z**4).mean(0) - 3, rtol=1e-9, atol=1e-9), f"{self.name}: kurtosis"
+
+    def double(self) -> None:
+        """Merge a copy with itself until it holds 10^9 updates."""
+        m, n = self.m.copy(), self.n
+        while n < N_DOUBLED * len(X):
+            m.merge(m.copy())
+            n *= 2
+        (rounded if self.exact else within)(m, n, *([] if self.exact else [OF_X]), f"{self.name}, doubled")
+
+
+class Grouped:
+    """A `GroupedMoments`."""
+
+    def __init__(self, **options: Any) -> None:
+        self.name = f"GroupedMoments({', '.join(f'{key}={value!r}' for key, value in options.items())})"
+        self.g, self.n = GroupedMoments(**options), 0
+
+    def lap(self) -> None:
+        for _ in range(LAP):
+            self.g.update(X, KEYS)
+        self.n += LAP * len(X) // 4
+
+    def check(self) -> None:
+        for key, of_group in enumerate(OF_GROUPS):
+            within(self.g[key], self.n, of_group, self.name)
+
+    def double(self) -> None:
+        g, n = self.g.copy(), self.n
+        while n < N_DOUBLED * len(X) // 4:
+            g.merge(g.copy())
+            n *= 2
+        for key, of_group in enumerate(OF_GROUPS):
+            within(g[key], n, of_group, f"{self.name}, doubled")
+
+
+class Layer:
+    """Training calls of a `BatchNorm`, and their backward passes."""
+
+    def __init__(self, **options: Any) -> None:
+        self.name = f"BatchNorm({', '.join(f'{key}={value!r}' for key, value in options.items())})"
+        self.bn, self.n = BatchNorm(X.shape[1], momentum=MOMENTUM, running_ddof=0, **options), 0
+        self.y, self.dy = np.empty_like(X), np.ones_like(X)
+
+    def lap(self) -> None:
+        for _ in range(LAP):
+            self.bn(X, self.y)
+            self.bn.backward(self.dy, self.y)
+        self.n += LAP
+
+    def check(self) -> None:
+        count = self.bn.num_batches_tracked
+        assert count == self.n, f"{self.name}: {count}, not {self.n} batches"
+        if self.bn.pooled is not None:
+            (rounded if self.bn.pooled.exact else within)(
+                self.bn.pooled, self.n * len(X), *([] if self.bn.pooled.exact else [OF_X]), f"{self.name}.pooled")
+        # Each step rounds by an eps, and forgets a share of the errors before it: they sum to 1 / momentum of them.
+        for c, (mean, var) in enumerate(OF_X):
+            for found, exact in (self.bn.running_mean[c], mean), (self.bn.running_var[c], var):
+                off = error(found, exact, float(exact))
+                assert off <= 4 / MOMENTUM, f"{self.name}: a running estimate is off by {off:.1f} eps"
+
+    def double(self) -> None:
+        pass
+
+
+class Environment:
+    """A `RunningMeanStd`, which is read after each update."""
+
+    name = "RunningMeanStd"
+
+    def __init__(self) -> None:
+        self.rms, self.n = RunningMeanStd((X.shape[1],)), 0
+
+    def lap(self) -> None:
+        rms = self.rms
+        for _ in range(LAP):
+            rms.update(X)
+            rms.mean, rms.var       # noqa: B018
+        self.n += LAP * len(X)
+
+    def check(self) -> None:
+        assert self.rms.count == self.n, f"{self.name}: {self.rms.count} of {self.n} samples"
+        within(self.rms.moments, self.n, OF_X, self.name)
+
+    def double(self) -> None:
+        rms, n = self.rms.copy(), self.n
+        while n < N_DOUBLED * len(X):
+            rms.merge(rms.copy())
+            n *= 2
+        within(rms.moments, n, OF_X, f"{self.name}, doubled")
+
+
+def resident() -> int:
+    """Bytes of resident memory; 0 where the system does not tell."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    import os
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+WORST: dict[str, float] = {}        # the largest error of a variance, in eps log2(n)
+MAKERS: list[Callable[[], Any]] = [
+    Plain, lambda: Plain(exact=True), lambda: Plain(track=("min", "missing", "kurtosis"), nan_policy="omit"),
+    lambda: Plain(exact=True, track=("min", "missing")), Grouped, lambda: Grouped(exact=True), Layer,
+    lambda: Layer(track_pooled=True), lambda: Layer(track_pooled="exact"), lambda: Layer(renorm=True), Environment,
+]
+
+
+def trials(rng: np.random.Generator) -> Iterator[int]:
+    objects = [make() for make in MAKERS]
+    memory: dict[str, int] = {}
+    rounds = 0
+    while True:
+        for i in rng.permutation(len(objects)):
+            one = objects[i]
+            start = time.perf_counter()
+            one.lap()
+            SPEED[one.name] = (time.perf_counter() - start) / LAP
+            yield LAP
+        for one in objects:
+            one.check()
+            one.double()
+        gc.collect()
+        rounds += 1
+        now = resident()
+        if rounds <= N_WARM:
+            memory["first"] = now
+        assert now <= memory["first"] + SLACK, (
+            f"resident memory has grown by {now - memory['first']:,} bytes in {rounds - N_WARM} rounds")
+        memory["last"] = now
+        GROWTH[:] = [now - memory["first"], rounds]
+
+
+SPEED: dict[str, float] = {}
+GROWTH = [0, 0]
+if __name__ == "__main__":
+    main(__doc__.partition("\n")[0], "updates", trials)
+    for what, seconds in sorted(SPEED.items()):
+        print(f"  {what}: {1e6 * seconds:.2f} us an update; the variance within {WORST.get(what, 0):.1g} eps log2(n)")
+    print(f"  resident memory: {GROWTH[0]:+,} bytes in {max(0, GROWTH[1] - N_WARM)} rounds after warm-up")
