@@ -64,13 +64,18 @@ class StateError(ValueError):
 
 def write_archive(file: BinaryIO, arrays: Mapping[str, NDArray[Any]], description: Mapping[str, Any]) -> None:
     """Write an archive of arrays and their description."""
-    with zipfile.ZipFile(file, "w") as archive:
+    archive = zipfile.ZipFile(file, "w")
+    try:
         archive.writestr(member(DESCRIPTION), json.dumps(description, indent=1, default=plain) + "\n")
         for name, array in arrays.items():
             stream = io.BytesIO()
             little = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
             np.lib.format.write_array(stream, little, version=(1, 0), allow_pickle=False)
             archive.writestr(member(f"{name}.npy"), stream.getvalue())
+        archive.close()
+    except BaseException:
+        archive.fp = None       # Where memory fails in a member, zipfile refuses to close, and hides the error so.
+        raise
 
 
 def plain(value: object) -> Any:

@@ -77,6 +77,19 @@ def test_a_part_that_was_made_and_not_opened_is_removed(path, monkeypatch):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_no_memory_in_the_middle_of_a_member(path, monkeypatch):
+    """zipfile would tell of an open handle instead."""
+    def without_memory(*arguments):
+        raise MemoryError("none")
+
+    path.write_bytes(b"old")
+    monkeypatch.setattr("zipfile._ZipWriteFile", without_memory)
+    with pytest.raises(MemoryError, match="none"):
+        save(path, holed())
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_nothing_fails_after_the_rename(path, monkeypatch):
     """Memory for the folder is taken before, so that a call that raises leaves the old file."""
     path.write_bytes(b"old")
