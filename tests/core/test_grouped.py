@@ -743,3 +743,22 @@ def test_tables_by_group():
 
 if __name__ == "__main__":
     print(digest(int(sys.argv[1])))
+
+
+def test_no_memory_for_the_scratch(monkeypatch):
+    """A later update works, once there is memory."""
+    x, keys = np.arange(80.0).reshape(40, 2), np.arange(40) % 3
+    g = GroupedMoments()
+    real = np.empty
+
+    def without_memory(shape, *arguments, **options):
+        if shape and arguments == (np.uint8,):      # the scratch, once its place is there
+            raise MemoryError
+        return real(shape, *arguments, **options)
+
+    monkeypatch.setattr(np, "empty", without_memory)
+    with pytest.raises(MemoryError):
+        g.update(x, keys)
+    monkeypatch.undo()
+    assert len(g) == 0
+    assert g.update(x, keys) == GroupedMoments().update(x, keys)

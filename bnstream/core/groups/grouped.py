@@ -245,7 +245,11 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         of_batch = with_kinds(self, of_batch)
         at = self._index.find(of_batch.distinct)
         states = self._states.some(at, kept, weights is not None, of_batch.omitted is not None)
-        add_batch(Batch(found, axes, of_batch, weights, where), states, n_threads, self._scratch)
+        try:
+            add_batch(Batch(found, axes, of_batch, weights, where), states, n_threads, self._scratch)
+        except MemoryError:
+            self._scratch.clear()       # It may hold places for which there was no memory.
+            raise
         self._commit(of_batch, at, states)
 
     def _add_missing(self, keys: Keys, missing: NDArray[np.bool_], weights: NDArray[Any] | None) -> None:
