@@ -44,6 +44,8 @@ KNOWN = {
     r"SystemError: .*(NpyIter_AdvancedNew|nditer|PyArray_MapIterNew)": "NumPy 2.4: iterators fail without an error",
     r"failed: < _multiarray_umath:NpyIter_\w+.*the crash: < libpython\w*:PyException_SetTraceback":
         "NumPy 2.4: an iterator fails without an exception, which a finally of Cython must have",
+    r"failed: < _multiarray_umath:npyiter_allocate_buffers.*the crash: < _multiarray_umath:":
+        "NumPy 2.4: array_subscript goes on without the buffers that NpyIter_Reset could not make",
     r"raises SystemError: <built-in method __reduce__ of numpy": "NumPy 2.4: __reduce__ returns beside an exception",
     r"raises SystemError: <function BufferedSubFile": "CPython 3.11: a call fails without an exception",
     r"can't allocate (read |write )?lock":
