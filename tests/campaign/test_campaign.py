@@ -9,7 +9,7 @@ import pytest
 
 HERE = Path(__file__).parent
 SHARED = {"harness", "mutations", "preload", "table", "test_campaign"}
-LONG = {"allocations", "sanitizers"}        # The first stops at what is not sorted out yet, the other needs its own build.
+LONG = {"allocations", "sanitizers"}        # stops at what is not sorted out yet; needs a build of its own
 SCRIPTS = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in SHARED | LONG)
 
 
