@@ -271,8 +271,8 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         labels = of_batch.distinct
         fresh = labels[new] if isinstance(labels, np.ndarray) else [labels[i] for i in new]
         everything = self._states.with_those(at, states, n_all)
-        self._index.add(fresh)
         self._states, self.shape, self.kinds = everything, states.shape, of_batch.kinds
+        self._index.add(fresh)      # after the states: where an interruption comes in between, they are spare
         self._quick = self._states.moments is None and self._index.numbers is None
         if self.key_names is None:
             self.key_names = of_batch.names

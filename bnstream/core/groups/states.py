@@ -193,7 +193,7 @@ class States:
             states.moments = apart(whole, [states.shape] * n, like.axis)
             return states
         if like.track:
-            states, plain = cls(like, tuple(shape)), cls.of_stack(whole, Moments(like.axis), weighted)
+            states, plain = cls(like, tuple(shape)), cls.of_stack(whole, plain_of(like), weighted)
             arrays = tracked_of(whole)
             states.moments = [with_tracked(plain.get(i), {name: values[i] for name, values in arrays.items()})
                               for i in range(n)]
@@ -219,3 +219,9 @@ def empty_of_shape(shape: tuple[int, ...], **options: Any) -> Moments:
     """A `Moments` of no values of channels of this shape."""
     nothing = np.zeros((1, *shape))
     return Moments(nan_policy="propagate", **options).update(nothing, where=nothing > 0)
+
+
+def plain_of(like: Moments) -> Moments:
+    """An empty Moments with the same settings that tracks nothing."""
+    policy: Any = like.nan_policy
+    return Moments(like.axis, nan_policy=policy, names=like.names)
