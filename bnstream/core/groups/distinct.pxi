@@ -61,6 +61,13 @@ cdef bint look(const integer *keys, Py_ssize_t n, uint64_t start, uint64_t limit
     return not failed
 
 
+ctypedef struct Codes:          # The place of a key is table[key - low], by the bits of its `size` bytes.
+    const void *keys
+    int size
+    uint64_t low
+    const int32_t *table
+
+
 @cython.final
 @cython.auto_pickle(False)
 cdef class Lookup:
@@ -78,6 +85,12 @@ cdef class Lookup:
     cdef readonly ndarray distinct
     cdef ndarray table          # of int32; 0 where there is no key
     cdef uint64_t low
+
+    cdef Codes codes(self):
+        cdef Codes found
+        found.keys, found.size = cnp.PyArray_DATA(self.keys), cnp.PyArray_ITEMSIZE(self.keys)
+        found.low, found.table = self.low, <const int32_t *> cnp.PyArray_DATA(self.table)
+        return found
 
     def renumber(self, ndarray places):
         """Give each distinct key another place, an int32."""

@@ -26,17 +26,19 @@ cdef void finish_portion(Portions *p, Filling *f, Py_ssize_t g) noexcept nogil:
     f.next[g] = rows
 
 
-cdef inline void fill_rows(Portions *p, const integer *keys, uint64_t low, const int32_t *table, Py_ssize_t start,
-                           Py_ssize_t stop, Py_ssize_t n, Filling *f) noexcept nogil:
+cdef inline void fill_rows(Portions *p, const code *keys, const Codes *codes, Py_ssize_t start, Py_ssize_t stop,
+                           Py_ssize_t n, Filling *f) noexcept nogil:
     """Copy rows of n bytes. A literal n makes each copy a few moves."""
     cdef Py_ssize_t i, g, stride = p.stride, room = p.size * n, weight_bytes = p.weight_bytes
+    cdef code low = <code> codes.low
+    cdef const int32_t *table = codes.table
     cdef const char *row = p.rows + start * stride
     cdef const char *weights = p.weights
     cdef char *first = f.rows
     cdef char **next = f.next
     cdef char *to
     for i in range(start, stop):
-        g = table[<uint64_t> keys[i] - low]
+        g = table[<code> (keys[i] - low)]
         soon(row + STREAM_AHEAD)
         to = next[g]
         memcpy(to, row, n)
@@ -50,8 +52,8 @@ cdef inline void fill_rows(Portions *p, const integer *keys, uint64_t low, const
             finish_portion(p, f, g)
 
 
-cdef void fill_buffers(Portions *p, const integer *keys, uint64_t low, const int32_t *table, Py_ssize_t start,
-                       Py_ssize_t stop, Py_ssize_t n_groups, Filling *f) noexcept nogil:
+cdef void fill_buffers(Portions *p, const code *keys, const Codes *codes, Py_ssize_t start, Py_ssize_t stop,
+                       Py_ssize_t n_groups, Filling *f) noexcept nogil:
     """Copy the rows of a piece to the buffers of their groups, and sum these whenever they are full, and at the end."""
     cdef Py_ssize_t g, n = p.n_bytes
     for g in range(n_groups):
@@ -59,47 +61,38 @@ cdef void fill_buffers(Portions *p, const integer *keys, uint64_t low, const int
         f.done[g] = 0
     f.n_parts = 0
     if n == 4:
-        fill_rows(p, keys, low, table, start, stop, 4, f)
+        fill_rows(p, keys, codes, start, stop, 4, f)
     elif n == 8:
-        fill_rows(p, keys, low, table, start, stop, 8, f)
+        fill_rows(p, keys, codes, start, stop, 8, f)
     elif n == 16:
-        fill_rows(p, keys, low, table, start, stop, 16, f)
+        fill_rows(p, keys, codes, start, stop, 16, f)
     elif n == 32:
-        fill_rows(p, keys, low, table, start, stop, 32, f)
+        fill_rows(p, keys, codes, start, stop, 32, f)
     elif n == 64:
-        fill_rows(p, keys, low, table, start, stop, 64, f)
+        fill_rows(p, keys, codes, start, stop, 64, f)
     else:
-        fill_rows(p, keys, low, table, start, stop, n, f)
+        fill_rows(p, keys, codes, start, stop, n, f)
     for g in range(n_groups):
         if f.next[g] > f.rows + g * p.size * n:
             finish_portion(p, f, g)
 
 
-cdef void fill_by_type(Portions *p, const void *keys, int size, bint signed_, uint64_t low, const int32_t *table,
-                       Py_ssize_t start, Py_ssize_t stop, Py_ssize_t n_groups, Filling *f) noexcept nogil:
-    if signed_:
-        if size == 1:
-            fill_buffers(p, <const int8_t *> keys, low, table, start, stop, n_groups, f)
-        elif size == 2:
-            fill_buffers(p, <const int16_t *> keys, low, table, start, stop, n_groups, f)
-        elif size == 4:
-            fill_buffers(p, <const int32_t *> keys, low, table, start, stop, n_groups, f)
-        else:
-            fill_buffers(p, <const int64_t *> keys, low, table, start, stop, n_groups, f)
-    elif size == 1:
-        fill_buffers(p, <const uint8_t *> keys, low, table, start, stop, n_groups, f)
-    elif size == 2:
-        fill_buffers(p, <const uint16_t *> keys, low, table, start, stop, n_groups, f)
-    elif size == 4:
-        fill_buffers(p, <const uint32_t *> keys, low, table, start, stop, n_groups, f)
+cdef void fill_by_type(Portions *p, const Codes *codes, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t n_groups,
+                       Filling *f) noexcept nogil:
+    if codes.size == 1:
+        fill_buffers(p, <const uint8_t *> codes.keys, codes, start, stop, n_groups, f)
+    elif codes.size == 2:
+        fill_buffers(p, <const uint16_t *> codes.keys, codes, start, stop, n_groups, f)
+    elif codes.size == 4:
+        fill_buffers(p, <const uint32_t *> codes.keys, codes, start, stop, n_groups, f)
     else:
-        fill_buffers(p, <const uint64_t *> keys, low, table, start, stop, n_groups, f)
+        fill_buffers(p, <const uint64_t *> codes.keys, codes, start, stop, n_groups, f)
 
 
-cdef void fill_pieces(Portions *p, const void *keys, int size, bint signed_, uint64_t low, const int32_t *table,
-                      Py_ssize_t start, Py_ssize_t stop, Py_ssize_t piece, Py_ssize_t first, Py_ssize_t n_groups,
-                      Py_ssize_t begin, Py_ssize_t end, Filling *fillings) noexcept nogil:
+cdef void fill_pieces(Portions *p, const Codes *codes, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t piece,
+                      Py_ssize_t first, Py_ssize_t n_groups, Py_ssize_t begin, Py_ssize_t end,
+                      Filling *fillings) noexcept nogil:
     cdef Py_ssize_t k, at
     for k in range(begin, end):
         at = start + (first + k) * piece
-        fill_by_type(p, keys, size, signed_, low, table, at, min(stop, at + piece), n_groups, &fillings[k])
+        fill_by_type(p, codes, at, min(stop, at + piece), n_groups, &fillings[k])

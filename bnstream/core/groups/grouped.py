@@ -127,7 +127,6 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         self._states = States(self._template)
         self._lock = threading.Lock()
         self._scratch: list[Any] = []
-        self._quick = False         # whether `update_few` may be of use
         self._index.integers.omit = nan_policy == "omit"
 
     @property
@@ -207,7 +206,8 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         >>> g.key_names, list(g)
         (('sensor', 'day'), [(7, 'mo'), (7, 'tu'), (9, 'mo')])
         """
-        if weights is None and where is None and n_threads is None and self._quick and update_few(
+        plain = weights is None and where is None and n_threads is None
+        if plain and self._index.numbers is None and self._states.moments is None and update_few(
                 self._index.integers, self, batch, keys):
             return self
         with self._alone():
@@ -273,7 +273,6 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         everything = self._states.with_those(at, states, n_all)
         self._states, self.shape, self.kinds = everything, states.shape, of_batch.kinds
         self._index.add(fresh)      # after the states: where an interruption comes in between, they are spare
-        self._quick = self._states.moments is None and self._index.numbers is None
         if self.key_names is None:
             self.key_names = of_batch.names
 
@@ -425,7 +424,6 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
             n = len(self._index)
             new._index, new.kinds, new.shape = self._index.copy(), self.kinds, self.shape
             new._states = self._states.copy(n, new._template)
-            new._index.integers.omit, new._quick = self._index.integers.omit, self._quick
         return new
 
     def __eq__(self, other: object) -> bool:
@@ -466,7 +464,6 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
             self._states = States.of_stack(whole, self._template, weighted)
             self.shape = self._states.shape
             self._index.add(as_labels(keys, kinds))
-            self._quick = self._states.moments is None and self._index.numbers is None
 
     def __reduce__(self) -> Any:
         return object.__new__, (type(self),), self.__getstate__()

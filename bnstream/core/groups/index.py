@@ -63,6 +63,7 @@ class Index:
 
     def copy(self) -> Index:
         new = Index()
+        new.integers.omit = self.integers.omit
         if self.numbers is not None or len(self):
             new.add(self.whole())
         return new

@@ -13,20 +13,23 @@ ctypedef struct Buckets:        # the rows of one piece, where groups are many, 
     char **room                 # of each thread, for such rows of each bucket, and their groups
 
 
-cdef void count_keys(const integer *keys, uint64_t low, const int32_t *table, Py_ssize_t start, Py_ssize_t stop,
-                     int shift, Py_ssize_t *counts) noexcept nogil:
+cdef void count_keys(const code *keys, const Codes *codes, Py_ssize_t start, Py_ssize_t stop, int shift,
+                     Py_ssize_t *counts) noexcept nogil:
     cdef Py_ssize_t i
+    cdef code low = <code> codes.low
+    cdef const int32_t *table = codes.table
     for i in range(start, stop):
-        counts[table[<uint64_t> keys[i] - low] >> shift] += 1
+        counts[table[<code> (keys[i] - low)] >> shift] += 1
 
 
-cdef inline void deal_rows(const Portions *p, Py_ssize_t first, const integer *keys, uint64_t low,
-                           const int32_t *table, Py_ssize_t start, Py_ssize_t stop, const Buckets *s, int t,
-                           Py_ssize_t n) noexcept nogil:
+cdef inline void deal_rows(const Portions *p, Py_ssize_t first, const code *keys, const Codes *codes, Py_ssize_t start,
+                           Py_ssize_t stop, const Buckets *s, int t, Py_ssize_t n) noexcept nogil:
     """Copy rows of n bytes to their buckets: those of a batch from `first` on, to which the keys belong. They go by way of
     buffers, so that whole cache lines are written."""
     cdef Py_ssize_t i, b, k, batch = s.batch, n_buckets = s.n_buckets, stride = p.stride
     cdef Py_ssize_t *places = s.counts + t * n_buckets
+    cdef code low = <code> codes.low
+    cdef const int32_t *table = codes.table
     cdef uint64_t g
     cdef int shift = s.shift
     cdef const char *row = p.rows + (first + start) * stride
@@ -35,7 +38,7 @@ cdef inline void deal_rows(const Portions *p, Py_ssize_t first, const integer *k
     cdef char *buffers = <char *> (groups + n_buckets * batch)
     memset(fill, 0, n_buckets * sizeof(uint16_t))
     for i in range(start, stop):
-        g = table[<uint64_t> keys[i] - low]
+        g = table[<code> (keys[i] - low)]
         soon(row + STREAM_AHEAD)
         b = g >> shift
         k = fill[b]
@@ -56,38 +59,40 @@ cdef inline void deal_rows(const Portions *p, Py_ssize_t first, const integer *k
     copied_out()
 
 
-cdef void deal(const Portions *p, Py_ssize_t first, const integer *keys, uint64_t low,
-               const int32_t *table, Py_ssize_t start, Py_ssize_t stop, const Buckets *s, int t) noexcept nogil:
+cdef void deal(const Portions *p, Py_ssize_t first, const code *keys, const Codes *codes, Py_ssize_t start,
+               Py_ssize_t stop, const Buckets *s, int t) noexcept nogil:
     cdef Py_ssize_t n = p.n_bytes, i, b
     cdef Py_ssize_t *places = s.counts + t * s.n_buckets
+    cdef code low = <code> codes.low
+    cdef const int32_t *table = codes.table
     if p.weights != NULL:
         for i in range(start, stop):
-            b = table[<uint64_t> keys[i] - low] >> s.shift
+            b = table[<code> (keys[i] - low)] >> s.shift
             memcpy(s.weights + places[b] * p.weight_bytes, p.weights + (first + i) * p.weight_bytes, p.weight_bytes)
             places[b] += 1
         for i in range(start, stop):
-            places[table[<uint64_t> keys[i] - low] >> s.shift] -= 1
+            places[table[<code> (keys[i] - low)] >> s.shift] -= 1
     if n == 4:
-        deal_rows(p, first, keys, low, table, start, stop, s, t, 4)
+        deal_rows(p, first, keys, codes, start, stop, s, t, 4)
     elif n == 8:
-        deal_rows(p, first, keys, low, table, start, stop, s, t, 8)
+        deal_rows(p, first, keys, codes, start, stop, s, t, 8)
     elif n == 16:
-        deal_rows(p, first, keys, low, table, start, stop, s, t, 16)
+        deal_rows(p, first, keys, codes, start, stop, s, t, 16)
     elif n == 32:
-        deal_rows(p, first, keys, low, table, start, stop, s, t, 32)
+        deal_rows(p, first, keys, codes, start, stop, s, t, 32)
     elif n == 64:
-        deal_rows(p, first, keys, low, table, start, stop, s, t, 64)
+        deal_rows(p, first, keys, codes, start, stop, s, t, 64)
     else:
-        deal_rows(p, first, keys, low, table, start, stop, s, t, n)
+        deal_rows(p, first, keys, codes, start, stop, s, t, n)
 
 
-cdef void deal_all(const Portions *p, Py_ssize_t first, const integer *keys, uint64_t low,
-                   const int32_t *table, Py_ssize_t start, Py_ssize_t stop, int threads, const Buckets *s) noexcept nogil:
+cdef void deal_all(const Portions *p, Py_ssize_t first, const code *keys, const Codes *codes, Py_ssize_t start,
+                   Py_ssize_t stop, int threads, const Buckets *s) noexcept nogil:
     """Copy the rows of a piece to their buckets, in their order, on several threads."""
     cdef Py_ssize_t n = stop - start, b, at = 0, k
     cdef int t
     for t in prange(threads, num_threads=threads, schedule='static'):
-        count_keys(keys, low, table, start + n * t // threads, start + n * (t + 1) // threads, s.shift,
+        count_keys(keys, codes, start + n * t // threads, start + n * (t + 1) // threads, s.shift,
                    s.counts + t * s.n_buckets)
     for b in range(s.n_buckets):
         s.begins[b] = at
@@ -97,29 +102,20 @@ cdef void deal_all(const Portions *p, Py_ssize_t first, const integer *keys, uin
             at += k
     s.begins[s.n_buckets] = at
     for t in prange(threads, num_threads=threads, schedule='static'):
-        deal(p, first, keys, low, table, start + n * t // threads, start + n * (t + 1) // threads, s, t)
+        deal(p, first, keys, codes, start + n * t // threads, start + n * (t + 1) // threads, s, t)
 
 
-cdef void deal_by_type(const Portions *p, Py_ssize_t first, const void *keys, int size, bint signed_, uint64_t low,
-                       const int32_t *table, Py_ssize_t start, Py_ssize_t stop, int threads,
+cdef void deal_by_type(const Portions *p, const Codes *codes, Py_ssize_t first, Py_ssize_t n, int threads,
                        const Buckets *s) noexcept nogil:
-    if signed_:
-        if size == 1:
-            deal_all(p, first, <const int8_t *> keys, low, table, start, stop, threads, s)
-        elif size == 2:
-            deal_all(p, first, <const int16_t *> keys, low, table, start, stop, threads, s)
-        elif size == 4:
-            deal_all(p, first, <const int32_t *> keys, low, table, start, stop, threads, s)
-        else:
-            deal_all(p, first, <const int64_t *> keys, low, table, start, stop, threads, s)
-    elif size == 1:
-        deal_all(p, first, <const uint8_t *> keys, low, table, start, stop, threads, s)
-    elif size == 2:
-        deal_all(p, first, <const uint16_t *> keys, low, table, start, stop, threads, s)
-    elif size == 4:
-        deal_all(p, first, <const uint32_t *> keys, low, table, start, stop, threads, s)
+    """Deal n rows from `first` on."""
+    if codes.size == 1:
+        deal_all(p, first, <const uint8_t *> codes.keys + first, codes, 0, n, threads, s)
+    elif codes.size == 2:
+        deal_all(p, first, <const uint16_t *> codes.keys + first, codes, 0, n, threads, s)
+    elif codes.size == 4:
+        deal_all(p, first, <const uint32_t *> codes.keys + first, codes, 0, n, threads, s)
     else:
-        deal_all(p, first, <const uint64_t *> keys, low, table, start, stop, threads, s)
+        deal_all(p, first, <const uint64_t *> codes.keys + first, codes, 0, n, threads, s)
 
 
 ctypedef struct Sorting:        # of a bucket, by one thread

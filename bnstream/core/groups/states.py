@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.blocks import apart, in_order
-from bnstream.core.groups.sums import merge_groups
+from bnstream.core.groups.sums import HARD, HAS_WEIGHTS, merge_groups, pitch_of
 from bnstream.core.moments import Moments, moments_from, rows_of, tracked_of, with_tracked
 from bnstream.core.rows import EXPONENT, N_LO, ROWS, SCALED_ROWS, SQUARES, WEIGHTED_ROWS, N, has_weights
 
-GRANULE = 8                 # doubles in the longest vector; a row of a state has a multiple of them
-WEIGHTED, HARD = 1, 2       # bits of what is known of a state: n is a sum of weights; m2 may exceed the largest float
 MOST_SPARE = 1 << 16        # groups that a table has room for beyond those it holds
 
 
@@ -32,7 +30,7 @@ class States:
     table : ndarray of float64
         (groups, rows of a state, channels with a padding), with room for more groups.
     flags : ndarray of uint8
-        Of each group, WEIGHTED and HARD.
+        Of each group, HAS_WEIGHTS and HARD.
     moments : list of Moments or None
         In place of the table where statistics are exact, or track more than it has rows for.
     """
@@ -42,7 +40,7 @@ class States:
         self.size = math.prod(shape)
         self.moments = [like.copy() for _ in range(n)] if like.exact or like.track else None
         n = n if self.moments is None else 0
-        self.table: NDArray[np.float64] = np.zeros((n, height, -(-self.size // GRANULE) * GRANULE))
+        self.table: NDArray[np.float64] = np.zeros((n, height, pitch_of(self.size)))
         self.flags: NDArray[np.uint8] = np.zeros(n, np.uint8)
 
     @property
@@ -140,7 +138,7 @@ class States:
             m = self.moments[i].copy()
             m.names = self.like.names
             return m
-        height = len(WEIGHTED_ROWS) if self.flags[i] & WEIGHTED else len(ROWS)
+        height = len(WEIGHTED_ROWS) if self.flags[i] & HAS_WEIGHTS else len(ROWS)
         if self.height > EXPONENT and self.table[i, EXPONENT].any():
             height = len(SCALED_ROWS)
         rows = self.table[i, :height, :self.size].reshape(height, *self.shape).copy()
@@ -155,7 +153,7 @@ class States:
         self.grow(len(rows))
         self.table[i] = 0
         self.table[i, :len(rows), :self.size] = rows.reshape(len(rows), -1)
-        self.flags[i] = WEIGHTED * has_weights(rows) | HARD * (len(rows) == len(SCALED_ROWS))
+        self.flags[i] = HAS_WEIGHTS * has_weights(rows) | HARD * (len(rows) == len(SCALED_ROWS))
 
     def grow(self, height: int) -> None:
         """Give states more rows, of zeros, unless they have as many."""
@@ -171,14 +169,14 @@ class States:
         if self.moments is not None:
             return in_order(self.moments[:n], np.arange(n * self.size).reshape(n, *self.shape), self.like.axis, None)
         flags = self.flags[:n]
-        weighted = bool((flags & WEIGHTED).any())
+        weighted = bool((flags & HAS_WEIGHTS).any())
         scaled = self.height > EXPONENT and bool(self.table[:n, EXPONENT].any())
         height = len(SCALED_ROWS if scaled else WEIGHTED_ROWS if weighted else ROWS)
         rows = np.zeros((height, n, self.size))
         some = min(height, self.height)
         rows[:some] = self.table[:n, :some, :self.size].transpose(1, 0, 2)
         if height > SQUARES:
-            plain = (flags & WEIGHTED) == 0
+            plain = (flags & HAS_WEIGHTS) == 0
             rows[SQUARES, plain] = rows[N, plain] if weighted else 0
             rows[N_LO, plain] = 0
         return moments_from(rows.reshape(height, n, *self.shape), **settings)
@@ -201,18 +199,18 @@ class States:
         rows: Any = rows_of(whole)
         states = cls(like, tuple(shape), n, len(rows))
         states.table[:, :, :states.size] = rows.reshape(len(rows), n, states.size).transpose(1, 0, 2)
-        states.flags[list(weighted)] = WEIGHTED
+        states.flags[list(weighted)] = HAS_WEIGHTS
         if len(rows) > EXPONENT:
             states.flags[states.table[:, EXPONENT].any(1)] |= HARD
         if len(rows) > SQUARES:
-            states.table[(states.flags & WEIGHTED) == 0, N_LO:SQUARES + 1] = 0
+            states.table[(states.flags & HAS_WEIGHTS) == 0, N_LO:SQUARES + 1] = 0
         return states
 
     def weighted(self, n: int) -> list[int]:
         """The places of those of the first n groups whose n is a sum of weights."""
         if self.moments is not None:
             return [i for i, m in enumerate(self.moments[:n]) if m.n.dtype == np.float64 and not m.exact]
-        return np.flatnonzero(self.flags[:n] & WEIGHTED).tolist()
+        return np.flatnonzero(self.flags[:n] & HAS_WEIGHTS).tolist()
 
 
 def empty_of_shape(shape: tuple[int, ...], **options: Any) -> Moments:

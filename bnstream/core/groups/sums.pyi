@@ -3,6 +3,9 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+HAS_WEIGHTS: int
+HARD: int
+
 @final
 class Lookup:
     @property
@@ -33,6 +36,7 @@ class GroupSums:
     def add(self, start: int, stop: int, n_threads: int | None = None) -> list[tuple[int, int, int, int, int]]: ...
 
 def lookup(keys: NDArray[Any], n_threads: int | None = None) -> Lookup: ...
+def pitch_of(n_channels: int) -> int: ...
 def array_of(x: Any) -> NDArray[Any]: ...
 def axes_in(axis: Any, ndim: int) -> tuple[int, ...]: ...
 def arranged(

@@ -90,7 +90,7 @@ cdef enum:
     STREAM_AHEAD = 4096         # bytes between a prefetch and its load, where rows are read in their order
 
 # What is known of the state of a group, as bits.
-cdef enum:
+cpdef enum:
     HAS_WEIGHTS = 1             # n is a sum of weights
     HARD = 2                    # its m2 may exceed the largest float; only `Moments` adds to it
 
@@ -100,6 +100,12 @@ cdef enum:
     LARGE = 1
     NOT_FINITE = 2
     NO_MEMORY = 3
+
+ctypedef fused code:            # The bits of a key: differences of keys wrap around, so that signs do not matter.
+    uint8_t
+    uint16_t
+    uint32_t
+    uint64_t
 
 ctypedef fused integer:
     int8_t
@@ -117,6 +123,11 @@ include "portions.pxi"
 include "fewgroups.pxi"
 include "manygroups.pxi"
 include "fewrows.pxi"
+
+
+def pitch_of(Py_ssize_t n_channels):
+    """The doubles in a row of a state, with a padding."""
+    return padded(n_channels)
 
 
 def array_of(object x):
@@ -300,12 +311,8 @@ cdef class GroupSums:
         cdef int t
         cdef Filling *fillings
         cdef Filling *f
-        cdef ndarray keys = self.lookup.keys, memory
-        cdef const void *key = cnp.PyArray_DATA(keys)
-        cdef int size = cnp.PyArray_ITEMSIZE(keys)
-        cdef bint signed_ = keys.dtype.kind == "i"
-        cdef uint64_t low = self.lookup.low
-        cdef const int32_t *table = <const int32_t *> cnp.PyArray_DATA(self.lookup.table)
+        cdef ndarray memory
+        cdef Codes codes = self.lookup.codes()
         cdef double *states = <double *> cnp.PyArray_DATA(self.states)
         cdef uint8_t *flags = <uint8_t *> cnp.PyArray_DATA(self.flags)
         cdef list found = []
@@ -342,7 +349,7 @@ cdef class GroupSums:
                             f.weights = f.rows + n_groups * p.size * p.n_bytes
                 with nogil:
                     for t in prange(threads, num_threads=threads, schedule='static'):
-                        fill_pieces(&of_thread[t], key, size, signed_, low, table, start, stop, self.piece, first, n_groups,
+                        fill_pieces(&of_thread[t], &codes, start, stop, self.piece, first, n_groups,
                                     (last - first) * t // threads, (last - first) * (t + 1) // threads, fillings)
                 for k in range(last - first):
                     f = &fillings[k]
@@ -369,12 +376,8 @@ cdef class GroupSums:
         cdef Py_ssize_t n_groups = self.n_groups, n = stop - start, bucket, most, longest, row = p.n_bytes + p.weight_bytes
         cdef Buckets s
         cdef int t
-        cdef ndarray keys = self.lookup.keys, memory
-        cdef const void *key = cnp.PyArray_DATA(keys)
-        cdef int size = cnp.PyArray_ITEMSIZE(keys)
-        cdef bint signed_ = keys.dtype.kind == "i"
-        cdef uint64_t low = self.lookup.low
-        cdef const int32_t *table = <const int32_t *> cnp.PyArray_DATA(self.lookup.table)
+        cdef ndarray memory
+        cdef Codes codes = self.lookup.codes()
         cdef double *states = <double *> cnp.PyArray_DATA(self.states)
         cdef uint8_t *flags = <uint8_t *> cnp.PyArray_DATA(self.flags)
         cdef ndarray outcomes = np.zeros(n_groups, np.uint8), ranks = np.zeros(n_groups, np.uint32)
@@ -402,8 +405,7 @@ cdef class GroupSums:
             memory = self.room(2 + t, s.n_buckets * (s.batch * (p.n_bytes + 2) + 2))
             room[t] = <char *> cnp.PyArray_DATA(memory)
         with nogil:
-            deal_by_type(&of_thread[0], start, <const char *> key + start * size, size, signed_, low, table, 0, n, threads,
-                         &s)
+            deal_by_type(&of_thread[0], &codes, start, n, threads, &s)
         most = <Py_ssize_t> np.diff(begins).max()
         longest = max(p.size, min(most, SORTED_BYTES // row))
         bucket = 0
