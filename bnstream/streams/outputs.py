@@ -17,7 +17,7 @@ from bnstream.core.moments import Moments
 from bnstream.statefiles.atomic import replacing
 from bnstream.streams.cursor import Cursor, Progress
 from bnstream.streams.normalizing import normalized_array, normalized_batch
-from bnstream.streams.parallel import ordered_map
+from bnstream.streams.ordered import ordered_map
 from bnstream.streams.sources import Piece, Source, SourceError
 from bnstream.streams.sources.errors import reading
 from bnstream.streams.sources.source import names_of

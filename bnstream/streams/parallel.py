@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import TypeVar
 
-from bnstream._kernels._runtime import get_num_threads, possible_threads
+from bnstream._kernels._runtime import get_num_threads
 from bnstream.streams.cursor import Cursor
+from bnstream.streams.ordered import ordered_map
 from bnstream.streams.sources import Piece, Source
 from bnstream.streams.sources.errors import reading
 from bnstream.streams.sources.places.file import REQUESTS, at_once
@@ -17,7 +16,6 @@ from bnstream.streams.sources.source import PIECE_BYTES
 
 WHOLE_BYTES = 1 << 20       # Bytes of a remote file that is read as a whole while the files before it are.
 AHEAD_BYTES = 32 << 20      # Bytes of the pieces of remote files that are loaded at the same time, about.
-T = TypeVar("T")
 R = TypeVar("R")
 
 
@@ -76,25 +74,3 @@ def require_unchanged(sources: Sequence[Source]) -> None:
 
     for _ in at_once(check, sources, waits=any(source.remote for source in sources)):
         pass
-
-
-def ordered_map(function: Callable[[T], R], items: Iterable[T], n_threads: int) -> Iterator[R]:
-    """Yield `function` of each item, in order, computed by threads that work a few items ahead.
-
-    There are fewer threads where a limit of the process forbids as many, or none.
-    """
-    n_threads = possible_threads(n_threads)
-    if n_threads == 0:
-        yield from map(function, items)
-        return
-    pending: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(n_threads) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) > n_threads + 1:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)

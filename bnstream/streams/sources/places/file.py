@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from bnstream.streams.ordered import ordered_map
 from bnstream.streams.sources.errors import SourceError
 
 REQUESTS = 16       # Remote files that are asked for at the same time, or pieces of them.
@@ -86,11 +86,4 @@ class File:
 
 def at_once(function: Callable[[T], R], items: Sequence[T], *, waits: bool) -> Iterator[R]:
     """Yield `function` of each item, in order; several threads compute it if each waits for a network."""
-    if not waits:
-        yield from map(function, items)
-        return
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        try:
-            yield from pool.map(function, items)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return ordered_map(function, items, REQUESTS) if waits else map(function, items)
