@@ -10,7 +10,9 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from harness import main
@@ -19,6 +21,9 @@ import bnstream
 from bnstream import BatchNorm, GroupedMoments, InstanceNorm, Moments
 from bnstream.runningmeanstd import RunningMeanStd
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from support.together import run
+
 N_THREADS, N_CALLS = 32, 40
 LONGEST = 300       # seconds of a trial, after which the stacks of all threads are printed and the process ends
 X = np.random.default_rng(0).normal(3, 2, (16, 5))
@@ -26,25 +31,9 @@ BIG = np.random.default_rng(1).normal(3, 2, (4000, 5))
 KEYS = np.arange(len(X)) % 4
 
 
-def at_once(work: Callable[[int], None], n: int = N_THREADS) -> None:
-    """Do the work on n threads that start together; raise the first of their errors."""
-    errors: list[BaseException] = []
-    start = threading.Barrier(n)
-
-    def guarded(i: int) -> None:
-        start.wait()
-        try:
-            work(i)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(i,)) for i in range(n)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+def at_once(work: Callable[[int], None]) -> None:
+    """Do the work on all threads, which start together."""
+    run(*(partial(work, i) for i in range(N_THREADS)), timeout=LONGEST)
 
 
 def read(state: Moments, i: int, x: np.ndarray) -> None:

@@ -10,6 +10,7 @@ import pytest
 from support.arrays import of_dtype
 from support.oracle import assert_within, exact_states
 from support.processes import python
+from support.together import run
 
 import bnstream
 from bnstream import BatchNorm, Moments, mean_var
@@ -17,28 +18,6 @@ from bnstream._kernels import _runtime
 from bnstream.core.moments import rows_of
 
 OPENMP = bool(_runtime.openmp)
-
-
-def run(*targets):
-    """Run all targets at the same time, each in a thread. Raise the first exception."""
-    failures = []
-    barrier = threading.Barrier(len(targets))
-
-    def guarded(target):
-        barrier.wait()
-        try:
-            target()
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(target,)) for target in targets]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    if failures:
-        raise failures[0]
 
 
 @pytest.fixture
