@@ -101,3 +101,9 @@ def joined(blocks: list[NDArray[np.intp] | None], grid: Sequence[int]) -> NDArra
         rows = [[block for block in blocks[i:i + n] if block is not None] for i in range(0, len(blocks), n)]
         blocks = [np.concatenate(row, axis) if row else None for row in rows]
     return blocks[0]
+
+
+def empty_of_shape(shape: tuple[int, ...], m: Moments) -> Moments:
+    """A `Moments` of nothing yet, with batch axis 0, as one of no values of channels of this shape."""
+    nothing = np.zeros((1, *shape))
+    return m.update(nothing, where=nothing > 0)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.batches import batch_of
-from bnstream.core.blocks import apart, side_by_side
+from bnstream.core.blocks import apart, empty_of_shape, side_by_side
 from bnstream.core.columnwise import left_out
 from bnstream.core.moments import Moments, add_missing
 from bnstream.streams.sources import Piece, Source
@@ -106,8 +106,7 @@ class Accumulator:
 
     def without_values(self, name: str) -> Moments:
         """The moments of a column of which no value is there."""
-        nothing = np.zeros((1, *self.source.fields[name].shape))
-        return self.moments(0).update(nothing, where=nothing > 0)
+        return empty_of_shape(self.source.fields[name].shape, self.moments(0))
 
     def merge(self, other: Accumulator) -> None:
         for name, part in other.parts.items():

@@ -12,7 +12,7 @@ from bnstream.core.groups.arrangement import joined, parted
 from bnstream.core.groups.grouped import GroupedMoments
 from bnstream.core.groups.keys import Keys, Missing, keys_of
 from bnstream.streams.accumulator import Accumulator, Policy, numbers_of
-from bnstream.streams.keycolumns import key_columns
+from bnstream.streams.keys import keys_in
 from bnstream.streams.sources import Source
 
 
@@ -43,7 +43,7 @@ class GroupAccumulator(Accumulator):
         self.n_rows += values.num_rows
         if not values.num_rows:
             return
-        keys = keys_of(key_columns(values, self.by, self.source), values.num_rows, "the table", self.missing_keys, 1)
+        keys = keys_of(keys_in(values, self.by, self.source), values.num_rows, "the table", self.missing_keys, 1)
         weights = self.weights_of(values)
         for name, column in zip(values.schema.names, values.columns, strict=True):
             if name in self.source.fields:

@@ -9,7 +9,7 @@ from bnstream.streams.sources import Source
 BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def key_columns(batch: Any, by: Sequence[str], source: Source, kinds: Sequence[str] | None = None) -> dict[str, Any]:
+def keys_in(batch: Any, by: Sequence[str], source: Source, kinds: Sequence[str] | None = None) -> dict[str, Any]:
     """The columns by name, null where a row has no key.
 
     Text, as that of CSV files that are copied, may hold keys of other kinds: "int" or "bool".

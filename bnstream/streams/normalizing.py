@@ -12,7 +12,7 @@ from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.columns import Columns
 from bnstream.core.groups.affine import GroupAffine, RowsAffine
 from bnstream.core.moments import Moments
-from bnstream.streams.keycolumns import key_columns
+from bnstream.streams.keys import keys_in
 from bnstream.streams.sources import Source
 
 
@@ -44,7 +44,7 @@ def normalized_batch(batch: Any, source: Source, affine: Affine | GroupAffine, s
 
     of_rows: Any = affine
     if isinstance(affine, GroupAffine):
-        keys = key_columns(batch, affine.by, source, affine.g.kinds)
+        keys = keys_in(batch, affine.by, source, affine.g.kinds)
         of_rows = RowsAffine(affine, affine.places(keys, batch.num_rows, "the table"))
     columns: dict[str, Any] = {}
     together: dict[Any, list[Any]] = {}         # by their dtypes, the columns that are normalized in one call

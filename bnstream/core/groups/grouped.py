@@ -10,13 +10,14 @@ from typing import Any, ClassVar, Literal, Self, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bnstream.core.blocks import empty_of_shape
 from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.columnwise import left_out
 from bnstream.core.groups.batch import Batch, add_batch
 from bnstream.core.groups.index import Index
 from bnstream.core.groups.keys import Keys, Missing, keys_of
 from bnstream.core.groups.results import Results
-from bnstream.core.groups.states import States, empty_of_shape
+from bnstream.core.groups.states import States
 from bnstream.core.groups.sums import array_of, axes_in, update_few
 from bnstream.core.labels import counted, listed
 from bnstream.core.late import late
@@ -529,7 +530,5 @@ def with_kinds(g: GroupedMoments, of_batch: Keys) -> Keys:
 
 def moments_of_shape(g: GroupedMoments) -> Moments:
     """A `Moments` of the channels of a `GroupedMoments`, to compare it with others."""
-    options: Any = {"names": g.names, "exact": g.exact, "track": g.track}
-    if g.shape is None:
-        return Moments(g.axis, nan_policy="propagate", **options)
-    return empty_of_shape(g.shape, **options)
+    m = Moments(nan_policy="propagate", names=g.names, exact=g.exact, track=g.track)
+    return m if g.shape is None else empty_of_shape(g.shape, m)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnstream.core.blocks import apart, in_order
+from bnstream.core.blocks import apart, empty_of_shape, in_order
 from bnstream.core.groups.sums import HARD, HAS_WEIGHTS, merge_groups, pitch_of
 from bnstream.core.moments import Moments, moments_from, rows_of, tracked_of, with_tracked
 from bnstream.core.rows import EXPONENT, N_LO, ROWS, SCALED_ROWS, SQUARES, WEIGHTED_ROWS, N, has_weights
@@ -129,7 +129,8 @@ class States:
         if not n:
             return States(like, self.shape)
         whole: Any = self.stacked(n)
-        whole.merge(empty_of_shape(whole.shape, exact=like.exact, track=like.track))
+        less = Moments(nan_policy="propagate", exact=like.exact, track=like.track)
+        whole.merge(empty_of_shape(whole.shape, less))
         return States.of_stack(whole, like, self.weighted(n))
 
     def get(self, i: int) -> Moments:
@@ -211,12 +212,6 @@ class States:
         if self.moments is not None:
             return [i for i, m in enumerate(self.moments[:n]) if m.n.dtype == np.float64 and not m.exact]
         return np.flatnonzero(self.flags[:n] & HAS_WEIGHTS).tolist()
-
-
-def empty_of_shape(shape: tuple[int, ...], **options: Any) -> Moments:
-    """A `Moments` of no values of channels of this shape."""
-    nothing = np.zeros((1, *shape))
-    return Moments(nan_policy="propagate", **options).update(nothing, where=nothing > 0)
 
 
 def plain_of(like: Moments) -> Moments:
