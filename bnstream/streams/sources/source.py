@@ -97,9 +97,9 @@ class Source:
     columns_there: Collection[str] = ()
     """All columns of a table, where these are known; those that hold no numbers are left out if the caller says so."""
     na_words: Sequence[str] = ()
+    """The words of text that stand for a missing number or bool."""
     na_texts: Sequence[str] = ()
-    """and what text for a missing text, such as a key."""
-    """What text stands for a missing number or bool,"""
+    """The words that stand for a missing text, such as a key."""
     doubt: str = ""
     """What `fit` warns of, as the caller may not have meant it."""
     mark: list[Any]
