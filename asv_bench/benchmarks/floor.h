@@ -16,7 +16,7 @@
 #endif
 #define LINE 64         /* bytes of a cache line */
 
-typedef int64_t vector __attribute__((vector_size(WIDTH), aligned(16), may_alias));
+typedef int64_t vector __attribute__((vector_size(WIDTH), aligned(1), may_alias));
 
 /* Two loads per step. */
 static int64_t read_part(const char *p, size_t n) {

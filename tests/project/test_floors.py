@@ -50,12 +50,16 @@ def test_the_arithmetic_is_that_of_batch_normalization(floor, levels, n):
             np.testing.assert_allclose(out, 0 if expected is None else expected, rtol=1e-6, atol=1e-6)
 
 
-def test_every_kind_of_copy_copies_every_byte(floor):
+@pytest.mark.parametrize("level", ["baseline", "the highest"])      # The widths of a vector have loads of their own.
+def test_every_kind_of_copy_copies_every_byte(floor, levels, monkeypatch, level):
+    if level == "baseline":
+        monkeypatch.setattr(levels, "levels", lambda: ["baseline"])
+    memory = floor._memory.__wrapped__()
     source = np.random.default_rng(0).integers(0, 256, 100_001, "uint8")
     for kind in floor.COPIES:
         for n_threads in (1, 2):
             target = np.zeros_like(source)
-            floor._memory().bn_copy(source[3:].ctypes.data, target[5:].ctypes.data, 99_000, n_threads, kind)
+            memory.bn_copy(source[3:].ctypes.data, target[5:].ctypes.data, 99_000, n_threads, kind)
             np.testing.assert_array_equal(target[5:99_005], source[3:99_003])
             assert not target[:5].any()
             assert not target[99_005:].any()
