@@ -8,6 +8,11 @@ ctypedef struct Present:        # which keys there are, of those from `low` on
     bint empty
 
 
+cdef inline bint reach(Present *p, uint64_t key, uint64_t start, uint64_t limit) noexcept nogil:
+    """Have room for a key, if it is near enough."""
+    return not p.empty and key - p.low < p.extent or extend(p, key, start, limit)
+
+
 cdef bint extend(Present *p, uint64_t key, uint64_t start, uint64_t limit) noexcept nogil:
     """Make room for a key, and twice the room that there was. Differences of keys wrap around. `start` is the least key of
     the dtype: from there, keys are in order."""
@@ -37,17 +42,24 @@ cdef bint extend(Present *p, uint64_t key, uint64_t start, uint64_t limit) noexc
 
 cdef bint look_through(const integer *keys, Py_ssize_t n, uint64_t start, uint64_t limit, Present *p) noexcept nogil:
     """Mark the keys. Return False if they are too far apart, or there is no memory."""
-    cdef Py_ssize_t i
-    cdef uint64_t origin = p.low, extent = 0 if p.empty else p.extent, at
-    cdef uint8_t *marks = p.marks
-    for i in range(n):
-        at = <uint64_t> keys[i] - origin
-        if at >= extent:
-            if not extend(p, <uint64_t> keys[i], start, limit):
-                return False
-            origin, extent, marks = p.low, p.extent, p.marks
-            at = <uint64_t> keys[i] - origin
-        marks[at] = 1
+    cdef Py_ssize_t i, first = 0, stop
+    cdef integer least, greatest
+    cdef uint64_t origin
+    cdef uint8_t *marks
+    while first < n:
+        stop = min(first + LOOK_KEYS, n)
+        for i in range(LOOK_KEYS * <Py_ssize_t> sizeof(integer) // LINE_BYTES):
+            soon(<const char *> (keys + stop) + STREAM_AHEAD + i * LINE_BYTES)
+        least = greatest = keys[first]
+        for i in range(first, stop):
+            least = keys[i] if keys[i] < least else least
+            greatest = keys[i] if keys[i] > greatest else greatest
+        if not (reach(p, <uint64_t> least, start, limit) and reach(p, <uint64_t> greatest, start, limit)):
+            return False
+        origin, marks = p.low, p.marks
+        for i in range(first, stop):
+            marks[<uint64_t> keys[i] - origin] = 1
+        first = stop
     return True
 
 
@@ -130,8 +142,8 @@ def lookup(ndarray keys, object n_threads=None):
         dense = look_by_type(keys, n, start, limit, threads, present)
         for t in range(threads):
             if dense and not present[t].empty:
-                dense = extend(&all_of, present[t].low, start, limit) and \
-                    extend(&all_of, present[t].low + present[t].extent - 1, start, limit)
+                dense = reach(&all_of, present[t].low, start, limit) and \
+                    reach(&all_of, present[t].low + present[t].extent - 1, start, limit)
                 if dense:
                     add_marks(&all_of, &present[t])
         if not dense:

@@ -2,7 +2,7 @@
 
     keys -> distinct keys, ascending, and a table: key -> place among them
     few groups:   each row is copied to the buffer of its group; a full buffer, a portion, is summed -> a part
-    many groups:  row numbers are sorted by group, in buckets; then each group's rows are gathered, a portion at a time
+    many groups:  rows are copied to buckets of neighbouring groups; those of a bucket are sorted, and summed by portions
     parts, merged in order -> states
 
     distinct.pxi        the distinct keys        fewgroups.pxi, manygroups.pxi       the rows of a piece, by group
@@ -11,8 +11,8 @@
 A portion is summed as `Moments.update` sums these rows, and merged as it merges them. So the state of a group has the
 bits of a `Moments` that was given its rows of each piece, a portion at a time, whatever the threads.
 
-Costs of a row of n bytes with a key of k, past the cache: n + k bytes read for few groups, beside 2n in the L2 cache. For
-many, k again, 8 and 16 bytes written and read for the sort, and n bytes read where they lie, a cache line at least.
+Costs of a row of n bytes with a key of k, past the cache: n + 2k bytes read for few groups, beside 2n in the L2 cache. For
+many, k again, and n + 2 bytes written to the buckets and read from them.
 """
 
 import numpy as np
@@ -87,7 +87,9 @@ cdef enum:
     DEALT_BYTES = 524288        # The buffers from which rows are written to buckets have about as many,
     BATCH_BYTES = 4096          # and one has at most as many.
     SORTED_BYTES = 8388608      # The rows of a bucket of more are not sorted, but their numbers.
-    STREAM_AHEAD = 4096         # bytes between a prefetch and its load, where rows are read in their order
+    LOOK_KEYS = 512             # Keys are looked at so many at a time.
+    LINE_BYTES = 64             # of a cache line
+    STREAM_AHEAD = 4096         # bytes between a prefetch and its load, where rows and keys are read in their order
 
 # What is known of the state of a group, as bits.
 cpdef enum:
