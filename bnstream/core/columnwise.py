@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bnstream.core.blocks import side_by_side
 from bnstream.core.columns import Column, Columns
 from bnstream.core.dlpack import as_numpy
+from bnstream.core.dtypes import rounded
 from bnstream.core.labels import counted
 from bnstream.core.masks import with_all_axes
 from bnstream.core.moments import Moments, add_missing, moments_from, rows_of
@@ -127,6 +128,5 @@ def mean_var_by_moments(
     axes = axes_of(axis, x.ndim)
     shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes)
     results = (m.mean, m.var(ddof)) if m.shape is not None else (np.full(shape, np.nan), np.full(shape, np.nan))
-    with np.errstate(all="ignore"):         # Too large for the dtype is inf.
-        mean, var = (np.asarray(values, dtype).reshape(shape) for values in results)
+    mean, var = (rounded(values, dtype).reshape(shape) for values in results)
     return mean[()], var[()]

@@ -52,6 +52,12 @@ def floating(dtype: DTypeLike, name: str = "dtype") -> np.dtype[Any]:
     return asked if asked.name == "bfloat16" else asked.newbyteorder("=")
 
 
+def rounded(values: Any, dtype: Any) -> Any:
+    """Numbers in another dtype. Too large for it is inf without a warning, as in the kernels."""
+    with np.errstate(all="ignore"):
+        return np.asarray(values).astype(dtype)
+
+
 def stored_floating(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
     """The dtype that a serialized state holds by its name.
 

@@ -151,8 +151,10 @@ cdef class ExactSums:
             raise ValueError("no data has as many digits as these sums")
         for limbs, own, unit in ((made.limbs[:, :window.s_limbs], integers(s), s_unit - 64 * window.s_first),
                                  (made.limbs[:, window.s_limbs:], integers(q), q_unit - 64 * window.q_first)):
+            data = bytearray()
             try:
-                data = b"".join((value << unit).to_bytes(8 * limbs.shape[1], "little", signed=True) for value in own)
+                for value in own:
+                    data += (value << unit).to_bytes(8 * limbs.shape[1], "little", signed=True)
             except OverflowError:
                 raise ValueError("no data has sums as large as these") from None
             limbs[:] = np.frombuffer(data, "<u8").reshape(limbs.shape)

@@ -19,11 +19,12 @@ from bnstream._kernels._table cimport (
 from bnstream.core.large cimport look_again, restored
 from bnstream.core.result cimport overlap, result_like, same_shape
 from bnstream.core.view cimport (
-    OMIT, PROPAGATE, RAISE, Policy, as_array, batch_axes, kept_shape, make_view, mask_of, not_finite, policy_of,
+    OMIT, PROPAGATE, RAISE, Policy, as_array, at_axes, axes_named, batch_axes, kept_shape, make_view, mask_of, not_finite,
+    policy_of,
 )
 
 from bnstream._kernels import capsule
-from bnstream.core.dtypes import is_real
+from bnstream.core.dtypes import is_real, rounded
 from bnstream.core.labels import counted
 
 cnp.import_array()
@@ -40,7 +41,10 @@ cdef unsigned long long batch_axes_of(object channel_axis, int ndim) except? 0:
     if channel_axis is None:
         raise TypeError("channel_axis must be an int or a tuple of ints, got None")
     if isinstance(channel_axis, (tuple, list)):
-        places = [axis % ndim for axis in channel_axis if isinstance(axis, int) and ndim]
+        places = []
+        for axis in channel_axis:
+            if isinstance(axis, int) and ndim:
+                places.append(axis % ndim)
         if places != sorted(places):
             raise ValueError(f"channel_axis must name axes in the order of the array, got {channel_axis!r}; parameters have "
                              "the shape of the channels in that order")
@@ -157,7 +161,7 @@ cdef class Forward:
         shape = kept_shape(self.x, self.axes, False)
         if self.broadcasting:       # `varying_axes` has found that it broadcasts; along the other axes it has length 1
             given = (1,) * (self.x.ndim - a.ndim) + (<object> a).shape
-            a = (<object> a).reshape(tuple([extent for axis, extent in enumerate(given) if not self.axes >> axis & 1]))
+            a = (<object> a).reshape(at_axes(given, ~self.axes))
         elif (<object> a).shape != shape:
             raise ValueError(f"{name} must have the shape of the channels, {shape}, for x of shape "
                              f"{(<object> self.x).shape}; got {(<object> a).shape}")
@@ -323,7 +327,7 @@ cdef class Forward:
             n_bad += mean[c] - mean[c] != 0
         if n_bad > 0:
             finite = np.isfinite(self.x) if self.where is None else np.isfinite(self.x) | ~self.where
-            finite = finite.all(axis=tuple([i for i in range(self.x.ndim) if self.axes >> i & 1])).reshape(-1, self.group)
+            finite = finite.all(axis=axes_named(self.axes, self.x.ndim)).reshape(-1, self.group)
             lost = ~np.isfinite(self.statistics()[MEAN]).reshape(-1, self.group).all(axis=1) & finite.all(axis=1)
             if lost.any():
                 raise ValueError(f"the values of x sum to more than float64 can hold in {lost.sum()} of {lost.size} groups "
@@ -587,8 +591,7 @@ cdef class Forward:
         if dtype is None:
             return None
         if self.each.gamma != NULL:
-            shape = [extent for axis, extent in enumerate((<object> self.x).shape) if self.axes >> axis & 1]
-            return self.gradient(of_each, self.each.n, dtype).reshape(shape)
+            return self.gradient(of_each, self.each.n, dtype).reshape(at_axes((<object> self.x).shape, self.axes))
         count = self.n_channels // n if n > 0 else 0
         if count == 0:
             return np.zeros(n, dtype)
@@ -601,7 +604,7 @@ cdef class Forward:
         return self.gradient(row, n, dtype)
 
     cdef object gradient(self, const double *row, Py_ssize_t n_values, dtype):
-        """Values in a dtype. Too large for it is inf, as in the kernels."""
+        """Values in a dtype."""
         cdef cnp.npy_intp n = n_values
         cdef Py_ssize_t c
         cdef ndarray out
@@ -612,10 +615,7 @@ cdef class Forward:
             return out
         out = cnp.PyArray_SimpleNew(1, &n, cnp.NPY_DOUBLE)
         memcpy(cnp.PyArray_DATA(out), row, n * sizeof(double))
-        if (<cnp.dtype> dtype).type_num == cnp.NPY_DOUBLE:
-            return out
-        with np.errstate(all="ignore"):
-            return (<object> out).astype(dtype)
+        return out if (<cnp.dtype> dtype).type_num == cnp.NPY_DOUBLE else rounded(out, dtype)
 
 
 def normalize_and_look(x, mean, gamma, beta):

@@ -21,6 +21,7 @@ from bnstream._kernels import capsule
 from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.columnwise import mean_var_by_moments
 from bnstream.core.dtypes import floating as floating_dtype
+from bnstream.core.dtypes import rounded
 from bnstream.core.forward import replace
 from bnstream.core.gradient import Backward, gradient_dtype
 from bnstream.core.moments import Moments
@@ -72,8 +73,7 @@ cdef bint all_finite(ndarray values, Element element) except -1:
 cdef int fill_in(ndarray results, object values, ndarray lost) except -1:
     """Set the results of some channels to the values of a `Moments`."""
     shape = (<object> results).shape
-    with np.errstate(all="ignore"):         # Too large for the dtype is inf, here as in the kernels.
-        np.copyto(results, np.reshape(values, shape).astype(results.dtype), where=lost.reshape(shape))
+    np.copyto(results, rounded(np.reshape(values, shape), results.dtype), where=lost.reshape(shape))
     return 0
 
 
@@ -188,8 +188,8 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     elif weights is not None:
         m = Moments(axis, nan_policy=nan_policy).update(a, weights=weights, where=mask, n_threads=n_threads)
         if m.shape is not None:
-            with np.errstate(all="ignore"):         # Too large for the dtype is inf, here as in the kernels.
-                mean[...], var[...] = m.mean.reshape(np.shape(mean)), m.var(ddof).reshape(np.shape(var))
+            mean[...] = rounded(m.mean, mean.dtype).reshape(np.shape(mean))
+            var[...] = rounded(m.var(ddof), var.dtype).reshape(np.shape(var))
         return (mean, var) if mean.ndim else (mean[()], var[()])
     elif view.n_channels:
         with nogil:
@@ -383,8 +383,8 @@ def batch_norm(x, running_mean, running_var, gamma=None, beta=None, *, bint trai
     >>> mean.tolist(), var.round(4).tolist()
     ([0.5], [1.5667])
     """
-    return batch_norm_and_forward(x, running_mean, running_var, gamma, beta, training, momentum, eps, channel_axis, out,
-                                  running_ddof, nan_policy, where, n_threads)[0]
+    return batch_norm_and_gradient(x, running_mean, running_var, gamma, beta, training, momentum, eps, channel_axis, out,
+                                   running_ddof, nan_policy, where, n_threads, None)[0]
 
 
 def batch_norm_vjp(x, running_mean, running_var, gamma=None, beta=None, *, bint training=False, momentum=0.1,
@@ -425,17 +425,18 @@ n_threads
     >>> dx.ravel().tolist(), grad_gamma.tolist(), grad_beta
     ([1.5, 1.5, 1.5, 1.5], [0.0], None)
     """
-    y, forward = batch_norm_and_forward(x, running_mean, running_var, gamma, beta, training, momentum, eps, channel_axis,
-                                        None, running_ddof, nan_policy, where, n_threads)
-    return y, Backward(forward, (gradient_dtype(gamma), gradient_dtype(beta)))
+    return batch_norm_and_gradient(x, running_mean, running_var, gamma, beta, training, momentum, eps, channel_axis, None,
+                                   running_ddof, nan_policy, where, n_threads, (gradient_dtype(gamma), gradient_dtype(beta)))
 
 
-cdef tuple batch_norm_and_forward(x, running_mean, running_var, gamma, beta, bint training, momentum, eps, channel_axis, out,
-                                  running_ddof, nan_policy, where, n_threads):
-    """The result of `batch_norm`, and what its backward pass needs."""
+cdef tuple batch_norm_and_gradient(x, running_mean, running_var, gamma, beta, bint training, momentum, eps, channel_axis,
+                                   out, running_ddof, nan_policy, where, n_threads, tuple dtypes):
+    """The results of `batch_norm_vjp`, if the gradients of gamma and beta have these dtypes, or that of `batch_norm`. All
+    that takes memory comes before the estimates change."""
     cdef Forward forward
+    cdef tuple results
     cdef double weight = number_of(momentum, "momentum"), ddof = number_of(running_ddof, "running_ddof")
-    cdef ndarray mean, var, y
+    cdef ndarray mean, var
     if isinstance(channel_axis, (tuple, list)):
         raise TypeError(f"channel_axis must be an int, got {channel_axis!r}; normalize takes several axes")
     forward = new_forward(x, channel_axis, 2, gamma, beta, number_of(eps, "eps"))
@@ -444,20 +445,18 @@ cdef tuple batch_norm_and_forward(x, running_mean, running_var, gamma, beta, bin
         if running_mean is None or running_var is None:
             raise TypeError("inference needs running_mean and running_var; pass them, or training=True")
         forward.set_statistics(running_mean, running_var, "running_")
-        return forward.apply(out, n_threads), forward
+        return forward.apply(out, n_threads), None if dtypes is None else Backward(forward, dtypes)
     if not 0 <= weight <= 1:
         raise ValueError(f"momentum must be from 0 to 1, the weight of the batch, got {momentum}")
     if not 0 <= ddof < 2:
         raise ValueError(f"running_ddof must be from 0 to below 2: 1 as in PyTorch, 0 elsewhere, got {running_ddof}")
-    if running_mean is None and running_var is None:
-        return forward.train(out, nan_policy, n_threads), forward
-    mean, var = running_rows(running_mean, running_var, forward.n_channels)
-    y = forward.train(out, nan_policy, n_threads)
-    if forward.skipped:
-        return y, forward
+    if running_mean is not None or running_var is not None:
+        mean, var = running_rows(running_mean, running_var, forward.n_channels)
+    results = forward.train(out, nan_policy, n_threads), None if dtypes is None else Backward(forward, dtypes)
+    if forward.skipped or (running_mean is None and running_var is None):
+        return results
     forward.blend(<double *> cnp.PyArray_DATA(mean), <double *> cnp.PyArray_DATA(var), 0, forward.n_channels, weight, ddof,
                   False)
     if mean is not running_mean or var is not running_var:
-        with np.errstate(all="ignore"):         # Too large for the dtype is inf, here as in the kernels.
-            replace([running_mean, running_var], [mean.astype(running_mean.dtype), var.astype(running_var.dtype)])
-    return y, forward
+        replace([running_mean, running_var], [rounded(mean, running_mean.dtype), rounded(var, running_var.dtype)])
+    return results

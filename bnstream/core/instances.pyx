@@ -20,7 +20,7 @@ from numpy cimport ndarray
 
 from bnstream._kernels._table cimport BETA, FLOAT32, FLOAT64, GAMMA, GRANULE, Kernels, padded
 from bnstream.core.forward cimport Forward, forward_over, real_array
-from bnstream.core.view cimport as_array, number_of
+from bnstream.core.view cimport as_array, at_axes, fits, number_of
 
 from bnstream._kernels import capsule
 
@@ -34,7 +34,7 @@ cdef tuple shape_of(object normalized_shape, ndarray x):
     cdef tuple shape
     try:
         if isinstance(normalized_shape, (tuple, list)):
-            shape = tuple([operator.index(n) for n in normalized_shape])
+            shape = tuple(map(operator.index, normalized_shape))
         else:
             shape = (operator.index(normalized_shape),)
     except TypeError:
@@ -141,9 +141,7 @@ def channel_forward(x, Py_ssize_t n_channels, Py_ssize_t num_groups, gamma, beta
 
 cdef object along_instances(object where, ndarray x, int axis):
     """A mask with an axis for the channels, where it has the shape of x without that axis, or broadcasts against it."""
-    shape = np.shape(where)
-    rest = [n for i, n in enumerate((<object> x).shape) if i != axis]
-    if len(shape) == len(rest) and all([n in (1, m) for n, m in zip(shape, rest)]):
+    if fits(np.shape(where), at_axes((<object> x).shape, ~(1ULL << axis))):
         return np.expand_dims(where, axis)
     return where
 

@@ -25,6 +25,7 @@ from bnstream._kernels._table cimport (
     EXPONENT, FLOAT64, M2, M2_LO, MEAN, MEAN_LO, N, N_LO, STATE_ROWS, WEIGHTED_ROWS, Kernels, Sink,
     View,
 )
+from bnstream.core.view cimport axes_named, kept_shape
 
 from bnstream._kernels import capsule
 
@@ -113,14 +114,13 @@ cdef int narrow(ndarray channels, ndarray x, unsigned long long axes, ndarray we
     Weights and the mask have the axes of x; an element is selected where neither is 0. Only these channels are read, if they
     are of one axis, and no more of x than it takes until none is left.
     """
-    cdef tuple batch = tuple([i for i in range(x.ndim) if axes >> i & 1])
-    cdef list kept = [i for i in range(x.ndim) if not axes >> i & 1]
-    cdef list index = [slice(None)] * x.ndim
-    cdef object a = x, left = channels.copy(), others = [w for w in (weights, mask) if w is not None]
+    cdef tuple batch = axes_named(axes, x.ndim), kept = axes_named(~axes, x.ndim)
+    cdef list index = [slice(None)] * x.ndim, own
+    cdef object a = x, left = channels.copy().reshape(kept_shape(x, axes, True))
+    cdef int i
     if len(kept) == 1:
-        index[kept[0]] = chosen = np.flatnonzero(channels)
-        left = left[chosen]
-    left = left.reshape([1 if i in batch else len(chosen) if len(kept) == 1 else a.shape[i] for i in range(x.ndim)])
+        index[kept[0]] = np.flatnonzero(channels)
+        left = left[tuple(index)]
     longest = max(batch, key=a.shape.__getitem__, default=0)
     step = max(1, TILE * a.shape[longest] // a.size) if batch else a.shape[0]
     for start in range(0, a.shape[longest], step):
@@ -131,8 +131,14 @@ cdef int narrow(ndarray channels, ndarray x, unsigned long long axes, ndarray we
         good = np.isfinite(a[tuple(index)])
         if not to_finite:
             good = ~good
-        for w in others:
-            good |= w[tuple([part if w.shape[i] > 1 else slice(None) for i, part in enumerate(index)])] == 0
+        for w in (weights, mask):
+            if w is None:
+                continue
+            own = index.copy()
+            for i in range(x.ndim):
+                if w.shape[i] == 1:
+                    own[i] = slice(None)
+            good |= w[tuple(own)] == 0
         left &= good.all(batch, keepdims=True)
     channels[channels] = left.ravel() if len(kept) == 1 else left.ravel()[channels]
     return 0

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bnstream.core.checks import eps_of, real_values, shape_of
-from bnstream.core.dtypes import floating, stored_floating
+from bnstream.core.dtypes import floating, rounded, stored_floating
 from bnstream.core.forward import Forward, locked, replace
 from bnstream.core.gradient import Backward
 from bnstream.core.labels import counted
@@ -138,8 +138,7 @@ class NormLayer:
         new = real_values(name, values)
         if new.shape != self._shape:
             raise ValueError(f"{name} must have shape {self._shape}, got {new.shape}")
-        with np.errstate(all="ignore"):
-            return new.astype(dtype)
+        return rounded(new, dtype)
 
     def _normalize(
         self, x: ArrayLike, out: NDArray[Any] | None, where: ArrayLike | None, n_threads: int | None

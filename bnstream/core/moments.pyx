@@ -30,15 +30,15 @@ from bnstream.core.large cimport (
     ROOM_ROWS, deviation_of, look_again, merge_large, moderate, restored, variance_of,
 )
 from bnstream.core.view cimport (
-    OMIT, PROPAGATE, RAISE, Policy, as_array, batch_axes, counts_of, kept_shape, make_view, mask_of, number_of, policy_of,
-    require_finite, weights_of,
+    OMIT, PROPAGATE, RAISE, Policy, as_array, axes_named, batch_axes, counts_of, kept_shape, make_view, mask_of, number_of,
+    policy_of, require_finite, weights_of,
 )
 
 from bnstream._kernels import capsule
 from bnstream.core.columns import Columns, in_exact_form
 from bnstream.core.labels import counted
 from bnstream.core.late import late
-from bnstream.core.rows import effective_n, has_weights, require_possible
+from bnstream.core.rows import effective_n, has_weights, require_possible, without_exponent
 from bnstream.core.tracking import (
     arrays_of, kurtosis_of, of_both, require_exactable, require_possible_tracked, require_track, require_tracked,
     skewness_of, track_of,
@@ -98,14 +98,15 @@ cdef Tracked to_track(double *rows, Py_ssize_t pitch, tuple track, int *careful)
 
 cdef ndarray selected_of(ndarray a, unsigned long long axes, ndarray mask):
     """How many elements of each channel a mask with the axes of a selects: int64, of the channels in one axis."""
-    batch = tuple([i for i in range(a.ndim) if axes >> i & 1])
-    counts = np.ones([1] * a.ndim, np.int64)
-    shape = (<object> a).shape
-    repeats = math.prod([shape[i] for i in batch if mask is None or (<object> mask).shape[i] == 1])
+    cdef int64_t repeats = 1
+    cdef int i
+    counts = np.ones((1,) * a.ndim, np.int64)
     if mask is not None:
-        counts = mask.sum(batch, dtype=np.int64, keepdims=True)
-    kept = [1 if i in batch else n for i, n in enumerate(shape)]
-    return np.ascontiguousarray(np.broadcast_to(counts * repeats, kept).ravel())
+        counts = mask.sum(axes_named(axes, a.ndim), dtype=np.int64, keepdims=True)
+    for i in range(a.ndim):
+        if axes >> i & 1 and (mask is None or mask.shape[i] == 1):
+            repeats *= a.shape[i]
+    return np.ascontiguousarray(np.broadcast_to(counts * repeats, kept_shape(a, axes, True)).ravel())
 
 
 cdef object unlike(bint exact):
@@ -236,7 +237,7 @@ cdef class Moments:
         batch_axes(axis, 64)
         self.policy = policy_of(nan_policy)
         if isinstance(axis, (tuple, list)):
-            self.axis = tuple([operator.index(entry) for entry in axis])
+            self.axis = tuple(map(operator.index, axis))
         else:
             self.axis = None if axis is None else operator.index(axis)
         self.nan_policy = str(nan_policy)
@@ -397,7 +398,7 @@ cdef class Moments:
 
     cdef int sketch(self, ndarray a, unsigned long long axes, ndarray mask) except -1:
         """Add a batch to the sketches of quantiles."""
-        self._add_to_sketches(a, tuple([i for i in range(a.ndim) if axes >> i & 1]), mask, self.size)
+        self._add_to_sketches(a, axes_named(axes, a.ndim), mask, self.size)
         self.n_changes += 1
         return 0
 
@@ -1043,9 +1044,7 @@ cdef class Moments:
     def m2(self):
         if self.exact and self.sums is not None:
             return self.sums_now().m2().reshape(self.shape)[()]
-        rows = self.snapshot()
-        with np.errstate(over="ignore"):
-            return np.ldexp(rows[M2], 2 * rows[EXPONENT].astype(np.int32))
+        return without_exponent(self.snapshot())[M2][()]
 
     def var(self, ddof=0):
         """Compute the variance: ``m2 / (n - ddof)``; with weights, unless exact, ``m2 / (n - ddof * n / effective_n)``.

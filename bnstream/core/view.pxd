@@ -12,6 +12,9 @@ cdef ndarray as_array(object x)
 cdef double number_of(object value, str name) except? -1
 cdef unsigned long long batch_axes(object axis, int ndim, str name=*) except? 0
 cdef int element_of(ndarray a) except -1
+cdef tuple at_axes(object entries, unsigned long long axes)
+cdef tuple axes_named(unsigned long long axes, int ndim)
+cdef bint fits(tuple shape, tuple to) noexcept
 cdef tuple kept_shape(ndarray a, unsigned long long axes, bint keepdims)
 cdef bint is_of_positions(ndarray mask, ndarray x, unsigned long long axes) noexcept
 cdef ndarray mask_of(object where, ndarray x, unsigned long long axes)

@@ -111,10 +111,44 @@ cdef unsigned long long axis_bit(object axis, int ndim, str name) except? 0:
     return 1ULL << (i + ndim if i < 0 else i)
 
 
+cdef tuple at_axes(object entries, unsigned long long axes):
+    """Those of some entries, one for each axis, that belong to the axes that bits name."""
+    # Not a list comprehension: if its append has no memory, Cython 3.3 frees an element twice.
+    cdef list found = []
+    cdef Py_ssize_t i
+    for i in range(len(entries)):
+        if axes >> i & 1:
+            found.append(entries[i])
+    return tuple(found)
+
+
+cdef tuple axes_named(unsigned long long axes, int ndim):
+    """The axes that bits name, ascending."""
+    return at_axes(range(ndim), axes)
+
+
 cdef tuple kept_shape(ndarray a, unsigned long long axes, bint keepdims):
     """The shape of the channels, or with `keepdims` that of a result which broadcasts against a."""
+    cdef list shape
     cdef int i
-    return tuple([1 if axes >> i & 1 else a.shape[i] for i in range(a.ndim) if keepdims or not axes >> i & 1])
+    if not keepdims:
+        return at_axes((<object> a).shape, ~axes)
+    shape = list((<object> a).shape)
+    for i in range(a.ndim):
+        if axes >> i & 1:
+            shape[i] = 1
+    return tuple(shape)
+
+
+cdef bint fits(tuple shape, tuple to) noexcept:
+    """Whether each length of a shape is that of the other, or 1."""
+    cdef Py_ssize_t i
+    if len(shape) != len(to):
+        return False
+    for i in range(len(shape)):
+        if shape[i] != 1 and shape[i] != to[i]:
+            return False
+    return True
 
 
 cdef int element_of(ndarray a) except -1:
@@ -201,16 +235,18 @@ cdef ndarray plain_array(object values, str name):
 cdef ndarray positions(object values, str name, ndarray x, unsigned long long axes):
     """Values of the batch positions of x as an array with the axes of x, of length 1 along those of the channels."""
     cdef ndarray a = plain_array(values, name)
-    shape = (<object> x).shape
-    batch = tuple([n for i, n in enumerate(shape) if axes >> i & 1])
-    wanted = tuple([n if axes >> i & 1 else 1 for i, n in enumerate(shape)])
-    given = (<object> a).shape
+    cdef tuple shape = (<object> x).shape, given = (<object> a).shape, batch = at_axes(shape, axes)
+    cdef tuple wanted = kept_shape(x, ~axes, True)
+    cdef list own
+    cdef int i
     if given == batch and cnp.PyArray_ISCARRAY_RO(a):
         return (<object> a).reshape(wanted)
-    if len(given) != len(wanted) and len(given) == len(batch):
-        left = list(given)
-        given = tuple([left.pop(0) if axes >> i & 1 else 1 for i in range(len(shape))])
-    if len(given) != len(wanted) or any([n not in (1, m) for n, m in zip(given, wanted)]):
+    if a.ndim != x.ndim and a.ndim == len(batch):
+        own = [1] * x.ndim
+        for i, n in zip(axes_named(axes, x.ndim), given):
+            own[i] = n
+        given = tuple(own)
+    if not fits(given, wanted):
         raise ValueError(f"{name} must have the shape of the batch positions, {batch}, or 1 in place of any of these, for "
                          f"a batch of shape {shape}; got {(<object> a).shape}")
     return np.ascontiguousarray(np.broadcast_to((<object> a).reshape(given), wanted))
@@ -230,7 +266,9 @@ cdef ndarray mask_of(object where, ndarray x, unsigned long long axes):
 
     A mask that is the same in all channels becomes one of the batch positions: those are read in place.
     """
-    cdef ndarray mask
+    cdef ndarray mask, first, last
+    cdef list index
+    cdef int i
     if where is None or where is True:
         return None
     mask = plain_array(where, "where")
@@ -240,15 +278,28 @@ cdef ndarray mask_of(object where, ndarray x, unsigned long long axes):
     if mask.ndim == 0 and mask:
         return None
     if not is_along(mask, x, axes):
-        mask = with_all_axes(mask, (<object> x).shape, [i for i in range(x.ndim) if axes >> i & 1])
-        mask = mask[tuple([slice(None if step else 1) for step in (<object> mask).strides])]    # one of what is repeated
+        mask = with_all_axes(mask, (<object> x).shape, axes_named(axes, x.ndim))
+        index = [slice(None)] * x.ndim
+        for i in range(x.ndim):
+            if mask.strides[i] == 0:        # one of what is repeated
+                index[i] = slice(1)
+        mask = mask[tuple(index)]
         if not is_of_positions(mask, x, axes):
-            first, last = [mask[tuple([slice(None) if axes >> i & 1 else end for i in range(x.ndim)])]
-                           for end in (slice(1), slice(-1, None))]
+            first, last = of_channel(mask, axes, slice(1)), of_channel(mask, axes, slice(-1, None))
             if mask.size == 0 or not np.array_equal(first, last) or not np.equal(mask, first).all():
                 return mask
             mask = first
     return positions(mask, "where", x, axes)
+
+
+cdef ndarray of_channel(ndarray mask, unsigned long long axes, slice channel):
+    """The part of a mask that belongs to the first channel or the last one."""
+    cdef list index = [slice(None)] * mask.ndim
+    cdef int i
+    for i in range(mask.ndim):
+        if not axes >> i & 1:
+            index[i] = channel
+    return mask[tuple(index)]
 
 
 cdef bint is_along(ndarray mask, ndarray x, unsigned long long axes) noexcept:

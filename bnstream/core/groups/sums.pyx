@@ -35,7 +35,7 @@ from bnstream._kernels._table cimport (
 )
 from bnstream.core.large cimport moderate
 from bnstream.core.view cimport (
-    OMIT, PROPAGATE, Policy, as_array, batch_axes, is_of_positions, make_view, mask_of, policy_of, weights_of,
+    OMIT, PROPAGATE, Policy, as_array, axes_named, batch_axes, is_of_positions, make_view, mask_of, policy_of, weights_of,
 )
 
 from bnstream._kernels import capsule
@@ -139,8 +139,7 @@ def array_of(object x):
 
 def axes_in(object axis, int ndim):
     """The batch axes that an argument names, as numbers from 0, ascending."""
-    cdef unsigned long long bits = batch_axes(axis, ndim)
-    return tuple([i for i in range(ndim) if bits >> i & 1])
+    return axes_named(batch_axes(axis, ndim), ndim)
 
 
 def arranged(ndarray x, tuple axes, object weights, object where):
@@ -435,4 +434,7 @@ cdef class GroupSums:
                 raise MemoryError("no memory for the sums of a batch by group")
         troubled = np.flatnonzero(outcomes)
         np.asarray(self.flags)[troubled] |= HARD
-        return [(int(g), int(outcomes[g]), start, stop, int(ranks[g])) for g in troubled]
+        found = []
+        for g in troubled:
+            found.append((int(g), int(outcomes[g]), start, stop, int(ranks[g])))
+        return found
