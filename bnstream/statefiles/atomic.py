@@ -48,7 +48,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     direct = target.exists() and not target.is_file() and not target.is_dir()
     part = target if direct else target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
     made = not direct
-    folder = None
+    folder, encoded = None, os.fsencode(part)
     try:
         with part.open("wb" if direct else "xb") as file:
             yield file
@@ -61,7 +61,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except BaseException as error:
         # What failed to open may have been made, unless it was there before.
         if made and not (isinstance(error, FileExistsError) and error.filename == os.fspath(part)):
-            part.unlink(missing_ok=True)
+            remove(encoded)
         if folder is not None:
             os.close(folder)
         # The error of a full disk has no file name, other errors of writing have that of the part. An error with the
@@ -71,6 +71,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
     if folder is not None:
         sync_folder(folder)
+
+
+def remove(encoded: bytes) -> None:
+    """Remove a file, if it is there. This takes no memory, for which a name in bytes was made before."""
+    try:                        # noqa: SIM105  (suppress takes memory)
+        os.unlink(encoded)      # noqa: PTH108
+    except FileNotFoundError:
+        pass
 
 
 def opened_folder(folder: Path) -> int | None:

@@ -125,16 +125,6 @@ static void crash(int number) {
     raise(number);
 }
 
-/* End the process as a crash if an append of a list comprehension of Cython has failed: it has freed twice what it was
-   to append, and what follows would tell nothing. */
-void require_whole(void) {
-    Dl_info frame, caller;
-    for (int i = 0; i + 1 < failed_depth; i++)
-        if (dladdr(failed_at[i], &frame) && frame.dli_sname && strcmp(frame.dli_sname, "PyList_Append") == 0
-            && dladdr(failed_at[i + 1], &caller) && strstr(caller.dli_fname, "/bnstream/"))
-            raise(SIGABRT);
-}
-
 /* Handle crashes, on a stack of its own, as that of the thread may be used up. */
 void watch_crashes(void) {
     static char stack[1 << 17];

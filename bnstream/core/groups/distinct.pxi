@@ -243,9 +243,13 @@ cdef class Places:
         return self.n
 
     @cython.critical_section
-    def hold(self, bint busy):
-        """Keep `update_few` away, or let it work again. One that works now is waited for."""
-        self.busy = busy
+    def __enter__(self):
+        """Keep `update_few` away. One that works now is waited for."""
+        self.busy = True
+
+    @cython.critical_section
+    def __exit__(self, kind, error, trace):
+        self.busy = False
 
     cdef inline Py_ssize_t find(self, int64_t key) noexcept nogil:
         cdef const int32_t *slots = <const int32_t *> cnp.PyArray_DATA(self.slots)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, Self, SupportsIndex
 
 import numpy as np
@@ -126,7 +125,7 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         self.shape: tuple[int, ...] | None = None
         self._index = Index()
         self._states = States(self._template)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()       # With it, the places are held, so that no thread updates a few rows.
         self._scratch: list[Any] = []
         self._index.integers.omit = nan_policy == "omit"
 
@@ -211,19 +210,9 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         if plain and self._index.numbers is None and self._states.moments is None and update_few(
                 self._index.integers, self, batch, keys):
             return self
-        with self._alone():
+        with self._lock, self._index.integers:
             self._update(batch, keys, weights, where, n_threads)
         return self
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """While no other thread changes the states."""
-        with self._lock:
-            self._index.integers.hold(True)
-            try:
-                yield
-            finally:
-                self._index.integers.hold(False)
 
     def _update(self, batch: Any, keys: Any, weights: Any, where: Any, n_threads: int | None) -> None:
         require_threads(n_threads)
@@ -255,7 +244,7 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
 
     def _add_missing(self, keys: Keys, missing: NDArray[np.bool_], weights: NDArray[Any] | None) -> None:
         """Count values that the last update has not seen as missing."""
-        with self._alone():
+        with self._lock, self._index.integers:
             at = self._index.find(keys.distinct)
             of_rows = keys.lookup.places(0, len(missing))
             for g in np.unique(of_rows[missing.reshape(len(missing), -1).any(1)]):
@@ -282,7 +271,7 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         place = self._place(key)
         if place < 0:
             raise KeyError(key)
-        with self._alone():
+        with self._lock, self._index.integers:
             return self._states.get(place)
 
     def _place(self, key: Any) -> int:
@@ -306,7 +295,7 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
 
     def _stacked(self) -> tuple[Moments, list[int]]:
         """A Moments of all groups, whose channels are (groups, \\*channels), and the places of those with weights."""
-        with self._alone():
+        with self._lock, self._index.integers:
             return self._states.stacked(len(self)), self._states.weighted(len(self))
 
     def _statistics(self) -> Moments:
@@ -331,7 +320,7 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         >>> bnstream.GroupedMoments().update(np.array([1.0, 3.0, 5.0]), [0, 0, 1]).total().mean.tolist()
         3.0
         """
-        with self._alone():
+        with self._lock, self._index.integers:
             return self._states.total(len(self))
 
     def merge(self, other: GroupedMoments) -> Self:
@@ -367,7 +356,7 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
             raise TypeError(f"expected a GroupedMoments to merge, got {type(other).__name__}; update() takes arrays "
                             "and keys")
         them = other.copy()
-        with self._alone():
+        with self._lock, self._index.integers:
             one, of_them = (moments_of_shape(g) for g in (self, them))
             one.merge(of_them)          # checks shapes, names and exactness, and finds what is tracked from now on
             key_names = them.key_names if self.key_names is None else self.key_names
@@ -421,7 +410,7 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         True
         """
         new = GroupedMoments(**self._settings())
-        with self._alone():
+        with self._lock, self._index.integers:
             n = len(self._index)
             new._index, new.kinds, new.shape = self._index.copy(), self.kinds, self.shape
             new._states = self._states.copy(n, new._template)
@@ -437,13 +426,13 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         at = other._index.find(self._index.whole())
         if (at < 0).any():
             return False
-        with other._alone():
+        with other._lock, other._index.integers:
             them = other._states.some(at, self.shape, False)
         return self._stacked()[0] == them.stacked(len(at))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state as plain objects."""
-        with self._alone():
+        with self._lock, self._index.integers:
             n = len(self._index)
             return {
                 **self._settings(), "kinds": self.kinds, "shape": self.shape, "keys": self._index.all(),
