@@ -413,8 +413,8 @@ cdef class ExactSums:
         cdef Py_ssize_t c
         for c in range(self.n_channels):
             s, q = self.integers_of(c)
-            numbers = [*self.table[c].tolist(), hexadecimal(s, 64 * self.of.s_first), hexadecimal(q, 64 * self.of.q_first)]
-            yield " ".join(map(str, numbers))
+            counts = " ".join(map(str, self.table[c].tolist()))
+            yield f"{counts} {hexadecimal(s, 64 * self.of.s_first)} {hexadecimal(q, 64 * self.of.q_first)}"
 
     def __eq__(self, other):
         if not isinstance(other, ExactSums):

@@ -17,6 +17,7 @@ from bnstream._kernels._table cimport (
     MEAN_LO, N, NORM_ROWS, SMALL, STATE_ROWS, Elementwise, Kernels, Norm, Sink, View, padded,
 )
 from bnstream.core.large cimport look_again, restored
+from bnstream.core.locks cimport acquired, release
 from bnstream.core.result cimport overlap, result_like, same_shape
 from bnstream.core.view cimport (
     OMIT, PROPAGATE, RAISE, Policy, as_array, at_axes, axes_named, batch_axes, kept_shape, make_view, mask_of, not_finite,
@@ -798,8 +799,11 @@ def locked(lock, function, *arguments):
 
     Unlike in a with statement, no Python runs between the lock and the call, so that no interruption leaves it locked.
     """
-    with lock:
+    acquired(lock)
+    try:
         return function(*arguments)
+    finally:
+        release(lock)
 
 
 def replace(list targets, list sources, owner=None, dict attributes=None):

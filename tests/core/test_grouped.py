@@ -18,6 +18,8 @@ from support.processes import python
 
 from bnstream import GroupedMoments, Moments, _kernels, load, save
 from bnstream._kernels import _runtime
+from bnstream.core.groups import grouped
+from bnstream.core.groups.index import Index
 from bnstream.core.groups.keys import keys_of
 from bnstream.core.groups.sums import piece_rows, portion_rows
 from bnstream.core.moments import rows_of
@@ -743,6 +745,34 @@ def test_tables_by_group():
 
 if __name__ == "__main__":
     print(digest(int(sys.argv[1])))
+
+
+@pytest.mark.parametrize("kind", [int, str])
+@pytest.mark.parametrize("options", [{}, {"exact": True}, {"track": "min"}])
+@pytest.mark.parametrize("place", ["add", "take_over"])
+def test_an_update_that_ends_while_it_is_taken_over_changes_nothing(kind, options, place, monkeypatch):
+    """As by an interruption, or for lack of memory, among groups that are known and new ones."""
+    x, keys = np.arange(80.0).reshape(40, 2), [kind(i % 30) for i in range(40)]
+    g = GroupedMoments(**options).update(x[:20], keys[:20])
+    before, expected = g.copy(), g.copy().update(x, keys)
+    real = Index.add
+
+    def interrupted(*arguments):
+        if place == "add":
+            real(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Index if place == "add" else grouped, place, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            g.update(x, keys)
+    assert g == before
+    assert list(g) == list(before)
+    assert kind(25) not in g
+    with pytest.raises(KeyError):
+        g[kind(25)]
+    assert g.update(x[:4], [kind(50 + i) for i in range(4)])[kind(53)].n.tolist() == [1, 1]
+    assert before.update(x, keys) == expected
 
 
 def test_no_memory_for_the_scratch(monkeypatch):

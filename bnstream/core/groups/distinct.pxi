@@ -292,6 +292,15 @@ cdef class Places:
             self.put((<const int64_t *> cnp.PyArray_DATA(self.keys))[i], i)
         return 0
 
+    @cython.critical_section
+    def cut(self, Py_ssize_t n):
+        """Forget the keys from place n on. This takes no memory."""
+        cdef Py_ssize_t i
+        self.n = n
+        memset(cnp.PyArray_DATA(self.slots), 0xff, cnp.PyArray_NBYTES(self.slots))      # -1
+        for i in range(n):
+            self.put((<const int64_t *> cnp.PyArray_DATA(self.keys))[i], i)
+
     def all(self):
         """All keys, in the order of their places."""
         return self.keys[:self.n].copy()
@@ -309,5 +318,7 @@ cdef class Places:
     def add_all(self, ndarray keys):
         """Add int64 that are not there, and differ."""
         cdef Py_ssize_t i
+        while self.n + keys.shape[0] > self.keys.shape[0]:      # first, so that there is memory for all or for none
+            self.grow()
         for i in range(keys.shape[0]):
             self.add((<const int64_t *> cnp.PyArray_DATA(keys))[i])

@@ -17,7 +17,7 @@ from bnstream.core.groups.index import Index
 from bnstream.core.groups.keys import Keys, Missing, keys_of
 from bnstream.core.groups.results import Results
 from bnstream.core.groups.states import States
-from bnstream.core.groups.sums import array_of, axes_in, update_few
+from bnstream.core.groups.sums import array_of, axes_in, take_over, update_few
 from bnstream.core.labels import counted, listed
 from bnstream.core.late import late
 from bnstream.core.moments import Moments, add_missing, moments_from
@@ -240,7 +240,7 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         except MemoryError:
             self._scratch.clear()       # It may hold places for which there was no memory.
             raise
-        self._commit(of_batch, at, states)
+        self._commit(of_batch, at, states, self._states)
 
     def _add_missing(self, keys: Keys, missing: NDArray[np.bool_], weights: NDArray[Any] | None) -> None:
         """Count values that the last update has not seen as missing."""
@@ -253,18 +253,24 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
                     add_missing(self._states.moments[at[g]],
                                 left_out(missing[rows], None if weights is None else weights[rows], self.exact))
 
-    def _commit(self, of_batch: Keys, at: NDArray[np.int64], states: States) -> None:
-        """Take over the states of a batch: its groups are at these places, or new."""
+    def _commit(self, of_batch: Keys, at: NDArray[np.int64], states: States, of_all: States) -> None:
+        """Take over the states of a batch among those of all groups: its groups are at these places, or new."""
+        n = len(self._index)
         new = np.flatnonzero(at < 0)
-        n_all = len(self._index) + len(new)
-        at[new] = np.arange(len(self._index), n_all)
+        n_all = n + len(new)
+        at[new] = np.arange(n, n_all)
         labels = of_batch.distinct
         fresh = labels[new] if isinstance(labels, np.ndarray) else [labels[i] for i in new]
-        everything = self._states.with_those(at, states, n_all)
-        self._states, self.shape, self.kinds = everything, states.shape, of_batch.kinds
-        self._index.add(fresh)      # after the states: where an interruption comes in between, they are spare
-        if self.key_names is None:
-            self.key_names = of_batch.names
+        everything, places = of_all.with_room(at, states, n_all)
+        attributes = {"_states": everything, "shape": states.shape, "kinds": of_batch.kinds,
+                      "key_names": of_batch.names if self.key_names is None else self.key_names}
+        try:
+            self._index.add(fresh)
+            take_over(everything.table, everything.flags, places, states.table, states.flags, self, attributes)
+        except BaseException:
+            if self._states is not everything:
+                self._index.cut(n)
+            raise
 
     def __getitem__(self, key: Any) -> Moments:
         """The statistics of one group, a copy."""
@@ -277,12 +283,7 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
     def _place(self, key: Any) -> int:
         if isinstance(key, np.generic):
             key = key.item()
-        index = self._index
-        if index.numbers is not None:
-            return index.numbers.get(key, -1)
-        if not isinstance(key, int) or not -2**63 <= key < 2**63:
-            return -1
-        return int(index.integers.of(np.array([key], np.int64))[0])
+        return self._index.place(key)
 
     def __contains__(self, key: object) -> bool:
         return self._place(key) >= 0
@@ -379,8 +380,7 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         at = self._index.find(of_them.distinct)
         states = own.some(at, others.shape, bool(others.weighted(n)))
         states.merge(others, lambda i: f"group {them._index.all()[i]!r}: ")
-        self._states = own
-        self._commit(of_them, at, states)
+        self._commit(of_them, at, states, own)
 
     def __add__(self, other: GroupedMoments) -> GroupedMoments:
         if not isinstance(other, GroupedMoments):

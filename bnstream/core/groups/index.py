@@ -17,6 +17,7 @@ class Index:
         self.integers: Any = Places()       # while all keys are integers of 64 bits with a sign
         self.numbers: dict[Any, int] | None = None      # else
         self.labels: list[Any] = []
+        self.outdated = False               # `numbers` does not belong to the labels
 
     def __len__(self) -> int:
         return len(self.integers) if self.numbers is None else len(self.labels)
@@ -32,13 +33,30 @@ class Index:
             if not len(self):
                 return np.full(len(keys), -1)
             self.become_general()
+        elif self.outdated:
+            self.number()
         numbers: Any = self.numbers
         listed = keys.tolist() if isinstance(keys, np.ndarray) else keys
         return np.array([numbers.get(key, -1) for key in listed], np.int64)
 
+    def place(self, key: Any) -> int:
+        """The place of a key, -1 if it is not there."""
+        if self.numbers is None:
+            if not isinstance(key, int) or not -2**63 <= key < 2**63:
+                return -1
+            return int(self.integers.of(np.array([key], np.int64))[0])
+        if self.outdated:
+            self.number()
+        return self.numbers.get(key, -1)
+
     def become_general(self) -> None:
         self.labels = self.all()
+        self.number()
+
+    def number(self) -> None:
+        """Number the labels."""
         self.numbers = {key: i for i, key in enumerate(self.labels)}
+        self.outdated = False
 
     def add(self, keys: Any) -> None:
         """Add different keys that are not there."""
@@ -51,6 +69,14 @@ class Index:
         numbers: Any = self.numbers
         numbers.update({key: len(self.labels) + i for i, key in enumerate(listed)})
         self.labels += listed
+
+    def cut(self, n: int) -> None:
+        """Forget the keys from place n on, of which some may not have been added. This takes no memory."""
+        self.outdated = True
+        while len(self.labels) > n:
+            self.labels.pop()
+        if self.numbers is None and len(self.integers) > n:
+            self.integers.cut(n)
 
     def all(self) -> list[Any]:
         """All keys, in the order of their places."""

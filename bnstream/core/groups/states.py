@@ -72,18 +72,19 @@ class States:
             found.flags[known] = self.flags[at[known]]
         return found
 
-    def with_those(self, at: NDArray[np.int64], others: States, n_all: int) -> States:
-        """All n_all states, those at some places replaced. Nothing is changed before all memory is there."""
+    def with_room(self, at: NDArray[np.int64], others: States, n_all: int) -> tuple[States, NDArray[np.int64]]:
+        """All n_all states, in the form of others that belong to these places; and the places at which the others are
+        still to replace what is there."""
         n = len(at)
         new = States(others.like, others.shape)
         if self.moments is not None and others.moments is not None:
             new.moments = self.moments + [others.like] * (n_all - len(self.moments))
             for place, m in zip(at, others.moments, strict=False):
                 new.moments[place] = m
-            return new
+            return new, at[:0]
         if n == n_all and (at == np.arange(n_all)).all():
             new.table, new.flags = others.table[:n], others.flags[:n]
-            return new
+            return new, at[:0]
         new.table, new.flags = self.table, self.flags
         if n_all > len(self.table) or self.table.shape[1:] != others.table.shape[1:]:
             n_old = min(len(self.table), n_all)
@@ -92,8 +93,7 @@ class States:
             if n_old:
                 new.table[:n_old, :self.height] = self.table[:n_old]
                 new.flags[:n_old] = self.flags[:n_old]
-        new.table[at], new.flags[at] = others.table[:n], others.flags[:n]
-        return new
+        return new, at
 
     def merge(self, others: States, place: Callable[[int], str] = str) -> None:
         """Add other states to the first of these. `place` begins the message of an error."""

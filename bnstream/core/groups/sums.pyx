@@ -185,6 +185,23 @@ def merge_groups(ndarray states, ndarray flags, ndarray others, ndarray other_fl
     return left
 
 
+def take_over(ndarray table, ndarray flags, ndarray places, ndarray others, ndarray other_flags, owner, dict attributes):
+    """Replace the states at some places of a table by others, and set attributes of the owner.
+
+    No Python runs in between, and it takes no memory, so that a failure or an interruption comes before all of this or
+    after it.
+    """
+    cdef Py_ssize_t i, at, size = cnp.PyArray_DIM(table, 1) * cnp.PyArray_DIM(table, 2)
+    cdef double *to = <double *> cnp.PyArray_DATA(table)
+    cdef const double *state = <const double *> cnp.PyArray_DATA(others)
+    for i in range(cnp.PyArray_DIM(places, 0)):
+        at = (<const int64_t *> cnp.PyArray_DATA(places))[i]
+        memcpy(to + at * size, state + i * size, size * sizeof(double))
+        (<uint8_t *> cnp.PyArray_DATA(flags))[at] = (<const uint8_t *> cnp.PyArray_DATA(other_flags))[i]
+    for name, value in attributes.items():
+        setattr(owner, name, value)
+
+
 def portion_rows(Py_ssize_t row_bytes, Py_ssize_t row_values):
     """How many rows of a group are summed at a time, of so many bytes and values of each channel."""
     cdef Py_ssize_t least = min(max(<Py_ssize_t> 1, PORTION_ROWS // row_values), WIDE_BYTES // row_bytes)
@@ -316,14 +333,14 @@ cdef class GroupSums:
         cdef Codes codes = self.lookup.codes()
         cdef double *states = <double *> cnp.PyArray_DATA(self.states)
         cdef uint8_t *flags = <uint8_t *> cnp.PyArray_DATA(self.flags)
-        cdef list found = []
+        cdef list found = [], buffers = []
         cdef Portions *of_thread = self.portions_of_threads(threads)
         most = min(most, stop - start)
         threads = min(<Py_ssize_t> threads, n_pieces)
         in_round = max(<Py_ssize_t> threads, min(<Py_ssize_t> 64, PARTS_BYTES // max(<Py_ssize_t> 1, most * part_bytes)))
         in_round = min(n_pieces, in_round // threads * threads)
-        buffers = [np.empty(n_groups * (p.size * (p.n_bytes + p.weight_bytes) + 12) + 16, np.uint8)
-                   for _ in range(threads)]
+        while len(buffers) < threads:
+            buffers.append(np.empty(n_groups * (p.size * (p.n_bytes + p.weight_bytes) + 12) + 16, np.uint8))
         notes = np.empty(in_round * (most * (part_bytes + 9)), np.uint8)
         fillings = <Filling *> calloc(in_round, sizeof(Filling))
         if fillings == NULL:
