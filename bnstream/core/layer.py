@@ -281,10 +281,9 @@ class NormLayer:
 
     def _sum_gradients(self, of_gamma: Any, of_beta: Any) -> None:
         with np.errstate(all="ignore"):
-            self.grad_gamma, self.grad_beta = (
-                more if total is None else total + more
-                for total, more in ((self.grad_gamma, of_gamma), (self.grad_beta, of_beta))
-            )
+            gamma = of_gamma if self.grad_gamma is None else self.grad_gamma + of_gamma
+            beta = of_beta if self.grad_beta is None else self.grad_beta + of_beta
+        self.grad_gamma, self.grad_beta = gamma, beta
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode, or with ``mode=False`` inference mode.

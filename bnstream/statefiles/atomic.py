@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
 
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file that replaces `path` when the block ends, and not before.
+class replacing:        # noqa: N801  (A class, as the end of a generator takes memory, when the file has been replaced.)
+    """A new file that replaces `path` when the block ends, and not before.
 
     Parameters
     ----------
@@ -44,33 +42,55 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     ['numbers']
     >>> folder.cleanup()
     """
-    target = Path(os.path.realpath(path))
-    direct = target.exists() and not target.is_file() and not target.is_dir()
-    part = target if direct else target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
-    made = not direct
-    folder, encoded = None, os.fsencode(part)
-    try:
-        with part.open("wb" if direct else "xb") as file:
-            yield file
-            file.flush()
-            if made:
-                os.fsync(file.fileno())
-        if made:
-            folder = opened_folder(target.parent)
-            os.replace(part, target)        # noqa: PTH105  (Path.replace takes memory after it)
-    except BaseException as error:
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        self.target = Path(os.path.realpath(path))
+        self.direct = self.target.exists() and not self.target.is_file() and not self.target.is_dir()
+        name = f".{self.target.name}.{os.urandom(4).hex()}.part"
+        self.part = self.target if self.direct else self.target.with_name(name)
+        self.encoded = os.fsencode(self.part)
+        self.folder: int | None = None
+
+    def __enter__(self) -> BinaryIO:
+        try:
+            self.file = self.part.open("wb" if self.direct else "xb")
+        except BaseException as error:
+            self.give_up(error)
+            raise
+        return self.file
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with self.file:
+                if error is None:
+                    self.file.flush()
+                    if not self.direct:
+                        os.fsync(self.file.fileno())
+            if error is None and not self.direct:
+                self.folder = opened_folder(self.target.parent)
+                os.replace(self.part, self.target)      # noqa: PTH105  (Path.replace takes memory after it)
+        except BaseException as failure:
+            self.give_up(failure)
+            raise
+        if error is not None:
+            self.give_up(error)
+        elif self.folder is not None:
+            sync_folder(self.folder)
+
+    def give_up(self, error: BaseException) -> None:
+        """Remove the part, and raise an error about it as one about the path."""
         # What failed to open may have been made, unless it was there before.
-        if made and not (isinstance(error, FileExistsError) and error.filename == os.fspath(part)):
-            remove(encoded)
-        if folder is not None:
-            os.close(folder)
+        if not self.direct and not (isinstance(error, FileExistsError) and error.filename == os.fspath(self.part)):
+            remove(self.encoded)
+        if self.folder is not None:
+            os.close(self.folder)
         # The error of a full disk has no file name, other errors of writing have that of the part. An error with the
         # name of another file came from the block.
-        if isinstance(error, OSError) and error.errno and error.filename in (None, os.fspath(part)):
-            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
-        raise
-    if folder is not None:
-        sync_folder(folder)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, os.fspath(self.part)):
+            raise OSError(error.errno, error.strerror, os.fspath(self.path)) from error
 
 
 def remove(encoded: bytes) -> None:

@@ -16,6 +16,7 @@ import ctypes
 import gc
 import io
 import json
+import os
 import pickle
 import random
 import re
@@ -60,13 +61,16 @@ KNOWN = {
         "CPython 3.11: an import without memory is a PicklingError",
     r"raises ValueError: \[digital envelope routines\]": "OpenSSL: a lack of memory is a ValueError",
     r"failed: .* < _multiarray_umath:arraydescr_reduce .*the crash: ": "NumPy 2.4: __reduce__ goes on without a part",
-    r"failed: .* < _multiarray_umath:PyArray_DescrNew .*the crash: < _multiarray_umath:":
+    r"failed: .* < _multiarray_umath:PyArray_DescrNew .*the crash: .*:npy_update_operand_for_scalar":
         "NumPy 2.4: a ufunc goes on without a dtype that it could not make",
     r"libgomp: Out of memory": "libgomp: ends the process",
+    r"cannot allocate memory for thread-local data: ABORT": "the C library: ends the process",
+    r"Critical nanobind error|terminate called.*std::bad_alloc.*< _datasketches:": "datasketches: ends the process",
 }
 # What is to be mended or looked at, in compiled modules and by Cython.
 OPEN = {
-    r"^save .*state is that after the call: ": "replacing: the end of a generator takes memory after the rename",
+    r"^update .*quantiles.*(state is|other bits|not noticed)":
+        "quantiles: the sketches change after the sums, one channel after the other, and draw random numbers",
     r"allocation \d+ leaks: ": "blocks stay in use",
 }
 # How many allocations fail after the first. If none ever succeeded again, CPython 3.11 would loop for ever where it
@@ -174,7 +178,8 @@ def cases() -> dict[str, Case]:
         "fold": (trained, lambda bn: bn.fold(X[:3])),
         "diagnose": (trained, lambda bn: list(bn.diagnose().findings)),
         "reset_running_stats": (lambda: trained(track_pooled=True), lambda bn: bn.reset_running_stats()),
-        "accumulate gradients": (trained, lambda bn: bn.vjp(F4)[1](F4, accumulate=True)),
+        "accumulate gradients": (lambda: (lambda bn: (bn, bn.vjp(F4)[1]))(*trained()),
+                                 lambda bn, backward: backward(F4, accumulate=True)),
         "LayerNorm": (lambda: (LayerNorm(3),), lambda layer: layer(F4)),
         "RMSNorm": (lambda: (RMSNorm(3),), lambda layer: layer(F4)),
         "GroupNorm": (lambda: (GroupNorm(2, 4),), lambda layer: layer(IMAGES)),
@@ -227,6 +232,9 @@ def cases() -> dict[str, Case]:
         found[f"pickle{name}"] = (made, lambda m: pickle.loads(pickle.dumps(m)))
         found[f"statistics{name}"] = (made, lambda m: (m.n, m.mean, m.m2, m.var(), m.std(), m.effective_n))
         found[f"print{name}"] = (made, repr)
+        if name == " quantiles":        # Sketches draw random numbers where they are merged.
+            continue
+        found[f"update weights{name}"] = (made, lambda m: m.update(F4, weights=WEIGHTS))
         found[f"groups{name}"] = (lambda options=options: (GroupedMoments(**options),), lambda g: g.update(F4, KEYS))
         found[f"groups again{name}"] = (by_key, lambda g: g.update(F4, KEYS))
         found[f"groups new{name}"] = (by_key, lambda g: g.update(F4, KEYS + 2))
@@ -234,9 +242,7 @@ def cases() -> dict[str, Case]:
             GroupedMoments(**options).update(F4, KEYS), GroupedMoments(**options).update(F4, KEYS + 1)),
             lambda a, b: a.merge(b))
         found[f"groups copy{name}"] = (by_key, lambda g: (g.copy(), g.total(), g[1], g.mean))
-        if name != " quantiles":
-            found[f"update weights{name}"] = (made, lambda m: m.update(F4, weights=WEIGHTS))
-            found[f"groups weights{name}"] = (by_key, lambda g: g.update(F4, KEYS, weights=WEIGHTS))
+        found[f"groups weights{name}"] = (by_key, lambda g: g.update(F4, KEYS, weights=WEIGHTS))
         if "exact" in options:
             found[f"unmerge{name}"] = (lambda: (Moments(exact=True).update(X), Moments(exact=True).update(X[:3])),
                                        lambda a, b: a.unmerge(b))
@@ -488,6 +494,10 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         FOLDER = sys.argv[5]
         child(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+        sys.stderr.flush()
+        os._exit(0)         # Threads of a pool that could not be ended would be waited for.
+    elif sys.version_info[:2] != (3, 11):
+        print(f"{Path(__file__).stem}: skipped, as the faults of CPython 3.11 are known, and those of others are not")
     else:
         with tempfile.TemporaryDirectory(dir=MEMORY) as FOLDER:
             main(__doc__.partition("\n")[0], "failed allocations", trials)
