@@ -3,8 +3,8 @@
     python tests/campaign/threads.py --seconds 600 --seed 1 --record
 
 A script has a function `trials(rng)`, which tries one thing after another and yields how many it has tried since; it
-raises AssertionError where something is wrong. `--record` keeps what a run has found in results.json, of which
-docs/reliability.md has a table: `python tests/campaign/table.py`.
+raises AssertionError where something is wrong. `--record` adds a run to results.json, of which docs/reliability.md has
+a table: `python tests/campaign/table.py`. A long search is made of many runs, each with a seed of its own.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def surroundings() -> dict[str, str]:
 
 
 def record(name: str, result: dict[str, object]) -> None:
-    """Keep the result of a script, in place of an older one."""
+    """Add the result of a script to those of its other runs."""
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    results[name] = result
+    results.setdefault(name, []).append(result)
     RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=1) + "\n", encoding="utf-8")

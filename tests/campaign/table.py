@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from harness import RESULTS
 
@@ -9,15 +10,34 @@ PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- from tests/campaign/results.json -->\n", "<!-- end -->\n"
 
 
-def rows(results: dict[str, dict[str, object]]) -> str:
-    """The table, a row for each script."""
-    lines = ["| script | what was tried | how many | found | when, where |", "|---|---|---|---|---|"]
-    for name, one in results.items():
-        what = str(one["what"]).rstrip(".")
-        tried = f"{one['tried']:,} {one['unit']} in {one['seconds']:,} s, seed {one['seed']}"
-        where = f"{one['date']}, {one['commit']}, Python {one['python']}, {one['machine']}, {one['level']}"
-        lines.append(f"| `{name}` | {what} | {tried} | {one['found'] or 'nothing'} | {where} |")
+Run = dict[str, Any]
+
+
+def rows(results: dict[str, list[Run]]) -> str:
+    """The table, a row for each script: all that was tried since it found something for the last time."""
+    lines = ["| script | what was tried | how many | found | since | where |", "|---|---|---|---|---|---|"]
+    for name, runs in results.items():
+        n_before = max((i + 1 for i, run in enumerate(runs) if run["found"]), default=0)
+        last = runs[-1]
+        where = f"Python {last['python']}, {last['machine']}, {last['level']}"
+        cells = [f"`{name}`", last["what"].rstrip("."), *tried(runs[n_before:]), where]
+        cells.insert(3, "; ".join(found(run) for run in runs if run["found"]) or "nothing")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def tried(runs: list[Run]) -> tuple[str, str]:
+    """How many things some runs have tried, and since when."""
+    if not runs:
+        return "nothing yet", ""
+    n, seconds = (sum(run[what] for run in runs) for what in ("tried", "seconds"))
+    seeds = f"seed{'s' * (len(runs) > 1)} {', '.join(str(run['seed']) for run in runs)}"
+    return f"{n:,} {runs[0]['unit']} in {seconds:,} s, {seeds}", f"{runs[0]['date']}, {runs[0]['commit']}"
+
+
+def found(run: Run) -> str:
+    """What a run has found."""
+    return f"{run['date']}, seed {run['seed']}: {run['found']}"
 
 
 def page(text: str) -> str:
