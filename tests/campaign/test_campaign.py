@@ -31,3 +31,18 @@ def test_table(monkeypatch):
 
     assert table.page(text := table.PAGE.read_text(encoding="utf-8")) == text
     assert json.loads(table.RESULTS.read_text(encoding="utf-8")).keys() <= {*SCRIPTS, *LONG}
+
+
+def test_the_table_counts_what_was_tried_since_something_was_found(monkeypatch):
+    monkeypatch.syspath_prepend(HERE)
+    import table
+
+    first = {"what": "Calls.", "unit": "calls", "tried": 1000, "seconds": 2, "seed": 1, "found": "", "commit": "a",
+             "date": "2026-01-01", "level": "baseline", "python": "3.11.7", "machine": "x86_64, 2 CPUs"}
+    bad = first | {"seed": 2, "found": "a crash", "date": "2026-01-02", "commit": "b"}
+    clean = first | {"seed": 3, "date": "2026-01-03", "commit": "c"}
+    *_, row = table.rows({"calls": [first, bad, clean, clean | {"seed": 4, "commit": "d"}]}).splitlines()
+    assert row == ("| `calls` | Calls | 2,000 calls in 4 s, seeds 3, 4 | 2026-01-02, seed 2: a crash | 2026-01-03, c "
+                   "| Python 3.11.7, x86_64, 2 CPUs, baseline |")
+    *_, row = table.rows({"calls": [first, bad]}).splitlines()
+    assert "| nothing yet | 2026-01-02, seed 2: a crash |  |" in row
