@@ -1,5 +1,7 @@
 """The version of the package and how it runs on this machine."""
 
+import re
+import sys
 from typing import Literal, overload
 
 import numpy as np
@@ -15,12 +17,27 @@ def version() -> str:
     return metadata.version("bnstream")
 
 
+def packages() -> str:
+    """The optional packages that are installed, with their versions."""
+    from importlib import metadata
+
+    found = {}
+    for requirement in metadata.requires("bnstream") or ():
+        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+        if "extra ==" in requirement and name != "bnstream":
+            try:
+                found[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+    return ", ".join(f"{name} {found[name]}" for name in sorted(found))
+
+
 @overload
 def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
 @overload
 def show_config(mode: Literal["dicts"]) -> dict[str, str | int]: ...
 def show_config(mode: str = "stdout") -> dict[str, str | int] | None:
-    """Show the version, the level of the kernels, the compiler, OpenMP and the number of threads.
+    """Show what a report of a fault needs: versions, the level of the kernels, the compiler, OpenMP and the threads.
 
     Parameters
     ----------
@@ -38,7 +55,9 @@ def show_config(mode: str = "stdout") -> dict[str, str | int] | None:
         - built_levels: those that this build includes;
         - compiler: the compiler that built the kernels;
         - openmp: the date of the OpenMP specification, as "201511", or "off" and why;
-        - threads: the default number of threads.
+        - threads: the default number of threads;
+        - python, system: the version of Python, and the operating system and the machine;
+        - packages: the optional packages that are installed, with their versions.
 
     Raises
     ------
@@ -53,6 +72,9 @@ def show_config(mode: str = "stdout") -> dict[str, str | int] | None:
     """
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"mode must be 'stdout' or 'dicts', got {mode!r}")
+    import platform
+
+    gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     config: dict[str, str | int] = {
         "bnstream": version(),
         "numpy": np.__version__,
@@ -62,6 +84,9 @@ def show_config(mode: str = "stdout") -> dict[str, str | int] | None:
         "compiler": _runtime.compiler,
         "openmp": str(_runtime.openmp) if _runtime.openmp else f"off: {_runtime.without_openmp}",
         "threads": _runtime.get_num_threads(),
+        "python": platform.python_version() + (", no GIL" if not gil else ""),
+        "system": platform.platform(),
+        "packages": packages(),
     }
     if mode == "dicts":
         return config

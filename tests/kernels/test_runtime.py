@@ -1,6 +1,8 @@
 """The level of the kernels, which is chosen once at import, and what show_config reports."""
 
+import platform
 import sys
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -99,6 +101,10 @@ def test_config(capsys):
     assert config["built_levels"].split(", ") == [name for name in _kernels.LEVELS if name in config["built_levels"]]
     assert config["built_levels"].endswith("baseline")
     assert config["threads"] == bnstream.get_num_threads()
+    assert config["python"].startswith(platform.python_version())
+    assert platform.machine() in config["system"]
+    assert f"hypothesis {metadata.version('hypothesis')}" in config["packages"].split(", ")
+    assert not [one for one in config["packages"].split(", ") if one.startswith(("numpy ", "bnstream "))]
     assert bnstream.show_config() is None
     printed = capsys.readouterr().out
     for name, value in config.items():

@@ -269,7 +269,7 @@ def heading_ids(text):
             for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
 
 
-@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "SECURITY.md"])
 def test_links(page):
     """Each relative link leads to a file, and to a heading of it."""
     path = ROOT / page

@@ -108,3 +108,10 @@ def test_methods_of_missing_packages():
             "bnstream.Moments().plot()")
     done = python("-c", code, check=False)
     assert "ModuleNotFoundError: bnstream.plots needs matplotlib, which is not installed" in done.stderr
+
+
+def test_the_citation_is_of_this_version():
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {bnstream.__version__}\n" in text
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        assert f"\nlicense: {tomllib.load(file)['project']['license']}\n" in text
