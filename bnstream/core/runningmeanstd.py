@@ -148,7 +148,7 @@ class RunningMeanStd:
         Parameters
         ----------
         x : array_like
-            Samples, of shape (samples, *shape), without a copy. An empty batch changes nothing.
+            Samples, of shape (samples, \\*shape), without a copy. An empty batch changes nothing.
         weights : array_like of shape (samples,), optional
             The weight of each sample: 0, or from 1e-100 to 1e100. The count becomes the sum of the weights.
         where : array_like of bool, of shape (samples,), optional

@@ -67,9 +67,9 @@ def to_arrays(state: Moments | BatchNorm, convention: Convention, *, dtype: DTyp
     PyTorch stores the variance with ddof 1, the other tools with ddof 0, LeRobot and transformers its root. Where the
     number of values is known (that of Moments, and of a layer whose running estimates are its pooled statistics) the
     variance has exactly the ddof of the convention. The variance of other running estimates is copied. A
-    StandardScaler gets the pooled statistics of a layer, not its running estimates; scale_ is 1 where the variance is
-    0, and so is image_std. LeRobot's arrays are named "feature/mean" and so on, and "feature[0]", "feature[1]" are the
-    channels of one feature.
+    StandardScaler gets the pooled statistics of a layer, not its running estimates; ``scale_`` is 1 where the variance
+    is 0, and so is image_std. LeRobot's arrays are named "feature/mean" and so on, and "feature[0]", "feature[1]" are
+    the channels of one feature.
 
     Examples
     --------

@@ -4,6 +4,7 @@ The Python blocks of a page run from top to bottom in one namespace, so each pag
 "python needs PACKAGE" runs after the plain blocks above it, and is skipped without the package.
 """
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -264,17 +265,20 @@ def test_every_block_runs():
 
 def heading_ids(text):
     """The anchors that GitHub makes of the headings of a page."""
-    text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-            for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+            for title in re.findall(r"^#+ (.*)$", prose(text), re.MULTILINE)}
+
+
+def prose(text):
+    """A page without its code."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "SECURITY.md"])
 def test_links(page):
     """Each relative link leads to a file, and to a heading of it."""
     path = ROOT / page
-    text = path.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(path.read_text(encoding="utf-8"))):
         if "://" in target:
             continue
         name, _, anchor = target.partition("#")
@@ -288,3 +292,25 @@ def test_quick_start():
     """The two commands of the README, to the letter; the checks run them from there."""
     for command in ('pip install ".[demo]" && bnstream demo', 'pip install -e ".[test]" && pytest'):
         assert f"```bash\n{command}\n```" in PAGES["README.md"]
+
+
+def test_the_reference_has_every_public_name():
+    """In the lists of docs/reference, from which Sphinx makes a page for each."""
+    lists = "".join(text for page, text in PAGES.items() if page.startswith("docs/reference/"))
+    listed = set(re.findall(r"^   ([\w.]+)$", lists, re.MULTILINE))
+    modules = ("", "sketches.", "exchange.", "plots.", "runningmeanstd.")
+    for module in modules:
+        names = importlib.import_module(f"bnstream.{module}".rstrip(".")).__all__
+        assert {module + name for name in names if not name.startswith("__")} <= listed, module
+    assert not [name for name in listed if name.count(".") == 0 and not hasattr(bnstream, name)]
+
+
+def test_the_code_of_tutorials_is_python():
+    """They run where the site is made; here it is looked at that they have code, and that it compiles."""
+    tutorials = {page: text for page, text in PAGES.items() if "/tutorials/" in page and not page.endswith("index.md")}
+    assert len(tutorials) >= 2
+    for page, text in tutorials.items():
+        cells = re.findall(r"^```\{code-cell\} ipython3\n((?::.*\n)*)(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        assert len(cells) == text.count("```{code-cell}") >= 3, page
+        for _, code in cells:
+            compile(code, page, "exec")
