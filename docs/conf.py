@@ -15,8 +15,10 @@ source_suffix = {".rst": "restructuredtext", ".md": "myst-nb"}      # The first 
 templates_path = ["_templates"]
 
 html_theme = "pydata_sphinx_theme"
+html_favicon = "favicon.svg"
 html_title = f"bnstream {release}"
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "use_edit_page_button": False}
+html_context = {"default_mode": "auto"}
 html_sidebars = {"index": []}
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]

@@ -1,0 +1,82 @@
+"""The site in a browser, where one has been made: BNSTREAM_SITE names its folder. Needs playwright and Chromium."""
+
+import os
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+SITE = os.environ.get("BNSTREAM_SITE")
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PAGES = {       # and how many pictures each has at least
+    "index.html": 0, "tutorials/small-network.html": 3, "tutorials/stream-of-files.html": 1,
+    "reference/generated/bnstream.Moments.html": 0, "reference/command.html": 0, "benchmarks.html": 1,
+}
+OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+LOADED = "() => [...document.images].filter(i => !i.complete || i.naturalWidth === 0).map(i => i.src)"
+
+pytestmark = [pytest.mark.skipif(not SITE, reason="BNSTREAM_SITE names no site"),
+              pytest.mark.skipif(not BROWSER, reason="there is no Chromium")]
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=SITE))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("colors", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1440])
+def test_page(browser, address, name, colors, width):
+    """Nothing is logged as an error, pictures are there, and the page fits."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=colors)
+    page = context.new_page()
+    faults = []
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("response", lambda answer: faults.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
+    page.goto(f"{address}/{name}", wait_until="load")
+    assert page.evaluate("() => document.documentElement.dataset.theme") == colors
+    assert faults == []
+    assert page.evaluate(LOADED) == []
+    assert page.locator("main img").count() >= PAGES[name]
+    assert page.locator("main h1").count() == 1
+    assert page.evaluate(OVERFLOW) <= 0
+    context.close()
+
+
+@pytest.mark.parametrize("way", [
+    ["Reference", "Arrays and batches", "mean_var"],
+    ["Conventions", "Momentum, ddof and eps"],
+    ["Conventions", "Accuracy"],
+    ["Files"],
+    ["scikit-learn"],
+])
+def test_what_a_newcomer_looks_for_is_near_the_front_page(browser, address, way):
+    page = browser.new_page()
+    page.goto(f"{address}/index.html")
+    for link in way:
+        page.locator("main a:visible, aside a:visible, .bd-sidebar-secondary a:visible").get_by_text(link, exact=True) \
+            .first.click()
+    assert page.locator("main h1").count() == 1
+    page.close()
