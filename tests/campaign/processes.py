@@ -52,16 +52,18 @@ def interrupts(rng: np.random.Generator) -> int:
     if not hasattr(signal, "setitimer"):
         return 0
     m, exact, g, bn = Moments(), Moments(exact=True), GroupedMoments(), BatchNorm(16, track_pooled=True)
+    by_name = GroupedMoments()
     n = 0
     old = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
-        for _ in range(50):
+        for i in range(50):
             delay = float(rng.exponential(0.002)) + 1e-6
             try:
                 signal.setitimer(signal.ITIMER_REAL, delay)
                 m.update(X)
                 exact.update(X)
-                g.update(X, KEYS)
+                g.update(X, KEYS + i)               # with new groups each time
+                by_name.update(X[:100], (KEYS[:100] + i).astype(str))
                 bn(X)
                 signal.setitimer(signal.ITIMER_REAL, 0)
             except KeyboardInterrupt:
@@ -70,6 +72,8 @@ def interrupts(rng: np.random.Generator) -> int:
             counts += [int(g.total().n.max())] if len(g) else []
             counts.append(bn.num_batches_tracked * len(X))
             assert all(count % len(X) == 0 for count in counts), f"part of a batch: {counts}"
+            assert not len(by_name) or by_name.total().n.max() % 100 == 0, f"part of a batch: {by_name.total().n}"
+            assert all(g[key].n.max() > 0 for key in g), "a group without values"
             assert bn.pooled.shape is None or bn.pooled.n.max() == counts[-1], "pooled statistics of other batches"
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
