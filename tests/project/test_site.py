@@ -12,6 +12,7 @@ SITE = os.environ.get("BNSTREAM_SITE")
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PAGES = {       # and how many pictures each has at least
     "index.html": 0, "tutorials/small-network.html": 3, "tutorials/stream-of-files.html": 1,
+    "tutorials/images.html": 1, "tutorials/many-workers.html": 0,
     "reference/generated/bnstream.Moments.html": 0, "reference/command.html": 0, "benchmarks.html": 1,
 }
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
