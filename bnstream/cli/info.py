@@ -4,7 +4,7 @@ from bnstream.core.config import show_config
 
 
 def info() -> None:
-    """Show the version, the level of the kernels, the compiler, OpenMP and the number of threads.
+    """Show what a bug report needs: versions, the system, the level of the kernels, the compiler, OpenMP and threads.
 
     Example: bnstream info
     """

@@ -21,14 +21,16 @@ def packages() -> str:
     """The optional packages that are installed, with their versions."""
     from importlib import metadata
 
-    found = {}
+    found, names = {}, {"torch"}
     for requirement in metadata.requires("bnstream") or ():
-        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
-        if "extra ==" in requirement and name != "bnstream":
-            try:
-                found[name] = metadata.version(name)
-            except metadata.PackageNotFoundError:
-                continue
+        extra = re.search(r"extra == ['\"](\w+)", requirement)
+        if extra is not None and extra[1] not in ("test", "lint", "bench", "docs", "peers"):
+            names.add(re.split(r"[^\w.-]", requirement, maxsplit=1)[0])
+    for name in names - {"bnstream"}:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
     return ", ".join(f"{name} {found[name]}" for name in sorted(found))
 
 
@@ -37,7 +39,7 @@ def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
 @overload
 def show_config(mode: Literal["dicts"]) -> dict[str, str | int]: ...
 def show_config(mode: str = "stdout") -> dict[str, str | int] | None:
-    """Show what a report of a fault needs: versions, the level of the kernels, the compiler, OpenMP and the threads.
+    """Show what a bug report needs: versions, the level of the kernels, the compiler, OpenMP and the threads.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ def floating(dtype: DTypeLike, name: str = "dtype") -> np.dtype[Any]:
 
 
 def rounded(values: Any, dtype: Any) -> Any:
-    """Numbers in another dtype. Too large for it is inf without a warning, as in the kernels."""
+    """Values cast to a dtype; what is too large for it becomes inf without a warning, as in the kernels."""
     with np.errstate(all="ignore"):
         return np.asarray(values).astype(dtype)
 

@@ -17,7 +17,7 @@ from bnstream._kernels._table cimport (
     MEAN_LO, N, NORM_ROWS, SMALL, STATE_ROWS, Elementwise, Kernels, Norm, Sink, View, padded,
 )
 from bnstream.core.large cimport look_again, restored
-from bnstream.core.locks cimport acquired, release
+from bnstream.core.locks cimport acquire, release
 from bnstream.core.result cimport overlap, result_like, same_shape
 from bnstream.core.view cimport (
     OMIT, PROPAGATE, RAISE, Policy, as_array, at_axes, axes_named, batch_axes, kept_shape, make_view, mask_of, not_finite,
@@ -799,7 +799,7 @@ def locked(lock, function, *arguments):
 
     Unlike in a with statement, no Python runs between the lock and the call, so that no interruption leaves it locked.
     """
-    acquired(lock)
+    acquire(lock)
     try:
         return function(*arguments)
     finally:

@@ -452,6 +452,8 @@ cdef tuple batch_norm_and_gradient(x, running_mean, running_var, gamma, beta, bi
         raise ValueError(f"running_ddof must be from 0 to below 2: 1 as in PyTorch, 0 elsewhere, got {running_ddof}")
     if running_mean is not None or running_var is not None:
         mean, var = running_rows(running_mean, running_var, forward.n_channels)
+        if (mean is running_mean) != (var is running_var):
+            mean, var = (<object> mean).copy(), (<object> var).copy()       # so that both change together, in `replace`
     results = forward.train(out, nan_policy, n_threads), None if dtypes is None else Backward(forward, dtypes)
     if forward.skipped or (running_mean is None and running_var is None):
         return results

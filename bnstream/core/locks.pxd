@@ -1,7 +1,7 @@
-# Locks in compiled code, between `acquired` and a `finally` with `release`. A with statement of Cython 3.3 that an exception
-# leaves makes a traceback first; if there is no memory for it, the lock is never released, and the next call waits for ever.
+# Locks in compiled code. Cython 3.3 makes a traceback before it leaves a `with` by an exception. If there is no memory
+# for it, the lock is never released, and the next call waits for ever. Hence `acquire`, `try`, `finally`, `release`.
 
-cdef inline object acquired(object lock):
+cdef inline object acquire(object lock):
     """The lock, acquired, unless it is None."""
     if lock is not None:
         lock.acquire()

@@ -29,7 +29,7 @@ from bnstream.core.exact cimport ExactSums, covers, sums_of_array, weighted_sums
 from bnstream.core.large cimport (
     ROOM_ROWS, deviation_of, look_again, merge_large, moderate, restored, variance_of,
 )
-from bnstream.core.locks cimport acquired, release
+from bnstream.core.locks cimport acquire, release
 from bnstream.core.view cimport (
     OMIT, PROPAGATE, RAISE, Policy, as_array, axes_named, batch_axes, counts_of, kept_shape, make_view, mask_of, number_of,
     policy_of, require_finite, weights_of,
@@ -331,7 +331,7 @@ cdef class Moments:
             raise ValueError("weights were given, and quantiles are tracked, which take none; leave out weights, or make "
                              "the Moments without track='quantiles'")
         if self.exact:
-            lock = acquired(self.lock)
+            lock = acquire(self.lock)
             try:
                 return self.update_exactly(a, axes, mask, weights, n_threads)
             finally:
@@ -391,7 +391,7 @@ cdef class Moments:
                 for c in range(view.n_channels, sink.pitch):
                     part[i * sink.pitch + c] = 0
             shape = kept_shape(a, axes, False) if shape is None else shape
-            lock = acquired(self.lock)
+            lock = acquire(self.lock)
             try:
                 self.take_in(part, sink.pitch, shape, weighted, exponent, large, part + WEIGHTED_ROWS * sink.pitch, missing)
                 if lock is not None:
@@ -689,7 +689,7 @@ cdef class Moments:
         cdef Moments them = other
         if them is self or them.lock is not None:
             them = them.copy()      # of one moment, so that no two locks are held
-        lock = acquired(self.lock)
+        lock = acquire(self.lock)
         try:
             with cython.critical_section(self, them):
                 self.take_over(them)
@@ -1278,7 +1278,7 @@ def add_missing(Moments m, counts):
 def consistent(Moments m):
     """The rows of a plain `Moments`, or the sums of an exact one, and what it tracks, of one moment."""
     if m.lock is not None:
-        lock = acquired(m.lock)
+        lock = acquire(m.lock)
         try:
             return sums_of(m) if m.exact else rows_of(m), tracked_of(m)
         finally:

@@ -112,7 +112,7 @@ cdef unsigned long long axis_bit(object axis, int ndim, str name) except? 0:
 
 
 cdef tuple at_axes(object entries, unsigned long long axes):
-    """Those of some entries, one for each axis, that belong to the axes that bits name."""
+    """The entries, one for each axis, of the axes whose bits are set."""
     # Not a list comprehension: if its append has no memory, Cython 3.3 frees an element twice.
     cdef list found = []
     cdef Py_ssize_t i
@@ -123,7 +123,7 @@ cdef tuple at_axes(object entries, unsigned long long axes):
 
 
 cdef tuple axes_named(unsigned long long axes, int ndim):
-    """The axes that bits name, ascending."""
+    """The axes whose bits are set, ascending."""
     return at_axes(range(ndim), axes)
 
 
@@ -141,7 +141,7 @@ cdef tuple kept_shape(ndarray a, unsigned long long axes, bint keepdims):
 
 
 cdef bint fits(tuple shape, tuple to) noexcept:
-    """Whether each length of a shape is that of the other, or 1."""
+    """Whether each length of `shape` is 1 or that of `to`."""
     cdef Py_ssize_t i
     if len(shape) != len(to):
         return False

@@ -9,18 +9,15 @@ from typing import BinaryIO
 
 
 class replacing:        # noqa: N801  (A class, as the end of a generator takes memory, when the file has been replaced.)
-    """A new file that replaces `path` when the block ends, and not before.
+    """A file that replaces `path` when the block ends, and not before.
+
+    `with` gives a new binary file in the same folder, hidden: ``.NAME.<8 hex digits>.part``.
 
     Parameters
     ----------
     path : path
         As given; no suffix is added. If it is a link, the file that it points to is replaced. If it exists and is not a
         regular file, such as /dev/null or a pipe, it is written directly.
-
-    Yields
-    ------
-    file
-        A new binary file in the same folder, hidden: ``.NAME.<8 hex digits>.part``.
 
     Raises
     ------
@@ -64,11 +61,13 @@ class replacing:        # noqa: N801  (A class, as the end of a generator takes 
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            with self.file:
+            try:
                 if error is None:
                     self.file.flush()
                     if not self.direct:
                         os.fsync(self.file.fileno())
+            finally:
+                self.file.close()
             if error is None and not self.direct:
                 self.folder = opened_folder(self.target.parent)
                 os.replace(self.part, self.target)      # noqa: PTH105  (Path.replace takes memory after it)
@@ -82,11 +81,11 @@ class replacing:        # noqa: N801  (A class, as the end of a generator takes 
 
     def give_up(self, error: BaseException) -> None:
         """Remove the part, and raise an error about it as one about the path."""
+        if self.folder is not None:
+            os.close(self.folder)
         # What failed to open may have been made, unless it was there before.
         if not self.direct and not (isinstance(error, FileExistsError) and error.filename == os.fspath(self.part)):
             remove(self.encoded)
-        if self.folder is not None:
-            os.close(self.folder)
         # The error of a full disk has no file name, other errors of writing have that of the part. An error with the
         # name of another file came from the block.
         if isinstance(error, OSError) and error.errno and error.filename in (None, os.fspath(self.part)):

@@ -18,9 +18,9 @@ def rows(results: dict[str, list[Run]]) -> str:
     lines = ["| script | what was tried | how many | found | since | where |", "|---|---|---|---|---|---|"]
     for name, runs in results.items():
         n_before = max((i + 1 for i, run in enumerate(runs) if run["found"]), default=0)
-        last = runs[-1]
-        where = f"Python {last['python']}, {last['machine']}, {last['level']}"
-        cells = [f"`{name}`", last["what"].rstrip("."), *tried(runs[n_before:]), where]
+        clean = runs[n_before:]
+        where = "; ".join(dict.fromkeys(f"Python {run['python']}, {run['machine']}, {run['level']}" for run in clean))
+        cells = [f"`{name}`", runs[-1]["what"].rstrip("."), *tried(clean), where]
         cells.insert(3, "; ".join(found(run) for run in runs if run["found"]) or "nothing")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ from support.batchnorm_oracle import EPS
 from support.oracle import assert_within, exact_states
 
 from bnstream import BatchNorm, Moments, batch_norm
+from bnstream.core import functional
 
 
 def batches(count=6, seed=0, width=3):
@@ -361,3 +362,25 @@ def test_a_batch_of_large_numbers():
         np.testing.assert_allclose(y, wanted, rtol=1e-14)
         np.testing.assert_allclose(backward(dy)[0] * 2.0**500, of_small(dy)[0], rtol=1e-13)
     np.testing.assert_allclose(BatchNorm(1)(x, out=x), wanted, rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtypes", [("f8", "f4"), ("f4", "f8"), ("f4", "f4")])
+def test_both_estimates_of_batch_norm_change_or_none(dtypes, monkeypatch):
+    """Of whatever dtypes they are, if the call ends before it is done."""
+    x = rng(0).normal(3, 2, (8, 4)).astype("f4")
+    mean, var = (np.full(4, value, dtype) for value, dtype in zip((0, 1), dtypes, strict=True))
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(functional, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            batch_norm(x, mean, var, training=True)
+    assert (mean == 0).all()
+    assert (var == 1).all()
+    wide = np.zeros(4), np.ones(4)
+    batch_norm(x, mean, var, training=True)
+    batch_norm(x, *wide, training=True)
+    np.testing.assert_array_equal(mean, wide[0].astype(dtypes[0]))
+    np.testing.assert_array_equal(var, wide[1].astype(dtypes[1]))

@@ -775,6 +775,48 @@ def test_an_update_that_ends_while_it_is_taken_over_changes_nothing(kind, option
     assert before.update(x, keys) == expected
 
 
+@pytest.mark.parametrize("kind", [int, str])
+def test_a_merge_that_is_interrupted_is_whole_or_nothing(kind, monkeypatch):
+    """Settings change with the states."""
+    x = np.arange(24.0).reshape(12, 2)
+    a = GroupedMoments(track="min").update(x, [kind(i) for i in range(12)])
+    b = GroupedMoments().update(x, [kind(i + 6) for i in range(12)])
+    before, merged, real = a.copy(), a.copy().merge(b), grouped.take_over
+
+    def interrupted(*arguments):
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(grouped, "take_over", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            a.merge(b)
+    assert a == merged
+    assert (a.track, a[kind(0)].track) == (merged.track, merged[kind(0)].track)
+    assert before.track != merged.track
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_keys_are_forgotten_without_memory(kind):
+    testcapi = pytest.importorskip("_testcapi", reason="needs the test modules of CPython")
+    index = Index()
+    keys = np.arange(400) if kind is int else [str(i) for i in range(400)]
+    more = np.arange(400, 420) if kind is int else [str(i) for i in range(400, 420)]
+    index.add(keys)
+    index.add(more)
+    testcapi.set_nomemory(0, 0)
+    try:
+        index.cut(400)
+    finally:
+        testcapi.remove_mem_hooks()
+    assert len(index) == 400
+    assert index.place(kind(399)) == 399
+    assert index.place(kind(400)) == -1
+    assert index.find(more).tolist() == [-1] * 20
+    index.add(more[10:])
+    assert index.place(kind(410)) == 400
+
+
 def test_no_memory_for_the_scratch(monkeypatch):
     """A later update works, once there is memory."""
     x, keys = np.arange(80.0).reshape(40, 2), np.arange(40) % 3

@@ -301,10 +301,12 @@ cdef class Places:
         for i in range(n):
             self.put((<const int64_t *> cnp.PyArray_DATA(self.keys))[i], i)
 
+    @cython.critical_section
     def all(self):
         """All keys, in the order of their places."""
         return self.keys[:self.n].copy()
 
+    @cython.critical_section
     def of(self, ndarray keys):
         """The place of each of some int64, -1 where there is none."""
         cdef Py_ssize_t i, n = keys.shape[0]
@@ -315,6 +317,7 @@ cdef class Places:
             out[i] = self.find(key[i])
         return found
 
+    @cython.critical_section
     def add_all(self, ndarray keys):
         """Add int64 that are not there, and differ."""
         cdef Py_ssize_t i

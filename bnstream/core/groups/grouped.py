@@ -253,8 +253,9 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
                     add_missing(self._states.moments[at[g]],
                                 left_out(missing[rows], None if weights is None else weights[rows], self.exact))
 
-    def _commit(self, of_batch: Keys, at: NDArray[np.int64], states: States, of_all: States) -> None:
-        """Take over the states of a batch among those of all groups: its groups are at these places, or new."""
+    def _commit(self, of_batch: Keys, at: NDArray[np.int64], states: States, of_all: States, **more: Any) -> None:
+        """Take over the states of a batch among those of all groups: its groups are at these places, or new. `more` are
+        other attributes that change with them."""
         n = len(self._index)
         new = np.flatnonzero(at < 0)
         n_all = n + len(new)
@@ -263,7 +264,7 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         fresh = labels[new] if isinstance(labels, np.ndarray) else [labels[i] for i in new]
         everything, places = of_all.with_room(at, states, n_all)
         attributes = {"_states": everything, "shape": states.shape, "kinds": of_batch.kinds,
-                      "key_names": of_batch.names if self.key_names is None else self.key_names}
+                      "key_names": of_batch.names if self.key_names is None else self.key_names, **more}
         try:
             self._index.add(fresh)
             take_over(everything.table, everything.flags, places, states.table, states.flags, self, attributes)
@@ -274,10 +275,10 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
 
     def __getitem__(self, key: Any) -> Moments:
         """The statistics of one group, a copy."""
-        place = self._place(key)
-        if place < 0:
-            raise KeyError(key)
         with self._lock, self._index.integers:
+            place = self._place(key)
+            if place < 0:
+                raise KeyError(key)
             return self._states.get(place)
 
     def _place(self, key: Any) -> int:
@@ -365,22 +366,21 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
                 raise ValueError(f"expected keys named {list(key_names or ())} as here, got "
                                  f"{list(them.key_names or ())} in the other GroupedMoments")
             like = Moments(self.axis, nan_policy=self.nan_policy, names=one.names, exact=one.exact, track=one.track)
-            self._merge(them, like)
-            self._template, self.key_names = like, key_names
+            self._merge(them, like, key_names)
         return self
 
-    def _merge(self, them: GroupedMoments, like: Moments) -> None:
+    def _merge(self, them: GroupedMoments, like: Moments, key_names: tuple[str, ...] | None) -> None:
         """Merge the states, with the settings that the result has."""
         n = len(them)
         own, others = self._states.as_in(like, len(self)), them._states.as_in(like, n)
         if them.shape is None or them.kinds is None:
-            self._states = own
+            self._states, self._template, self.key_names = own, like, key_names
             return
         of_them = with_kinds(self, Keys(None, them._index.whole(), None, them.kinds, None))   # type: ignore[arg-type]
         at = self._index.find(of_them.distinct)
         states = own.some(at, others.shape, bool(others.weighted(n)))
         states.merge(others, lambda i: f"group {them._index.all()[i]!r}: ")
-        self._commit(of_them, at, states, own)
+        self._commit(of_them, at, states, own, _template=like, key_names=key_names)
 
     def __add__(self, other: GroupedMoments) -> GroupedMoments:
         if not isinstance(other, GroupedMoments):
@@ -423,10 +423,10 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
             return False
         if self.shape is None:
             return True
-        at = other._index.find(self._index.whole())
-        if (at < 0).any():
-            return False
         with other._lock, other._index.integers:
+            at = other._index.find(self._index.whole())
+            if (at < 0).any():
+                return False
             them = other._states.some(at, self.shape, False)
         return self._stacked()[0] == them.stacked(len(at))
 

@@ -16,11 +16,12 @@ class Index:
     def __init__(self) -> None:
         self.integers: Any = Places()       # while all keys are integers of 64 bits with a sign
         self.numbers: dict[Any, int] | None = None      # else
-        self.labels: list[Any] = []
-        self.outdated = False               # `numbers` does not belong to the labels
+        self.labels: list[Any] = []         # of `numbers`, and how many of them count
+        self.n = 0
+        self.outdated = False               # `numbers` may hold keys that were cut
 
     def __len__(self) -> int:
-        return len(self.integers) if self.numbers is None else len(self.labels)
+        return len(self.integers) if self.numbers is None else self.n
 
     def find(self, keys: Any) -> NDArray[np.int64]:
         """The place of each of some different keys, -1 where there is none."""
@@ -45,17 +46,17 @@ class Index:
             if not isinstance(key, int) or not -2**63 <= key < 2**63:
                 return -1
             return int(self.integers.of(np.array([key], np.int64))[0])
-        if self.outdated:
-            self.number()
-        return self.numbers.get(key, -1)
+        place = self.numbers.get(key, -1)
+        return place if place < self.n else -1
 
     def become_general(self) -> None:
         self.labels = self.all()
+        self.n = len(self.labels)
         self.number()
 
     def number(self) -> None:
-        """Number the labels."""
-        self.numbers = {key: i for i, key in enumerate(self.labels)}
+        """Number the labels that count."""
+        self.numbers = {key: i for i, key in enumerate(self.labels[:self.n])}
         self.outdated = False
 
     def add(self, keys: Any) -> None:
@@ -65,27 +66,28 @@ class Index:
             return
         if self.numbers is None:
             self.become_general()
+        elif self.outdated:
+            self.number()
         listed = keys.tolist() if isinstance(keys, np.ndarray) else list(keys)
         numbers: Any = self.numbers
-        numbers.update({key: len(self.labels) + i for i, key in enumerate(listed)})
-        self.labels += listed
+        numbers.update({key: self.n + i for i, key in enumerate(listed)})
+        self.labels[self.n:] = listed
+        self.n = len(self.labels)
 
     def cut(self, n: int) -> None:
         """Forget the keys from place n on, of which some may not have been added. This takes no memory."""
-        self.outdated = True
-        while len(self.labels) > n:
-            self.labels.pop()
-        if self.numbers is None and len(self.integers) > n:
+        self.n, self.outdated = n, True
+        if self.numbers is None:
             self.integers.cut(n)
 
     def all(self) -> list[Any]:
         """All keys, in the order of their places."""
-        found: list[Any] = self.integers.all().tolist() if self.numbers is None else list(self.labels)
+        found: list[Any] = self.integers.all().tolist() if self.numbers is None else self.labels[:self.n]
         return found
 
     def whole(self) -> Any:
         """All keys: an array of int64, or a list."""
-        return self.integers.all() if self.numbers is None else list(self.labels)
+        return self.integers.all() if self.numbers is None else self.labels[:self.n]
 
     def copy(self) -> Index:
         new = Index()
