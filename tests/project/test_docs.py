@@ -252,7 +252,7 @@ def test_commands(page):
 
 
 def test_every_block_runs():
-    """Every code block but those of Sphinx is of a form that the tests find; a page with code has something to check."""
+    """Code blocks but those of Sphinx are of a form that the tests find; a page with code has something to check."""
     for page, text in PAGES.items():
         own = re.sub(r"^```\{.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
         fences = [line for line in own.splitlines() if line.lstrip().startswith("```")]
