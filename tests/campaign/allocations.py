@@ -69,7 +69,7 @@ KNOWN = {
 }
 # What is to be mended or looked at, in compiled modules and by Cython.
 OPEN = {
-    r"^update .*quantiles.*(state is|other bits|not noticed)":
+    r"^[\w ]*quantiles.*(state is|other bits|not noticed)":
         "quantiles: the sketches change after the sums, one channel after the other, and draw random numbers",
     r"allocation \d+ leaks: ": "blocks stay in use",
 }
