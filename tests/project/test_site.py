@@ -41,7 +41,10 @@ def address():
 def browser():
     api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        try:
+            browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        except api.Error as error:
+            pytest.skip(f"{BROWSER} does not start: {error}")
         yield browser
         browser.close()
 
