@@ -8,7 +8,7 @@ author = "The bnstream developers"
 release = version = metadata.version("bnstream")
 
 extensions = [
-    "myst_nb", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax", "sphinx_copybutton",
+    "myst_nb", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx_copybutton",
     "sphinxcontrib.programoutput",
 ]
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb"}      # The first one is that of generated pages.
@@ -21,7 +21,6 @@ html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "use_e
 html_context = {"default_mode": "auto"}
 html_sidebars = {"index": []}
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 4        # for links to headings, as #momentum-ddof-and-eps
 nb_execution_mode = "auto"
 nb_execution_raise_on_error = True

@@ -280,8 +280,7 @@ def frozen(value: Any) -> Any:
 
 
 def sweep(make: Callable[[], tuple[Any, ...]], call: Callable[..., Any], start: int, more: int,
-          failing: Callable[..., Any], n_seen: Callable[[], int],
-          say: Callable[..., None]) -> int:
+          failing: Callable[..., Any], n_seen: Callable[[], int], say: Callable[..., None]) -> int:
     """Fail the allocations of a call from the one numbered `start`, and look at all that is promised."""
     objects = make()
     before = frozen(objects)

@@ -103,7 +103,7 @@ def test_config(capsys):
     assert config["threads"] == bnstream.get_num_threads()
     assert config["python"].startswith(platform.python_version())
     assert platform.machine() in config["system"]
-    assert f"pyarrow {metadata.version('pyarrow')}" in config["packages"].split(", ")
+    assert f"ml_dtypes {metadata.version('ml_dtypes')}" in config["packages"].split(", ")
     assert not [one for one in config["packages"].split(", ") if one.startswith(("numpy ", "bnstream ", "ruff "))]
     assert bnstream.show_config() is None
     printed = capsys.readouterr().out
