@@ -47,16 +47,16 @@ class Merge(TimedShort):
 
 
 class MeanVar(TimedShort):
-    params = ([(8, 17), (100, 7), (1000, 7)], ["mean_var", "np.add", "mean and var of NumPy"])
+    params = ([(8, 17), (100, 7), (1000, 7)], ["mean_var", "mean_var of a dtype", "np.add", "mean and var of NumPy"])
     param_names = ("shape", "call")
 
     @once
     def setup(self, shape, call):
         x = array(shape, "float64")
         self.call = partial(np.add, x, x) if call == "np.add" else by_numpy(x, 0)
-        if call == "mean_var":
+        if call.startswith("mean_var"):
             need("mean_var")
-            self.call = partial(bnstream.mean_var, x)
+            self.call = partial(bnstream.mean_var, x, **{"dtype": np.float64} if call == "mean_var of a dtype" else {})
 
     @named("small, mean_var")
     def time_mean_var(self, shape, call):

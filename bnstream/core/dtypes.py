@@ -9,6 +9,7 @@ from bnstream.core.optional import needing
 
 NamedArrays = dict[str, NDArray[Any]]
 FLOATING = ("float16", "bfloat16", "float32", "float64")
+NATIVE = {np.dtype(code) for code in "efd"}
 # The names and codes of floating dtypes. NumPy's parser of dtypes is not for strangers: some strings end the process.
 NAMED = {"half": "float16", "single": "float32", "float": "float64", "double": "float64"} | {s: s for s in FLOATING}
 CODES = {"float16": ("f2", "e"), "float32": ("f4", "f"), "float64": ("f8", "d")}
@@ -44,12 +45,13 @@ def floating(dtype: DTypeLike, name: str = "dtype") -> np.dtype[Any]:
     if asked is not None or dtype is None:
         try:
             asked = np.dtype(asked)
+            asked = asked if asked.isnative else asked.newbyteorder("=")
         except (TypeError, ValueError):
             asked = None
-    if asked is None or asked.name not in FLOATING:
+    if asked is None or (asked not in NATIVE and asked.name != "bfloat16"):
         raise TypeError(f"{name} must be {', '.join(FLOATING[:-1])} or {FLOATING[-1]}, got "
                         f"{f'{dtype!r:.60}' if asked is None else asked}")
-    return asked if asked.name == "bfloat16" else asked.newbyteorder("=")
+    return asked
 
 
 def rounded(values: Any, dtype: Any) -> Any:
