@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "bnstream"
+LICENSES = {"LICENSE", *(f"licenses/{path.name}" for path in (ROOT / "licenses").iterdir())}
 DIST = os.environ.get("BNSTREAM_DIST")
 
 pytestmark = pytest.mark.skipif(not DIST, reason="BNSTREAM_DIST does not name a folder with a wheel")
@@ -23,7 +24,9 @@ def test_wheel():
     """All modules, stubs and py.typed; each extension once; no sources of them, no tests."""
     (path,) = Path(DIST).glob("bnstream-*.whl")
     with zipfile.ZipFile(path) as wheel:
-        names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+        names = set(wheel.namelist())
+    assert {name.partition(".dist-info/licenses/")[2] for name in names} - {""} == LICENSES
+    names = {name for name in names if ".dist-info/" not in name}
     compiled = {name for name in names if name.endswith((".so", ".pyd"))}
     assert names - compiled == sources(".py", ".pyi", ".typed")
     levels = {"bnstream/_kernels/_x86_64_v3", "bnstream/_kernels/_x86_64_v4"}      # built where the compiler knows them
@@ -38,5 +41,5 @@ def test_source_distribution():
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = sources(".py", ".pyi", ".typed", ".pyx", ".pxd", ".pxi", ".h")
-    assert wanted | {"pyproject.toml", "setup.py", "README.md", "LICENSE"} <= names
+    assert wanted | LICENSES | {"pyproject.toml", "setup.py", "README.md"} <= names
     assert not [name for name in names if name.endswith((".c", ".so", ".pyd", ".o"))]
