@@ -26,7 +26,7 @@ from bnstream import DomainBatchNorm, GroupedMoments, Moments
 from bnstream.statefiles import StateError, read, write
 from bnstream.statefiles.archive import write_archive
 
-LONGEST = 10            # seconds of one file
+LONGEST = 10            # seconds of the CPU for one file
 MOST_MEMORY = 1 << 30   # bytes beside those of the imports
 TEXTS = ("bnstream", "conventions", "per_channel")      # what is not of the state, and may be left out
 X = np.random.default_rng(0).normal(3, 2, (60, 3))
@@ -149,10 +149,10 @@ def trials(rng: np.random.Generator) -> Iterator[int]:
                     faulthandler.dump_traceback_later(300, exit=True)
                 whole, names = mutated(random.choice(files), files, random)
                 file.write_bytes(whole)
-                start = time.monotonic()
+                start = time.process_time()
                 try:
                     n_accepted += tried(file, other)
-                    assert time.monotonic() - start < LONGEST, "it took long"
+                    assert time.process_time() - start < LONGEST, "it took long"
                 except Exception as error:
                     kept = Path(tempfile.gettempdir(), f"found-{n_tried}.npz")
                     kept.write_bytes(whole)
