@@ -62,13 +62,13 @@ class Forged:
         self.whole = whole
         self.description, self.arrays = contents(io.BytesIO(whole))
         self.plain = [(f"{name}.npy".encode(), npy(array)) for name, array in self.arrays.items()]
+        self.text, self.members, self.after = None, self.plain, []
 
     def fresh(self):
         """A copy that may be changed."""
-        made = object.__new__(type(self))
-        made.whole, made.arrays = self.whole, self.arrays
+        made = copy.copy(self)
         made.description = copy.deepcopy(self.description)
-        made.text, made.members, made.after = None, [*self.plain], []
+        made.members, made.after = [*self.members], [*self.after]
         return made
 
     def bytes(self):
@@ -270,7 +270,8 @@ def header(forged, others, rng):
 
 def record(forged, others, rng):
     """Change one field of one record of the zip file."""
-    forged.after.append(lambda whole: patched(whole, rng))
+    seed = rng.random()
+    forged.after.append(lambda whole: patched(whole, Random(seed)))
 
 
 def patched(whole, rng):
@@ -330,10 +331,12 @@ def archive(forged, others, rng):
 
 def some_bytes(forged, others, rng):
     """Change bytes of the file as it was written, with checksums that are wrong."""
+    changes = [(rng.randrange(len(forged.whole)), rng.randrange(256)) for _ in range(rng.choice((1, 1, 1, 2, 8)))]
+
     def changed(_):
         data = bytearray(forged.whole)
-        for _ in range(rng.choice((1, 1, 1, 2, 8))):
-            data[rng.randrange(len(data))] = rng.randrange(256)
+        for at, value in changes:
+            data[at] = value
         return bytes(data)
 
     forged.after.append(changed)
@@ -344,9 +347,9 @@ MUTATIONS = (describe, describe, describe, write_text, element, element, members
 
 
 def mutated(forged, others, rng: Random):
-    """A file with one to three changes, and their names."""
+    """A file with one to three changes more, and their names."""
     made = forged.fresh()
     chosen = rng.choices(MUTATIONS, k=rng.choice((1, 1, 1, 2, 3)))
     for change in chosen:
         change(made, others, rng)
-    return made.bytes(), [change.__name__ for change in chosen]
+    return made, [change.__name__ for change in chosen]

@@ -147,7 +147,8 @@ def trials(rng: np.random.Generator) -> Iterator[int]:
             while True:
                 if n_tried % 1000 == 0:
                     faulthandler.dump_traceback_later(300, exit=True)
-                whole, names = mutated(random.choice(files), files, random)
+                made, names = mutated(random.choice(files), files, random)
+                whole = made.bytes()
                 file.write_bytes(whole)
                 start = time.process_time()
                 try:

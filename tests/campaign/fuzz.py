@@ -1,0 +1,85 @@
+"""Mutated state files, where a mutation that reaches code that none reached before is mutated further.
+
+The mutations, which mend the checksums, and what must hold are those of statefiles.py. Needs atheris.
+"""
+
+import atexit
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from harness import main
+from mutations import Forged, mutated
+
+FIRST, MOST = 2000, 100_000     # runs of the first process, and of any: each has twice as many as the one before
+KEPT = 30_000                   # files whose parts are known, so that they can be mutated further
+LARGEST = 1 << 20               # bytes of a file
+
+
+def trials(rng: np.random.Generator) -> Iterator[int]:
+    if find_spec("atheris") is None:
+        print("fuzz: skipped, as atheris is not installed")
+        sys.exit()
+    n = FIRST
+    while True:
+        options = (f"-runs={n}", f"-seed={rng.integers(1, 1 << 31)}", f"-max_len={LARGEST}",
+                   f"-artifact_prefix={tempfile.gettempdir()}/found-")
+        done = subprocess.run([sys.executable, __file__, "slice", *options], capture_output=True, text=True,
+                              check=False)
+        assert done.returncode == 0, f"{options}: {done.stderr[-3000:]}"
+        (runs,) = re.findall(r"^Done (\d+) runs", done.stderr, re.MULTILINE)
+        yield int(runs)
+        n = min(2 * n, MOST)
+
+
+def one_slice(options: list[str]) -> None:
+    """Mutate files, and further those that reach more code."""
+    import atheris
+
+    with atheris.instrument_imports(include=["bnstream.statefiles"]):
+        from statefiles import corpus, tried
+
+    warnings.simplefilter("error")
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    (folder / "corpus").mkdir()
+    file, other = folder / "file.npz", folder / "other.npz"
+    files = corpus(file)
+    known: dict[int, Forged] = {}
+    for i, one in enumerate(files):
+        (folder / f"corpus/{i}.npz").write_bytes(whole := one.bytes())
+        known[hash(whole)] = one
+
+    def mutate(whole: bytes, largest: int, seed: int) -> bytes:
+        """Change the parts that a file was made of. They are not read from it: NumPy's parsers can end the process."""
+        rng = Random(seed)
+        made, _ = mutated(known.get(hash(whole)) or rng.choice(files), files, rng)
+        new = made.bytes()
+        if len(new) > largest:
+            return whole
+        if len(known) == KEPT:
+            del known[next(iter(known))]
+        known[hash(new)] = made
+        return new
+
+    def one_run(whole: bytes) -> None:
+        file.write_bytes(whole)
+        tried(file, other)
+
+    atheris.Setup([sys.argv[0], *options, str(folder / "corpus")], one_run, custom_mutator=mutate)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["slice"]:
+        one_slice(sys.argv[2:])
+    else:
+        main(__doc__.partition("\n")[0], "mutated state files", trials)
