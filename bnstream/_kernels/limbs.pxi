@@ -165,7 +165,7 @@ cdef void add_block(const Block *b, const Fixed *f, const Columns *w) noexcept n
     if f.width == WHOLE:
         memcpy(w.s, f.starts[0], b.n_sums * sizeof(double))
         memcpy(w.q, f.starts[1], b.n_sums * sizeof(double))
-        sweep(MOMENTS, b, ALL, w)
+        sum_moments(b, ALL, w)
         for j in range(b.n_sums):
             settle_whole(b, f, j)
     elif f.width == LONG:

@@ -403,3 +403,8 @@ cdef inline bint sweep(Op op, const Block *b, Count count, const Columns *w) noe
     if b.element == UINT64:
         return of_integers(op, <const u64 *> x, y, b, w)
     return of_integers(op, <const i16 *> x, y, b, w)
+
+
+cdef void sum_moments(const Block *b, Count count, const Columns *w) noexcept nogil:
+    """MOMENTS of the elements that count. These loops are a large part of all code, and compiled once."""
+    sweep(MOMENTS, b, count, w)

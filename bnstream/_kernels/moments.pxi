@@ -105,7 +105,7 @@ cdef void count_selected(const Block *b, const Work *w) noexcept nogil:
     memset(columns.mean, 0, n * sizeof(double))
     memset(columns.s, 0, n * sizeof(double))
     memset(columns.q, 0, n * sizeof(double))
-    sweep(MOMENTS, &flags, ALL, &columns)
+    sum_moments(&flags, ALL, &columns)
     if not b.by_runs:
         add_up(columns.s, b.fold, b.n_channels, b.inner)
         add_up(columns.q, b.fold, b.n_channels, b.inner)
@@ -156,10 +156,12 @@ cdef void sum_counting(const Block *b, Count count, const Work *w) noexcept nogi
                 sums.cubes[c] = sums.fourths[c] = 0
     if w.large:
         return
-    if w.tracking != NULL:
-        sweep_tracked(POWERS if w.powers else (MORE if sums.least != NULL and count == ALL else MOMENTS), b, count, sums)
+    if w.powers:
+        sweep_tracked(POWERS, b, count, sums)
+    elif sums.least != NULL and count == ALL:
+        sweep_tracked(MORE, b, count, sums)
     else:
-        sweep(MOMENTS, b, count, sums)
+        sum_moments(b, count, sums)
 
 
 cdef Count sum_up(const Block *b, bint omit, Work *w) noexcept nogil:

@@ -43,8 +43,6 @@ cdef void sweep_tracked(Op op, const Block *b, Count count, const Columns *w) no
         sweep(POWERS, b, count, w)
     elif op == MORE:
         sweep(MORE, b, ALL, w)
-    elif op == MOMENTS:
-        sweep(MOMENTS, b, count, w)
     elif op == EXTREMES:
         sweep(EXTREMES, b, ALL, w)
     else:
