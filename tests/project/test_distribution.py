@@ -1,5 +1,6 @@
 """What the wheel and the source distribution hold. BNSTREAM_DIST names the folder that `python -m build` has filled."""
 
+import json
 import os
 import re
 import tarfile
@@ -24,9 +25,9 @@ def test_wheel():
     """All modules, stubs and py.typed; each extension once; no sources of them, no tests."""
     (path,) = Path(DIST).glob("bnstream-*.whl")
     with zipfile.ZipFile(path) as wheel:
-        names = set(wheel.namelist())
+        names = {name for name in wheel.namelist() if not name.endswith("/")}
     assert {name.partition(".dist-info/licenses/")[2] for name in names} - {""} == LICENSES
-    names = {name for name in names if ".dist-info/" not in name}
+    names = {name for name in names if ".dist-info/" not in name and not name.startswith("bnstream.libs/")}
     compiled = {name for name in names if name.endswith((".so", ".pyd"))}
     assert names - compiled == sources(".py", ".pyi", ".typed")
     levels = {"bnstream/_kernels/_x86_64_v3", "bnstream/_kernels/_x86_64_v4"}      # built where the compiler knows them
@@ -43,3 +44,16 @@ def test_source_distribution():
     wanted = sources(".py", ".pyi", ".typed", ".pyx", ".pxd", ".pxi", ".h")
     assert wanted | LICENSES | {"pyproject.toml", "setup.py", "README.md"} <= names
     assert not [name for name in names if name.endswith((".c", ".so", ".pyd", ".o"))]
+
+
+def test_repaired_wheel():
+    """A wheel for any Linux holds the runtime of OpenMP, and a bill of materials that names it."""
+    (path,) = Path(DIST).glob("bnstream-*.whl")
+    if "manylinux" not in path.name:
+        pytest.skip(f"{path.name} was not repaired by auditwheel")
+    with zipfile.ZipFile(path) as wheel:
+        (library,) = [name for name in wheel.namelist() if name.startswith("bnstream.libs/lib")]
+        (bill,) = [name for name in wheel.namelist() if name.endswith(".cdx.json")]
+        components = json.loads(wheel.read(bill))["components"]
+    assert re.fullmatch(r"bnstream\.libs/libgomp-\w+\.so[.\d]*", library)
+    assert "libgomp" in "".join(component["name"] for component in components)
