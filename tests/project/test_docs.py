@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -304,6 +305,14 @@ def test_the_reference_has_every_public_name():
         names = importlib.import_module(f"bnstream.{module}".rstrip(".")).__all__
         assert {module + name for name in names if not name.startswith("__")} <= listed, module
     assert not [name for name in listed if name.count(".") == 0 and not hasattr(bnstream, name)]
+
+
+def test_the_licenses_are_those_of_all_packages_that_users_need():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    ours = {"test", "lint", "bench", "docs", "peers"}
+    named = {re.match(r"[\w.-]+", one)[0] for extra in extras.keys() - ours for one in extras[extra]}
+    (listed,) = re.findall("--packages (.*)", (ROOT / "docs/dependencies.md").read_text(encoding="utf-8"))
+    assert sorted((named | {"numpy"}) - {"bnstream"}) == listed.split()
 
 
 def test_the_code_of_tutorials_is_python():
