@@ -41,8 +41,9 @@ ABOVE = {"../CONTRIBUTING.md": "contributing.md", "../SECURITY.md": "security.md
 
 
 def link_to_pages(app, name, source):
+    up = "../" * name.count("/")        # from the folder of the page to this one
     for above, page in ABOVE.items():
-        source[0] = source[0].replace(f"]({above}", f"]({page}")
+        source[0] = source[0].replace(f"]({up}{above}", f"]({up}{page}")
 
 
 def skip_others(app, what, name, member, skip, options):
