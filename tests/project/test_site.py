@@ -14,6 +14,7 @@ PAGES = {       # and how many pictures each has at least
     "index.html": 0, "tutorials/small-network.html": 3, "tutorials/stream-of-files.html": 1,
     "tutorials/images.html": 1, "tutorials/many-workers.html": 0,
     "tutorials/reinforcement-learning.html": 1,
+    "explanation/index.html": 0, "explanation/variance.html": 3, "explanation/bounds.html": 0,
     "reference/generated/bnstream.Moments.html": 0, "reference/command.html": 0, "benchmarks.html": 1,
 }
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
