@@ -15,7 +15,7 @@ PAGES = {       # and how many pictures each has at least
     "tutorials/images.html": 1, "tutorials/many-workers.html": 0,
     "tutorials/reinforcement-learning.html": 1,
     "explanation/index.html": 0, "explanation/variance.html": 3, "explanation/bounds.html": 0,
-    "explanation/sameness.html": 0, "explanation/memory.html": 1,
+    "explanation/sameness.html": 0, "explanation/memory.html": 1, "explanation/house.html": 0,
     "reference/generated/bnstream.Moments.html": 0, "reference/command.html": 0, "benchmarks.html": 1,
 }
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
