@@ -273,18 +273,18 @@ cdef bint move_anchors(const Task *t, const double *state, Py_ssize_t pitch, con
                        Element element) noexcept nogil:
     """Move to the mean each anchor that is an outlier. Return whether there were any.
 
-    The difference of an element from its anchor is rounded. That loses nothing that counts if the anchor is of the order of
-    the data, but all of a small element if the anchor is 2**62.
+    The difference of an element from its anchor is rounded where it is beyond 2**53. That is a rounding of its deviation if
+    the anchor is within a few standard deviations of the mean.
     """
     cdef Py_ssize_t c
     cdef int n_far = 0
-    cdef double n
-    cdef pair anchor, mean
+    cdef double n, distance
+    cdef pair mean
     for c in range(t.channels):
         n = state[N * pitch + c]
-        anchor = anchor_value(anchors, c, element)
-        mean = anchored_mean(state, pitch, c, anchor)
-        if n > 0 and anchor.hi * anchor.hi > 16 * max(mean.hi * mean.hi, state[M2 * pitch + c] / n):
+        distance = state[MEAN * pitch + c]
+        if n > 0 and fabs(distance) > 4503599627370496.0 and distance * distance > 16 * (state[M2 * pitch + c] / n):
+            mean = anchored_mean(state, pitch, c, anchor_value(anchors, c, element))
             set_anchor(anchors, c, nearest_integer(mean.hi, element), element)
             n_far += 1
     return n_far > 0
