@@ -34,7 +34,7 @@ cdef inline pair two_product(double a, double b) noexcept nogil:
 
 
 cdef inline pair quotient(double a, double n) noexcept nogil:
-    """a / n to about 77 bits.
+    """a / n to about 76 bits.
 
     The remainder a - q * n is exact. It is divided in single precision, which takes a third of the time, or dropped if n is
     a sum of weights too small for single precision. n / n is 1, so merging an empty state changes no bit.

@@ -73,7 +73,7 @@ cdef inline void merge_rows(f64_out a, Py_ssize_t a_pitch, const double *b, Py_s
 
         n = n_a + n_b       mean = mean_a + delta * w       m2 = m2_a + m2_b + delta * delta * n_a * w
 
-    About 70 operations for each channel. With counts, n and so w are exact to 77 bits. A sum of weights is rounded, and w
+    About 70 operations for each channel. With counts, n and so w are exact to 76 bits. A sum of weights is rounded, and w
     errs by 2**-53: then the lighter side is b, so that the mean errs by delta * w * 2**-53. As m2 grows by at least
     delta * delta * n_b / 2, the errors of all merges together stay below the standard deviation times 2**-52, whatever the
     weights and their order. With the heavier side as b, the mean would err by delta * 2**-53.

@@ -133,8 +133,8 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     Notes
     -----
     ``mean = sum(x) / n`` and ``var = sum((x - mean)**2) / (n - ddof)``, accumulated in double precision about a shift
-    near the data, block by block, and merged [1]_: the mean is within 8 eps of ``max(|mean|, sd)``, the variance within
-    a relative ``16 eps log2(n)``, whatever the offset of the data. The bits are the same for any number of threads. With
+    near the data, block by block, and merged [1]_: the mean is within 64 eps of ``max(|mean|, sd)``, the variance within
+    a relative 400 eps, whatever the offset of the data. The bits are the same for any number of threads. With
     weights, mean and variance are those of `Moments`.
 
     The mean of finite data is finite, and the variance is inf only where it exceeds the largest number of its dtype.
