@@ -21,7 +21,7 @@ ENTRY = struct.Struct("<4s2xHHH4xIIIHHH8xI")    # the same, n_comment, start
 END = struct.Struct("<4sHHHHIIH")               # disks, entries on this disk and in all, n_bytes, start, n_comment
 WIDE_END = struct.Struct("<4sQ4xIIQQQQ")        # its own size less 12, and the same
 LOCATOR = struct.Struct("<4sIQI")               # disk, start of WIDE_END, number of disks
-VERSIONS = 20, 45   # of the format that a reader must know: that of folders, that of numbers in 64 bits
+VERSIONS = 10, 20, 45       # of the format that a reader must know: the first, that of folders, that of 64 bits
 STREAMED = 8        # The flag of a member whose checksum and sizes follow it.
 WIDE = 2**32 - 1    # stands for a number in 64 bits elsewhere
 
@@ -109,7 +109,7 @@ def members_of(file: IO[bytes], directory: Directory) -> dict[str, bytes]:
         # A few compressed bytes could expand to any number.
         require(entry.method == 0, "a member is compressed; those of state files are not")
         require(entry.flags in (0, STREAMED) and entry.version in VERSIONS,
-                f"expected a member of version 20 or 45 with flags 0 or {STREAMED}, got version {entry.version}, "
+                f"expected a member of version 10, 20 or 45 with flags 0 or {STREAMED}, got version {entry.version}, "
                 f"flags {entry.flags}")
         require(entry.start == file.tell(), "a member does not begin where the one before ends")
         require(entry.n_stored == entry.n_bytes <= directory.start - entry.start,

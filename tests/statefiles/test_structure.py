@@ -17,7 +17,7 @@ PARTS = {"member": b"PK\x03\x04", "entry": b"PK\x01\x02", "end": b"PK\x05\x06", 
          "locator": b"PK\x06\x07", "second": b"PK\x07\x08"}
 DISAGREE = "the parts of its directory disagree"
 RECORDS = "the records of 'bnstream.json' disagree"
-KIND = "expected a member of version 20 or 45 with flags 0 or 8, got version"
+KIND = "expected a member of version 10, 20 or 45 with flags 0 or 8, got version"
 SIZES = "the sizes of the members add up to more than the file"
 
 
@@ -119,6 +119,16 @@ def test_ends_in_64_bits_that_disagree(part, offset, kind, value, path, small_li
     path.write_bytes(put(path.read_bytes(), part, offset, kind, value))
     with pytest.raises(StateError, match=r"is damaged or truncated: (the parts|the end|it is one of several)"):
         load(path)
+
+
+def test_members_of_the_first_version(path):
+    """Programs such as Info-ZIP write it for members that are not compressed."""
+    save(path, holed())
+    whole = path.read_bytes()
+    for which in range(whole.count(PARTS["entry"])):
+        whole = put(put(whole, "member", 4, "H", 10, which), "entry", 6, "H", 10, which)
+    path.write_bytes(whole)
+    assert bits(load(path)) == bits(holed())
 
 
 def test_more_of_an_entry(path):
