@@ -175,8 +175,15 @@ def write(
 
 def heading(kind: str, description: Mapping[str, Any], completeness: str) -> dict[str, Any]:
     """How a file begins."""
-    return {"format": "bnstream", "version": VERSION if "track" in description else 1, "kind": kind,
+    return {"format": "bnstream", "version": VERSION if tracks(description) else 1, "kind": kind,
             "completeness": completeness}
+
+
+def tracks(described: object) -> bool:
+    """Whether any statistics that are described here track something, those of a layer within it included."""
+    if isinstance(described, Mapping):
+        return "track" in described or any(map(tracks, described.values()))
+    return isinstance(described, list) and any(map(tracks, described))
 
 
 def load(path: str | os.PathLike[str]) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from support.arrays import normal
 from support.forgery import forge
 
-from bnstream import Moments, load, save
+from bnstream import BatchNorm, DomainBatchNorm, Moments, load, save
 from bnstream.core.moments import tracked_of
 from bnstream.core.tracking import OF_KERNELS as NAMES
 from bnstream.statefiles import StateError, read, write
@@ -46,6 +46,22 @@ def test_a_file_keeps_every_bit(m, tmp_path):
 def test_a_file_without_has_the_older_version(tmp_path):
     save(tmp_path / "m.npz", Moments().update([[1.0]]))
     assert read(tmp_path / "m.npz").metadata["version"] == 1
+
+
+def test_layers_whose_pooled_statistics_track_more(tmp_path):
+    """An older bnstream does not know what they track either, and is to say that the file is newer."""
+    bn = BatchNorm(3, track_pooled=True)
+    bn.recalibrate(Moments(track="min").update(normal((9, 3))))
+    domains = DomainBatchNorm(3)
+    domains(normal((9, 3)), "a")
+    domains["a"].pooled = Moments(track="min").update(normal((9, 3)))
+    for layer in (bn, domains):
+        save(tmp_path / "layer.npz", layer)
+        assert read(tmp_path / "layer.npz").metadata["version"] == 2
+        assert load(tmp_path / "layer.npz") == layer
+    forge(tmp_path / "layer.npz", {"version": 1})
+    with pytest.raises(StateError, match="version of this state is 2, got 1"):
+        load(tmp_path / "layer.npz")
 
 
 def test_numpy_reads_the_arrays(tmp_path):
