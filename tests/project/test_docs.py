@@ -24,6 +24,7 @@ PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
          for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}
 BLOCK = re.compile(r"^```(\w+)(?: needs ([\w.]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 N_ROWS = 1000
+IN_C = "docs/reference/file-format.md"        # a program that tests/statefiles/test_file_format.py compiles and runs
 COMMAND = f'set -euo pipefail\nbnstream() {{ "{sys.executable}" -m bnstream "$@"; }}\n'
 
 # What must hold after the plain Python blocks of a page; `printed` is what they printed. Elsewhere these blocks only
@@ -78,6 +79,7 @@ PYTHON = {
         "assert arrays['momentum'] == 0.9 and bn.momentum == 0.1",
     ],
     "docs/adapters/gymnasium.md": ["assert (a + b).mean.tolist() == [3, 4]"],
+    "docs/reference/file-format.md": ["assert bnstream.load('survey.npz').std().tolist() == [9, 12]"],
 }
 # The same for the blocks that need a package.
 PACKAGES = {
@@ -258,7 +260,8 @@ def test_every_block_runs():
         own = re.sub(r"^```\{.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
         fences = [line for line in own.splitlines() if line.lstrip().startswith("```")]
         assert len(fences) == 2 * len(BLOCK.findall(text)), page
-        assert {language for language, *_ in BLOCK.findall(text)} <= {"python", "bash"}, page
+        languages = {language for language, *_ in BLOCK.findall(text)}
+        assert languages <= {"python", "bash"} | ({"c"} if page == IN_C else set()), page
     assert PACKAGES.keys() == {(page, needed) for page in PAGES for needed, _ in blocks(page, "python") if needed}
     with_python = {page for page in PAGES if blocks(page, "python")}
     assert PYTHON.keys() | {page for page, _ in PACKAGES} == with_python
