@@ -37,7 +37,8 @@ os.environ["COLUMNS"] = "100"   # of the help of the command
 os.environ["TERM"] = "dumb"
 
 # What lies above this folder has a page here.
-ABOVE = {"../CONTRIBUTING.md": "contributing.md", "../SECURITY.md": "security.md"}
+ABOVE = {"../CONTRIBUTING.md": "contributing.md", "../SECURITY.md": "security.md",
+         "../../SECURITY.md": "../security.md"}
 
 
 def link_to_pages(app, name, source):

@@ -79,6 +79,25 @@ PYTHON = {
         "assert arrays['momentum'] == 0.9 and bn.momentum == 0.1",
     ],
     "docs/adapters/gymnasium.md": ["assert (a + b).mean.tolist() == [3, 4]"],
+    "docs/how-to/masks-and-weights.md": [
+        "assert m.n.shape == (3,) and (m.effective_n < m.n[1] * 2).all() and abs(m.mean - 5).max() < 0.3",
+        "assert mean.shape == (2,)",
+    ],
+    "docs/how-to/merge-and-subtract.md": [
+        "assert total.n.tolist() == [9000] * 3 and total.mean == pytest.approx(x.mean(0), rel=1e-14)",
+        "assert parts[0].n[0] == 6000 and year.digest() == february.digest()",
+    ],
+    "docs/how-to/recalibrate.md": [
+        "assert m.n[0] == 6400 and y.mean() == pytest.approx(0, abs=0.05)",
+        "assert all(abs(bn.running_mean).max() > 1e-3 for weight, bn in layers)",
+        "ends = [forward(batch, layers[:2]) @ layers[2][0] for batch in batches]",
+        "assert layers[2][1].running_mean == pytest.approx(np.concatenate(ends).mean(0, dtype=float), rel=1e-6)",
+    ],
+    "docs/how-to/reproduce-bits.md": ["assert printed.split()[0] == 'False' and float(printed.split()[1]) < 1e-15"],
+    "docs/how-to/small-batches.md": [
+        "assert np.round([*map(float, printed.split())], 2).tolist() == [4, 76, 0.43, 0.05]",
+    ],
+    "docs/how-to/threads.md": ["assert bnstream.get_num_threads() == 2", "bnstream.set_num_threads(None)"],
     "docs/reference/file-format.md": ["assert bnstream.load('survey.npz').std().tolist() == [9, 12]"],
 }
 # The same for the blocks that need a package.
@@ -134,6 +153,10 @@ PACKAGES = {
         "assert bn.channel_axis == -1",
     ],
     ("docs/adapters/frameworks.md", "onnx"): ["assert bn.num_features == 256"],
+    ("docs/how-to/recalibrate.md", "torch"): [
+        "z = torch.cat([net[:4](torch.from_numpy(batch)) for batch in batches]).detach().double()",
+        "assert net[4].running_mean.numpy() == pytest.approx(z.mean(0).numpy(), abs=1e-6)",
+    ],
     ("docs/adapters/gymnasium.md", "gymnasium"): [
         "assert rms.count > 100",
         "assert abs(observations).max() < 10",
@@ -184,6 +207,39 @@ BASH = {
         "assert again.std() == pytest.approx(np.ones((2, 2)), rel=1e-12)",
     ],
     "docs/building.md": ["assert bnstream.show_config('dicts')['level'] in printed"],
+}
+
+# Calls that raise the errors in the tables of a page, in their order, after its plain Python blocks.
+ERRORS = {
+    "docs/how-to/masks-and-weights.md": [
+        "bnstream.mean_var(x, where=weights)", "bnstream.mean_var(x, where=valid[1:])",
+        "bnstream.mean_var(x, weights=x)", "bnstream.mean_var(x, weights=-weights)",
+        "bnstream.mean_var(x, weights=weights, exact=True)",
+        "bnstream.Moments(track='quantiles').update(x, weights=weights)", "bnstream.Moments().update(x)",
+        "bnstream.mean_var(np.ma.masked_invalid(x))",
+    ],
+    "docs/how-to/merge-and-subtract.md": [
+        "bnstream.Moments(names=['a', 'b']).update(x[:, :2]) + bnstream.Moments(names=['b', 'a']).update(x[:, :2])",
+        "total + bnstream.Moments().update(x[:, :2])", "total + year",
+        "total + bnstream.Moments(nan_policy='propagate').update([[np.nan] * 3])", "total - total",
+        "january - bnstream.Moments(exact=True).update(x)",
+        "(a := bnstream.Moments(exact=True, track='min').update(x)) - a",
+    ],
+    "docs/how-to/recalibrate.md": [
+        "bnstream.BatchNorm(16).recalibrate([])", "bnstream.BatchNorm(16).recalibrate(batches[0])",
+        "bnstream.BatchNorm(16).recalibrate([np.where(np.arange(16) == 3, np.nan, batches[0])])",
+        "bnstream.BatchNorm(16).recalibrate([np.ones((2, 3, 16))])",
+        "bnstream.BatchNorm(16).recalibrate([batches[0][:1]])",
+    ],
+    "docs/how-to/reproduce-bits.md": [
+        "a.digest()", "bnstream.Moments(exact=True).update(x, weights=np.full(len(x), 0.5))",
+        "bnstream.Moments(exact=True, track='kurtosis')",
+    ],
+    "docs/how-to/small-batches.md": [
+        "bn.train()(x[:1])", "bn.train()(x[:0])", "bn.train()(x[:4], where=np.zeros(4, bool))",
+        "bnstream.instance_norm(x[:2])",
+    ],
+    "docs/how-to/threads.md": ["bnstream.set_num_threads(0)", "bnstream.set_num_threads('2')"],
 }
 
 
@@ -241,6 +297,21 @@ def test_packages(page, package, capsys):
     check(PACKAGES[page, package], **run(page, package, capsys))
 
 
+@pytest.mark.parametrize("page", ERRORS)
+@pytest.mark.usefixtures("folder")
+def test_errors(page, capsys):
+    """Each message in a table of errors is raised by the call that has its place in `ERRORS`."""
+    names = run(page, "", capsys)
+    _, _, *rows = re.findall(r"^\|.*$", PAGES[page].partition("## Errors")[2], re.MULTILINE)
+    assert len(rows) == len(ERRORS[page])
+    for row, call in zip(rows, ERRORS[page], strict=True):
+        message, = re.findall(r"^\| `(.*?)` \|", row)
+        if "quantiles" in call:
+            pytest.importorskip("datasketches")
+        with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+            exec(call, names)
+
+
 @pytest.mark.parametrize("page", thorough(list(BASH), ["README.md"]))
 @pytest.mark.usefixtures("folder")
 def test_commands(page):
@@ -263,6 +334,7 @@ def test_every_block_runs():
         languages = {language for language, *_ in BLOCK.findall(text)}
         assert languages <= {"python", "bash"} | ({"c"} if page == IN_C else set()), page
     assert PACKAGES.keys() == {(page, needed) for page in PAGES for needed, _ in blocks(page, "python") if needed}
+    assert ERRORS.keys() == {page for page, text in PAGES.items() if "## Errors\n" in text and "/how-to/" in page}
     with_python = {page for page in PAGES if blocks(page, "python")}
     assert PYTHON.keys() | {page for page, _ in PACKAGES} == with_python
     assert BASH.keys() == {page for page in PAGES if command_lines(page)}
