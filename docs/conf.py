@@ -38,7 +38,7 @@ os.environ["TERM"] = "dumb"
 
 # What lies above this folder has a page here.
 ABOVE = {"../CONTRIBUTING.md": "contributing.md", "../SECURITY.md": "security.md",
-         "../../SECURITY.md": "../security.md"}
+         "../../SECURITY.md": "../security.md", "../CHANGELOG.md": "changelog.md"}
 
 
 def link_to_pages(app, name, source):
