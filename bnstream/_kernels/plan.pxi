@@ -63,8 +63,8 @@ cdef enum:
     AHEAD_BYTES = 4096          # A load of a run is prefetched so far ahead, where runs are read in the order of memory.
 
 # Sizes of blocks. In a block by columns, and in a part, 32 sums of eight elements are added to each accumulator, or 64 sums
-# of four for gradients by columns. More would cost accuracy: equal terms all round to the same side. docs/explanation/bounds.md
-# derives the bounds of mean and variance from these sizes.
+# of four for gradients by columns. More would cost accuracy, as equal terms all round to the same side. The bounds of mean
+# and variance, docs/explanation/bounds.md, follow from these sizes.
 cdef enum:
     BLOCK_ROWS = 256            # A block by columns has at most as many rows,
     BLOCK_BYTES = 2097152       # and at most as many bytes, unless eight rows have more.
