@@ -429,7 +429,9 @@ class BatchNorm(NormLayer):
     def _require_usable(self, moments: Moments) -> None:
         """Raise ValueError unless the running estimates can be these statistics."""
         if moments.shape != (self.num_features,):
-            got = "no data" if moments.shape is None else f"channels of shape {moments.shape}"
+            got = f"channels of shape {moments.shape}"
+            if moments.shape is None:
+                got = "no data; pass batches that are not empty, and make an iterator anew for each pass"
             raise ValueError(f"expected statistics of {counted(self.num_features)}, got {got}")
         require_finite(moments, self._nan_policy)
 

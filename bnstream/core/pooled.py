@@ -58,7 +58,11 @@ def batch_moments(
     TypeError, ValueError
         As `Moments.update`; also if there are other channels.
     """
-    x = as_numpy(x)
+    try:
+        x = as_numpy(x)
+    except ValueError as error:
+        raise ValueError("a batch must be an array or nested sequences of equal lengths; weights are given as in "
+                         f'{{"batch": x, "weights": weights}}: {error}') from None
     if x.ndim < 2:
         raise ValueError("expected batches of at least 2 dimensions, with the channels along "
                          f"channel_axis={channel_axis}, got one of shape {x.shape}")

@@ -198,7 +198,8 @@ GOOD = np.arange(12.0).reshape(4, 3)
 
 
 @pytest.mark.parametrize(("source", "error", "message"), [
-    ([], ValueError, "expected statistics of 3 channels, got no data"),
+    ([], ValueError, "expected statistics of 3 channels, got no data; pass batches that are not empty, and make an "),
+    ([(np.ones((4, 3)), np.ones(4))], ValueError, "a batch must be an array or nested sequences of equal lengths; "),
     ([np.empty((0, 3))], ValueError, "expected statistics of 3 channels, got no data"),
     ([GOOD[:1]], ValueError, "running_var with running_ddof=1 needs n > 1 in every channel, got n = 1; give"),
     (Moments(), ValueError, "expected statistics of 3 channels, got no data"),
