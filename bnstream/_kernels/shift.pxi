@@ -119,4 +119,5 @@ cdef bint move_shift(Work *w, Py_ssize_t channels, bint whole) noexcept nogil:
 
 
 cdef inline bint far(double n, double s, double q) noexcept nogil:
-    return s * s > 0.75 * q * n
+    """Whether s * s > 0.75 * q * n. These products may overflow where s and q do not."""
+    return s / n * s > 0.75 * q

@@ -136,7 +136,7 @@ cdef void find_powers(const Block *b, Count count, Work *w, const double *state,
     cdef Py_ssize_t c, n_far = 0
     cdef bint again = not w.powers or w.large
     for c in range(b.n_channels):
-        w.moved[c] = again | (sums.s[c] * sums.s[c] > 0.65 * sums.q[c] * sums.n[c])
+        w.moved[c] = again | (sums.s[c] / sums.n[c] * sums.s[c] > 0.65 * sums.q[c])
         n_far += w.moved[c] != 0
     if n_far > 0:
         for c in range(b.n_channels):

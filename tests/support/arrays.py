@@ -23,8 +23,12 @@ def normal(shape=(N, C), seed=0):
 
 
 def first_row(x, value):
+    return first_rows(x, value, 1)
+
+
+def first_rows(x, value, n):
     x = x.copy()
-    x[0] = value
+    x[:n] = value
     return x
 
 
@@ -67,6 +71,7 @@ HARD = {
     "1e30 float32": (1e30 + 1e24 * normal()).astype(np.float32),
     "1e15 float32": (1e15 + 1e9 * normal()).astype(np.float32),
     "1e150": 1e150 + 1e142 * normal(),
+    "1e151, zeros first": first_rows(1e151 + 1e148 * normal(), 0.0, 8),
     "1e200 beside 1": normal() * np.array([1e200, 1.0, 1e-3]),
 }
 CANCEL = ["offset 1e8", "offset 1e15", "offset -1e15", "mean 1e6 float32", "sd 1e-3 at mean 1e6 float32", "drift",
