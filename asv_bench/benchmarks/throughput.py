@@ -49,3 +49,20 @@ class Layouts(Timed):
     @named("mean_var, other layouts")
     def time_mean_var(self, layout, by):
         self.call()
+
+
+class Timestamps(Timed):
+    """Nanoseconds of a year, int64."""
+
+    params = (["sorted", "shuffled"], BY)
+    param_names = ("order", "by")
+
+    @once
+    def setup(self, order, by):
+        rng = np.random.default_rng(0)
+        x = 1_700_000_000_000_000_000 + rng.integers(0, 31_536_000_000_000_000, 1 << 22)
+        self.call = by_threads(np.sort(x) if order == "sorted" else x, 0, by)
+
+    @named("mean_var of timestamps")
+    def time_mean_var(self, order, by):
+        self.call()

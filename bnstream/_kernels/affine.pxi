@@ -122,11 +122,10 @@ cdef void anchors_to_columns(const Plan *p, const Task *t, const Anchors *anchor
 cdef inline void use_elementwise(const Elementwise *each, const Plan *p, Py_ssize_t index, Block *b,
                                  Columns *w) noexcept nogil:
     """Let block number `index` of a task have the parameters of its batch positions as weights."""
-    cdef Py_ssize_t at = div(index, p.run_pieces)
     if each == NULL:
         return
     b.count = WEIGHTED
-    b.at = at * p.block_units * p.run + (index - at * p.run_pieces) * p.piece
+    b.at = first_position(p, index)
     b.weights = <char *> (each.gamma + b.at)
     w.to_beta = each.beta - each.gamma
 

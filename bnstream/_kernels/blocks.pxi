@@ -89,18 +89,20 @@ cdef inline char *channel_data(const View *view, int operand, const Task *t, Py_
     return view.operand[operand].data + channel_offset(view, operand, t.slab, t.first + channel)
 
 
-cdef void set_anchors(const View *view, const Plan *p, const Task *t, const Anchors *anchors) noexcept nogil:
-    """Set the anchor of each channel to its first element, or its first element that counts.
+cdef inline Py_ssize_t first_position(const Plan *p, Py_ssize_t index) noexcept nogil:
+    """The batch position where block number `index` begins."""
+    cdef Py_ssize_t at = div(index, p.run_pieces)
+    return at * p.block_units * p.run + (index - at * p.run_pieces) * p.piece
 
-    Where elements have flags, this is the first one of the task, so that all tasks together look at each flag once.
-    """
-    cdef Py_ssize_t c, position = 0, stop = view.n_rows, offset = 0
+
+cdef void set_anchors(const View *view, const Plan *p, const Task *t, const Anchors *anchors) noexcept nogil:
+    """Set the anchor of each channel to its first element of the task that counts. In sorted data, the first one of all is
+    far from the others of most tasks."""
+    cdef Py_ssize_t c, position, stop = min(view.n_rows, first_position(p, t.stop)), offset = 0
     cdef uint64_t bits
     for c in range(t.channels):
-        if view.selective:
-            position = t.start * p.block_units
-            stop = min(view.n_rows, t.stop * p.block_units)
         if c == 0 or view.selective:
+            position = first_position(p, t.start)
             while position < stop - 1 and not element_counts(view, t, c, position):
                 position += 1
             offset = offset_of(view.batch, view.n_batch, position, 0)

@@ -406,5 +406,5 @@ cdef inline bint sweep(Op op, const Block *b, Count count, const Columns *w) noe
 
 
 cdef void sum_moments(const Block *b, Count count, const Columns *w) noexcept nogil:
-    """MOMENTS of the elements that count. These loops are a large part of all code, and compiled once."""
+    """MOMENTS of the elements that count. These loops make up much of the code, so they are compiled only once."""
     sweep(MOMENTS, b, count, w)

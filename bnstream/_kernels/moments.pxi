@@ -242,6 +242,7 @@ cdef void merge_blocks(const View *view, const Plan *p, const Task *t, bint omit
     cdef Tracking *to = w.tracking
     cdef bint unselect = omit and view.selective
     omit = omit and not p.whole
+    w.large = False
     for i in range(t.start, t.stop):
         b = make_block(view, p, t, i, &w.columns.anchors, w.scratch.tile)
         if unselect:
@@ -264,6 +265,18 @@ cdef void merge_blocks(const View *view, const Plan *p, const Task *t, bint omit
         merge_states(state, pitch, w.block, p.state_pitch, n_states, has_weights(view))
 
 
+cdef void merge_anchored(const View *view, const Plan *p, const Task *t, bint omit, Work *w,
+                         Py_ssize_t pitch) noexcept nogil:
+    """The same for 64-bit integers, whose anchors are spread over the columns, and back."""
+    cdef const Anchors *anchors = &w.columns.anchors
+    cdef Py_ssize_t c
+    anchors_to_columns(p, t, anchors, w.columns.mean)
+    merge_blocks(view, p, t, omit, w, pitch)
+    for c in range(t.channels):
+        anchors.high[c] = anchors.high[c * p.inner]
+        anchors.low[c] = anchors.low[c * p.inner]
+
+
 cdef inline pair anchored_mean(const double *state, Py_ssize_t pitch, Py_ssize_t c, pair anchor) noexcept nogil:
     """The mean of a channel whose state is that of its data less the anchor."""
     return add(mean_of(state, pitch, c), anchor)
@@ -273,8 +286,8 @@ cdef bint move_anchors(const Task *t, const double *state, Py_ssize_t pitch, con
                        Element element) noexcept nogil:
     """Move to the mean each anchor that is an outlier. Return whether there were any.
 
-    The difference of an element from its anchor is rounded where it is beyond 2**53. That is a rounding of its deviation if
-    the anchor is within a few standard deviations of the mean.
+    The difference of an element from its anchor is rounded beyond 2**53. That rounds its deviation alike if the anchor is
+    within four standard deviations of the mean, or within 2**52, as the deviation then is beyond 2**52 itself.
     """
     cdef Py_ssize_t c
     cdef int n_far = 0
@@ -295,20 +308,15 @@ cdef void task_state(const View *view, const Plan *p, const Task *t, bint omit, 
     cdef double *state = w.state
     cdef const Anchors *anchors = &w.columns.anchors
     cdef Element element = view.operand[0].element
-    cdef Py_ssize_t attempt, c
+    cdef Py_ssize_t c
     cdef pair mean
     if not p.anchored:
         merge_blocks(view, p, t, omit, w, pitch)
         return
     set_anchors(view, p, t, anchors)
-    for attempt in range(3):
-        anchors_to_columns(p, t, anchors, w.columns.mean)
-        merge_blocks(view, p, t, omit, w, pitch)
-        for c in range(t.channels):         # back from the columns
-            anchors.high[c] = anchors.high[c * p.inner]
-            anchors.low[c] = anchors.low[c * p.inner]
-        if attempt == 2 or not move_anchors(t, state, pitch, anchors, element):
-            break
+    merge_anchored(view, p, t, omit, w, pitch)
+    if move_anchors(t, state, pitch, anchors, element):
+        merge_anchored(view, p, t, omit, w, pitch)
     for c in range(t.channels):
         if state[N * pitch + c] > 0:        # An empty state is all zeros.
             mean = anchored_mean(state, pitch, c, anchor_value(anchors, c, element))

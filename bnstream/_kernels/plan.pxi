@@ -64,7 +64,7 @@ cdef enum:
 
 # Sizes of blocks. In a block by columns, and in a part, 32 sums of eight elements are added to each accumulator, or 64 sums
 # of four for gradients by columns. More would cost accuracy, as equal terms all round to the same side. The bounds of mean
-# and variance, docs/explanation/bounds.md, follow from these sizes.
+# and variance, docs/explanation/bounds.md, depend on these sizes.
 cdef enum:
     BLOCK_ROWS = 256            # A block by columns has at most as many rows,
     BLOCK_BYTES = 2097152       # and at most as many bytes, unless eight rows have more.
