@@ -431,7 +431,7 @@ class BatchNorm(NormLayer):
         if moments.shape != (self.num_features,):
             got = f"channels of shape {moments.shape}"
             if moments.shape is None:
-                got = "no data; pass batches that are not empty, and make an iterator anew for each pass"
+                got = "no data; pass at least one value a channel, and a new iterator for each pass"
             raise ValueError(f"expected statistics of {counted(self.num_features)}, got {got}")
         require_finite(moments, self._nan_policy)
 
@@ -487,6 +487,9 @@ class BatchNorm(NormLayer):
             raise TypeError(f"batches must be an iterable of batches, or a Moments, got {batches!r:.60}")
         if isinstance(batches, Moments):
             moments = batches.copy()
+            if self.names is not None and moments.names not in (None, self.names):
+                raise ValueError(f"expected channels named {list(self.names)} as here, got {list(moments.names)} in "
+                                 "the Moments; compute it with the columns in this order")
         else:
             moments = self._new_pooled()
             count = 0

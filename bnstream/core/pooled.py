@@ -61,8 +61,11 @@ def batch_moments(
     try:
         x = as_numpy(x)
     except ValueError as error:
-        raise ValueError("a batch must be an array or nested sequences of equal lengths; weights are given as in "
-                         f'{{"batch": x, "weights": weights}}: {error}') from None
+        if not isinstance(x, (list, tuple)):
+            raise
+        raise ValueError(f"got a batch that is a {type(x).__name__} of no regular shape; expected an array or nested "
+                         f'sequences of equal lengths, with weights as in {{"batch": x, "weights": weights}}: {error}'
+                         ) from None
     if x.ndim < 2:
         raise ValueError("expected batches of at least 2 dimensions, with the channels along "
                          f"channel_axis={channel_axis}, got one of shape {x.shape}")

@@ -198,9 +198,10 @@ GOOD = np.arange(12.0).reshape(4, 3)
 
 
 @pytest.mark.parametrize(("source", "error", "message"), [
-    ([], ValueError, "expected statistics of 3 channels, got no data; pass batches that are not empty, and make an "),
-    ([(np.ones((4, 3)), np.ones(4))], ValueError, "a batch must be an array or nested sequences of equal lengths; "),
+    ([], ValueError, "expected statistics of 3 channels, got no data; pass at least one value a channel, "),
+    ([(np.ones((4, 3)), np.ones(4))], ValueError, "got a batch that is a tuple of no regular shape; expected"),
     ([np.empty((0, 3))], ValueError, "expected statistics of 3 channels, got no data"),
+    (Moments(names=["c", "b", "a"]).update(GOOD), ValueError, r"named \['a', 'b', 'c'\] as here, got \['c', 'b"),
     ([GOOD[:1]], ValueError, "running_var with running_ddof=1 needs n > 1 in every channel, got n = 1; give"),
     (Moments(), ValueError, "expected statistics of 3 channels, got no data"),
     (Moments().update(GOOD[:, :2]), ValueError, r"of 3 channels, got channels of shape \(2,\)"),
@@ -217,7 +218,7 @@ GOOD = np.arange(12.0).reshape(4, 3)
 ])
 @pytest.mark.parametrize("momentum", [0.1, None])
 def test_recalibrate_refuses(source, error, message, momentum, unchanged):
-    bn = BatchNorm(3, momentum=momentum)
+    bn = BatchNorm(3, momentum=momentum, names=["a", "b", "c"])
     bn(GOOD)
     bn.backward(GOOD)
     if isinstance(source, type(breaks())):
