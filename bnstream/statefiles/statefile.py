@@ -181,9 +181,11 @@ def heading(kind: str, description: Mapping[str, Any], completeness: str) -> dic
 
 def tracks(described: object) -> bool:
     """Whether any statistics that are described here track something, those of a layer within it included."""
-    if isinstance(described, Mapping):
-        return "track" in described or any(map(tracks, described.values()))
-    return isinstance(described, list) and any(map(tracks, described))
+    if not isinstance(described, Mapping):
+        return False
+    layers = described.get("layers")
+    within = [described.get(name) for name in ("pooled", "averages", "new")]
+    return "track" in described or any(map(tracks, [*within, *(layers if isinstance(layers, list) else ())]))
 
 
 def load(path: str | os.PathLike[str]) -> Any:
