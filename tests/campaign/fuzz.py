@@ -3,9 +3,7 @@
 The mutations, which mend the checksums, and what must hold are those of statefiles.py. Needs atheris.
 """
 
-import atexit
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,34 +20,33 @@ from mutations import Forged, mutated
 FIRST, MOST = 2000, 100_000     # runs of the first process, and of any: each has twice as many as the one before
 KEPT = 30_000                   # files whose parts are known, so that they can be mutated further
 LARGEST = 1 << 20               # bytes of a file
+LONGEST = 60                    # seconds of one file
+MOST_MEMORY = 2048              # MiB of a process
 
 
 def trials(rng: np.random.Generator) -> Iterator[int]:
-    if find_spec("atheris") is None:
-        print("fuzz: skipped, as atheris is not installed")
-        sys.exit()
+    """Each process begins with the files of statefiles.py: it knows the parts of the files that it made itself."""
     n = FIRST
     while True:
-        options = (f"-runs={n}", f"-seed={rng.integers(1, 1 << 31)}", f"-max_len={LARGEST}",
-                   f"-artifact_prefix={tempfile.gettempdir()}/found-")
-        done = subprocess.run([sys.executable, __file__, "slice", *options], capture_output=True, text=True,
-                              check=False)
+        options = (f"-runs={n}", f"-seed={rng.integers(1, 1 << 31)}", f"-max_len={LARGEST}", f"-timeout={LONGEST}",
+                   f"-rss_limit_mb={MOST_MEMORY}", f"-artifact_prefix={tempfile.gettempdir()}/found-")
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run([sys.executable, __file__, "slice", folder, *options], capture_output=True, text=True,
+                                  check=False)
         assert done.returncode == 0, f"{options}: {done.stderr[-3000:]}"
         (runs,) = re.findall(r"^Done (\d+) runs", done.stderr, re.MULTILINE)
         yield int(runs)
         n = min(2 * n, MOST)
 
 
-def one_slice(options: list[str]) -> None:
-    """Mutate files, and further those that reach more code."""
+def one_slice(folder: Path, options: list[str]) -> None:
+    """Mutate files, and go on with those that reach more code."""
     import atheris
 
     with atheris.instrument_imports(include=["bnstream.statefiles"]):
         from statefiles import corpus, tried
 
     warnings.simplefilter("error")
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder)
     (folder / "corpus").mkdir()
     file, other = folder / "file.npz", folder / "other.npz"
     files = corpus(file)
@@ -61,7 +58,9 @@ def one_slice(options: list[str]) -> None:
     def mutate(whole: bytes, largest: int, seed: int) -> bytes:
         """Change the parts that a file was made of. They are not read from it: NumPy's parsers can end the process."""
         rng = Random(seed)
-        made, _ = mutated(known.get(hash(whole)) or rng.choice(files), files, rng)
+        one = known.pop(hash(whole), None) or rng.choice(files)
+        known[hash(whole)] = one        # used last
+        made, _ = mutated(one, files, rng)
         new = made.bytes()
         if len(new) > largest:
             return whole
@@ -80,6 +79,8 @@ def one_slice(options: list[str]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["slice"]:
-        one_slice(sys.argv[2:])
+        one_slice(Path(sys.argv[2]), sys.argv[3:])
+    elif find_spec("atheris") is None:
+        print("fuzz: skipped, as atheris is not installed")
     else:
         main(__doc__.partition("\n")[0], "mutated state files", trials)

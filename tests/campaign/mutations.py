@@ -347,7 +347,7 @@ MUTATIONS = (describe, describe, describe, write_text, element, element, members
 
 
 def mutated(forged, others, rng: Random):
-    """A file with one to three changes more, and their names."""
+    """A file with one to three more changes, and their names."""
     made = forged.fresh()
     chosen = rng.choices(MUTATIONS, k=rng.choice((1, 1, 1, 2, 3)))
     for change in chosen:

@@ -26,7 +26,7 @@ from bnstream import DomainBatchNorm, GroupedMoments, Moments
 from bnstream.statefiles import StateError, read, write
 from bnstream.statefiles.archive import write_archive
 
-LONGEST = 10            # seconds of the CPU for one file
+LONGEST = 10            # CPU seconds for one file
 MOST_MEMORY = 1 << 30   # bytes beside those of the imports
 TEXTS = ("bnstream", "conventions", "per_channel")      # what is not of the state, and may be left out
 X = np.random.default_rng(0).normal(3, 2, (60, 3))
