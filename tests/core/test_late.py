@@ -102,8 +102,8 @@ def test_floating_dtypes(dtype):
 
 @pytest.mark.parametrize(("dtype", "got"), [
     ("nothing", "'nothing'"), (3, "3"), ("int32", "'int32'"), (object, "object"),
-    (np.longdouble, str(np.dtype("g"))), ("V8", "'V8'"), (np.dtype("V8"), r"\|V8"),
-    (ml_dtypes.float8_e5m2, "float8_e5m2"),
+    ("V8", "'V8'"), (np.dtype("V8"), r"\|V8"), (ml_dtypes.float8_e5m2, "float8_e5m2"),
+    *([] if np.dtype("g") == np.dtype("d") else [(np.longdouble, str(np.dtype("g")))]),
     # Some strings end the process in NumPy's parser, others raise errors of their own.
     ("M8[s/0]", r"'M8\[s/0\]'"), ("(1,f4", r"'\(1,f4'"), ("(2**99,)f4", r"'\(2\*\*99,\)f4'"), (">half", "'>half'"),
     (b"M8[s/0]", r"b'M8\[s/0\]'"), ([("x", "M8[s/0]")], r"\[\('x', 'M8\[s/0\]'\)\]"),
