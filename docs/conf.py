@@ -25,6 +25,7 @@ myst_heading_anchors = 4        # for links to headings, as #momentum-ddof-and-e
 nb_execution_mode = "auto"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
+nb_merge_streams = True         # One box for what a cell prints.
 
 autosummary_generate = True
 autodoc_mock_imports = ["apache_beam", "mpi4py"]        # Their dependencies conflict with others, or need MPI.
@@ -37,8 +38,7 @@ os.environ["COLUMNS"] = "100"   # of the help of the command
 os.environ["TERM"] = "dumb"
 
 # What lies above this folder has a page here.
-ABOVE = {"../CONTRIBUTING.md": "contributing.md", "../SECURITY.md": "security.md",
-         "../../SECURITY.md": "../security.md", "../CHANGELOG.md": "changelog.md"}
+ABOVE = {"../CONTRIBUTING.md": "contributing.md", "../SECURITY.md": "security.md", "../CHANGELOG.md": "changelog.md"}
 
 
 def link_to_pages(app, name, source):

@@ -187,8 +187,8 @@ cdef class Moments:
     A new object is the identity of `merge`: ``sum(parts, Moments())`` holds what one object would that saw all the
     batches. Parts with NaN need ``Moments(nan_policy="propagate")``. Mean and m2 are each carried as a pair of doubles, so
     that updates and merges lose no digits [1]_ [2]_: however the data was cut, the mean is within 64 eps of
-    ``max(|mean|, sd)`` and the variance within a relative 400 eps. For integers that differ by less than 2**52,
-    n, mean and m2 have the same bits for every cut.
+    ``max(|mean|, sd)`` and the variance within a relative 400 eps. Sums of integers
+    that differ by less than 2**52 are exact in each block, so that n, mean and m2 hardly ever depend on the cut.
 
     The state of an exact object is n, the sum and the sum of squares of the numbers of each channel. Merging is the addition
     of integers, which no rounding and no order changes. Mean and variance are ratios of integers, rounded once to float64,

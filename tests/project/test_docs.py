@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from support.cases import thorough
 from support.frameworks import require
+from support.oracle import PROMISED
 
 import bnstream
 
@@ -380,6 +381,20 @@ def test_the_reference_has_every_public_name():
         names = importlib.import_module(f"bnstream.{module}".rstrip(".")).__all__
         assert {module + name for name in names if not name.startswith("__")} <= listed, module
     assert not [name for name in listed if name.count(".") == 0 and not hasattr(bnstream, name)]
+
+
+def test_the_promise_is_the_same_everywhere():
+    texts = {**PAGES, "CHANGELOG.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
+             "mean_var": bnstream.mean_var.__doc__, "Moments": bnstream.Moments.__doc__}
+    found = {}
+    for name, text in texts.items():
+        words = " ".join(text.replace("`", "").split())
+        for mean in re.findall(r"(\d+) eps of max\(", words):
+            found.setdefault((int(mean), *map(int, re.findall(r"relative (\d+) eps", words))), []).append(name)
+    stated = {"README.md", "CHANGELOG.md", "docs/conventions.md", "docs/benchmarks.md", "docs/explanation/bounds.md",
+              "mean_var", "Moments"}
+    assert stated <= {*found.pop(PROMISED)}
+    assert found == {(2 * PROMISED[0],): ["docs/explanation/sameness.md"]}        # for the difference of two
 
 
 def test_the_licenses_are_those_of_all_packages_that_users_need():

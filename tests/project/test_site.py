@@ -19,7 +19,7 @@ PAGES = {       # and how many pictures each has at least
     "reference/generated/bnstream.Moments.html": 0, "reference/command.html": 0, "benchmarks.html": 1,
     "reference/file-format.html": 0, "changelog.html": 0, "how-to/index.html": 0, "how-to/recalibrate.html": 0,
     "how-to/small-batches.html": 0, "how-to/merge-and-subtract.html": 0, "how-to/masks-and-weights.html": 0,
-    "how-to/reproduce-bits.html": 0, "how-to/threads.html": 0,
+    "how-to/reproduce-bits.html": 0, "how-to/threads.html": 0, "dependencies.html": 0,
 }
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 LOADED = "() => [...document.images].filter(i => !i.complete || i.naturalWidth === 0).map(i => i.src)"

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 EPS = Fraction(1, 2**52)
+PROMISED = 64, 400              # eps of max(|mean|, sd) for the mean, and relative ones for the variance: bounds.md
 TINY = Fraction(1, 2**1074)     # the smallest double, which underflow may cost mean or m2 once per merge
 
 
@@ -104,13 +105,13 @@ def half_ulp(value, dtype):
 def tolerance(state, dtype, ddof=0, var_eps=None):
     """Return the bounds of mean and var: 8 eps max(|mean|, sd), and a relative 16 eps log2(n) or `var_eps` eps.
 
-    These are the bounds of the tests. What is proved of any data, 64 and 400 eps, is looser: roundings that all go the
-    same way come only from data that is made for it.
+    These are the bounds of the tests. What is proved of any data is looser, PROMISED: roundings that all go the same
+    way come only from data that is made for it.
     """
     mean, var = state.mean, state.m2 / (state.n - Fraction(ddof)) if state.n > ddof else Fraction(0)
     spread = state.m2 / state.n
     largest = abs(mean) if mean * mean >= spread else ceil_sqrt(spread)
-    factor = 16 * Fraction(max(1.0, math.log2(state.n))) if var_eps is None else var_eps
+    factor = min(16 * Fraction(max(1.0, math.log2(state.n))), PROMISED[1]) if var_eps is None else var_eps
     of_var = factor * EPS * var + 4 * TINY + half_ulp(var, dtype) if var else Fraction(0)     # 0 for equal numbers
     return 8 * EPS * largest + state.n * TINY + half_ulp(mean, dtype), of_var
 
@@ -152,7 +153,7 @@ def references(states, dtype, ddof, var_eps):
         rows[2:4, c] = split(m2 * n[1] * lost[1], denominator * left) if left > 0 else (np.nan, np.nan)
         rows[4:6, c] = split(m2 * n[1], denominator * n[0])[0] or math.ulp(0.0) * (m2 > 0), n[0] / n[1]
     mean, var, spread, n = np.abs(rows[0]), np.abs(rows[2]), rows[4], rows[5]
-    factor = 16 * np.maximum(1, np.log2(n)) if var_eps is None else var_eps
+    factor = np.minimum(16 * np.maximum(1, np.log2(n)), PROMISED[1]) if var_eps is None else var_eps
     eps, tiny = float(EPS), float(TINY)
     rows[5] = 8 * eps * np.maximum(mean, np.sqrt(spread)) + n * tiny + half_ulps(mean, dtype)
     rows[6] = np.where(var > 0, factor * eps * var + 4 * tiny + half_ulps(var, dtype), 0)
