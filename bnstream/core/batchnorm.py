@@ -494,8 +494,9 @@ class BatchNorm(NormLayer):
             moments = self._new_pooled()
             count = 0
             for batch in batches:
-                moments.merge(self._moments_of(*batch_of(batch), self._nan_policy, n_threads))
-                count += 1
+                part = self._moments_of(*batch_of(batch), self._nan_policy, n_threads)
+                moments.merge(part)
+                count += bool(np.any(part.n))       # An empty batch changes nothing.
         self._require_usable(moments)
         if self._nan_policy != "propagate" and np.isinf(moments.var(self.running_ddof)).any():
             raise ValueError("the variance of the data exceeds float64; scale the data down")

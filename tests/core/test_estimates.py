@@ -226,6 +226,12 @@ def test_recalibrate_refuses(source, error, message, momentum, unchanged):
     unchanged(bn, error, message, lambda layer: layer.recalibrate(source))
 
 
+def test_recalibrate_counts_batches_with_values():
+    bn = BatchNorm(3, nan_policy="omit")
+    bn.recalibrate([GOOD[:0], GOOD, GOOD * np.nan, {"batch": GOOD, "where": np.zeros(4, bool)}, GOOD[:1]])
+    assert bn.num_batches_tracked == 2
+
+
 def test_recalibrate_omits():
     x = np.array([[1.0, np.nan], [2.0, 5.0], [6.0, 7.0]])
     bn = BatchNorm(2, nan_policy="omit", running_ddof=0)
