@@ -1,4 +1,4 @@
-"""Methods that a higher storey of the house provides, imported on first use."""
+"""Methods that a higher layer of the code provides, imported on first use."""
 
 import functools
 import inspect

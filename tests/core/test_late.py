@@ -1,4 +1,4 @@
-"""Methods from higher storeys are like other methods, and a missing package is named with the extra to install."""
+"""Methods from higher layers are like other methods, and a missing package is named with the extra to install."""
 
 import inspect
 import pickle

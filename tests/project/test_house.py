@@ -1,17 +1,17 @@
-"""The house: imports run downward only, and in no circle."""
+"""The architecture: imports run downward only, and in no cycle."""
 
 import ast
 import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "bnstream"
-STOREYS = ("_kernels", "core", "sketches", "statefiles", "exchange", "plots", "streams", "sklearn",
+LAYERS = ("_kernels", "core", "sketches", "statefiles", "exchange", "plots", "streams", "sklearn",
            ("dask", "gymnasium", "beam", "mpi", "xarray", "runningmeanstd"), "", "cli", "__main__")
-HEIGHT = {name: i for i, names in enumerate(STOREYS) for name in ([names] if isinstance(names, str) else names)}
+HEIGHT = {name: i for i, names in enumerate(LAYERS) for name in ([names] if isinstance(names, str) else names)}
 
 
 def imports(path):
-    """The modules of the house that a file imports, by name, wherever in the file and for whatever purpose."""
+    """The modules of bnstream that a file imports, by name, wherever in the file and for whatever purpose."""
     text = path.read_text(encoding="utf-8")
     if path.suffix in (".py", ".pyi"):
         for node in ast.walk(ast.parse(text)):
@@ -27,7 +27,7 @@ def imports(path):
 
 
 def modules():
-    """Every module, with the modules of the house that it imports."""
+    """Every module, with the modules of bnstream that it imports."""
     paths = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".pyx", ".pxd", ".pxi", ".pyi")]
     named = {".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip("."): set()
              for path in paths}
@@ -41,21 +41,21 @@ def modules():
     return named
 
 
-def storey(module):
+def layer(module):
     return HEIGHT[module.partition(".")[0]]
 
 
 def test_imports_run_downward():
     upward = {f"{name} imports {target or 'bnstream'}" for name, targets in modules().items() if name
-              for target in targets if storey(target) > storey(name)}
+              for target in targets if layer(target) > layer(name)}
     assert not upward
 
 
-def test_no_circle():
+def test_no_cycle():
     graph, done = modules(), set()
 
     def visit(name, path):
-        assert name not in path, f"a circle: {' -> '.join((*path[path.index(name):], name))}"
+        assert name not in path, f"a cycle: {' -> '.join((*path[path.index(name):], name))}"
         if name not in done:
             for target in graph[name]:
                 visit(target, (*path, name))
@@ -65,5 +65,5 @@ def test_no_circle():
         visit(name, ())
 
 
-def test_every_folder_is_a_storey():
+def test_every_folder_is_a_layer():
     assert {module.partition(".")[0] for module in modules()} == set(HEIGHT)
