@@ -49,7 +49,7 @@ class BatchNorm(NormLayer):
         Added to the variance.
     momentum : float or None, default 0.1
         The weight of a batch in the running estimates: ``running = (1 - momentum) * running + momentum * batch``, as in
-        PyTorch. What Keras, Flax and ONNX call momentum is 1 minus this. None keeps the exact statistics of all batches
+        PyTorch. What Keras, Flax and ONNX call momentum is 1 minus this. None keeps the statistics of all batches
         together, as if they were one.
     affine : bool, default True
         Whether the layer has gamma and beta, a scale and a shift of each channel.
@@ -115,14 +115,14 @@ class BatchNorm(NormLayer):
     See Also
     --------
     batch_norm, normalize : the same without a state.
-    Moments : the exact statistics alone.
+    Moments : the statistics alone.
 
     Notes
     -----
     Training computes ``y = (x - mean) / sqrt(var + eps) * gamma + beta`` with the mean and variance (``ddof=0``) of the
     batch, inference with the running estimates [1]_, in double precision and rounded once to the dtype of x. float32 is
     within one ulp of the exact value, however far the data lies from 0; where beta cancels the rest, within 2**-50 of
-    it. The bits are the same for any number of threads. Where ``var + eps`` is 0, x is centred and not divided.
+    it. The bits are the same for any number of threads. Where ``var + eps`` is 0, x is centered and not divided.
 
     A call that raises leaves parameters, estimates and gradients as they were. From a call in training to its
     `backward` the layer keeps a reference to x: do not change that array in between. A pickle or a copy does not have
@@ -239,7 +239,7 @@ class BatchNorm(NormLayer):
                                  "or with track_pooled=True")
             self._momentum = None
         else:
-            expected = "from 0 to 1, the weight of the new batch, or None for the exact statistics of all batches"
+            expected = "from 0 to 1, the weight of the new batch, or None for the statistics of all batches together"
             self._momentum = number("momentum", value, expected, lambda weight: 0 <= weight <= 1)
 
     @property
@@ -438,7 +438,7 @@ class BatchNorm(NormLayer):
     def recalibrate(
         self, batches: Iterable[ArrayLike | Mapping[str, Any]] | Moments, *, n_threads: int | None = None
     ) -> Moments:
-        """Make the running estimates the exact statistics of all values of a stream.
+        """Make the running estimates the statistics of all values of a stream.
 
         Parameters
         ----------

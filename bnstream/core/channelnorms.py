@@ -82,7 +82,7 @@ class GroupNorm(ChannelNorm):
     Parameters
     ----------
     num_groups : int
-        The number of groups, a divisor of `num_channels`. Neighbouring channels are a group.
+        The number of groups, a divisor of `num_channels`. Neighboring channels are a group.
     num_channels : int
         The number of channels.
     eps : float, default 1e-5
@@ -164,7 +164,7 @@ class InstanceNorm(ChannelNorm):
         Added to the variance.
     momentum : float or None, default 0.1
         The weight of a batch in the running estimates, as in PyTorch: ``running = (1 - momentum) * running + momentum *
-        batch``, of the averages over its instances of mean and of variance with ``ddof=1``. None keeps the exact
+        batch``, of the averages over its instances of mean and of variance with ``ddof=1``. None keeps the
         averages over all instances so far, as if they were one batch.
     affine : bool, default False
         Whether the layer has gamma and beta, a scale and a shift of each channel.

@@ -36,7 +36,7 @@ def to_arrays(state: Moments | BatchNorm, convention: Convention, *, dtype: DTyp
     ----------
     state : Moments or BatchNorm
         Its channels must lie along one axis. Moments become a layer with gamma 1 and beta 0, whose running estimates
-        are the exact statistics and whose number of batches is 1; eps and momentum are omitted.
+        are these statistics and whose number of batches is 1; eps and momentum are omitted.
     convention : {"pytorch", "keras", "flax", "onnx", "scikit-learn", "lerobot", "transformers"}
         The tool.
     dtype : dtype, optional

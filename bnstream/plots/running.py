@@ -1,4 +1,4 @@
-"""The running estimates of a layer over time, compared with the exact statistics."""
+"""The running estimates of a layer over time, compared with the statistics of all data."""
 
 from __future__ import annotations
 
@@ -104,22 +104,23 @@ class History:
 
 
 def plot_running(history: History, exact: Moments) -> Figure:
-    """Draw the running estimates of a layer over time, compared with the exact statistics.
+    """Draw the running estimates of a layer over time, compared with the statistics of all data.
 
     Parameters
     ----------
     history : History
         The running estimates recorded in training.
     exact : Moments
-        The statistics of the data, such as `BatchNorm.pooled` or what `BatchNorm.recalibrate` returns.
+        The statistics of all data, plain or exact, such as `BatchNorm.pooled` or what `BatchNorm.recalibrate`
+        returns.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The upper part shows the running mean minus the exact mean, in units of the exact standard deviation; the lower
-        part shows the running standard deviation divided by the exact one. Up to 8 channels have a line each. More
-        channels are shown by their median, quantiles and range. The title names the channels that are left out because
-        they are constant, or NaN or inf at some or all records.
+        The upper part shows the running mean minus the mean of all data, in units of the standard deviation of all
+        data; the lower part shows the running standard deviation divided by that of all data. Up to 8 channels have a
+        line each. More channels are shown by their median, quantiles and range. The title names the channels that are
+        left out because they are constant, or NaN or inf at some or all records.
 
     Raises
     ------

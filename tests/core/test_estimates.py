@@ -97,7 +97,7 @@ def states(bn):
 @pytest.mark.parametrize("ddof", [0, 1])
 @pytest.mark.parametrize("offset", [0.0, 1e8])
 def test_without_momentum(offset, ddof):
-    """Without momentum the estimates are the exact statistics of all data so far, not an average of variances."""
+    """Without momentum the estimates are the statistics of all data so far, not an average of variances."""
     parts = [part + offset for part in batches()]
     bn = BatchNorm(3, momentum=None, running_ddof=ddof)
     for i, part in enumerate(parts):

