@@ -16,6 +16,8 @@ templates_path = ["_templates"]
 
 html_theme = "pydata_sphinx_theme"
 html_favicon = "favicon.svg"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 html_title = f"bnstream {release}"
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "use_edit_page_button": False}
 html_context = {"default_mode": "auto"}
