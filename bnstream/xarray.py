@@ -181,7 +181,7 @@ class BnstreamAccessor:
             What `moments` returns, also read from a file, or a `Moments` as for `statistics`. Variables that it lacks
             are returned as they are.
         eps : float, default 0.0
-            Added to the variance. Where the sum is 0, values are centred and not divided.
+            Added to the variance. Where the sum is 0, values are centered and not divided.
 
         Returns
         -------

@@ -33,7 +33,7 @@ cdef inline void fetch(const double *row, const Task *t, double *values) noexcep
 
 
 cdef inline double invstd_of(double n, double m2, double eps) noexcept nogil:
-    """1 / sqrt(var + eps), and 1 where that divides by 0: a constant channel is centred and not divided.
+    """1 / sqrt(var + eps), and 1 where that divides by 0: a constant channel is centered and not divided.
 
     An instance with nothing selected has n = 0, and var = 0 here.
     """

@@ -68,7 +68,7 @@ cdef int do_tasks(const Job *job, Body body, Py_ssize_t start, Py_ssize_t stop, 
 cdef int perform(const Job *job, Body body, Py_ssize_t n_all, bint backwards) noexcept nogil:
     """Do all tasks of a job, or all teams, on one thread while other programs keep the cores busy.
 
-    Each thread takes its share of neighbouring tasks, the same ones for a second pass, `backwards`.
+    Each thread takes its share of neighboring tasks, the same ones for a second pass, `backwards`.
 
     Threads that wait for one without a core lose more than they gain: a call of 0.2 ms took 12 ms. A call has lost what it
     took beyond the caller's own share times the number of threads, which is the time of one thread. For PATIENCE times as

@@ -183,7 +183,7 @@ cdef inline Dim last_kept(const View *view) noexcept nogil:
 
 
 cdef inline bint apart(const View *view, const Dim *dim, Py_ssize_t n) noexcept nogil:
-    """Whether neighbouring entries of a dim are n elements apart in every operand."""
+    """Whether neighboring entries of a dim are n elements apart in every operand."""
     cdef int k
     for k in range(view.n_operands):
         if dim.stride[k] != n * view.operand[k].itemsize:
@@ -416,7 +416,7 @@ cdef Plan make_plan(const View *view, Purpose purpose, int n_threads) noexcept n
 
 
 cdef Task make_task(const View *view, const Plan *p, Py_ssize_t task) noexcept nogil:
-    """Task number `task`, counted across the chunks of all slabs, so that the rows of neighbouring tasks are neighbours."""
+    """Task number `task`, counted across the chunks of all slabs, so that the rows of neighboring tasks are neighbors."""
     cdef Task t
     cdef Dim channel = last_kept(view)
     cdef Py_ssize_t index

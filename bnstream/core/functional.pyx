@@ -259,7 +259,7 @@ def normalize(x, mean, var, gamma=None, beta=None, *, eps=0.0, channel_axis=None
     float32 is within one ulp of the exact value; where the two terms cancel, within 2**-50 of the larger one. The bits
     are the same for any number of threads.
 
-    Where ``var + eps`` is 0, x is centred and not divided: a constant channel becomes beta.
+    Where ``var + eps`` is 0, x is centered and not divided: a constant channel becomes beta.
 
     The parameters take 56 bytes for each of their combinations: of the size of `x` where one varies along every axis.
 

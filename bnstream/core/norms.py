@@ -72,7 +72,7 @@ def layer_norm(
 
     The bits of a row depend on its own values alone: not on the number of rows, on the other rows, on the layout of `x`
     or on the number of threads. NaN and inf stay in their row. A row without variance becomes beta, and where
-    ``var + eps`` is 0 it is centred and not divided.
+    ``var + eps`` is 0 it is centered and not divided.
 
     References
     ----------
@@ -217,7 +217,7 @@ def group_norm(
     x : array_like
         Real numbers, as for `layer_norm`, of at least 2 dimensions. Axis 0 holds the instances.
     num_groups : int
-        The number of groups, a divisor of the number of channels. Neighbouring channels are a group.
+        The number of groups, a divisor of the number of channels. Neighboring channels are a group.
     gamma, beta : array_like, optional
         Scale and shift of each channel, of shape (channels,); by default 1 and 0.
     eps, out, n_threads
@@ -251,7 +251,7 @@ def group_norm(
     -----
     The formula and accuracy are those of `layer_norm`, over the channels of a group and the other axes after axis 0
     [1]_. The bits of an instance do not depend on other instances, their number or layout, or on threads. They may
-    depend on whether its channels or its positions are neighbours in memory, on the byte order, and on
+    depend on whether its channels or its positions are neighbors in memory, on the byte order, and on
     whether there is a mask. A group of one value becomes beta.
 
     References

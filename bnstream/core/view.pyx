@@ -1,4 +1,4 @@
-"""Any array with its batch axes as a `View`: batch dims and channel dims, neighbours merged, without a copy.
+"""Any array with its batch axes as a `View`: batch dims and channel dims, neighbors merged, without a copy.
 
     (N, C, H, W), axis (0, 2, 3)     batch (N), (H*W);   channels (C)
     (N, C), axis 0                   batch (N);          channels (C)

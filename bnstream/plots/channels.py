@@ -49,7 +49,7 @@ def plot_moments(before: Moments | BatchNorm, after: Moments | BatchNorm | None 
     Returns
     -------
     matplotlib.figure.Figure
-        Up to 32 channels have a labelled row each. More channels are lines over the channels; from 513 on, each point
+        Up to 32 channels have a labeled row each. More channels are lines over the channels; from 513 on, each point
         stands for a group of channels, with their median and their range. `before` and `after` have the same scales,
         which are symlog if the sizes on them span more than three decades. The means then have no error bars, because
         the length of a bar on such a scale says nothing about the standard deviation. A title names channels that are

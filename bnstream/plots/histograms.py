@@ -235,7 +235,7 @@ def edges_for(parts: Sequence[NDArray[Any]], bins: int, linear: float | None) ->
 def densities(part: NDArray[Any], edges: Floats, linear: float | None) -> Floats:
     """The number of finite values in each bin divided by its width, relative to the highest of them.
 
-    On a symlog axis a bin near 0 may be so narrow that the few values in it say nothing about the density: neighbours
+    On a symlog axis a bin near 0 may be so narrow that the few values in it say nothing about the density: neighbors
     then have their joint density.
     """
     values = finite(part)

@@ -85,8 +85,8 @@ def apply(
         The channel axis of arrays, by default that of the data that `state` was computed from, which may have had
         several channel axes or none. Not for arrays of one axis, tables and images.
     eps : float, optional
-        Added to the variance, by default 0 or the eps of the layer. A channel of variance 0 (with eps 0) is centred and
-        not divided.
+        Added to the variance, by default 0 or the eps of the layer. A channel of variance 0 (with eps 0) is centered
+        and not divided.
     chunk_rows, n_threads, progress
         As for `fit`. The threads load and normalize.
     keep : str or sequence of str, optional

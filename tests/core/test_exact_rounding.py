@@ -29,7 +29,7 @@ def of(*values):
 @pytest.mark.parametrize("scale", [2.0**-1000, 2.0**-60, 1.0, 2.0**900], ids=str)
 @pytest.mark.parametrize("sign", [1, -1])
 def test_means(bits, scale, sign):
-    """The mean of two neighbouring numbers is a tie. Another number, however small, decides it."""
+    """The mean of two neighboring numbers is a tie. Another number, however small, decides it."""
     a, b = sign * bits * scale, sign * (bits + 1) * scale
     even = a if bits % 2 == 0 else b
     tiny = max(scale * TINY, 5e-324)

@@ -70,7 +70,7 @@ def test_instances_do_not_depend_on_others(name, dtype):
 @pytest.mark.parametrize("layout", BATCH)
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_layout_of_the_batch(name, layout, dtype):
-    """Where the instances lie does not matter. Neighbouring channels stay neighbours."""
+    """Where the instances lie does not matter. Neighboring channels stay neighbors."""
     if layout == "instances last in memory" and SHAPES[name][2].get("channel_axis", 1) > 1:
         pytest.skip("the channels of an instance are not neighbours then")
     kind, x, dy = made(name, 4 if np.prod(SHAPES[name][1]) > 50_000 else 9, dtype)
@@ -184,7 +184,7 @@ def test_no_elements():
 
 
 def test_constant_rows_become_beta():
-    """Also where eps is 0, and of one value; its gradient is that of a row which is centred and not divided."""
+    """Also where eps is 0, and of one value; its gradient is that of a row which is centered and not divided."""
     x = np.full((3, 4), 1e6, "f4")
     beta = np.array([1, 2, 3, 4], "f4")
     for eps in (0, 1e-5):

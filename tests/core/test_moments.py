@@ -1,4 +1,4 @@
-"""Moments: its laws, its policies, and its behaviour as a Python object."""
+"""Moments: its laws, its policies, and its behavior as a Python object."""
 
 import copy
 import pickle

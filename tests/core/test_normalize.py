@@ -242,7 +242,7 @@ def test_not_finite(dtype):
 
 
 def test_without_variance():
-    """A channel of variance 0 is centred and not divided."""
+    """A channel of variance 0 is centered and not divided."""
     x = np.array([[1.0, 2.0], [3.0, 3.0]])
     np.testing.assert_array_equal(normalize(x, [1, 2], [0.0, 1.0]), [[0, 0], [2, 1]])
     np.testing.assert_array_equal(normalize(x, [1, 2], 0, [3, 1], [5, 0]), [[5, 0], [11, 1]])

@@ -165,7 +165,7 @@ def test_sample(name, dtype, training, check):
 
 @pytest.mark.parametrize("name", ["1d affine", "2d", "3d"])
 def test_errors(name):
-    """eps of -1 is refused as in PyTorch. eps of 0 is not: a channel of variance 0 is centred and not divided."""
+    """eps of -1 is refused as in PyTorch. eps of 0 is not: a channel of variance 0 is centered and not divided."""
     args, _, shape = SAMPLES[name]
     with pytest.raises(ValueError, match="eps must be a finite number of at least 0, got -1"):
         BatchNorm(args[0], eps=-1.0)

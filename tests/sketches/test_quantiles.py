@@ -35,7 +35,7 @@ def rank_errors(x, estimates, q):
 
 
 def merged(parts):
-    """Merge in a tree, neighbours first."""
+    """Merge in a tree, neighbors first."""
     while len(parts) > 1:
         parts = [a.merge(b) for a, b in zip(parts[::2], parts[1::2], strict=False)] + parts[len(parts) // 2 * 2:]
     return parts[0]

@@ -40,7 +40,7 @@ def constant():
 @pytest.mark.parametrize("eps", [None, 0.0, 0.5])
 @pytest.mark.parametrize("out", [".npy", ".parquet"])
 def test_inverse(make, eps, out, folder):
-    """The way back. A constant channel is centred there, and shifted here."""
+    """The way back. A constant channel is centered there, and shifted here."""
     state = make()
     source = X if out == ".npy" else TABLE
     apply(state, source, f"y{out}", eps=eps)

@@ -73,7 +73,7 @@ def chunks(path: Path, chunk_bytes: int) -> Iterator[tuple[NDArray[np.float64], 
 def minibatches(path: Path, chunk_bytes: int, n_rows: int) -> Iterator[tuple[NDArray[np.float64], float]]:
     """Read the rows without a missing value, n_rows at a time in the order of the file; the last batch has the rest.
 
-    nan_policy="omit" would use more values of each column. But the cancelled flights of a day stand together: after the
+    nan_policy="omit" would use more values of each column. But the canceled flights of a day stand together: after the
     snowstorm of 8 February, a batch of 256 rows has no departure time at all, and cannot be normalized.
     """
     rest = np.empty((0, len(COLUMNS)))

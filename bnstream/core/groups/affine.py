@@ -163,7 +163,7 @@ def normalize(
     keys : array_like, or sequence or mapping of them
         The key of each row, as for `update`.
     eps : float, default 0
-        Added to the variance. A channel of variance 0 (with eps 0) is centred and not divided.
+        Added to the variance. A channel of variance 0 (with eps 0) is centered and not divided.
     unknown : {"raise", "total", "nan"}, default "raise"
         What to do about rows whose key has no group: raise an error that names the key; normalize these rows by the
         statistics of all groups; or make them NaN.

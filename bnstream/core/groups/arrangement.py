@@ -30,7 +30,7 @@ def joined(parts: Sequence[GroupedMoments], names: Sequence[str] | None) -> Grou
 
 
 def parted(g: GroupedMoments, sizes: Iterable[tuple[int, ...]]) -> list[GroupedMoments]:
-    """The statistics of neighbouring channels, of these shapes: the inverse of `joined`."""
+    """The statistics of neighboring channels, of these shapes: the inverse of `joined`."""
     whole, weighted = g._stacked()
     found, begin = [], 0
     for shape in sizes:

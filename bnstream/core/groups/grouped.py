@@ -310,7 +310,7 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
         return whole
 
     def total(self) -> Moments:
-        """Merge the statistics of all groups: neighbours in the order of `keys`, then neighbouring pairs, and so on.
+        """Merge the statistics of all groups: neighbors in the order of `keys`, then neighboring pairs, and so on.
 
         Returns
         -------

@@ -2,7 +2,7 @@
 
     keys -> distinct keys, ascending, and a table: key -> place among them
     few groups:   each row is copied to the buffer of its group; a full buffer, a portion, is summed -> a part
-    many groups:  rows are copied to buckets of neighbouring groups; those of a bucket are sorted, and summed by portions
+    many groups:  rows are copied to buckets of neighboring groups; those of a bucket are sorted, and summed by portions
     parts, merged in order -> states
 
     distinct.pxi        the distinct keys        fewgroups.pxi, manygroups.pxi       the rows of a piece, by group
