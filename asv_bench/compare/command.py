@@ -129,5 +129,5 @@ def check(pages, with_plot=False):
 
 def measured(run, only):
     """The tables of these names, each with the rows that contain one of its texts, printed as they are measured."""
-    set_pages("reused")     # Temporary arrays of the peers then cause no page faults, which favours the peers.
+    set_pages("reused")     # Temporary arrays of the peers then cause no page faults, which favors the peers.
     return {name: TABLES[name](dataclasses.replace(run, only=tuple(texts))) for name, texts in only.items()}

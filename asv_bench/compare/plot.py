@@ -8,7 +8,7 @@ from .errors import IN_DOUBLE
 from .mean_var import SIZES
 from .measure import size_name, threads
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# Okabe and Ito's colors, which color-blind readers can tell apart.
 COLOURS = {
     "bnstream": "#000000", "NumPy": "#E69F00", "PyTorch": "#D55E00", "oneDAL": "#0072B2", "scikit-learn": "#CC79A7",
     "gymnasium": "#56B4E9", "Bottleneck": "#999999", "Numbagg": "#009E73", "ONNX Runtime": "#F0E442",

@@ -79,9 +79,9 @@ ctypedef struct Operand:        # one of the arrays that a kernel walks together
 
 ctypedef struct Dim:
     Py_ssize_t n
-    Py_ssize_t stride[STRIDES]  # bytes between neighbouring entries; at RESULT, places between those of a channel dim
+    Py_ssize_t stride[STRIDES]  # bytes between neighboring entries; at RESULT, places between those of a channel dim
 
-ctypedef struct View:           # arrays as batch dims and channel dims; neighbouring dims are merged where strides allow
+ctypedef struct View:           # arrays as batch dims and channel dims; neighboring dims are merged where strides allow
     Operand operand[MAX_OPERANDS]       # x; or x, y; or x, dy, dx; and at their own indices weights and flags
     int n_operands              # not counting weights and flags
     int n_read                  # The first n_read operands are read. The one after them, if any, may be written.
@@ -96,7 +96,7 @@ ctypedef struct View:           # arrays as batch dims and channel dims; neighbo
     Py_ssize_t n_rows           # values in each channel
     Py_ssize_t n_channels
     Py_ssize_t instance         # channels of an instance, whose bits depend on no other instance; 0: of the whole batch
-    Py_ssize_t group            # neighbouring channels that share their statistics; 1, or a divisor of `instance`
+    Py_ssize_t group            # neighboring channels that share their statistics; 1, or a divisor of `instance`
 
 ctypedef struct Sink:           # where the result goes: either a state, or mean and var
     double *state               # STATE_ROWS rows of n_channels, or WEIGHTED_ROWS if the view has weights; or NULL

@@ -5,7 +5,7 @@
 #   scale = invstd              rest = -mean_lo * invstd
 #
 # They are summed in the pass that writes dx, if the data stays in the cache, with 5 more operations for each element, else
-# in a pass of their own. Teams of neighbouring tasks have sums of their own, which are merged in order. The view alone
+# in a pass of their own. Teams of neighboring tasks have sums of their own, which are merged in order. The view alone
 # decides which tasks are a team.
 
 cdef enum:

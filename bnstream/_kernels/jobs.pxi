@@ -11,7 +11,7 @@ cdef enum:
 cdef double AWAKE = 0.002       # seconds after a call for which its threads still spin
 cdef double PATIENCE = 16       # how many times the loss of a call lasts the time in which calls use one thread
 
-# What calls have learnt from each other, in seconds. Threads read and write it without a lock: a lost update costs one call.
+# What calls learn from each other, in seconds. Threads read and write it without a lock: a lost update costs one call.
 ctypedef struct Pace:
     double ended                # when the last call on several threads ended
     double alone_until

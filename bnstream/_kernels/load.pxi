@@ -45,7 +45,7 @@ cdef inline double number16(uint16_t a, Element element) noexcept nogil:
     return a
 
 
-# A literal stride makes a vector loop of the usual cases: neighbours, and every second element, such as real parts.
+# A literal stride makes a vector loop of the usual cases: neighbors, and every second element, such as real parts.
 
 cdef inline void each64(const char *source, Py_ssize_t stride, Py_ssize_t n, bint swapped, Element element,
                         const Anchors *anchors, Py_ssize_t anchor_step, double *out) noexcept nogil:

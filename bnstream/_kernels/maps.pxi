@@ -1,4 +1,4 @@
-# Maps: one result for each element, row by row. Past the cache, neighbouring rows in turns took twice as long on Zen 4. If
+# Maps: one result for each element, row by row. Past the cache, neighboring rows in turns took twice as long on Zen 4. If
 # rows are so wide that their coefficients do not stay in the L1 cache, four rows share one load of them, one of each section
 # of a table. By runs, the coefficients of the channel stay in registers.
 

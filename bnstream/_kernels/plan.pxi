@@ -26,18 +26,18 @@
 #              column: one position in every row
 #
 # instance  The channels of one instance, in a view of instances. No bit of its results depends on the others.
-# group     Neighbouring channels that share their statistics.
+# group     Neighboring channels that share their statistics.
 # slab      The channels at one index of all channel dims but the last. Its size is that of the last channel dim.
-# chunk     Neighbouring channels of a slab: at most NARROW_COLUMNS, or WIDE_COLUMNS past the cache, and by runs as many
+# chunk     Neighboring channels of a slab: at most NARROW_COLUMNS, or WIDE_COLUMNS past the cache, and by runs as many
 #           channels. It is narrower if that gives more tasks, or keeps its data in the cache for a second pass.
 # task      Consecutive blocks of a chunk. A chunk is divided only into tasks of at least TASK_BYTES, or half as many for
 #           backward, and only until the view has TASKS tasks. Chunks of a map are divided for the threads, into tasks of at
-#           least LEAST_BYTES. A thread takes neighbouring tasks, the same ones in a second pass.
-# team      Neighbouring tasks that add to the same sums of elementwise parameters; see elementwise.pxi.
+#           least LEAST_BYTES. A thread takes neighboring tasks, the same ones in a second pass.
+# team      Neighboring tasks that add to the same sums of elementwise parameters; see elementwise.pxi.
 # partial   The result of one task of a chunk that has several. All partials together hold at most PARTIAL_CHANNELS channels.
 # block     Consecutive units of a task: by columns at most BLOCK_ROWS rows and about BLOCK_BYTES bytes, by runs at most
 #           BLOCK_RUNS runs and PIECE_ELEMENTS elements of each channel. Its sums are taken about one shift for each channel.
-# unit      What blocks are made of. By columns: the elements of a chunk at one batch position, or at `inner` neighbouring
+# unit      What blocks are made of. By columns: the elements of a chunk at one batch position, or at `inner` neighboring
 #           ones. By runs: one run of each channel, such as an image of (N, C, H, W); if tiled, one batch position.
 # table     Rows of columns, as the loops walk them: all rows of a block by columns, or, by runs, the runs of one unit.
 # section   An eighth of the rows of a table, or a quarter for the gradients and for wide maps, which take one row of each
@@ -45,7 +45,7 @@
 # row       `fold` units of a block by columns, read as one where channels are few; by runs one run, or LANES elements of a
 #           part.
 # column    One position in every row. It belongs to one channel. A row of one unit has as many as its chunk.
-# run       Neighbouring elements of one channel: the whole last batch dim. If tiled, the positions of a block.
+# run       Neighboring elements of one channel: the whole last batch dim. If tiled, the positions of a block.
 # piece     The elements of a run in one block: at most PIECE_ELEMENTS.
 # part      Elements of a piece that are summed by themselves first: at most PART_ELEMENTS. Bytes have no parts.
 # lane      A column of a part: LANES of them.
@@ -117,7 +117,7 @@ ctypedef struct Plan:
     Py_ssize_t slab_chunks      # chunks of a slab
     Py_ssize_t n_chunks         # of all slabs
     Py_ssize_t fold             # units of a row, by columns
-    Py_ssize_t inner            # neighbouring elements of each channel in a unit, by columns
+    Py_ssize_t inner            # neighboring elements of each channel in a unit, by columns
     Py_ssize_t run              # elements of a run, by runs
     Dim unit
     Py_ssize_t block_units      # units of a block

@@ -22,7 +22,7 @@ cdef class Forward:
     cdef bint of_instances              # Every instance is normalized by itself.
     cdef readonly Py_ssize_t instance   # channels of an instance, or of a batch or virtual batch
     cdef Py_ssize_t virtual_batch       # rows that are normalized by their own statistics; 0: the whole batch
-    cdef Py_ssize_t group               # neighbouring channels that share their statistics
+    cdef Py_ssize_t group               # neighboring channels that share their statistics
     cdef bint plain                     # Its channels have neither gamma nor beta.
     cdef bint result_only               # Neither statistics nor a backward pass are wanted.
     cdef bint about_zero                # x is divided by its root mean square

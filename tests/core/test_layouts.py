@@ -131,7 +131,7 @@ def test_memmap(dtype, tmp_path):
 def test_every_half(dtype):
     """All 65536 numbers, with denormals, infinities and NaN, each as a channel."""
     x = np.arange(2**16, dtype=np.uint16).view(dtype)
-    with np.errstate(invalid="ignore"):     # raised by signalling NaN
+    with np.errstate(invalid="ignore"):     # raised by signaling NaN
         wanted = x.astype(np.float64)
     wanted[~np.isfinite(wanted)] = np.nan
     for y in (x[None], x[None].repeat(2, 0), LAYOUTS["byte-swapped"](x)[None]):

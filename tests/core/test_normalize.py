@@ -421,7 +421,7 @@ def rounded_to_bfloat16(x):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_every_number_of_half_precision_is_rounded_once(dtype, gamma, beta):
     numbers = np.arange(65536, dtype=np.uint16).view(np.float16 if dtype == "float16" else ml_dtypes.bfloat16)
-    with np.errstate(invalid="ignore"):     # signalling NaN
+    with np.errstate(invalid="ignore"):     # signaling NaN
         numbers = numbers[np.isfinite(numbers.astype(np.float64))]
     y = normalize(np.stack([numbers, numbers]), 0, 1, gamma=gamma, beta=beta, eps=0)[1]
     exact = numbers.astype(np.float64) * gamma + beta

@@ -54,7 +54,7 @@ def test_grid(layout, name, dtype):
     for place in NATIVE_PLACES.values():
         out = place(x.shape, y.dtype)
         assert kind(x, eps=1e-3, **parameters, out=out) is out
-        # Channels last are summed by columns only if they are neighbours in x and in out.
+        # Channels last are summed by columns only if they are neighbors in x and in out.
         assert np.array_equal(out, y) or ("last" in name and dtype == np.float64)
         assert_within(kind.table(out), exact.y, exact.slack)
     dy = LAYOUTS[layout](normal(kind.dims, 5).astype(y.dtype))

@@ -1,4 +1,4 @@
-# Many groups: rows are copied to buckets of neighbouring groups, which fit the cache; then those of a bucket are sorted by
+# Many groups: rows are copied to buckets of neighboring groups, which fit the cache; then those of a bucket are sorted by
 # group, and summed.
 
 ctypedef struct Buckets:        # the rows of one piece, where groups are many, by bucket

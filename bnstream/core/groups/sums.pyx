@@ -356,7 +356,7 @@ cdef class GroupSums:
             first = 0
             while first < n_pieces:
                 last = min(n_pieces, first + in_round)
-                for k in range(last - first):       # The pieces of a thread are neighbours, and share its buffers.
+                for k in range(last - first):       # The pieces of a thread are neighbors, and share its buffers.
                     f = &fillings[k]
                     for t in range(threads):
                         if (last - first) * t // threads <= k < (last - first) * (t + 1) // threads:
