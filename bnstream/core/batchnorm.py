@@ -464,8 +464,8 @@ class BatchNorm(NormLayer):
         Notes
         -----
         An average of the variances of batches leaves out their sizes and the variance between them; here both are
-        included. `running_ddof` applies. `num_batches_tracked` becomes the number of batches, if batches are given. In
-        a network recalibrate one layer after the other, as the input of a layer depends on the layers before it.
+        included. `running_ddof` applies. `num_batches_tracked` becomes the number of batches with values, if batches
+        are given. In a network recalibrate one layer after the other, as the input of a layer depends on those before.
 
         Examples
         --------
