@@ -429,9 +429,7 @@ class BatchNorm(NormLayer):
     def _require_usable(self, moments: Moments) -> None:
         """Raise ValueError unless the running estimates can be these statistics."""
         if moments.shape != (self.num_features,):
-            got = f"channels of shape {moments.shape}"
-            if moments.shape is None:
-                got = "no data; pass at least one value a channel, and a new iterator for each pass"
+            got = "no data" if moments.shape is None else f"channels of shape {moments.shape}"
             raise ValueError(f"expected statistics of {counted(self.num_features)}, got {got}")
         require_finite(moments, self._nan_policy)
 
@@ -497,6 +495,9 @@ class BatchNorm(NormLayer):
                 part = self._moments_of(*batch_of(batch), self._nan_policy, n_threads)
                 moments.merge(part)
                 count += bool(np.any(part.n))       # An empty batch changes nothing.
+            if moments.shape is None:
+                raise ValueError(f"expected statistics of {counted(self.num_features)}, got no data; pass at least one "
+                                 "value a channel, and a new iterator for each pass")
         self._require_usable(moments)
         if self._nan_policy != "propagate" and np.isinf(moments.var(self.running_ddof)).any():
             raise ValueError("the variance of the data exceeds float64; scale the data down")
