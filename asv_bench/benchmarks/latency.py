@@ -11,6 +11,8 @@ from .base import TimedShort, named, once, repeated
 from .data import array, need
 from .reductions import by_numpy
 
+OPTIONS = {"mean_var": {}, "mean_var of a dtype": {"dtype": np.float64}}
+
 
 class Update(TimedShort):
     """One batch of the size that is usual in reinforcement learning."""
@@ -47,16 +49,16 @@ class Merge(TimedShort):
 
 
 class MeanVar(TimedShort):
-    params = ([(8, 17), (100, 7), (1000, 7)], ["mean_var", "mean_var of a dtype", "np.add", "mean and var of NumPy"])
+    params = ([(8, 17), (100, 7), (1000, 7)], [*OPTIONS, "np.add", "mean and var of NumPy"])
     param_names = ("shape", "call")
 
     @once
     def setup(self, shape, call):
         x = array(shape, "float64")
         self.call = partial(np.add, x, x) if call == "np.add" else by_numpy(x, 0)
-        if call.startswith("mean_var"):
+        if call in OPTIONS:
             need("mean_var")
-            self.call = partial(bnstream.mean_var, x, **{"dtype": np.float64} if call == "mean_var of a dtype" else {})
+            self.call = partial(bnstream.mean_var, x, **OPTIONS[call])
 
     @named("small, mean_var")
     def time_mean_var(self, shape, call):
