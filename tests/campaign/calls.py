@@ -13,7 +13,7 @@ from harness import main
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "core")]
 import test_fuzz  # noqa: E402
 
-CALLS = 5000        # of a seed
+CALLS = 20_000       # of a seed
 
 
 def trials(rng: np.random.Generator) -> Iterator[int]:
