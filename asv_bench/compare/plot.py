@@ -9,7 +9,7 @@ from .mean_var import SIZES
 from .measure import size_name, threads
 
 # Okabe and Ito's colors, which color-blind readers can tell apart.
-COLOURS = {
+COLORS = {
     "bnstream": "#000000", "NumPy": "#E69F00", "PyTorch": "#D55E00", "oneDAL": "#0072B2", "scikit-learn": "#CC79A7",
     "gymnasium": "#56B4E9", "Bottleneck": "#999999", "Numbagg": "#009E73", "ONNX Runtime": "#F0E442",
 }
@@ -32,7 +32,7 @@ STYLE = {
 
 def whose(column):
     """The peer that a column or row belongs to, or None."""
-    return next((who for who in COLOURS if column.startswith(who)), None)
+    return next((who for who in COLORS if column.startswith(who)), None)
 
 
 def ratios(table, row):
@@ -50,7 +50,7 @@ def speed(axes, tables):
         found = ratios(tables[name], row)
         ticks[title] = y + (len(found) - 1) / 2
         for text, value in found.items():
-            axes.barh(y, value - 1, left=1, height=0.8, color=COLOURS[whose(text)])
+            axes.barh(y, value - 1, left=1, height=0.8, color=COLORS[whose(text)])
             axes.annotate(f"{text} {value:.1f}x", (max(value, 1), y), (3, 0), textcoords="offset points", va="center",
                           fontsize=7.5)
             y += 1
@@ -73,7 +73,7 @@ def label_ends(axes, ends, least):
         at = place((x, y))[1]
         last = max(at, last + least * height)
         axes.annotate(who, (x, y), (5, (last - at) * 72 / axes.figure.dpi), textcoords="offset points", va="center",
-                      color=COLOURS[whose(who)], fontsize=8, annotation_clip=False)
+                      color=COLORS[whose(who)], fontsize=8, annotation_clip=False)
 
 
 def errors(axes, table, dtype):
@@ -86,7 +86,7 @@ def errors(axes, table, dtype):
     axes.text(1.3, 3e6, "no digit left", color="#a05050", fontsize=8, va="top")
     ends = {}
     for who in rows[1]:
-        axes.plot(list(rows), [values[who] for values in rows.values()], color=COLOURS[whose(who)], marker=".",
+        axes.plot(list(rows), [values[who] for values in rows.values()], color=COLORS[whose(who)], marker=".",
                   linewidth=WIDTH.get(who, 1.3), linestyle=":" if who.endswith(IN_DOUBLE) else "-", clip_on=False)
         ends[who.replace(IN_DOUBLE, ", in float64")] = max(rows), rows[max(rows)][who]
     label_ends(axes, ends, 0.055)
@@ -100,11 +100,11 @@ def curve(axes, run, table):
     ends = {}
     for who in ("bnstream", *(who for who in table.columns if who in peers.WHERE)):
         y = [100 * values[share] / (1 if who == "bnstream" else values[who]) for values in rows]
-        axes.plot(sizes, y, color=COLOURS[who], marker=".", linewidth=WIDTH.get(who, 1.3))
+        axes.plot(sizes, y, color=COLORS[who], marker=".", linewidth=WIDTH.get(who, 1.3))
         ends[who] = sizes[-1], y[-1]
     if run.counts != [run.threads]:
         one = [100 * values[f"of plain read, {threads(1)}"] for values in rows]
-        axes.plot(sizes, one, color=COLOURS["bnstream"], linestyle=":", marker=".", linewidth=1.3)
+        axes.plot(sizes, one, color=COLORS["bnstream"], linestyle=":", marker=".", linewidth=1.3)
     axes.set(xscale="log", xlim=(sizes[0], sizes[-1]), ylim=(0, 115), xlabel="bytes of (n, 64) float32",
              title=f"Bandwidth, in % of a plain read ({threads(run.threads)}; dotted: 1)")
     axes.set_xticks(sizes[::2], [size_name(size) for size in sizes[::2]])
