@@ -492,6 +492,9 @@ class BatchNorm(NormLayer):
             moments = self._new_pooled()
             count = 0
             for batch in batches:
+                if isinstance(batch, Moments):
+                    raise TypeError("expected batches, got a Moments among them; pass the sum of several: "
+                                    "recalibrate(sum(parts))")
                 part = self._moments_of(*batch_of(batch), self._nan_policy, n_threads)
                 moments.merge(part)
                 count += bool(np.any(part.n))       # An empty batch changes nothing.

@@ -214,6 +214,8 @@ GOOD = np.arange(12.0).reshape(4, 3)
     (breaks(), BrokenError, None),
     (3, TypeError, "batches must be an iterable of batches, or a Moments, got 3"),
     (None, TypeError, "batches must be an iterable of batches, or a Moments, got None"),
+    ([Moments().update(GOOD)] * 2, TypeError, "expected batches, got a Moments among them; pass the sum of several: "
+     r"recalibrate\(sum\(parts\)\)"),
     ("abc", TypeError, "batches must be an iterable of batches, or a Moments, got 'abc'"),
 ])
 @pytest.mark.parametrize("momentum", [0.1, None])
