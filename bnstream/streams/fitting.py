@@ -167,7 +167,7 @@ def fit(
         If `source` is not a source, an argument is of the wrong type, or a mask or weights in a mapping are.
     ValueError
         If `chunk_rows`, `n_threads`, `checkpoint_every` or `nan_policy` is out of range, `resume` is given without
-        `out` or with `restart`, or `out` is one of the sources and not to be replaced.
+        `out` or with `restart`, `missing_keys` without `by`, or `out` is one of the sources and not to be replaced.
     SourceError
         A ValueError: if there is nothing to read or there are no rows; if a file is damaged, changes while it is read,
         or has other columns than the first; if a column is not numeric; if all values are missing; if there is NaN or
@@ -226,6 +226,9 @@ def fit(
     weights = as_weights(weights, columns)
     by = as_by(by, columns, weights)
     GroupedMoments(missing_keys=missing_keys)       # refuses an unknown policy before anything is read
+    if missing_keys != "raise" and not by:
+        raise ValueError(f"missing_keys={missing_keys!r} (--missing-keys) is for statistics by group; name the columns "
+                         "of keys with by= (--by), or leave it out")
     channel_axis = None if channel_axis is None else integer("channel_axis", channel_axis)
     if resume and out is None:
         raise ValueError("resume=True resumes from the checkpoint beside out, but out is missing; give it")

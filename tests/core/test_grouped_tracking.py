@@ -159,3 +159,16 @@ def test_a_refused_batch_leaves_all_as_it_was():
     with pytest.raises(ValueError, match=r"group .*: .*NaN"):
         g.update(x[:, :2], keys)
     assert g == before
+
+
+@pytest.mark.parametrize("axis", [0, None])
+def test_quantiles_of_one_channel_go_wherever_states_go(axis, tmp_path):
+    """Its sketches are those of channels of shape ()."""
+    pytest.importorskip("datasketches")
+    x, keys = normal(500), np.arange(500) % 3
+    g = GroupedMoments(axis, track="quantiles").update(x, keys)
+    bnstream.save(tmp_path / "g.npz", g)
+    for other in (bnstream.load(tmp_path / "g.npz"), pickle.loads(pickle.dumps(g)), copy.deepcopy(g), g.copy()):
+        assert other == g
+        for key in range(3):
+            assert other[key].quantile(0.5) == g[key].quantile(0.5)

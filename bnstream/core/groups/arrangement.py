@@ -37,17 +37,15 @@ def parted(g: GroupedMoments, sizes: Iterable[tuple[int, ...]]) -> list[GroupedM
         part = GroupedMoments(**{**g._settings(), "axis": 0, "names": None})
         stop = begin + math.prod(shape)
         if whole.shape is not None:
-            of_part = chosen(whole, np.arange(len(g)), slice(begin, stop))
-            part._fill(of_part, weighted, list(g), g.kinds)
-            part.shape = shape
+            part._fill(chosen(whole, np.arange(len(g)), slice(begin, stop), shape), weighted, list(g), g.kinds)
         found.append(part)
         begin = stop
     return found
 
 
-def chosen(whole: Moments, at: Any, channels: slice) -> Moments:
-    """Some groups and channels of what `GroupedMoments._stacked` returned, the channels in one axis."""
+def chosen(whole: Moments, at: Any, channels: slice, shape: tuple[int, ...] = (-1,)) -> Moments:
+    """Some groups and channels of what `GroupedMoments._stacked` returned, the channels in this shape."""
     assert whole.shape is not None
     n, size = whole.shape[0], math.prod(whole.shape[1:])
     order = np.arange(n * size).reshape(n, size)[at, channels]
-    return in_order([whole], order, 0, None)
+    return in_order([whole], order.reshape(len(order), *shape), 0, None)

@@ -194,7 +194,7 @@ class States:
         if like.track:
             states, plain = cls(like, tuple(shape)), cls.of_stack(whole, plain_of(like), weighted)
             arrays = tracked_of(whole)
-            states.moments = [with_tracked(plain.get(i), {name: values[i] for name, values in arrays.items()})
+            states.moments = [with_tracked(plain.get(i), {name: values[i, ...] for name, values in arrays.items()})
                               for i in range(n)]
             return states
         rows: Any = rows_of(whole)
