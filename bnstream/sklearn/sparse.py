@@ -19,7 +19,7 @@ from sklearn.utils.sparsefuncs import inplace_column_scale  # type: ignore[impor
 from bnstream.core.exact import ExactSums, side_by_side
 from bnstream.core.exactsums import NUMBERS
 from bnstream.core.moments import Moments, exact_moments_from, moments_from, rows_of, sums_of
-from bnstream.core.rows import MEAN, MEAN_LO, ROWS, SCALED_ROWS, SQUARES, WEIGHTED_ROWS, N
+from bnstream.core.rows import MEAN, MEAN_LO, N_LO, ROWS, SCALED_ROWS, SQUARES, WEIGHTED_ROWS, N
 from bnstream.sklearn.validation import refuse_inf
 
 BLOCK = 1 << 18     # stored values in a block of rows; at least four for each column
@@ -145,7 +145,16 @@ def column_moments(x: Any, weights: Array | None) -> Moments:
             zeros[N, columns] = np.maximum((total - of_stored) + (total_lo - of_stored_lo), 0)
             zeros[SQUARES, columns] -= (w * w).sum(0)
     zeros[:, n_stored == x.shape[0]] = 0
-    return moments_from(stored, nan_policy="omit").merge(moments_from(zeros, nan_policy="omit"))
+    found = moments_from(stored, nan_policy="omit").merge(moments_from(zeros, nan_policy="omit"))
+    if weights is None:
+        return found
+    # Without NaN the weights of a column add up to the same sum, to the last bit, in whatever parts they were added.
+    whole = np.ones(x.shape[1], np.bool_)
+    whole[np.repeat(np.arange(x.shape[1]), n_stored)[np.isnan(x.data)]] = False
+    rows: Any = rows_of(found)
+    for row, value in (N, total), (N_LO, total_lo), (SQUARES, weights @ weights):
+        rows[row, whole] = value
+    return moments_from(rows, nan_policy="omit")
 
 
 def exact_column_moments(x: Any) -> Moments:

@@ -77,6 +77,21 @@ def test_hard_sets(name, share):
 
 @pytest.mark.parametrize("make", [sparse.csr_array, sparse.csc_array])
 @pytest.mark.usefixtures("pieces")
+def test_the_weights_of_all_columns_add_up_to_the_same_sum(make):
+    """However they are divided among zeros and stored values: n_samples_seen_ is one number."""
+    for seed in range(20):
+        x, weights = thinned(normal((300, 20), seed=seed), 0.3), rng(seed).random(300)
+        scaler = StandardScaler(with_mean=False).fit(make(x), sample_weight=weights)
+        assert np.ndim(scaler.n_samples_seen_) == 0
+        assert scaler.n_samples_seen_ == pytest.approx(weights.sum(), rel=1e-15)
+        x[x > 2] = np.nan
+        again = StandardScaler(with_mean=False).fit(make(x), sample_weight=weights)
+        counts = np.where(np.isnan(x), 0, weights[:, None]).sum(0)
+        np.testing.assert_allclose(again.n_samples_seen_, counts, rtol=1e-14)
+
+
+@pytest.mark.parametrize("make", [sparse.csr_array, sparse.csc_array])
+@pytest.mark.usefixtures("pieces")
 def test_missing_values(make):
     """Stored NaN is omitted. It does not count as a zero."""
     x = thinned(normal((3000, 30)), 0.2)
