@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bnstream.core.batches import batch_of
 from bnstream.core.checks import integer, number, real_values, require_axis
+from bnstream.core.columns import require_names_in_order
 from bnstream.core.diagnosis import Diagnosis
 from bnstream.core.dtypes import is_floating
 from bnstream.core.forward import Forward, forward_of, move_estimates, replace
@@ -86,7 +87,7 @@ class BatchNorm(NormLayer):
         length of the batch; a batch that is no longer is one part. With `renorm` all parts are normalized by the
         estimates before the call.
     names : sequence of str, optional
-        The names of the channels.
+        The names of the channels. A table with some of them as columns in another order is refused.
 
     Attributes
     ----------
@@ -340,10 +341,11 @@ class BatchNorm(NormLayer):
         TypeError
             If `x` is not of real numbers, `where` is not of bool, or `out` is not a plain array.
         ValueError
-            If `x` does not have `num_features` channels, `where` does not broadcast, or `virtual_batch` does not divide
-            the batch; if `out` has another shape or dtype, is read-only, or overlaps `x` in part; in training, if a
-            channel has fewer than two values, unless the batch is skipped, or squared deviations that sum to more than
-            float64 can hold, or if there is NaN or inf under ``nan_policy="raise"``.
+            If `x` does not have `num_features` channels, or is a table with some of `names` in another order; if
+            `where` does not broadcast, or `virtual_batch` does not divide the batch; if `out` has another shape or
+            dtype, is read-only, or overlaps `x` in part; in training, if a channel has fewer than two values, unless
+            the batch is skipped, or squared deviations that sum to more than float64 can hold, or if there is NaN or
+            inf under ``nan_policy="raise"``.
 
         Examples
         --------
@@ -388,6 +390,7 @@ class BatchNorm(NormLayer):
         self, x: Any, positions: Mapping[str, Any], nan_policy: str, n_threads: int | None
     ) -> Moments:
         """The statistics of a batch, of the kind that is tracked."""
+        require_names_in_order(self.names, x)
         return batch_moments(x, self._channel_axis, self.num_features, n_threads, positions, nan_policy=nan_policy,
                              exact=self._is_exact)
 

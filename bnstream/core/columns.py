@@ -6,6 +6,7 @@ integers beyond 2**53, such as timestamps in nanoseconds. `in_exact_form` finds 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnstream.core.dtypes import is_real
+from bnstream.core.labels import require_order
 from bnstream.core.optional import home_of
 
 LARGEST_EXACT = 2**53       # float64 holds every integer up to this magnitude.
@@ -151,6 +153,14 @@ def read_columns(x: Any) -> Columns | None:
         raise TypeError(f"expected columns of numbers, got {', '.join(wrong)}; select the others, or convert these "
                         "to numbers")
     return None if wrong or not columns else Columns(columns, ndim)
+
+
+def require_names_in_order(names: Sequence[str] | None, x: Any) -> None:
+    """Raise ValueError if x is a table that has columns of these names at other places."""
+    home = None if names is None or type(x) is np.ndarray else home_of(x, ("pandas", "polars", "pyarrow"))
+    if home is not None:
+        given = getattr(getattr(x, "schema", None), "names", ()) if home[0] == "pyarrow" else getattr(x, "columns", ())
+        require_order(names, [str(name) for name in given], "columns")
 
 
 Named = tuple[list[tuple[Any, Any]], int]

@@ -23,6 +23,14 @@ def listed(names: Sequence[str], separator: str = ", ", most: int = 20) -> str:
     return f"{separator.join(names[:most])}{separator}... ({len(names):,} in all)"
 
 
+def require_order(names: Sequence[str] | None, given: Sequence[str] | None, what: str) -> None:
+    """Raise ValueError if one of these names is given at another place. Other names may be given instead of these."""
+    place = {name: i for i, name in enumerate(names or ())}
+    if any(place.get(name, i) != i for i, name in enumerate(given or ())):
+        raise ValueError(f"expected {what} in the order {listed(names or ())} as here, got {listed(given or ())}; pass "
+                         "them in this order")
+
+
 def number_text(value: Any) -> str:
     """An integer with commas, any other number to six digits."""
     return f"{value:,}" if isinstance(value, (int, np.integer)) else f"{float(value):.6g}"

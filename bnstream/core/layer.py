@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from bnstream.core.checks import eps_of, real_values, shape_of
+from bnstream.core.columns import require_names_in_order
 from bnstream.core.dtypes import floating, rounded, stored_floating
 from bnstream.core.forward import Forward, locked, replace
 from bnstream.core.gradient import Backward
@@ -150,6 +151,7 @@ class NormLayer:
         self, x: ArrayLike, out: NDArray[Any] | None, where: ArrayLike | None, n_threads: int | None
     ) -> NDArray[Any]:
         """Normalize x. A call in training is kept for `backward`."""
+        require_names_in_order(self._names, x)
         y, forward = self._normalize(x, out, where, n_threads)
         if self._training:
             pending = self._pending
@@ -198,6 +200,7 @@ class NormLayer:
         >>> bn.grad_gamma.round(3).tolist()
         [5.669]
         """
+        require_names_in_order(self._names, x)
         y, forward = self._normalize(x, None, where, n_threads)
         return y, Backward(forward, self._grad_dtypes(), self._add_gradients)
 

@@ -36,7 +36,7 @@ from bnstream.core.view cimport (
 )
 
 from bnstream._kernels import capsule
-from bnstream.core.columns import Columns, in_exact_form
+from bnstream.core.columns import Columns, in_exact_form, require_names_in_order
 from bnstream.core.labels import counted
 from bnstream.core.late import late
 from bnstream.core.rows import effective_n, has_weights, require_possible, without_exponent
@@ -134,7 +134,7 @@ cdef class Moments:
         or let them through.
     names : sequence of str, optional
         The names of the channels, if these are of one axis. `merge` copies names from the other object, and refuses
-        names that differ.
+        names that differ; `update` refuses a table with some of them as columns in another order.
     exact : bool, default False
         Keep the sums of the values and of their squares as integers: then mean, variance and standard deviation are
         correctly rounded, equal data gives the same state however it was cut, ordered or laid out, parts can be taken
@@ -303,7 +303,8 @@ cdef class Moments:
             If the batch is complex, of objects, strings, records or dates, or a masked array; if `where` is not of
             bool, or `weights` are not numbers.
         ValueError
-            If its channels are not those of the batches before, an axis is out of range, or it holds NaN or inf under
+            If its channels are not those of the batches before, or it is a table with some of `names` as columns in
+            another order; if an axis is out of range, or it holds NaN or inf under
             ``nan_policy="raise"``; if `weights` has another shape, `where` does not broadcast, or a weight is out of
             range, for exact statistics no whole number.
         OverflowError
@@ -321,6 +322,7 @@ cdef class Moments:
         [2, 1]
         """
         if not cnp.PyArray_CheckExact(batch):
+            require_names_in_order(self.names, batch)
             batch = in_exact_form(batch)
             if isinstance(batch, Columns):
                 return self._update_columnwise(batch, weights, where, n_threads)

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 from support.oracle import exact
 
-from bnstream import BatchNorm, GroupedMoments, Moments, batch_norm, fit, mean_var, normalize
+from bnstream import (
+    BatchNorm,
+    DomainBatchNorm,
+    GroupedMoments,
+    LayerNorm,
+    Moments,
+    batch_norm,
+    fit,
+    mean_var,
+    normalize,
+)
 from bnstream.runningmeanstd import RunningMeanStd
 
 pd = pytest.importorskip("pandas")
@@ -259,3 +269,31 @@ def test_a_package_that_another_thread_imports(monkeypatch):
         monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
     assert mean_var(numbers)[0] == 7 / 3
     assert GroupedMoments().update(np.array([1.0, 2.0, 4.0]), keys)["a"].mean == 2.5
+
+
+@pytest.mark.parametrize("package", ["pandas", "polars", "pyarrow", "record batch"])
+def test_named_columns_in_another_order_are_refused(package):
+    """The numbers of one column would be counted under the name of another."""
+    module = pytest.importorskip("pyarrow" if package == "record batch" else package)
+    make = {"pyarrow": lambda t: module.table(t), "record batch": lambda t: module.table(t).to_batches()[0]}.get(
+        package, lambda t: module.DataFrame(t))
+    table = {"p": [1.0, 2.0, 3.0, 4.0], "q": [10.0, 20.0, 30.0, 50.0]}
+    right, wrong = make(table), make({"q": table["q"], "p": table["p"]})
+    other, shifted = make({"a": table["p"], "b": table["q"]}), make({"q": table["p"], "r": table["q"]})
+    names, keys = ["p", "q"], [0, 0, 1, 1]
+    g = GroupedMoments(names=names).update(right, keys)
+    domains = DomainBatchNorm(2, names=names, dtype="f8")
+    calls = [
+        lambda x: Moments(names=names).update(x), lambda x: Moments(names=names, exact=True).update(x),
+        lambda x: GroupedMoments(names=names).update(x, keys), lambda x: g.normalize(x, keys),
+        lambda x: BatchNorm(2, names=names)(x), lambda x: BatchNorm(2, names=names).vjp(x),
+        lambda x: BatchNorm(2, names=names).recalibrate([x]), lambda x: LayerNorm(2, names=names)(x),
+        lambda x: domains(x, keys),
+    ]
+    for call in calls:
+        call(right)
+        call(other)         # named anew
+        for x in (wrong, shifted):
+            with pytest.raises(ValueError, match=r"expected columns in the order p, q as here, got q, [pr]; pass"):
+                call(x)
+    assert Moments(names=names).update(right).mean.tolist() == [2.5, 27.5]

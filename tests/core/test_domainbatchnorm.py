@@ -122,3 +122,12 @@ def test_pickle():
     other = pickle.loads(pickle.dumps(bn))
     assert dict(other) == dict(bn)
     assert np.array_equal(other.eval()(x, domain), bn.eval()(x, domain))
+
+
+@pytest.mark.parametrize("channel_axis", [0, -2])
+def test_channels_along_the_rows_are_refused(channel_axis):
+    """Each row has a domain."""
+    bn = DomainBatchNorm(3, channel_axis=channel_axis)
+    with pytest.raises(ValueError, match=rf"channel_axis={channel_axis} is the axis of the rows of x of shape"):
+        bn(np.ones((3, 3)), ["a", "a", "a"])
+    assert len(bn) == 0

@@ -16,7 +16,7 @@ from support.arrays import every_other, normal, of_dtype, swapped
 from support.oracle import assert_within, exact_states
 from support.processes import python
 
-from bnstream import GroupedMoments, Moments, _kernels, load, save
+from bnstream import DomainBatchNorm, GroupedMoments, Moments, _kernels, load, save
 from bnstream._kernels import _runtime
 from bnstream.core.groups import grouped
 from bnstream.core.groups.index import Index
@@ -125,6 +125,43 @@ def test_new_keys_and_old_ones():
     assert list(g) == [1, 5, 0, 9, 2**63]
     assert g[1] == Moments().update(x[2:5]).update(x[1:3])
     assert g[0] == Moments().update(x[3:])
+
+
+@pytest.mark.parametrize("key", [2**64, -2**63 - 1, 10**30])
+@pytest.mark.parametrize("layer", [False, True])
+def test_keys_of_more_than_64_bits_are_refused(key, layer):
+    """State files hold none, and neither do tables of Arrow."""
+    what = "domain" if layer else "keys"
+    with pytest.raises(ValueError, match=rf"{what} must be integers of 64 bits, got {key}; convert them to strings"):
+        DomainBatchNorm(2)(normal((4, 2)), [key, 1] * 2) if layer else GroupedMoments().update(normal((2, 2)), [key, 1])
+
+
+def test_keys_from_both_ends_of_64_bits():
+    """NumPy makes floats of a list of them."""
+    x, keys = normal((4, 2)), [2**63, -1, 2**64 - 1, -2**63]
+    g = GroupedMoments().update(x, keys)
+    assert list(g) == sorted(keys)
+    assert g[-1] == Moments().update(x[1:2])
+    with pytest.raises(TypeError, match="got keys of dtype float64; convert them to integers"):
+        GroupedMoments().update(x, [2.0, 1, 2, 3])
+
+
+def test_columns_of_keys_in_another_order_are_refused():
+    """The keys of one column would stand for those of another."""
+    x, a, c = normal((4, 2)), [1, 1, 2, 2], [5, 6, 5, 6]
+    g = GroupedMoments().update(x, {"a": a, "c": c})
+    before = g.copy()
+    message = "expected columns of keys in the order a, c as here, got c, a; pass them in this order"
+    with pytest.raises(ValueError, match=message):
+        g.update(x, {"c": c, "a": a})
+    with pytest.raises(ValueError, match=message):
+        g.normalize(x, {"c": c, "a": a})
+    with pytest.raises(ValueError, match="got c, month; pass"):
+        g.update(x, {"c": c, "month": a})
+    assert g == before
+    assert list(g.update(x, {"a": a, "month": c})) == list(before)      # A column may have another name.
+    with pytest.raises(ValueError, match="in the order c, a as here, got a, c"):
+        GroupedMoments(key_names=["c", "a"]).update(x, {"a": a, "c": c})
 
 
 def test_several_columns_of_keys():

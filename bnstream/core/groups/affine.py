@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.affine import deviations, digest_of, is_far, kept_axes
 from bnstream.core.checks import eps_of
-from bnstream.core.columns import Columns, in_exact_form
+from bnstream.core.columns import Columns, in_exact_form, require_names_in_order
 from bnstream.core.dtypes import is_floating
 from bnstream.core.groups.batch import require_readable
 from bnstream.core.groups.grouped import GroupedMoments, with_kinds
@@ -71,7 +71,8 @@ class GroupAffine:
         TypeError
             If keys are of another kind than those of the statistics: all of them would be unknown.
         ValueError
-            If a key has no group and `unknown` is "raise", or a group has no value of some channel.
+            If columns of keys have the names of those of the statistics in another order, a key has no group and
+            `unknown` is "raise", or a group has no value of some channel.
         """
         if not n_rows:
             return np.empty(0, np.int64)
@@ -181,7 +182,8 @@ def normalize(
         If x is not of real numbers, or keys are neither integers, bools nor strings, or not of the kind of those of the
         statistics.
     ValueError
-        If the channels are not those of the statistics, a key is unknown, or a group has no value of some channel.
+        If the channels are not those of the statistics, or in another order by their names, a key is unknown, or a
+        group has no value of some channel.
 
     Examples
     --------
@@ -192,6 +194,7 @@ def normalize(
     [-1.0, 1.0, -1.0, 1.0]
     """
     affine = GroupAffine(g, eps, unknown=unknown, inverse=inverse)
+    require_names_in_order(g.names, x)
     found = in_exact_form(x)
     if isinstance(found, Columns):
         found = np.stack([column.as_floats() for column in found.columns], axis=1, dtype=np.float64)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.batchnorm import BatchNorm
+from bnstream.core.columns import require_names_in_order
 from bnstream.core.groups.keys import keys_of
 from bnstream.core.groups.sums import array_of
 from bnstream.core.labels import counted, listed
@@ -104,7 +105,7 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
         ------
         TypeError, ValueError
             As a call of `BatchNorm`; a ValueError names the domain. A TypeError if domains are of another kind than
-            those before.
+            those before. A ValueError if channels lie along axis 0, or a domain has more than 64 bits.
         KeyError
             In inference, if a domain has no layer.
 
@@ -115,7 +116,12 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
         >>> bn(np.array([[1.0], [3.0]]), "a").ravel().tolist()
         [-1.0, 1.0]
         """
+        require_names_in_order(self._template.names, x)
         a = array_of(x)
+        channel_axis = self._template.channel_axis
+        if a.ndim and channel_axis in (0, -a.ndim):
+            raise ValueError(f"channel_axis={channel_axis} is the axis of the rows of x of shape {a.shape}, which have "
+                             "a domain each; move the channels to another axis")
         n_rows = a.shape[0] if a.ndim else 0
         if isinstance(domain, str | int | np.generic):
             domain = np.full(n_rows, domain)

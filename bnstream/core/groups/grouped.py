@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.blocks import empty_of_shape
-from bnstream.core.columns import Columns, in_exact_form
+from bnstream.core.columns import Columns, in_exact_form, require_names_in_order
 from bnstream.core.columnwise import left_out
 from bnstream.core.groups.batch import Batch, add_batch
 from bnstream.core.groups.index import Index
@@ -18,7 +18,7 @@ from bnstream.core.groups.keys import Keys, Missing, keys_of
 from bnstream.core.groups.results import Results
 from bnstream.core.groups.states import States
 from bnstream.core.groups.sums import array_of, axes_in, take_over, update_few
-from bnstream.core.labels import counted, listed
+from bnstream.core.labels import counted, listed, require_order
 from bnstream.core.late import late
 from bnstream.core.moments import Moments, add_missing, moments_from
 from bnstream.core.rows import ROWS
@@ -194,7 +194,8 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
             As `Moments.update`; if keys are of other types, or not of those of the keys before.
         ValueError
             As `Moments.update`, with the group in the message; if there is not one key for each row, or some are
-            missing under ``missing_keys="raise"``.
+            missing under ``missing_keys="raise"``; if columns of keys have the names of those before in another order,
+            or an integer has more than 64 bits.
         OverflowError
             As `Moments.update`.
 
@@ -216,6 +217,7 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
 
     def _update(self, batch: Any, keys: Any, weights: Any, where: Any, n_threads: int | None) -> None:
         require_threads(n_threads)
+        require_names_in_order(self.names, batch)
         found = in_exact_form(batch)
         if not isinstance(found, Columns):
             found = array_of(found)
@@ -504,7 +506,9 @@ def require_channels(g: GroupedMoments, kept: tuple[int, ...], shape: tuple[int,
 
 
 def with_kinds(g: GroupedMoments, of_batch: Keys) -> Keys:
-    """Keys with the kinds of those before and theirs; raise an error if these differ. Missing keys are of any kind."""
+    """Keys with the kinds of those before and theirs; raise an error if these differ, or columns of keys are in another
+    order. Missing keys are of any kind."""
+    require_order(g.key_names, of_batch.names, "columns of keys")
     before: Any = g.kinds or of_batch.kinds
     now = of_batch.kinds
     both: Any = tuple(b if a == "missing" else a for a, b in zip(before, now, strict=False))

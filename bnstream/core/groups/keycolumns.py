@@ -49,13 +49,22 @@ def column_of(keys: Any, name: str) -> KeyColumn:
     except TypeError as error:
         if hasattr(keys, "__dlpack_device__"):
             raise
+        if are_integers(keys):
+            return of_objects(keys, name)
         raise TypeError(f"{EXPECTED}, one for each row, got {name} of type {type(keys).__name__}; make a list or an "
                         "array of them") from error
-    if isinstance(keys, Sequence) and array.ndim == 1 and array.dtype.kind == "U":
-        return of_objects(keys, name)       # NumPy makes text of what stands among strings, as NaN and numbers.
+    if isinstance(keys, Sequence) and array.ndim == 1 and (
+            array.dtype.kind == "U" or (array.dtype.kind == "f" and are_integers(keys))):
+        # NumPy makes text of what stands among strings, as NaN and numbers, and floats of integers from both ends.
+        return of_objects(keys, name)
     if np.ma.isMaskedArray(array):
         return of_array(np.asarray(array.data), name)._replace(missing=np.ma.getmaskarray(array))
     return of_array(np.asarray(array), name)
+
+
+def are_integers(keys: Any) -> bool:
+    """Whether keys are integers that no dtype may hold together."""
+    return isinstance(keys, Sequence) and len(keys) > 0 and all(isinstance(key, int | np.integer) for key in keys)
 
 
 def of_array(keys: NDArray[Any], name: str) -> KeyColumn:
@@ -98,6 +107,8 @@ def plain_key(key: Any, name: str) -> Any:
     if isinstance(key, str):
         return str(key)
     if isinstance(key, bool | int):
+        if not -2**63 <= key < 2**64:
+            raise ValueError(f"{name} must be integers of 64 bits, got {key}; convert them to strings")
         return key
     if key is None or type(key).__name__ in ("NAType", "NaTType") or (isinstance(key, float) and key != key):
         return None
