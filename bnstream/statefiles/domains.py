@@ -17,6 +17,7 @@ from bnstream.statefiles.groups import is_key
 
 MEANINGS = {
     "domains": "the domains, in the order of their layers; a list where a domain has several columns",
+    "domain_names": "the names of the columns of domains",
     "layers": "the layers of the domains; the names of their arrays begin with 0_, 1_ and so on",
     "new": "the layer that each new domain begins with; the names of its arrays begin with new_",
 }
@@ -38,7 +39,8 @@ def describe_domains(bn: DomainBatchNorm) -> tuple[dict[str, Any], NamedArrays]:
         layers.append(description)
         arrays |= more
     domains = [list(domain) if isinstance(domain, tuple) else domain for domain in bn]
-    return {"domains": domains, "layers": layers, "new": new}, arrays
+    names = {} if bn.domain_names is None else {"domain_names": bn.domain_names}
+    return {"domains": domains, **names, "layers": layers, "new": new}, arrays
 
 
 def restore_domains(fields: Fields, arrays: NamedArrays) -> DomainBatchNorm:
@@ -60,7 +62,19 @@ def restore_domains(fields: Fields, arrays: NamedArrays) -> DomainBatchNorm:
             if found != expected:
                 raise ValueError(f"{name} of domain {domain!r:.60} must be {expected}, as of new domains, got {found}")
         bn._layers[domain] = layer
+    bn.domain_names = names_of_domains(fields, domains)
     return bn
+
+
+def names_of_domains(fields: Fields, domains: list[Any]) -> tuple[str, ...] | None:
+    """The names of the columns of domains, where the file has them."""
+    if "domain_names" not in fields.values:
+        return None
+    names: tuple[str, ...] = fields.all_of("domain_names", str) or ()
+    of_columns = bool(domains) and all(len(types_of(domain)) == len(names) for domain in domains)
+    if not of_columns or len(set(names)) < len(names):
+        raise ValueError(f"domain_names must name the columns of the domains, got {list(names)!r:.60}")
+    return names
 
 
 def checked_domains(domains: list[Any]) -> list[Any]:

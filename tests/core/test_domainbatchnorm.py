@@ -131,3 +131,20 @@ def test_channels_along_the_rows_are_refused(channel_axis):
     with pytest.raises(ValueError, match=rf"channel_axis={channel_axis} is the axis of the rows of x of shape"):
         bn(np.ones((3, 3)), ["a", "a", "a"])
     assert len(bn) == 0
+
+
+def test_columns_of_domains_in_another_order_are_refused():
+    """The domains of one column would be taken for those of another."""
+    x, domain = data()
+    site, day = list(domain), [i % 2 for i in range(60)]
+    bn = DomainBatchNorm(4)
+    bn(x, {"site": site, "day": day})
+    assert bn.domain_names == ("site", "day")
+    for other in (bn, bn.copy(), pickle.loads(pickle.dumps(bn))):
+        before = dict(other.copy())
+        for mode in (True, False):
+            with pytest.raises(ValueError, match="in the order site, day as here, got day, site; pass"):
+                other.train(mode)(x, {"day": site, "site": day})
+        assert dict(other.train()) == before
+        other(x, {"site": site, "weekday": day})        # A column may have another name.
+        assert other.domain_names == ("site", "day")

@@ -61,6 +61,7 @@ def test_round_trip(name, tmp_path):
     found = load(path)
     assert type(found) is DomainBatchNorm
     assert (list(found), found.num_features, found.training) == (list(bn), bn.num_features, bn.training)
+    assert found.domain_names == bn.domain_names == (("site", "night") if name == "tuples" else None)
     assert [layer.names for layer in found.values()] == [layer.names for layer in bn.values()]
     assert all_bits(found) == all_bits(bn)
     assert all_bits(bn.copy()) == all_bits(bn)
@@ -107,6 +108,9 @@ def test_numpy_reads_the_arrays(tmp_path):
     ({"domains": [["a", 1], ["b", True], ["c", 1]]}, "domains must be of one kind"),
     *(({"domains": ["a", "b", bad]}, "a domain must be an int, a bool, a str or several of them, got ")
       for bad in (None, 1.5, 2**64, -2**63 - 1, {}, [], ["c"], ["c", None], ["c", ["d"]])),
+    ({"domain_names": None}, "domain_names must name the columns of the domains, got"),
+    ({"domain_names": ["a", "b"]}, "domain_names must name the columns of the domains, got"),
+    ({"domain_names": [1]}, "domain_names must be a list of str, got 1 in it"),
     ({"new": None}, "new must be of type dict"), ({"new": {}}, "settings is missing"),
     ({"layers.1.training": 1}, "training must be of type bool, got 1"),
     ({"layers.1.pooled": {}}, "nan_policy is missing"),

@@ -68,7 +68,7 @@ def grouped(**options):
 
 def domains(**options):
     bn = DomainBatchNorm(3, **options)
-    bn(normal((30, 3)), ["a", "b", "c"] * 10)
+    bn(normal((30, 3)), {"site": ["a", "b", "c"] * 10})
     return bn
 
 

@@ -13,7 +13,7 @@ from bnstream.core.batchnorm import BatchNorm
 from bnstream.core.columns import require_names_in_order
 from bnstream.core.groups.keys import keys_of
 from bnstream.core.groups.sums import array_of
-from bnstream.core.labels import counted, listed
+from bnstream.core.labels import counted, listed, require_order
 
 
 class DomainBatchNorm(Mapping[Any, BatchNorm]):
@@ -32,6 +32,8 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
         The mode of all layers, initially True.
     num_features : int
         As given.
+    domain_names : tuple of str or None
+        The names of the columns of domains, of the first call in training that has them.
 
     See Also
     --------
@@ -64,6 +66,7 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
     def __init__(self, num_features: int, **options: Any) -> None:
         self._template = BatchNorm(num_features, **options)
         self._layers: dict[Any, BatchNorm] = {}
+        self.domain_names: tuple[str, ...] | None = None
         self._rows: dict[Any, NDArray[np.intp]] | None = None      # of the last call in training, by domain
         self._lock = threading.Lock()
 
@@ -105,7 +108,8 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
         ------
         TypeError, ValueError
             As a call of `BatchNorm`; a ValueError names the domain. A TypeError if domains are of another kind than
-            those before. A ValueError if channels lie along axis 0, or a domain has more than 64 bits.
+            those before. A ValueError if channels lie along axis 0, a domain has more than 64 bits, or columns of
+            domains have the names of those before in another order.
         KeyError
             In inference, if a domain has no layer.
 
@@ -127,9 +131,10 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
             domain = np.full(n_rows, domain)
         if not n_rows:
             return self._template.copy()(a)         # refuses it in training
-        rows = rows_by_domain(domain, n_rows, a.shape)
+        rows, names = rows_by_domain(domain, n_rows, a.shape)
         with self._lock:
             require_kind(next(iter(rows)), self._layers)
+            require_order(self.domain_names, names, "columns of domains")
             new = {key: self._template.copy() for key in rows if key not in self._layers}
             if new and not self.training:
                 raise KeyError(f"no layer of the domain {listed([*map(repr, new)])}; the domains are "
@@ -139,6 +144,7 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
             self._layers |= new
             if self.training:
                 self._rows = rows
+                self.domain_names = names if self.domain_names is None else self.domain_names
         return y
 
     def _normalize(
@@ -244,13 +250,14 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
         """
         new = type(self).__new__(type(self))
         with self._lock:
-            new.__setstate__({"_template": self._template.copy(), "_rows": None,
+            new.__setstate__({"_template": self._template.copy(), "_rows": None, "domain_names": self.domain_names,
                               "_layers": {domain: layer.copy() for domain, layer in self._layers.items()}})
         return new
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the layers, but not the call that awaits `backward`."""
-        return {"_template": self._template, "_layers": dict(self._layers), "_rows": None}
+        return {"_template": self._template, "_layers": dict(self._layers), "_rows": None,
+                "domain_names": self.domain_names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -273,8 +280,10 @@ def types_of(domain: Any) -> list[type]:
     return [type(part) for part in domain] if isinstance(domain, tuple) else [type(domain)]
 
 
-def rows_by_domain(domain: Any, n_rows: int, shape: tuple[int, ...]) -> dict[Any, NDArray[np.intp]]:
-    """The numbers of the rows of each domain, in ascending order of the domains."""
+def rows_by_domain(
+    domain: Any, n_rows: int, shape: tuple[int, ...]
+) -> tuple[dict[Any, NDArray[np.intp]], tuple[str, ...] | None]:
+    """The numbers of the rows of each domain, in ascending order of the domains, and the names of their columns."""
     found = keys_of(domain, n_rows, f"x of shape {shape}", "keep", None, "domain")
     keys = found.distinct.tolist() if isinstance(found.distinct, np.ndarray) else found.distinct
     rows = dict(zip(keys, found.rows(n_rows), strict=True))
@@ -282,7 +291,7 @@ def rows_by_domain(domain: Any, n_rows: int, shape: tuple[int, ...]) -> dict[Any
     if n_missing:
         raise ValueError(f"domain is missing in {counted(n_missing, 'row', 'rows')} of x; leave them out of both, or "
                          "give them a domain of their own")
-    return rows
+    return rows, found.names
 
 
 def joined(
