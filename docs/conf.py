@@ -27,6 +27,7 @@ myst_heading_anchors = 4        # for links to headings, as #momentum-ddof-and-e
 nb_execution_mode = "auto"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
+nb_render_markdown_format = "myst"      # Tables in what cells print are tables.
 nb_merge_streams = True         # One box for what a cell prints.
 
 autosummary_generate = True

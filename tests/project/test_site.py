@@ -17,6 +17,7 @@ PAGES = {       # and how many pictures each has at least
     "explanation/index.html": 0, "explanation/variance.html": 3, "explanation/bounds.html": 0,
     "explanation/sameness.html": 0, "explanation/memory.html": 1, "explanation/house.html": 0,
     "reference/generated/bnstream.Moments.html": 0, "reference/command.html": 0, "benchmarks.html": 1,
+    "history/index.html": 8,
     "reference/file-format.html": 0, "changelog.html": 0, "how-to/index.html": 0, "how-to/recalibrate.html": 0,
     "how-to/small-batches.html": 0, "how-to/merge-and-subtract.html": 0, "how-to/masks-and-weights.html": 0,
     "how-to/reproduce-bits.html": 0, "how-to/threads.html": 0, "dependencies.html": 0,
@@ -85,6 +86,7 @@ def test_page(browser, address, name, colors, width):
     (["How to", "The format of state files"], "/reference/file-format.html"),
     (["Reference", "The format of state files"], "/reference/file-format.html"),
     (["scikit-learn"], "/adapters/scikit-learn.html"),
+    (["History"], "/history/index.html"),
 ])
 def test_what_a_newcomer_looks_for_is_near_the_front_page(browser, address, way, end):
     page = browser.new_page()
