@@ -3,8 +3,6 @@
 The mutations, which mend the checksums, and what must hold are those of statefiles.py. Needs atheris.
 """
 
-import re
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -13,29 +11,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 
+import guided
 import numpy as np
 from harness import main
 from mutations import Forged, mutated
 
 FIRST, MOST = 2000, 100_000     # runs of the first process, and of any: each has twice as many as the one before
-KEPT = 30_000                   # files whose parts are known, so that they can be mutated further
 LARGEST = 1 << 20               # bytes of a file
-LONGEST = 60                    # seconds of one file
-MOST_MEMORY = 2048              # MiB of a process
+KEPT = 30_000                   # files whose parts are known, so that they can be mutated further
 
 
 def trials(rng: np.random.Generator) -> Iterator[int]:
     """Each process begins with the files of statefiles.py: it knows the parts of the files that it made itself."""
     n = FIRST
     while True:
-        options = (f"-runs={n}", f"-seed={rng.integers(1, 1 << 31)}", f"-max_len={LARGEST}", f"-timeout={LONGEST}",
-                   f"-rss_limit_mb={MOST_MEMORY}", f"-artifact_prefix={tempfile.gettempdir()}/found-")
         with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run([sys.executable, __file__, "slice", folder, *options], capture_output=True, text=True,
-                                  check=False)
-        assert done.returncode == 0, f"{options}: {done.stderr[-3000:]}"
-        (runs,) = re.findall(r"^Done (\d+) runs", done.stderr, re.MULTILINE)
-        yield int(runs)
+            yield guided.runs(__file__, Path(folder), n, LARGEST, rng)
         n = min(2 * n, MOST)
 
 

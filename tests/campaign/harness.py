@@ -24,8 +24,11 @@ import bnstream
 RESULTS = Path(__file__).with_name("results.json")
 
 
-def main(what: str, unit: str, trials: Callable[[np.random.Generator], Iterator[int]]) -> None:
-    """Run trials until the time is over, print what was tried, and exit with 1 where something was found."""
+def main(what: str, unit: str, trials: Callable[[np.random.Generator], Iterator[int]], level: str = "") -> None:
+    """Run trials until the time is over, print what was tried, and exit with 1 where something was found.
+
+    `level` is that of the kernels which they run, if it is not that of this process.
+    """
     name = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--seconds", type=float, default=10, help="how long to try (default: 10)")
@@ -46,15 +49,15 @@ def main(what: str, unit: str, trials: Callable[[np.random.Generator], Iterator[
         print(f"{name}: {n:,} {unit} in {seconds:.1f} s with seed {given.seed}: {found or 'nothing found'}", flush=True)
         if given.record:
             record(name, {"what": what, "unit": unit, "tried": n, "seconds": round(seconds), "seed": given.seed,
-                          "found": found, **surroundings()})
+                          "found": found, **surroundings(level)})
 
 
-def surroundings() -> dict[str, str]:
+def surroundings(level: str = "") -> dict[str, str]:
     """When and where a run was made."""
     head = subprocess.run(["git", "log", "-1", "--format=%cs %h"], cwd=RESULTS.parent, check=True, capture_output=True,
                           text=True).stdout.split()
     gil = " without a GIL" if hasattr(sys, "_is_gil_enabled") and not sys._is_gil_enabled() else ""
-    return {"date": head[0], "commit": head[1], "level": bnstream.show_config("dicts")["level"],
+    return {"date": head[0], "commit": head[1], "level": level or bnstream.show_config("dicts")["level"],
             "python": platform.python_version() + gil, "machine": f"{platform.machine()}, {os.cpu_count()} CPUs"}
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-SHARED = {"harness", "mutations", "preload", "table", "test_campaign"}
-LONG = {"sanitizers"}       # needs a build of its own
+SHARED = {"builds", "guided", "harness", "mutations", "preload", "table", "test_campaign"}
+LONG = {"kernels", "sanitizers"}       # need builds of their own
 SCRIPTS = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in SHARED | LONG)
 
 
