@@ -96,6 +96,9 @@ class Build(build_ext):
                 extension.define_macros.append(("CYTHON_INLINE", "inline __attribute__((always_inline))"))
             if levels:
                 extension.define_macros.append(("BN_LEVELS", "1"))
+            if level in levels:
+                name = levels[level][0].removeprefix("-march=")
+                extension.define_macros += [("BN_LEVEL", f'"{name}"'), ("BN_INIT", f"PyInit_{level}")]
         self.extensions = [e for e in self.extensions if e.name.rpartition(".")[2] not in LEVELS.keys() - levels.keys()]
         super().build_extensions()
 

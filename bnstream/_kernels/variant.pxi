@@ -28,6 +28,9 @@ from libc.string cimport memcpy, memset
 from bnstream._kernels._integers cimport add_integer, add_limb, add_limbs, multiply64
 from bnstream._kernels._table cimport *
 
+cdef extern from "level.h":
+    pass
+
 cdef extern from "kernels.h" nogil:
     ctypedef float f32 "bn_f32"
     ctypedef double f64 "bn_f64"

@@ -117,3 +117,21 @@ def test_no_openmp_is_serial():
         pytest.skip("built with OpenMP")
     bnstream.set_num_threads(8)
     assert bnstream.get_num_threads() == 1
+
+
+def test_the_modules_of_all_levels_can_be_imported_or_say_why_not():
+    """Tools import every module of a package. One of a level that the CPU lacks must not end the process."""
+    code = """
+import importlib
+from bnstream import _kernels
+from bnstream._kernels import _runtime
+for level in _kernels.built_levels():
+    try:
+        importlib.import_module(f"bnstream._kernels.{_kernels.LEVELS[level]}")
+        assert level in _runtime.cpu_levels(), level
+    except ImportError as error:
+        assert level not in _runtime.cpu_levels(), level
+        assert str(error).startswith(f"this CPU does not support {level}; "), error
+    print(level)
+"""
+    assert python("-c", code).stdout.split() == _kernels.built_levels()
