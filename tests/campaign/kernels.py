@@ -19,7 +19,7 @@ from views import N_DESCRIBING, tried
 
 LEVEL = "baseline"
 FLAGS = "-fsanitize=address,fuzzer-no-link -O1 -g0"
-FIRST, MOST = 10_000, 1_000_000     # runs of the first process, and of any: each has twice as many as the one before
+FIRST, MOST = 10_000, 200_000       # runs of the first process, and of any: each has twice as many as the one before
 
 
 def trials(rng: np.random.Generator) -> Iterator[int]:
