@@ -10,6 +10,7 @@ from typing import Any
 
 from bnstream.core.dtypes import NamedArrays
 from bnstream.core.groups.grouped import GroupedMoments
+from bnstream.core.groups.keycolumns import LARGEST, LEAST
 from bnstream.statefiles.description import MEANINGS_OF_MOMENTS, Fields, describe_moments, meanings, restore_moments
 
 MEANINGS = {
@@ -19,7 +20,6 @@ MEANINGS = {
     "missing_keys": "what is done about rows without a key: raise, omit, or keep them as the group of the key null",
 }
 KINDS = {"int": int, "bool": bool, "str": str, "missing": NoneType}
-LEAST, LARGEST = -2**63, 2**64 - 1
 
 
 def meanings_of_groups(arrays: NamedArrays) -> dict[str, str]:

@@ -21,6 +21,7 @@ from bnstream.core.optional import home_of
 Kind = Literal["int", "bool", "str", "missing"]        # "missing": of no row there is a key
 
 EXPECTED = "keys must be integers, bools or strings"
+LEAST, LARGEST = -2**63, 2**64 - 1     # integers of 64 bits, with or without a sign
 FEW = 2000          # strings that are looked up one by one
 
 
@@ -107,7 +108,7 @@ def plain_key(key: Any, name: str) -> Any:
     if isinstance(key, str):
         return str(key)
     if isinstance(key, bool | int):
-        if not -2**63 <= key < 2**64:
+        if not LEAST <= key <= LARGEST:
             raise ValueError(f"{name} must be integers of 64 bits, got {key}; convert them to strings")
         return key
     if key is None or type(key).__name__ in ("NAType", "NaTType") or (isinstance(key, float) and key != key):
