@@ -1,5 +1,6 @@
 """The version of the package and how it runs on this machine."""
 
+import functools
 import re
 import sys
 from typing import Literal, overload
@@ -10,6 +11,7 @@ from bnstream import _kernels
 from bnstream._kernels import _runtime
 
 
+@functools.cache
 def version() -> str:
     """The version of bnstream that is installed."""
     from importlib import metadata  # takes as long to import as all of bnstream

@@ -4,7 +4,6 @@ The mutations, which mend the checksums, and what must hold are those of statefi
 """
 
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -13,7 +12,7 @@ from random import Random
 
 import guided
 import numpy as np
-from harness import main
+from harness import folder_in_memory, main
 from mutations import Forged, mutated
 
 FIRST, MOST = 2000, 100_000     # runs of the first process, and of any: each has twice as many as the one before
@@ -25,7 +24,7 @@ def trials(rng: np.random.Generator) -> Iterator[int]:
     """Each process begins with the files of statefiles.py: it knows the parts of the files that it made itself."""
     n = FIRST
     while True:
-        with tempfile.TemporaryDirectory() as folder:
+        with folder_in_memory() as folder:
             yield guided.runs(__file__, Path(folder), n, LARGEST, rng)
         n = min(2 * n, MOST)
 

@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,12 @@ import numpy as np
 import bnstream
 
 RESULTS = Path(__file__).with_name("results.json")
+
+
+def folder_in_memory() -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder, where the system has them in memory: states are written through to the disk."""
+    shared = Path("/dev/shm")
+    return tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None)
 
 
 def main(what: str, unit: str, trials: Callable[[np.random.Generator], Iterator[int]], level: str = "") -> None:

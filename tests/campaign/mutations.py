@@ -4,6 +4,7 @@ A mutation takes a `Forged` and a `random.Random`, and changes the first. `Forge
 """
 
 import copy
+import functools
 import io
 import json
 import math
@@ -44,14 +45,19 @@ def npy(array):
     return stream.getvalue()
 
 
+@functools.lru_cache(100)
+def loaded(whole):
+    """The array of an .npy file. Most members of two files are equal, and NumPy takes long."""
+    return np.load(io.BytesIO(whole), allow_pickle=False)
+
+
 def contents(file):
     """What a file holds, read by zipfile, json and NumPy, which know nothing of ours."""
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         assert len(set(names)) == len(names) and archive.testzip() is None
         description = json.loads(archive.read(DESCRIPTION))
-        arrays = {name.removesuffix(".npy"): np.load(io.BytesIO(archive.read(name)), allow_pickle=False)
-                  for name in names if name != DESCRIPTION}
+        arrays = {name.removesuffix(".npy"): loaded(archive.read(name)) for name in names if name != DESCRIPTION}
     return description, arrays
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from harness import main
+from harness import folder_in_memory, main
 from mutations import Forged, contents, mutated
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -132,8 +132,7 @@ def trials(rng: np.random.Generator) -> Iterator[int]:
     warnings.simplefilter("error")
     random = Random(int(rng.integers(2**63)))
     n_tried = n_accepted = 0
-    shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
+    with folder_in_memory() as folder:
         file, other = Path(folder, "file.npz"), Path(folder, "other.npz")
         files = corpus(file)
         now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
