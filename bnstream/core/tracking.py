@@ -132,7 +132,7 @@ def require_possible_tracked(arrays: Any, track: tuple[str, ...], m: Any) -> Non
     if not isinstance(arrays, Mapping) or set(arrays) != set(arrays_of(track)):
         raise ValueError(f"expected the arrays {', '.join(arrays_of(track))} for track={list(track)}, got "
                          f"{', '.join(map(str, arrays)) if isinstance(arrays, Mapping) else arrays!r}")
-    n, mean = np.asarray(m.n), np.asarray(m.mean)
+    n = np.asarray(m.n)
     for name, values in arrays.items():
         dtype: Any = {"missing": np.int64, "quantiles": object}.get(name, np.float64)
         if not isinstance(values, np.ndarray) or values.dtype != dtype or values.shape != m.shape:
@@ -145,22 +145,26 @@ def require_possible_tracked(arrays: Any, track: tuple[str, ...], m: Any) -> Non
         if not ((sizes == n) | (m.nan_policy == "propagate") & (sizes <= n)).all():
             raise ValueError("the sketches of quantiles must have as many values as n says")
     if "min" in arrays:
-        require_extremes(arrays["min"], arrays["max"], n, mean, m.nan_policy)
+        require_extremes(arrays["min"], arrays["max"], m)
     if "m3" in arrays:
         require_powers(arrays, n, np.asarray(m.m2), m.nan_policy)
 
 
-def require_extremes(least: Floats, most: Floats, n: Any, mean: Any, nan_policy: str) -> None:
-    """Raise ValueError unless the mean is between the extremes, which are inf and -inf of nothing."""
+def require_extremes(least: Floats, most: Floats, m: Any) -> None:
+    """Raise ValueError unless the extremes, which are inf and -inf of nothing, allow the mean and the variance."""
+    n, mean, std = np.asarray(m.n), np.asarray(m.mean), np.asarray(m.std())
     if not np.where(n == 0, (least == np.inf) & (most == -np.inf), True).all():
         raise ValueError("min must be inf, and max -inf, where n is 0")
-    if nan_policy != "propagate" and not (np.isfinite(least) & np.isfinite(most) | (n == 0)).all():
-        raise ValueError(f"min and max must be finite under nan_policy {nan_policy!r}, got NaN or inf")
+    if m.nan_policy != "propagate" and not (np.isfinite(least) & np.isfinite(most) | (n == 0)).all():
+        raise ValueError(f"min and max must be finite under nan_policy {m.nan_policy!r}, got NaN or inf")
     with np.errstate(all="ignore"):
         slack = 2.0**-48 * np.maximum(np.abs(least), np.abs(most))
         outside = (mean < least - slack) | (mean > most + slack) | (least > most)
+        wide = std > np.sqrt(most - mean + slack) * np.sqrt(mean - least + slack) * (1 + 2.0**-40)
     if (outside & (n > 0)).any():
         raise ValueError("the mean must be between min and max")
+    if (wide & (n > 0)).any():
+        raise ValueError("the variance must be at most (max - mean) * (mean - min)")
 
 
 def require_powers(arrays: Mapping[str, Floats], n: Any, m2: Any, nan_policy: str) -> None:

@@ -92,15 +92,18 @@ def has_extremes(arrays: NamedArrays) -> bool:
 
 
 def require_extremes(feature: str, arrays: NamedArrays) -> None:
-    """Raise ValueError unless the mean lies between min and max, but for its rounding."""
-    named = {f"{feature}/{key}": arrays[key] for key in (*EXTREMES, "mean")}
-    least, most, mean = (as_numbers(named, name) for name in named)
+    """Raise ValueError unless min and max allow the mean and the standard deviation, but for their rounding."""
+    named = {f"{feature}/{key}": arrays[key] for key in (*EXTREMES, "mean", "std")}
+    least, most, mean, std = (as_numbers(named, name) for name in named)
     if least.shape != mean.shape or most.shape != mean.shape:
         raise ValueError(f"expected min, max and mean of {feature!r} of one shape, got {described(named)}")
     slack = ROUNDING * np.maximum(np.abs(least), np.abs(most))
     if not (np.isfinite(slack) & (least <= most) & (mean >= least - slack) & (mean <= most + slack)).all():
         raise ValueError(f"the mean of {feature!r} must be between min and max, which are finite, got "
                          f"{mean.tolist()!r:.60}, {least.tolist()!r:.60} and {most.tolist()!r:.60}")
+    if not (std <= np.sqrt(most - mean + slack) * np.sqrt(mean - least + slack) + slack).all():
+        raise ValueError(f"the squared std of {feature!r} must be at most (max - mean) * (mean - min), got a std of "
+                         f"{std.tolist()!r:.60}, {least.tolist()!r:.60} and {most.tolist()!r:.60}")
 
 
 def from_lerobot(parts: Iterable[Mapping[str, Any]]) -> Moments:
@@ -137,7 +140,7 @@ def channel_names(feature: str, shape: tuple[int, ...]) -> list[str]:
 def moments_of(features: Features, shapes: Mapping[str, tuple[int, ...]], extremes: bool) -> Moments:
     """The statistics of the features of a part; a feature that it lacks has no data.
 
-    A mean that rounding has moved below min or above max is set to it.
+    A mean that rounding has moved below min or above max is set to it, and a std to the largest that they allow.
     """
     size = sum(map(math.prod, shapes.values()))
     found = dict(zip(("count", "mean", "std"), np.zeros((3, size)), strict=True))
@@ -155,6 +158,8 @@ def moments_of(features: Features, shapes: Mapping[str, tuple[int, ...]], extrem
     tracked = {key: found[key] for key in EXTREMES if extremes}
     if extremes:
         state[MEAN] = np.where(state[N] > 0, np.minimum(np.maximum(state[MEAN], found["min"]), found["max"]), 0)
+        above, below = (np.where(state[N] > 0, x, 0) for x in (found["max"] - state[MEAN], state[MEAN] - found["min"]))
+        found["std"] = np.minimum(found["std"], np.sqrt(above) * np.sqrt(below))
     return moments_from(with_variance(state, found["std"] * found["std"]), tracked=tracked)
 
 

@@ -363,6 +363,7 @@ def test_a_pickle_of_impossible_values_is_refused():
     for name, change, message in (
         ("missing", lambda v: v - 1, "missing must not be negative"),
         ("min", lambda v: v + 50, "the mean must be between min and max"),
+        ("max", lambda v: v * 0.1, r"the variance must be at most \(max - mean\) \* \(mean - min\)"),
         ("max", lambda v: v * NAN, "min and max must be finite under nan_policy 'omit'"),
         ("m4", lambda v: v / 100, "no data has these m3 and m4 beside this m2"),
         ("m3", lambda v: v + 1e9, "no data has these m3 and m4 beside this m2"),

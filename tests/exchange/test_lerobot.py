@@ -121,6 +121,7 @@ def test_a_mean_that_is_rounded_out_of_the_extremes(tmp_path):
      r"the mean of 'action' must be between min and max, which are finite, got \[1.0, 2.0\], \[0.0, 2.1\] and \[3"),
     ({"action": ACTION | {"min": [0.0, 2.0], "max": [3.0, float("inf")]}}, "between min and max, which are finite"),
     ({"action": ACTION | {"min": [0.0, float("nan")], "max": [3.0, 3.0]}}, "between min and max, which are finite"),
+    ({"action": ACTION | {"min": [0.6, 1.9], "max": [1.5, 2.1]}}, "the squared std of 'action' must be at most"),
     ({"action": ACTION | {"min": ["a", "b"], "max": [3.0, 3.0]}}, "action/min must hold real numbers"),
     ({"action": ACTION | {"mean": None}}, "^action/mean must hold real numbers"),
 ])

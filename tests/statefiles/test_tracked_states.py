@@ -93,6 +93,7 @@ DESCRIPTION |= {"shape": [3], "names": ["a", "b", "c"], "track": list(NAMES)}
     ({"min": ARRAYS["min"][:2]}, "min must be float64 of shape"),
     ({"min": -ARRAYS["min"]}, "min must be inf, and max -inf, where n is 0"),
     ({"max": ARRAYS["max"] - 100}, "the mean must be between min and max"),
+    ({"max": np.where(ARRAYS["n"] > 0, ARRAYS["mean"] + 0.1, -np.inf)}, "the variance must be at most"),
     ({"max": np.where(ARRAYS["max"] > 0, np.inf, ARRAYS["max"])}, "min and max must be finite under nan_policy 'omit'"),
     ({"m3": ARRAYS["m3"] + 1}, "m3 and m4 must be 0 where n is 0"),
     ({"m3": ARRAYS["m3"] * 1e9}, "no data has these m3 and m4 beside this m2"),
