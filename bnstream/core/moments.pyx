@@ -304,9 +304,9 @@ cdef class Moments:
             bool, or `weights` are not numbers.
         ValueError
             If its channels are not those of the batches before, or it is a table with some of `names` as columns in
-            another order; if an axis is out of range, or it holds NaN or inf under
-            ``nan_policy="raise"``; if `weights` has another shape, `where` does not broadcast, or a weight is out of
-            range, for exact statistics no whole number.
+            another order; if an axis is out of range, or it holds NaN or inf under ``nan_policy="raise"``; if `weights`
+            has another shape, `where` does not broadcast, or a weight is out of range, for exact statistics no whole
+            number.
         OverflowError
             If exact statistics would count more than 2**62 values in a channel. The state is as it was.
 
@@ -395,9 +395,9 @@ cdef class Moments:
             shape = kept_shape(a, axes, False) if shape is None else shape
             lock = acquire(self.lock)
             try:
+                sketches = None if lock is None else self.sketches_with(a, axes, mask, view.n_channels)
                 self.take_in(part, sink.pitch, shape, weighted, exponent, large, part + WEIGHTED_ROWS * sink.pitch, missing)
-                if lock is not None:
-                    self.sketch(a, axes, mask)
+                self._sketches = sketches
             finally:
                 release(lock)
         finally:
@@ -405,11 +405,11 @@ cdef class Moments:
                 free(part)
         return self
 
-    cdef int sketch(self, ndarray a, unsigned long long axes, ndarray mask) except -1:
-        """Add a batch to the sketches of quantiles."""
-        self._add_to_sketches(a, axes_named(axes, a.ndim), mask, self.size)
-        self.n_changes += 1
-        return 0
+    cdef object sketches_with(self, ndarray a, unsigned long long axes, ndarray mask, Py_ssize_t size):
+        """New sketches of quantiles, of the `size` channels with a batch; None if they are not tracked."""
+        if "quantiles" not in self.track:
+            return None
+        return self._sketches_with_batch(a, axes_named(axes, a.ndim), mask, size)
 
     cdef ndarray missing_of(self, ndarray a, unsigned long long axes, ndarray weights, ndarray mask, const View *view,
                             const Sink *part, bint careful, int threads):
@@ -461,6 +461,7 @@ cdef class Moments:
         self.check_channels(a, axes, math.prod(shape))
         if "min" in self.track:
             found = self.extremes_of(a, axes, mask, counts, threads)
+        sketches = self.sketches_with(a, axes, mask, math.prod(shape))
         if counts is not None:
             part = weighted_sums(a, axes, mask, counts, threads)
         else:
@@ -478,8 +479,7 @@ cdef class Moments:
             self.add_sums(part, shape)
         self.take_in_tracked(NULL if found is None else <const double *> cnp.PyArray_DATA(found), padded(self.size), missing,
                              NULL, NULL)
-        if "quantiles" in self.track:
-            self.sketch(a, axes, mask)
+        self._sketches = sketches
         return self
 
     cdef ndarray extremes_of(self, ndarray a, unsigned long long axes, ndarray mask, ndarray counts, int threads):
@@ -718,13 +718,12 @@ cdef class Moments:
                 raise ValueError(f"expected finite statistics, as nan_policy={self.nan_policy!r} has them here, got NaN "
                                  "or inf in the other Moments; merge them into one with nan_policy='propagate'")
             found, missing, part_sums = them.tracked, them.left_out, them.sums.copied()
+            sketches = self._merged_sketches(them._sketches) if "quantiles" in track else None
             self.keep_track(track)
             self.add_sums(part_sums, them.shape)
             self.take_in_tracked(NULL if found is None else <const double *> cnp.PyArray_DATA(found), padded(self.size),
                                  missing, NULL, NULL)
-            self.exact, self._names = True, names
-            if "quantiles" in track:
-                self._merge_sketches(them._sketches)
+            self.exact, self._names, self._sketches = True, names, sketches
             return 0
         theirs = them.state         # This reference keeps it alive if another thread replaces the state of `them`.
         part = <const double *> cnp.PyArray_DATA(theirs)
@@ -735,14 +734,12 @@ cdef class Moments:
                 if not (isfinite(part[MEAN * pitch + c]) and isfinite(part[M2 * pitch + c])):
                     raise ValueError(f"expected finite statistics, as nan_policy={self.nan_policy!r} has them here, got NaN "
                                      "or inf in the other Moments; merge them into one with nan_policy='propagate'")
+        sketches = self._merged_sketches(them._sketches) if "quantiles" in track else None
         self.keep_track(track)
         found = them.tracked
         self.take_in(part, pitch, them.shape, them.weighted, part + EXPONENT * pitch if them.scaled else NULL, large,
                      NULL if found is None else <const double *> cnp.PyArray_DATA(found), them.left_out)
-        self._names = names
-        if "quantiles" in track:
-            self._merge_sketches(them._sketches)
-            self.n_changes += 1
+        self._names, self._sketches = names, sketches
         return 0
 
     cdef int set_track(self, tuple track) except -1:
@@ -1194,8 +1191,8 @@ cdef class Moments:
     quantile = late("bnstream.sketches.tracked", "quantile")
     rank_error = late("bnstream.sketches.tracked", "rank_error")
     histogram = late("bnstream.sketches.tracked", "histogram")
-    _add_to_sketches = late("bnstream.sketches.tracked", "add_batch")
-    _merge_sketches = late("bnstream.sketches.tracked", "merge_sketches")
+    _sketches_with_batch = late("bnstream.sketches.tracked", "with_batch")
+    _merged_sketches = late("bnstream.sketches.tracked", "merged")
     _sketches_by_channel = late("bnstream.sketches.tracked", "by_channel")
     _set_sketches = late("bnstream.sketches.tracked", "set_by_channel")
     _update_columnwise = late("bnstream.core.columnwise", "update_columnwise")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import struct
-import threading
 from collections.abc import Iterable, Sequence
 from typing import Any, Self, SupportsIndex
 
@@ -82,7 +81,6 @@ class Quantiles:
         make = kll.kll()
         self._sketches = [make(self._k) for _ in range(integer("n_channels", n_channels, first=0))]
         self._has_nan = np.zeros(len(self._sketches), np.bool_)
-        self._lock = threading.Lock()       # for a `Moments` that several threads update; see `tracked`
 
     @property
     def k(self) -> int:
@@ -396,7 +394,7 @@ class Quantiles:
     def __copy__(self) -> Quantiles:
         other = type(self).__new__(type(self))
         other.__dict__ |= self.__dict__ | {"_sketches": [copy.copy(sketch) for sketch in self._sketches],
-                                           "_has_nan": self._has_nan.copy(), "_lock": threading.Lock()}
+                                           "_has_nan": self._has_nan.copy()}
         return other
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Quantiles:

@@ -1,12 +1,13 @@
 """The quantiles that a `Moments` tracks: its sketches, and what is asked of them.
 
 `Moments` calls these functions, and holds the sketches of its channels, one after another, in `_sketches`: None before
-the first batch. Where the state of each channel is an element of an array, as in blocks of channels, so is its sketch.
+the first batch. These never change: new ones take their place, so that an error or Ctrl-C leaves them as they were, and
+readers need no lock. Where the state of each channel is an element of an array, as in blocks of channels, so is its
+sketch.
 """
 
 from __future__ import annotations
 
-import threading
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -17,27 +18,16 @@ from bnstream.core.tracking import require_tracked
 from bnstream.sketches.batches import update_with
 from bnstream.sketches.quantiles import Quantiles
 
-FIRST = threading.Lock()        # Held while an object gets its first sketches, which then have a lock of their own.
+
+def with_batch(m: Any, batch: NDArray[Any], batch_axes: tuple[int, ...], where: Any, size: int) -> Quantiles:
+    """The sketches of `m` with a batch that it has accepted; `size` is the number of its channels."""
+    return update_with(own_or_new(m, size).copy(), batch, batch_axes, where, omit=m.nan_policy == "omit")
 
 
-def add_batch(m: Any, batch: NDArray[Any], batch_axes: tuple[int, ...], where: Any, size: int) -> None:
-    """Add a batch that `m` has accepted; `size` is the number of its channels."""
-    with FIRST:
-        sketches = m._sketches = own_or_new(m, size)
-    with sketches._lock:
-        update_with(sketches, batch, batch_axes, where, omit=m.nan_policy == "omit")
-
-
-def merge_sketches(m: Any, theirs: Quantiles | None) -> None:
-    """Merge the sketches of another object into those of `m`."""
-    if theirs is None:
-        return
-    with FIRST:
-        if m._sketches is None:
-            m._sketches = theirs.copy()
-            return
-    with m._sketches._lock:
-        m._sketches.merge(theirs)
+def merged(m: Any, theirs: Quantiles | None) -> Quantiles | None:
+    """The sketches of `m` and of another object."""
+    own: Quantiles | None = m._sketches
+    return theirs if own is None else own if theirs is None else own.copy().merge(theirs)
 
 
 def own_or_new(m: Any, size: int) -> Quantiles:
@@ -49,8 +39,7 @@ def by_channel(m: Any, size: int) -> NDArray[Any]:
     """Copies of the sketches as an array of `Quantiles` of one channel each."""
     sketches = own_or_new(m, size)
     found = np.empty(size, object)
-    with sketches._lock:
-        found[:] = [sketches.channels([i]) for i in range(size)]
+    found[:] = [sketches.channels([i]) for i in range(size)]
     return found
 
 
@@ -62,9 +51,7 @@ def set_by_channel(m: Any, sketches: NDArray[Any]) -> None:
 def tracked_sketches(m: Any, name: str) -> Quantiles:
     """A copy of the sketches; raise AttributeError unless quantiles are tracked."""
     require_tracked("quantiles", m.track)
-    sketches = own_or_new(m, int(np.size(m.n)))
-    with sketches._lock:
-        return sketches.copy()
+    return own_or_new(m, int(np.size(m.n))).copy()
 
 
 def quantile(m: Moments, q: ArrayLike) -> NDArray[np.float64]:

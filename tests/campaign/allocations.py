@@ -257,6 +257,8 @@ def cases() -> dict[str, Case]:
 
 def frozen(value: Any) -> Any:
     """What an object is, to the last bit, in values that compare and do not change with it."""
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return frozen(value.tolist())
     if isinstance(value, np.ndarray | np.generic):
         return str(value.dtype), value.shape, value.tobytes()
     if isinstance(value, Path):

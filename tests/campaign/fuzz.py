@@ -15,18 +15,16 @@ import numpy as np
 from harness import folder_in_memory, main
 from mutations import Forged, mutated
 
-FIRST, MOST = 2000, 100_000     # runs of the first process, and of any: each has twice as many as the one before
+FIRST, MOST = 2000, 100_000     # runs of the first process, and of any
 LARGEST = 1 << 20               # bytes of a file
 KEPT = 30_000                   # files whose parts are known, so that they can be mutated further
 
 
 def trials(rng: np.random.Generator) -> Iterator[int]:
     """Each process begins with the files of statefiles.py: it knows the parts of the files that it made itself."""
-    n = FIRST
-    while True:
+    for n in guided.doubling(FIRST, MOST):
         with folder_in_memory() as folder:
             yield guided.runs(__file__, Path(folder), n, LARGEST, rng)
-        n = min(2 * n, MOST)
 
 
 def one_slice(folder: Path, options: list[str]) -> None:

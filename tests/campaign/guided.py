@@ -4,13 +4,20 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 LONGEST = 60                    # seconds of an input
 MOST_MEMORY = 2048              # MiB of a process
+
+
+def doubling(first: int, most: int) -> Iterator[int]:
+    """How many runs each process makes: twice as many as the one before, and at most so many."""
+    while True:
+        yield first
+        first = min(2 * first, most)
 
 
 def runs(script: str, folder: Path, n: int, largest: int, rng: np.random.Generator,

@@ -19,7 +19,7 @@ from views import N_DESCRIBING, tried
 
 LEVEL = "baseline"
 FLAGS = "-fsanitize=address,fuzzer-no-link -O1 -g0"
-FIRST, MOST = 10_000, 200_000       # runs of the first process, and of any: each has twice as many as the one before
+FIRST, MOST = 10_000, 200_000       # runs of the first process, and of any
 
 
 def trials(rng: np.random.Generator) -> Iterator[int]:
@@ -27,7 +27,6 @@ def trials(rng: np.random.Generator) -> Iterator[int]:
     import atheris
 
     compiler = os.environ.get("CC", "clang")
-    n = FIRST
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         builds.build(folder, LEVEL, FLAGS, CC=compiler, LDSHARED=f"{compiler} -shared")
@@ -35,9 +34,8 @@ def trials(rng: np.random.Generator) -> Iterator[int]:
         environment = os.environ | {
             "LD_PRELOAD": str(Path(atheris.path(), "asan_with_fuzzer.so")), "PYTHONPATH": name,
             "ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=64", "PYTHONMALLOC": "malloc"}
-        while True:
+        for n in guided.doubling(FIRST, MOST):
             yield guided.runs(__file__, folder / "corpus", n, N_DESCRIBING, rng, environment)
-            n = min(2 * n, MOST)
 
 
 def one_slice(corpus: str, options: list[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 HERE = Path(__file__).parent
 SHARED = {"builds", "guided", "harness", "mutations", "preload", "table", "test_campaign"}
-LONG = {"kernels", "sanitizers"}       # need builds of their own
+LONG = {"kernels", "races", "sanitizers"}       # need builds of their own
 SCRIPTS = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in SHARED | LONG)
 
 

@@ -209,6 +209,26 @@ def test_examples(name):
     run_examples(getattr(Moments, name).__doc__, name)
 
 
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("name", ["update", "merge"])
+def test_what_stops_a_sketch_leaves_all_as_it_was(monkeypatch, name, exact):
+    """As Ctrl-C may, when values are in the sketches already."""
+    m, other = tracking(exact=exact).update(X[:300]), tracking(exact=exact).update(X[300:])
+    before, change = m.copy(), getattr(Quantiles, name)
+    argument = X[300:] if name == "update" else other
+
+    def stopped(*arguments, **options):
+        change(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Quantiles, name, stopped)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(m, name)(argument)
+    assert m == before
+    monkeypatch.undo()
+    assert getattr(m, name)(argument).n.tolist() == [700] * 3
+
+
 def test_a_state_is_read_with_the_sketches_of_its_values():
     """A copy that another thread makes between the state and the sketches would have more values than these."""
     m, stop = Moments(track="quantiles").update(X), threading.Event()
