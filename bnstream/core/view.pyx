@@ -62,8 +62,8 @@ cdef ndarray as_array(object x):
     try:
         a = as_numpy(x)
         if is_masked(a):
-            raise TypeError("got a masked array; pass np.asarray(x) with where=~x.mask to leave the masked elements out, or "
-                            "x.filled(value) to fill them")
+            raise TypeError("got a masked array; fill it with x.filled(value), or pass np.asarray(x) with "
+                            "where=~x.mask where masks are taken, which leaves the masked elements out")
         a = np.asarray(a)
     except ValueError as error:
         raise ValueError(f"expected an array or nested sequences of equal lengths, got {type(x).__name__}: {error}"

@@ -118,7 +118,8 @@ def fit(
         coordinate that holds the weights, along some of the reduced dimensions; or a DataArray of weights.
     by : str or sequence of str, optional
         The columns of a table that hold the keys of its rows, to compute the statistics of each group. They hold
-        integers, bools or strings, and are not channels.
+        integers, bools or strings, and are not channels. In a text file a column of whole numbers is one of integers,
+        so that 01234 is the key 1234; keys of a different type in another file are an error.
     missing_keys : {"raise", "omit", "keep"}, default "raise"
         What to do about rows without a key, as for `GroupedMoments`.
     channel_axis : int, optional

@@ -308,7 +308,7 @@ M = Moments().update(np.arange(6.0).reshape(2, 3))
     (lambda: normalize(np.ones((4, 3)), M), TypeError, "^expected a dask array or dataframe, got ndarray;"),
     (lambda: moments(X.astype(complex)), TypeError, "^cannot read dtype complex128; .* pass x.real"),
     (lambda: moments(X.astype(object)), TypeError, "^cannot read dtype object"),
-    (lambda: moments(da.ma.masked_equal(X, 0)), TypeError, r"^got a masked array; pass np\.asarray"),
+    (lambda: moments(da.ma.masked_equal(X, 0)), TypeError, r"^got a masked array; fill it with x\.filled"),
     (lambda: moments(X, 2), ValueError, "^axis 2 is out of range for an array of 2 dimensions; expected -2 to 1"),
     (lambda: moments(X, (0, -2)), ValueError, r"^axis -2 is given twice in axis=\(0, -2\)"),
     (lambda: moments(X.sum()), ValueError, "^expected an array of at least 1 dimension, got a 0-d array"),
