@@ -41,7 +41,7 @@ from bnstream.core.labels import counted
 from bnstream.core.late import late
 from bnstream.core.rows import effective_n, has_weights, require_possible, without_exponent
 from bnstream.core.tracking import (
-    arrays_of, kurtosis_of, of_both, require_exactable, require_possible_tracked, require_track, require_tracked,
+    EXTREMES, arrays_of, kurtosis_of, of_both, require_exactable, require_possible_tracked, require_track, require_tracked,
     skewness_of, track_of,
 )
 
@@ -352,7 +352,7 @@ cdef class Moments:
         cdef bint large, weighted = weights is not None
         cdef Tracked tracked
         cdef int careful = False
-        cdef bint tracks = self.tracks
+        cdef tuple track = self.track
         cdef ndarray missing = None
         make_view(&view, axes, a, None, None, given, mask)
         if view.n_rows == 0 or view.n_channels == 0:
@@ -368,8 +368,8 @@ cdef class Moments:
                 raise MemoryError(f"no memory for the state of {view.n_channels} channels")
         sink.state = part
         try:
-            if tracks:
-                tracked = to_track(part + WEIGHTED_ROWS * sink.pitch, sink.pitch, self.track, &careful)
+            if len(track) > 0:
+                tracked = to_track(part + WEIGHTED_ROWS * sink.pitch, sink.pitch, track, &careful)
                 with nogil:
                     failed = kernels.accumulate_tracked(&view, &sink, &tracked, self.policy == OMIT, threads)
             elif n_bytes < SMALL:
@@ -379,7 +379,7 @@ cdef class Moments:
                     failed = kernels.accumulate(&view, &sink, self.policy == OMIT, threads)
             if failed:
                 raise MemoryError("no memory for the scratch of an update")
-            if tracks and "missing" in self.track:
+            if "missing" in track:
                 missing = self.missing_of(a, axes, given, mask, &view, &sink, careful, threads)
             large = not moderate(part, sink.pitch, view.n_channels)
             if large:
@@ -395,9 +395,9 @@ cdef class Moments:
             shape = kept_shape(a, axes, False) if shape is None else shape
             lock = acquire(self.lock)
             try:
-                sketches = None if lock is None else self.sketches_with(a, axes, mask, view.n_channels)
-                self.take_in(part, sink.pitch, shape, weighted, exponent, large, part + WEIGHTED_ROWS * sink.pitch, missing)
-                self._sketches = sketches
+                sketches = self.sketches_with(a, axes, mask, view.n_channels) if "quantiles" in track else None
+                self.take_in(part, sink.pitch, shape, weighted, exponent, large, part + WEIGHTED_ROWS * sink.pitch, missing,
+                             sketches, track)
             finally:
                 release(lock)
         finally:
@@ -406,9 +406,7 @@ cdef class Moments:
         return self
 
     cdef object sketches_with(self, ndarray a, unsigned long long axes, ndarray mask, Py_ssize_t size):
-        """New sketches of quantiles, of the `size` channels with a batch; None if they are not tracked."""
-        if "quantiles" not in self.track:
-            return None
+        """New sketches of quantiles, of the `size` channels with a batch."""
         return self._sketches_with_batch(a, axes_named(axes, a.ndim), mask, size)
 
     cdef ndarray missing_of(self, ndarray a, unsigned long long axes, ndarray weights, ndarray mask, const View *view,
@@ -452,6 +450,7 @@ cdef class Moments:
     @cython.critical_section
     cdef object update_exactly(self, ndarray a, unsigned long long axes, ndarray mask, object weights, object n_threads):
         cdef ExactSums part, own = self.sums
+        cdef tuple track = self.track
         cdef int threads = threads_for(cnp.PyArray_NBYTES(a), n_threads)
         cdef ndarray counts = None if weights is None else counts_of(weights, mask, a, axes)
         cdef ndarray found = None, missing = None
@@ -459,9 +458,9 @@ cdef class Moments:
             return self
         shape = self.shape if self.shape is not None else kept_shape(a, axes, False)
         self.check_channels(a, axes, math.prod(shape))
-        if "min" in self.track:
+        if "min" in track:
             found = self.extremes_of(a, axes, mask, counts, threads)
-        sketches = self.sketches_with(a, axes, mask, math.prod(shape))
+        sketches = self.sketches_with(a, axes, mask, math.prod(shape)) if "quantiles" in track else None
         if counts is not None:
             part = weighted_sums(a, axes, mask, counts, threads)
         else:
@@ -471,15 +470,14 @@ cdef class Moments:
         if self.policy == RAISE and not part.finite():
             require_finite(np.where(part.counts[1:].any(0), NAN, 0.0).reshape(shape))
         if self.policy == OMIT:
-            if "missing" in self.track:
+            if "missing" in track:
                 missing = np.zeros(padded(len(part)), np.int64)
                 missing[:len(part)] = part.counts[1:].sum(0)
             part.leave_out()
         if part is not own:
-            self.add_sums(part, shape)
+            self.add_sums(part, shape, track)
         self.take_in_tracked(NULL if found is None else <const double *> cnp.PyArray_DATA(found), padded(self.size), missing,
-                             NULL, NULL)
-        self._sketches = sketches
+                             NULL, NULL, sketches)
         return self
 
     cdef ndarray extremes_of(self, ndarray a, unsigned long long axes, ndarray mask, ndarray counts, int threads):
@@ -492,8 +490,8 @@ cdef class Moments:
         if counts is not None:
             mask = counts != 0 if mask is None else mask & (counts != 0)
         make_view(&view, axes, a, None, None, None, mask)
-        found = nothing_tracked(self.track, view.n_channels)
-        tracked = to_track(<double *> cnp.PyArray_DATA(found), found.shape[1], self.track, &careful)
+        found = nothing_tracked(EXTREMES, view.n_channels)
+        tracked = to_track(<double *> cnp.PyArray_DATA(found), found.shape[1], EXTREMES, &careful)
         tracked.alone = True
         none.state = NULL
         with nogil:
@@ -502,21 +500,37 @@ cdef class Moments:
             raise MemoryError("no memory for the scratch of an update")
         return found
 
-    cdef int add_sums(self, ExactSums part, tuple shape) except -1:
-        """Add exact sums to the state."""
-        rows, left_out = nothing_tracked(self.track, len(part)), none_missing(self.track, len(part))
-        if self.state is not None:      # Another thread has updated an empty object meanwhile.
-            raise unlike(False)
+    cdef int add_sums(self, ExactSums part, tuple shape, tuple track) except -1:
+        """Add exact sums to the state, of data of which `track` is tracked."""
+        cdef tuple own, kept
+        while True:
+            own, kept = self.track, self.kept_with(track)
+            rows, left_out = nothing_tracked(kept, len(part)), none_missing(kept, len(part))
+            if self.state is not None:      # Another thread has updated an empty object meanwhile.
+                raise unlike(False)
+            if self.shape is not None and self.shape != shape:
+                raise ValueError(f"expected channels of shape {self.shape} as here, got {shape}")
+            if self.sums is not None:
+                self.widen(part)
+                self.sums.require_room(part)
+            if self.track is own:
+                break
+        self.keep_track(kept)
         if self.sums is None:
             self.shape, self.size = shape, len(part)
             self.sums, self.tracked, self.left_out = part, rows, left_out
-            return 0
-        if self.shape != shape:
-            raise ValueError(f"expected channels of shape {self.shape} as here, got {shape}")
-        self.widen(part)
-        self.sums.require_room(part)
-        self.sums.add(part)
+        else:
+            self.sums.add(part)
         return 0
+
+    cdef tuple kept_with(self, tuple track):
+        """What is tracked with data of which `track` is tracked. Afterwards `keep_track` needs no memory."""
+        cdef tuple kept = self.track
+        if kept is not track:
+            kept = of_both(kept, self.shape is not None, track, True)
+            if "quantiles" in kept and self.lock is None:
+                self.lock = threading.RLock()
+        return kept
 
     cdef int widen(self, ExactSums part) except -1:
         """Make room for sums. No Python runs between the last look and the return."""
@@ -561,37 +575,45 @@ cdef class Moments:
 
     @cython.critical_section
     cdef int take_in(self, const double *part, Py_ssize_t pitch, tuple shape, bint weighted, const double *exponent,
-                     bint large, const double *found, ndarray missing) except -1:
+                     bint large, const double *found, ndarray missing, object sketches, tuple track) except -1:
         """Merge a part into the state, and what has been found of what is tracked. This keeps the GIL, so that no thread
         sees or loses half of it.
 
         If the part is `weighted`, it has the rows of a weighted state. `exponent` is one more row, or NULL. `large` tells
-        that the part is not `moderate`.
+        that the part is not `moderate`. `track` is what is tracked of the part; another thread may have changed that of
+        this object.
         """
-        cdef ndarray fresh
+        cdef ndarray fresh = None, rows = None, left_out = None
+        cdef tuple own, kept
         cdef double *state
         cdef double *room = NULL
-        cdef Py_ssize_t size, c
-        if self.state is None:
-            fresh = np.zeros((SCALED_ROWS, pitch))
-            size = math.prod(shape)
-            rows, left_out = nothing_tracked(self.track, pitch), none_missing(self.track, pitch)
-            if self.exact:              # Another thread may have come first while memory was allocated,
-                raise unlike(True)      # and have merged exact statistics.
+        cdef Py_ssize_t size = 0, c
+        while True:
+            own, kept = self.track, self.kept_with(track)
             if self.state is None:
-                self.state, self.tracked, self.left_out, self.powers = fresh, rows, left_out, "skewness" in self.track
-                self.shape = shape
-                self.size = size
-        if self.shape is not shape and self.shape != shape:
-            raise ValueError(f"expected channels of shape {self.shape} as here, got {shape}")
-        state = <double *> cnp.PyArray_DATA(self.state)
-        large = large or self.large
-        if large:
+                fresh = np.zeros((SCALED_ROWS, pitch))
+                size = math.prod(shape)
+                rows, left_out = nothing_tracked(kept, pitch), none_missing(kept, pitch)
+                if self.exact:              # Another thread may have come first while memory was allocated,
+                    raise unlike(True)      # and have merged exact statistics.
+            if self.shape is not None and self.shape is not shape and self.shape != shape:
+                raise ValueError(f"expected channels of shape {self.shape} as here, got {shape}")
+            if self.track is own:
+                break
+        if large or self.large:
+            large = True
             room = <double *> malloc(ROOM_ROWS * pitch * sizeof(double))
             if room == NULL:
                 raise MemoryError(f"no memory for the states of {pitch} channels")
+        if kept is not own:
+            self.keep_track(kept)
+        if self.state is None:
+            self.state, self.tracked, self.left_out, self.powers = fresh, rows, left_out, "skewness" in kept
+            self.shape = shape
+            self.size = size
+        state = <double *> cnp.PyArray_DATA(self.state)
         if self.tracks:
-            self.take_in_tracked(found, pitch, missing, state, part)
+            self.take_in_tracked(found, pitch, missing, state, part, sketches)
         if weighted and not self.weighted:
             memcpy(state + SQUARES * pitch, state, pitch * sizeof(double))
             self.weighted = True
@@ -608,11 +630,16 @@ cdef class Moments:
         return 0
 
     cdef void take_in_tracked(self, const double *found, Py_ssize_t pitch, ndarray missing, const double *state,
-                              const double *part) noexcept:
-        """Merge what has been found of what is tracked, before the states are merged. No Python runs."""
+                              const double *part, object sketches) noexcept:
+        """Merge what has been found of what is tracked, before the states are merged. No Python runs.
+
+        The sketches have been merged already.
+        """
         cdef int64_t *own
         cdef Py_ssize_t c
         self.n_changes += 1
+        if "quantiles" in self.track:
+            self._sketches = sketches
         if missing is not None and self.left_out is not None:
             own = <int64_t *> cnp.PyArray_DATA(self.left_out)
             for c in range(self.size):
@@ -706,8 +733,8 @@ cdef class Moments:
         cdef Py_ssize_t pitch, c
         cdef bint large
         names = self.require_same_channels(them)
-        track = of_both(self.track, self.shape is not None, them.track, them.shape is not None)
         if them.shape is None:
+            track = of_both(self.track, self.shape is not None, them.track, False)
             self.names = names
             self.keep_track(track)
             return 0
@@ -718,12 +745,11 @@ cdef class Moments:
                 raise ValueError(f"expected finite statistics, as nan_policy={self.nan_policy!r} has them here, got NaN "
                                  "or inf in the other Moments; merge them into one with nan_policy='propagate'")
             found, missing, part_sums = them.tracked, them.left_out, them.sums.copied()
-            sketches = self._merged_sketches(them._sketches) if "quantiles" in track else None
-            self.keep_track(track)
-            self.add_sums(part_sums, them.shape)
+            sketches = self._merged_sketches(them._sketches) if "quantiles" in them.track else None
+            self.add_sums(part_sums, them.shape, them.track)
             self.take_in_tracked(NULL if found is None else <const double *> cnp.PyArray_DATA(found), padded(self.size),
-                                 missing, NULL, NULL)
-            self.exact, self._names, self._sketches = True, names, sketches
+                                 missing, NULL, NULL, sketches)
+            self.exact, self._names = True, names
             return 0
         theirs = them.state         # This reference keeps it alive if another thread replaces the state of `them`.
         part = <const double *> cnp.PyArray_DATA(theirs)
@@ -734,12 +760,11 @@ cdef class Moments:
                 if not (isfinite(part[MEAN * pitch + c]) and isfinite(part[M2 * pitch + c])):
                     raise ValueError(f"expected finite statistics, as nan_policy={self.nan_policy!r} has them here, got NaN "
                                      "or inf in the other Moments; merge them into one with nan_policy='propagate'")
-        sketches = self._merged_sketches(them._sketches) if "quantiles" in track else None
-        self.keep_track(track)
+        sketches = self._merged_sketches(them._sketches) if "quantiles" in them.track else None
         found = them.tracked
         self.take_in(part, pitch, them.shape, them.weighted, part + EXPONENT * pitch if them.scaled else NULL, large,
-                     NULL if found is None else <const double *> cnp.PyArray_DATA(found), them.left_out)
-        self._names, self._sketches = names, sketches
+                     NULL if found is None else <const double *> cnp.PyArray_DATA(found), them.left_out, sketches, them.track)
+        self._names = names
         return 0
 
     cdef int set_track(self, tuple track) except -1:

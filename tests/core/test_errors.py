@@ -35,7 +35,7 @@ if np.dtype("g").itemsize > 8:
 REFUSED_BATCHES = {
     **{name: (x, TypeError, f"dtype {got}; {ACCEPTED}{advice}") for name, (x, got, advice) in REFUSED_DTYPES.items()},
     "masked": (np.ma.array(X, mask=X > 20), TypeError,
-               r"masked array; fill it with x\.filled\(value\), or pass np\.asarray\(x\) with where=~x\.mask where masks"),
+               r"masked array; fill it with x\.filled\(value\), or pass np\.asarray\(x\) with where=~x\.mask"),
     "masked, nothing hidden": (np.ma.array(X), TypeError, "masked array"),
     "ragged": ([[1, 2, 3], [4, 5]], ValueError, "nested sequences of equal lengths, got list: "),
     "ragged tuple": (([1.0], [2.0, 3.0]), ValueError, "nested sequences of equal lengths, got tuple: "),

@@ -3,6 +3,8 @@
 import copy
 import itertools
 import pickle
+import threading
+import time
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
@@ -373,6 +375,44 @@ def test_a_pickle_of_impossible_values_is_refused():
         bad = {**good, "tracked": {**good["tracked"], name: change(good["tracked"][name])}}
         with pytest.raises(ValueError, match=message):
             Moments().__setstate__(bad)
+
+
+@pytest.mark.parametrize("track", NAMES)
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_merge_that_brings_a_track_while_the_first_batch_is_read(exact, track):
+    """Where the update has begun before, it tracks nothing, and so do both together."""
+    if exact and track not in EXACT:
+        pytest.skip("exact statistics do not track it")
+    x = np.random.default_rng(0).normal(1000, 1, (1_000_000, 4))
+    other = Moments(exact=exact, track=track).update(x[:10])
+    for delay in (0, 1e-3, 3e-3):
+        m = Moments(exact=exact)
+        thread = threading.Thread(target=m.update, args=(x,), kwargs={"n_threads": 1})
+        thread.start()
+        time.sleep(delay)
+        m.merge(other)
+        thread.join()
+        assert m.track in ((), other.track)
+        of_batch = Moments(exact=exact, track=m.track).update(x)
+        assert m == other.copy().merge(of_batch) or m == of_batch.merge(other)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_merge_that_is_refused_leaves_the_track(exact):
+    x = np.arange(12.0).reshape(4, 3)
+    m = Moments(exact=exact, track="min").update(x)
+    before = m.copy()
+    if exact:
+        other = Moments(exact=True).update(x, weights=np.full(4, 2**53 - 1))
+        while other.n[0] < 2**61:
+            other.merge(other)
+        with pytest.raises(OverflowError, match="at most 2"):
+            m.merge(other.merge(other))
+    else:
+        with pytest.raises(ValueError, match="channels"):
+            m.merge(Moments().update(x[:, :1]))
+    assert m.track == before.track
+    assert m == before
 
 
 def test_tables():
