@@ -13,7 +13,7 @@ class Reading(NamedTuple):
 
 
 class Line(NamedTuple):
-    """The result of a benchmark, divided by that of another one of the same commit."""
+    """The result of a benchmark, divided by that of another one of the same commit if there is one."""
 
     value: Reading
     over: Reading | None = None
@@ -32,7 +32,7 @@ def per(benchmark, value, over):
 
 
 def mean_var(shape, dtype):
-    """How often two threads finish while NumPy finishes once."""
+    """NumPy's time divided by that of two threads."""
     return per("throughput.MeanVar.time_mean_var", (shape, dtype, "NumPy"), (shape, dtype, "bnstream, 2 threads"))
 
 

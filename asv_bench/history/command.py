@@ -60,10 +60,16 @@ def collected(machine, by_hash, before=None):
               "lines": {name: [known(ratio(by_hash[commit["hash"]], line)) for commit in shown]
                         for name, line in area.lines.items()}} for area in AREAS]
     made = {"machine": machine, "commits": shown, "areas": areas}
-    if before is not None and without_results(before) == without_results(made):
-        for area, of_before in zip(areas, before["areas"], strict=True):
-            for name, values in area["lines"].items():
-                area["lines"][name] = [old + new for old, new in zip(of_before["lines"][name], values, strict=True)]
+    if before is None or without_results(before) != without_results(made):
+        print("a page of other commits, lines or machines: it begins anew with this run")
+        return made
+    lines = [(area["lines"], of_before["lines"]) for area, of_before in zip(areas, before["areas"], strict=True)]
+    if all(old[-1:] == new for own, theirs in lines for name in own
+           for old, new in zip(theirs[name], own[name], strict=True)):
+        raise SystemExit("the page has this run already: run asv again")
+    for own, theirs in lines:
+        for name, values in own.items():
+            own[name] = [old + new for old, new in zip(theirs[name], values, strict=True)]
     return made
 
 

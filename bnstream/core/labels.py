@@ -1,4 +1,4 @@
-"""How channels and numbers are written where they are shown."""
+"""How channels and numbers are written where they are shown, and the order of names."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -322,7 +322,8 @@ cdef class Moments:
         [2, 1]
         """
         if not cnp.PyArray_CheckExact(batch):
-            require_names_in_order(self.names, batch)
+            if self.axis in (0, -2, (0,), (-2,)):       # The columns of a table are the channels.
+                require_names_in_order(self.names, batch)
             batch = in_exact_form(batch)
             if isinstance(batch, Columns):
                 return self._update_columnwise(batch, weights, where, n_threads)

@@ -16,7 +16,6 @@ from bnstream.sketches import kll
 DEFAULT_K = 800
 SLICE_VALUES = 1 << 20      # Values of all channels that are sorted at a time, 8 MiB of float64,
 SLICE_ROWS = 1 << 16        # and those of one channel, which stay in the cache.
-CONFIDENCE = 0.99           # of the bound of the error
 HEADER = struct.Struct("<8sQQ")     # MAGIC, k, number of channels
 MAGIC = b"bnsKLL\x00\x01"
 

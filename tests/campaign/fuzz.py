@@ -46,8 +46,11 @@ def one_slice(folder: Path, options: list[str]) -> None:
     def mutate(whole: bytes, largest: int, seed: int) -> bytes:
         """Change the parts that a file was made of. They are not read from it: NumPy's parsers can end the process."""
         rng = Random(seed)
-        one = known.pop(hash(whole), None) or rng.choice(files)
-        known[hash(whole)] = one        # used last
+        one = known.pop(hash(whole), None)
+        if one is None:
+            one = rng.choice(files)
+        else:
+            known[hash(whole)] = one        # used last
         made, _ = mutated(one, files, rng)
         new = made.bytes()
         if len(new) > largest:

@@ -14,7 +14,7 @@ MOST_MEMORY = 2048              # MiB of a process
 
 
 def doubling(first: int, most: int) -> Iterator[int]:
-    """How many runs each process makes: twice as many as the one before, and at most so many."""
+    """How many runs each process makes: twice as many as the one before, up to `most`."""
     while True:
         yield first
         first = min(2 * first, most)

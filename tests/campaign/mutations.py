@@ -31,10 +31,10 @@ SHAPES = ("()", "(0,)", "(-1,)", "(1,)", "(3,)", "(3, 1)", "(1, 3)", "(3,0)", "3
           "(+3,)", "(0x3,)", "(03,)", "(3L,)", "(True,)", "(3.0,)", "(None,)", "(9223372036854775807,)",
           "(4294967296, 4294967296)", "(" + "1, " * 64 + "1)", "(" + "1, " * 32 + "1)", "(" + "9" * 1000 + ",)",
           "(" * 900 + ")" * 900)
-FIELDS = {"H": 2, "I": 4, "Q": 8}
-# The sizes of the fields of the records of a zip file, which follow the signature.
 NAMES = (b"x.npy", b"../x.npy", b"/n.npy", b"n", b"n.npy\x00", b".npy", b"", b"a\nb.npy", b"\xff.npy", b"\x1b[2J.npy",
          b"bnstream.json", b"x" * 60000 + b".npy", "\u00e9.npy".encode())
+# The fields of the records of a zip file, which follow the signature, and their sizes.
+FIELDS = {"H": 2, "I": 4, "Q": 8}
 RECORDS = {b"PK\x03\x04": "HHHHHIIIHH", b"PK\x01\x02": "HHHHHHIIIHHHHHII", b"PK\x05\x06": "HHHHIIH",
            b"PK\x06\x06": "QHHIIQQQQ", b"PK\x06\x07": "IQI", b"PK\x07\x08": "III"}
 

@@ -13,7 +13,7 @@ from harness import main
 
 LEVEL = "baseline"
 FLAGS = "-fsanitize=thread -O1 -g0"
-# The C library frees what is local to a thread, and takes what it has freed for the next one, without telling.
+# The C library reuses what is local to threads, with locks that ThreadSanitizer does not see.
 SUPPRESSED = "race:_dl_deallocate_tls\nrace:_dl_allocate_tls\n"
 
 

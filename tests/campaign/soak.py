@@ -63,6 +63,14 @@ def within(m: Any, n: int, of_x: list[tuple[Fraction, Fraction]], name: str) -> 
         WORST[name] = max(WORST.get(name, 0.0), off)
 
 
+def right(m: Any, n: int, name: str) -> None:
+    """Check the statistics of batches X, which hold n values a channel."""
+    if m.exact:
+        rounded(m, n, name)
+    else:
+        within(m, n, OF_X, name)
+
+
 def rounded(m: Moments, n: int, name: str) -> None:
     """Check that exact statistics are those of the batch, correctly rounded."""
     assert (m.n == n).all(), f"{name}: n = {m.n}, not {n}"
@@ -77,7 +85,7 @@ class Plain:
 
     def __init__(self, **options: Any) -> None:
         self.name = f"Moments({', '.join(f'{key}={value!r}' for key, value in options.items())})"
-        self.m, self.n, self.exact = Moments(**options), 0, "exact" in options
+        self.m, self.n = Moments(**options), 0
 
     def lap(self) -> None:
         update = self.m.update
@@ -86,7 +94,7 @@ class Plain:
         self.n += LAP * len(X)
 
     def check(self) -> None:
-        (rounded if self.exact else within)(self.m, self.n, *([] if self.exact else [OF_X]), self.name)
+        right(self.m, self.n, self.name)
         if "min" in self.m.track:
             assert (self.m.min == X.min(0)).all() and (self.m.max == X.max(0)).all(), f"{self.name}: min and max"
             assert not self.m.missing.any(), f"{self.name}: missing"
@@ -101,7 +109,7 @@ class Plain:
         while n < N_DOUBLED * len(X):
             m.merge(m.copy())
             n *= 2
-        (rounded if self.exact else within)(m, n, *([] if self.exact else [OF_X]), f"{self.name}, doubled")
+        right(m, n, f"{self.name}, doubled")
 
 
 class Grouped:
@@ -147,8 +155,7 @@ class Layer:
         count = self.bn.num_batches_tracked
         assert count == self.n, f"{self.name}: {count}, not {self.n} batches"
         if self.bn.pooled is not None:
-            (rounded if self.bn.pooled.exact else within)(
-                self.bn.pooled, self.n * len(X), *([] if self.bn.pooled.exact else [OF_X]), f"{self.name}.pooled")
+            right(self.bn.pooled, self.n * len(X), f"{self.name}.pooled")
         # Each step rounds by an eps, and forgets a share of the errors before it: they sum to 1 / momentum of them.
         for c, (mean, var) in enumerate(OF_X):
             for found, exact in (self.bn.running_mean[c], mean), (self.bn.running_var[c], var):

@@ -130,7 +130,8 @@ def tried(file: Path, other: Path) -> bool:
 
 def trials(rng: np.random.Generator) -> Iterator[int]:
     warnings.simplefilter("error")
-    random = Random(int(rng.integers(2**63)))
+    seed = int(rng.integers(2**63))
+    random = Random(seed)
     n_tried = n_accepted = 0
     with folder_in_memory() as folder:
         file, other = Path(folder, "file.npz"), Path(folder, "other.npz")
@@ -154,7 +155,7 @@ def trials(rng: np.random.Generator) -> Iterator[int]:
                     n_accepted += tried(file, other)
                     assert time.process_time() - start < LONGEST, "it took long"
                 except Exception as error:
-                    kept = Path(tempfile.gettempdir(), f"found-{n_tried}.npz")
+                    kept = Path(tempfile.gettempdir(), f"found-{seed}-{n_tried}.npz")
                     kept.write_bytes(whole)
                     what = f"after {', '.join(names)}, {type(error).__name__}: {error}; see {kept}"
                     raise AssertionError(what) from error

@@ -37,7 +37,8 @@ def tried(runs: list[Run]) -> tuple[str, str]:
 
 def found(run: Run) -> str:
     """What a run has found."""
-    return f"{run['date']}, seed {run['seed']}: {run['found']}"
+    what = run["found"].splitlines()[0].replace("|", "\\|")
+    return f"{run['date']}, seed {run['seed']}: {what:.200}"
 
 
 def page(text: str) -> str:

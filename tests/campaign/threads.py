@@ -79,6 +79,16 @@ def merges(**options: object) -> int:
     return 3 * N_THREADS
 
 
+def brought() -> int:
+    """An empty object is updated, and gets what to track by a merge: no number is lost, or tracked in part."""
+    m, other = Moments(), Moments(track=("min", "missing")).update(BIG)
+    at_once(lambda i: (m.merge(other) if i == 0 else m.update(BIG)) and None)
+    assert (m.n == N_THREADS * len(BIG)).all(), f"{m.n} of {N_THREADS * len(BIG)} values"
+    assert np.allclose(m.mean, BIG.mean(0)) and np.allclose(m.var(), BIG.var(0)), f"{m!r}"
+    assert not m.track or ((m.min == BIG.min(0)).all() and not m.missing.any()), f"min {m.min}, missing {m.missing}"
+    return N_THREADS
+
+
 def groups(**options: object) -> int:
     """Updates of one GroupedMoments, with new keys among them, beside its readers."""
     g = GroupedMoments(**options).update(X, KEYS)
@@ -140,7 +150,11 @@ def forks() -> int:
                 warnings.simplefilter("ignore", DeprecationWarning)     # of fork beside threads, which is the point
                 child = os.fork()
             if not child:
-                os._exit(0 if Moments().update(BIG) == expected else 3)
+                code = 4
+                try:
+                    code = 0 if Moments().update(BIG) == expected else 3
+                finally:
+                    os._exit(code)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "a forked child got other bits"
     finally:
         stop.set()
@@ -169,10 +183,11 @@ def trials(rng: np.random.Generator) -> Iterator[int]:
         lambda: updates(X), lambda: updates(BIG), lambda: updates(X, exact=True), lambda: updates(BIG, exact=True),
         lambda: updates(X, track=("min", "missing", "kurtosis")),
         merges, lambda: merges(exact=True), lambda: merges(track="min"),
-        groups, lambda: groups(exact=True), lambda: groups(track="min"), layers, numbers_of_threads, forks,
+        groups, lambda: groups(exact=True), lambda: groups(track="min"), brought, layers, numbers_of_threads, forks,
     ]
     if find_spec("datasketches") is not None:
-        kinds.append(lambda: updates(X, track="quantiles"))
+        kinds += [lambda: updates(X, track="quantiles"), lambda: merges(track="quantiles"),
+                  lambda: groups(track="quantiles")]
     while True:
         for i in rng.permutation(len(kinds)):
             faulthandler.dump_traceback_later(LONGEST, exit=True)

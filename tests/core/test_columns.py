@@ -297,3 +297,6 @@ def test_named_columns_in_another_order_are_refused(package):
             with pytest.raises(ValueError, match=r"expected columns in the order p, q as here, got q, [pr]; pass"):
                 call(x)
     assert Moments(names=names).update(right).mean.tolist() == [2.5, 27.5]
+    if package != "record batch":       # whose rows are no axis of NumPy's
+        rows = make({"q": [1.0, 2.0], "p": [3.0, 4.0]})
+        assert Moments(1, names=names).update(rows).mean.tolist() == [2, 3]

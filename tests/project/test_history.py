@@ -110,5 +110,8 @@ def test_runs_are_shown_together(command, monkeypatch):
     first = command.collected("a CPU", {"a": Every(1.0), "b": Every(2.0)})
     second = command.collected("a CPU", {"a": Every(3.0), "b": Every(None)}, first)
     assert second["areas"][0]["lines"] == {"one": [[1, 3], [2]]}
+    with pytest.raises(SystemExit, match="has this run already"):
+        command.collected("a CPU", {"a": Every(3.0), "b": Every(None)}, {**second, "areas": [
+            {**second["areas"][0], "lines": {"one": [[1, 3], []]}}]})
     other = command.collected("another CPU", {"a": Every(3.0), "b": Every(4.0)}, second)
     assert other["areas"][0]["lines"] == {"one": [[3], [4]]}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bnstream.core.dlpack import as_numpy
 from bnstream.core.optional import home_of
 
-Kind = Literal["int", "bool", "str", "missing"]        # "missing": of no row there is a key
+Kind = Literal["int", "bool", "str", "missing"]        # "missing": no row has a key
 
 EXPECTED = "keys must be integers, bools or strings"
 LEAST, LARGEST = -2**63, 2**64 - 1     # integers of 64 bits, with or without a sign
