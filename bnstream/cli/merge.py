@@ -31,6 +31,7 @@ def merge(
     from bnstream.statefiles import write
     from bnstream.statefiles.overwriting import require_replaceable
 
+    require_once(paths)
     parts, lacks = load_moments(paths, "merged", (Moments, GroupedMoments))
     for path, m in zip(paths, parts, strict=True):
         if m.exact != parts[0].exact:
@@ -45,6 +46,14 @@ def merge(
             raise ValueError(f"{path}: {error}") from error
     require_replaceable(out, force=force)
     write(out, total, lacks=lacks)
+
+
+def require_once(paths: Sequence[Path]) -> None:
+    """Raise ValueError if a file is named twice."""
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        if (other := seen.setdefault(path.resolve(), path)) is not path:
+            raise ValueError(f"{other} and {path} are one file, which would be counted twice; name each file once")
 
 
 def nothing_like(parts: Sequence[Any]) -> Any:

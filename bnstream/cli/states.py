@@ -30,7 +30,8 @@ def load_moments(
     states, all_lacks = zip(*map(load_with_lacks, paths), strict=True)
     for path, m in zip(paths, states, strict=True):
         if not isinstance(m, kinds):
-            raise ValueError(f"{path} holds a {type(m).__name__}; only statistics, as fit writes them, can be {done}")
+            names = " and ".join(kind.__name__ for kind in kinds)
+            raise ValueError(f"{path} holds a {type(m).__name__}; only {names}, as fit writes, can be {done}")
         if type(m) is not type(states[0]):
             raise ValueError(f"{path} holds a {type(m).__name__}, but {paths[0]} holds a {type(states[0]).__name__}")
     imported = [lacks for lacks in all_lacks if lacks is not None]

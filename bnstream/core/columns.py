@@ -157,10 +157,23 @@ def read_columns(x: Any) -> Columns | None:
 
 def require_names_in_order(names: Sequence[str] | None, x: Any) -> None:
     """Raise ValueError if x is a table that has columns of these names at other places."""
-    home = None if names is None or type(x) is np.ndarray else home_of(x, ("pandas", "polars", "pyarrow"))
-    if home is not None:
-        given = getattr(getattr(x, "schema", None), "names", ()) if home[0] == "pyarrow" else getattr(x, "columns", ())
-        require_order(names, [str(name) for name in given], "columns")
+    if names is not None:
+        require_order(names, column_names(x), "columns")
+
+
+def require_mask_in_order(where: Any, x: Any) -> None:
+    """Raise ValueError if a mask is a table that has columns of the names of those of a table x at other places."""
+    if type(where) is not np.ndarray and (names := column_names(where)):
+        require_order(column_names(x), names, "columns of where")
+
+
+def column_names(x: Any) -> list[str]:
+    """The names of the columns of a table of pandas, polars or pyarrow; none of anything else."""
+    home = None if type(x) is np.ndarray else home_of(x, ("pandas", "polars", "pyarrow"))
+    if home is None:
+        return []
+    given = getattr(getattr(x, "schema", None), "names", ()) if home[0] == "pyarrow" else getattr(x, "columns", ())
+    return [str(name) for name in given]
 
 
 Named = tuple[list[tuple[Any, Any]], int]

@@ -36,7 +36,7 @@ from bnstream.core.view cimport (
 )
 
 from bnstream._kernels import capsule
-from bnstream.core.columns import Columns, in_exact_form, require_names_in_order
+from bnstream.core.columns import Columns, in_exact_form, require_mask_in_order, require_names_in_order
 from bnstream.core.labels import counted
 from bnstream.core.late import late
 from bnstream.core.rows import effective_n, has_weights, require_possible, without_exponent
@@ -324,6 +324,8 @@ cdef class Moments:
         if not cnp.PyArray_CheckExact(batch):
             if self.axis in (0, -2, (0,), (-2,)):       # The columns of a table are the channels.
                 require_names_in_order(self.names, batch)
+            if where is not None:
+                require_mask_in_order(where, batch)
             batch = in_exact_form(batch)
             if isinstance(batch, Columns):
                 return self._update_columnwise(batch, weights, where, n_threads)

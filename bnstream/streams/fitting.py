@@ -151,8 +151,8 @@ def fit(
     force : bool, default False
         Replace `out` even if it is no state file, or one of the sources. An older state file is always replaced.
     progress : callable, optional
-        Called after each chunk with a `Progress`, which has the fields share, n_rows and source. If it raises an error,
-        the pass writes a checkpoint and ends.
+        Called after each piece, which may hold several chunks, with a `Progress` of the fields share, n_rows and
+        source. If it raises an error, the pass writes a checkpoint and ends.
     **reading_options
         How to read the source: the options are listed in `Reading`. One that does not concern the source is refused.
 
@@ -160,7 +160,7 @@ def fit(
     -------
     Moments or GroupedMoments
         With the names of the channels, if they have names. With `by`, a `GroupedMoments`, whose groups are in the order
-        in which they first appear.
+        in which they first appear, those of one batch in ascending order.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any, Protocol
@@ -114,14 +115,29 @@ class TableWriter:
         import pyarrow as pa
 
         batches, self.batches, self.n_bytes = self.batches, [], 0
-        if batches:
-            self.writer.write_table(pa.Table.from_batches(batches))
+        if not batches:
+            return
+        table = pa.Table.from_batches(batches)
+        if self.suffix == ".csv" and table.num_columns == 1 and table.column(0).null_count:
+            self.file.write(quoted_blanks(table))
+        else:
+            self.writer.write_table(table)
 
     def close(self) -> None:
         self.flush()
         if self.schema is not None:
             self.begin([])
             self.writer.close()
+
+
+def quoted_blanks(table: Any) -> bytes:
+    """The rows of one column of numbers as CSV, with quotes in the lines of missing values: blank lines are no rows."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    rows = pa.BufferOutputStream()
+    csv.write_csv(table, rows, csv.WriteOptions(include_header=False))
+    return re.sub(rb"^(?=\n)", b'""', rows.getvalue().to_pybytes(), flags=re.MULTILINE)
 
 
 def require_writable(suffix: str, schema: Any) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import signal
 import zipfile
 
@@ -241,7 +242,8 @@ def test_show_folds_names_on_a_terminal(folder, monkeypatch, width):
 
 
 def test_merge(folder):
-    done("merge", "x.npz", "x.npz", "-o", "twice.npz")
+    shutil.copy("x.npz", "again.npz")
+    done("merge", "x.npz", "again.npz", "-o", "twice.npz")
     m = bnstream.load("x.npz")
     assert bnstream.load("twice.npz") == m + m
 
@@ -340,9 +342,10 @@ def test_plot_appears_when_whole(folder, monkeypatch):
     (("fit", "x.npy", "-o", "memory://y.npz"), "memory://y.npz is a URL, but outputs are written to this machine"),
     (("merge", "x.npz", "bn.npz", "-o", "y.npz"), "bn.npz holds a BatchNorm"),
     (("merge", "x.npz", "two.npz", "-o", "y.npz"), "two.npz: expected channels"),
+    (("merge", "x.npz", "./x.npz", "-o", "y.npz"), "x.npz and x.npz are one file, which would be counted twice; name"),
     (("apply", "x.npz", "t.parquet", "-o", "y.parquet"), "has no column 'b'"),
     (("apply", "norm.npz", "x.npy", "-o", "y.npy"), "norm.npz holds a LayerNorm, which apply does not take"),
-    (("merge", "norm.npz", "x.npz", "-o", "y.npz"), "norm.npz holds a LayerNorm; only statistics"),
+    (("merge", "norm.npz", "x.npz", "-o", "y.npz"), "norm.npz holds a LayerNorm; only Moments and GroupedMoments"),
     (("plot", "norm.npz", "-o", "y.png"), "before must be a Moments or a BatchNorm, got LayerNorm"),
     (("apply", "x.npz", "x.npy", "-o", "y.txt"), "out must end in"),
     (("apply", "x.npz", "x.npy", "-o", "x.npy"), "x.npy is one of the sources and would be replaced; give another "

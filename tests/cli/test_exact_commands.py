@@ -195,8 +195,8 @@ REFUSED = [
      "(--exact)"),
     (("fit", "NaN.npy"), "NaN.npy, rows 0 to 2: NaN or inf in 1 of 1 channels, the first at index 0; clean the data, "
                          "or pass nan_policy='omit' (--nan omit) to leave such elements out, or 'propagate'"),
-    (("subtract", "bn.npz", "1.npz"), "bn.npz holds a BatchNorm; only statistics, as fit writes them, can be subtr"),
-    (("subtract", "whole.npz", "bn.npz"), "bn.npz holds a BatchNorm; only statistics"),
+    (("subtract", "bn.npz", "1.npz"), "bn.npz holds a BatchNorm; only Moments, as fit writes, can be subtracted"),
+    (("subtract", "whole.npz", "bn.npz"), "bn.npz holds a BatchNorm; only Moments, as"),
     (("subtract", "whole.npz", "nowhere.npz"), "nowhere.npz"),
     (("subtract", "whole.npz", "1.npy"), "1.npy is not a bnstream state file"),
     (("subtract", "whole.npz", "checkpoint"), "checkpoint is the checkpoint of an unfinished pass"),

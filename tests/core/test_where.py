@@ -10,7 +10,7 @@ from support.cases import pairwise
 from support.oracle import assert_within, exact
 
 import bnstream
-from bnstream import BatchNorm, Moments, batch_norm, mean_var
+from bnstream import BatchNorm, GroupedMoments, Moments, batch_norm, mean_var
 from bnstream.core.moments import rows_of as rows_of_state
 from bnstream.runningmeanstd import RunningMeanStd
 
@@ -377,6 +377,12 @@ def test_tables():
     m = Moments().update(table, where=mask)
     assert m.n.tolist() == [4, 4]
     assert m.mean.tolist() == [2**60 + 2.25, 1.375]
+    named = pd.DataFrame(mask, columns=["t", "f"])
+    assert Moments().update(table, where=named).n.tolist() == [4, 4]
+    for x in (table, table[["t", "f"]] / 2):
+        for call in (Moments().update, mean_var, lambda x, where: GroupedMoments().update(x, [0] * 6, where=where)):
+            with pytest.raises(ValueError, match="expected columns of where in the order t, f as here, got f, t; pass"):
+                call(x, where=named[["f", "t"]])
     assert Moments().update(table, where=[True, False]).n.tolist() == [6, 0]
     assert Moments().update(table, where=True).n.tolist() == [6, 6]
     rows = Moments(1).update(table, where=mask)

@@ -214,6 +214,10 @@ def test_missing_values_stay_missing(kind, folder):
     assert parquet.read_table("y.parquet")["x"].to_pylist() == [None if v is None else 2.0 * v - 1 for v in values]
     apply(m, table, "y.npy")
     assert np.isnan(np.load("y.npy")[:, 0]).tolist() == [v is None for v in values]
+    apply(m, table, "y.csv")        # whose blank lines would be no rows
+    assert Path("y.csv").read_text().splitlines() == ['"x"', *('""' if v is None else str(2 * v - 1) for v in values)]
+    if kind != "null":
+        assert fit("y.csv", nan_policy="omit", track="missing").missing == 2
 
 
 def test_images(folder):

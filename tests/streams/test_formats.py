@@ -123,6 +123,13 @@ def source(kind):
 KINDS = [*WRITERS, *OBJECTS]
 
 
+def test_several_statements_of_duckdb():
+    """DuckDB returns the rows of the last one."""
+    pytest.importorskip("duckdb")
+    with pytest.raises(SourceError, match="has 2 statements; expected one query"):
+        fit("duckdb://?SELECT 1 AS a; SELECT 2 AS a")
+
+
 def check(m, names=NUMBERS, frame=FRAME):
     assert m.names == tuple(names)
     assert m.n.tolist() == frame[names].count().tolist()

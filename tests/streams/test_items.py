@@ -12,6 +12,7 @@ from bnstream.streams.sources import items
 ROWS = [[1.0, 100.0], [2.0, 200.0], [3.0, 600.0]]
 MEANS = [2.0, 300.0]
 N_MANY = 2 * items.MOST_ROWS + 3
+CONNECTIONS = []
 
 
 class Samples:
@@ -31,8 +32,21 @@ def arrays(rows=ROWS):
     return [np.array(row) for row in rows]
 
 
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    while CONNECTIONS:
+        CONNECTIONS.pop().close()
+
+
+def connected():
+    """A connection that is closed after the test, as Python 3.13 asks for."""
+    CONNECTIONS.append(sqlite3.connect(":memory:"))
+    return CONNECTIONS[-1]
+
+
 def cursor(rows=ROWS):
-    connection = sqlite3.connect(":memory:")
+    connection = connected()
     connection.execute("create table t(a real, b real)")
     connection.executemany("insert into t values(?, ?)", rows)
     return connection.execute("select * from t")
@@ -78,7 +92,7 @@ def test_missing_values_and_decimals_of_a_cursor():
 
 def test_a_cursor_without_a_query():
     with pytest.raises(SourceError, match=r"^the Cursor has no rows; execute a query first$"):
-        fit(sqlite3.connect(":memory:").cursor())
+        fit(connected().cursor())
 
 
 def test_text_in_a_row():
@@ -209,7 +223,7 @@ def test_a_sparse_matrix():
 
 def test_a_cursor_with_two_columns_of_one_name():
     """The second would take the place of the first."""
-    rows = sqlite3.connect(":memory:").execute("select 1.0 as a, 2.0 as b, 3.0 as a")
+    rows = connected().execute("select 1.0 as a, 2.0 as b, 3.0 as a")
     with pytest.raises(SourceError, match=r"^the Cursor has more than one column 'a'; its columns are a, b, a; give "
                                           r"each a name of its own in the query, with AS$"):
         fit(rows)

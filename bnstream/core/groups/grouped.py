@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnstream.core.blocks import empty_of_shape
-from bnstream.core.columns import Columns, in_exact_form, require_names_in_order
+from bnstream.core.columns import Columns, in_exact_form, require_mask_in_order, require_names_in_order
 from bnstream.core.columnwise import left_out
 from bnstream.core.groups.batch import Batch, add_batch
 from bnstream.core.groups.index import Index
@@ -34,7 +34,7 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
     Parameters
     ----------
     axis : int, tuple of int or None, default 0
-        The batch axes of every batch, as of `Moments`. The keys lie along the first of them.
+        The batch axes of every batch, as of `Moments`. The keys lie along the lowest of them.
     nan_policy : {"raise", "omit", "propagate"}, default "raise"
         What to do about NaN and inf, as of `Moments`.
     missing_keys : {"raise", "omit", "keep"}, default "raise"
@@ -218,6 +218,8 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
     def _update(self, batch: Any, keys: Any, weights: Any, where: Any, n_threads: int | None) -> None:
         require_threads(n_threads)
         require_names_in_order(self.names, batch)
+        if where is not None:
+            require_mask_in_order(where, batch)
         found = in_exact_form(batch)
         if not isinstance(found, Columns):
             found = array_of(found)

@@ -172,6 +172,8 @@ def query_source(source: str, wanted: Wanted) -> BatchSource:
         raise SourceError(f"there is no file {path}, got {source}")
     try:
         connection = duckdb.connect(path or ":memory:", read_only=bool(path))
+        if len(statements := connection.extract_statements(query)) > 1:
+            raise SourceError(f"{source} has {len(statements)} statements; expected one query")
         relation = connection.sql(query)
         if relation is None:
             raise SourceError(f"{source} returns no rows; expected a query that returns some, such as SELECT")

@@ -3,7 +3,7 @@
 import codecs
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from bnstream.streams.sources.places.file import File
@@ -46,13 +46,18 @@ class Text:
     def open(self, start: int) -> Iterator[Any]:
         """The text from a place on, with the methods ``read`` and ``readinto``."""
         start += self.mark_bytes
-        with plain(self.file) as content:
-            text = content if self.encoding is None else io.BufferedReader(Recoded(content, self.encoding), COPY_BYTES)
+        with plain(self.file) as content, self.decoded(content) as text:
             if start and text.seekable():
                 text.seek(start)
             else:
                 move(text, start)
             yield text
+
+    def decoded(self, content: Any) -> AbstractContextManager[Any]:
+        """The text of a content, which is closed before the content is."""
+        if self.encoding is None:
+            return nullcontext(content)
+        return io.BufferedReader(Recoded(content, self.encoding), COPY_BYTES)
 
 
 def move(text: Any, n: int) -> None:
