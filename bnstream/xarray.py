@@ -155,7 +155,8 @@ class BnstreamAccessor:
         if not isinstance(m, Moments):
             raise TypeError(f"expected a Moments, got {type(m).__name__}")
         if m.names is None:
-            raise ValueError("the statistics have no names; compute them with bnstream.fit of the data or of its files")
+            raise ValueError("the statistics have no names; compute them with bnstream.fit of the data or of its "
+                             "files, whose coordinates along a dimension that is kept must differ from each other")
         places = {name: i for i, name in enumerate(m.names)}
         tracked = results_of(m)
         titles = (*STATISTICS, *tracked)

@@ -50,8 +50,9 @@ cdef int require_finite(ndarray mean) except -1:
 
 cdef object not_finite(Py_ssize_t n_bad, Py_ssize_t n_channels, str place):
     """The error about NaN and inf in some channels, the first of them at this place."""
-    return ValueError(f"NaN or inf in {n_bad} of {n_channels} channels, the first {place}; clean the data, or pass "
-                      "nan_policy='omit' to leave such elements out, or 'propagate' to let them through")
+    channels = f"{n_bad} of {n_channels} channels, the first {place}" if n_channels > 1 else "the only channel"
+    return ValueError(f"NaN or inf in {channels}; clean the data, or pass nan_policy='omit' to leave such elements "
+                      "out, or 'propagate' to let them through")
 
 
 cdef ndarray as_array(object x):

@@ -78,7 +78,7 @@ def test_missing_values(frame):
     assert np.isnan(m.mean).tolist() == [False, True]
     gap = frame[["whole", "double"]].copy()
     gap.loc[gap.index[35], "double"] = np.inf
-    with pytest.raises(ValueError, match=r"^column 'double' of partition 3: NaN or inf in 1 of 1 channels"):
+    with pytest.raises(ValueError, match=r"^column 'double' of partition 3: NaN or inf in the only channel"):
         moments(dd.from_pandas(gap, npartitions=4)).compute()
 
 

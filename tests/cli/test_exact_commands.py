@@ -193,7 +193,7 @@ REFUSED = [
      "t.csv, bytes 11 to 54: column 'half': weights of exact statistics count how often a row is there: expected "
      "integers from 0 to below 2**53, got 1.5; scale them to integers, or make the Moments without exact=True "
      "(--exact)"),
-    (("fit", "NaN.npy"), "NaN.npy, rows 0 to 2: NaN or inf in 1 of 1 channels, the first at index 0; clean the data, "
+    (("fit", "NaN.npy"), "NaN.npy, rows 0 to 2: NaN or inf in the only channel; clean the data, "
                          "or pass nan_policy='omit' (--nan omit) to leave such elements out, or 'propagate'"),
     (("subtract", "bn.npz", "1.npz"), "bn.npz holds a BatchNorm; only Moments, as fit writes, can be subtracted"),
     (("subtract", "whole.npz", "bn.npz"), "bn.npz holds a BatchNorm; only Moments, as"),

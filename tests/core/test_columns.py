@@ -174,7 +174,7 @@ def test_policies_of_tables():
         Moments().update(table)
     assert Moments().update(table, where=[True, False, True, True, True]).var()[0] == 12500
     infinite = pd.DataFrame({"t": TIMES, "f": [1, np.inf, 3, 4]})
-    with pytest.raises(ValueError, match=r"^column 'f': NaN or inf in 1 of 1 channels"):
+    with pytest.raises(ValueError, match=r"^column 'f': NaN or inf in the only channel"):
         mean_var(infinite, nan_policy="raise")
 
 

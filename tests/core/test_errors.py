@@ -247,7 +247,7 @@ def test_not_finite(n, dtype, bad, unchanged):
     planes[0, 2, 1] = bad
     with pytest.raises(ValueError, match=r"in 1 of 12 channels, the first at index \(2, 1\)"):
         mean_var(planes, nan_policy="raise")
-    with pytest.raises(ValueError, match="NaN or inf in 1 of 1 channels"):
+    with pytest.raises(ValueError, match="NaN or inf in the only channel"):
         mean_var(planes, None, nan_policy="raise")
 
 

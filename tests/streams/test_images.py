@@ -88,6 +88,18 @@ def test_gray_and_color_mixed(folder):
     np.testing.assert_allclose(np.load("y.npy"), [(gray[..., None] - m.mean) / m.std()], rtol=1e-6, atol=1e-6)
 
 
+def test_modes_that_mode_does_not_convert(folder):
+    """No message advises what is then refused."""
+    image.fromarray(of_dtype("u2", (4, 5))).save("a.png")
+    image.fromarray(of_dtype("u1", (4, 5))).save("b.png")
+    with pytest.raises(SourceError, match=r"b\.png has mode L, but a\.png has I;16; process the images of each mode s"):
+        fit(".")
+    image.fromarray(of_dtype("u1", (4, 5)) > 100).save("c.png")
+    with pytest.raises(SourceError, match=r"c\.png has mode 1; convert it to one of CMYK, HSV, L, .*; mode= "):
+        fit("c.png")
+    assert fit("c.png", mode="L").n == 20
+
+
 def test_modes_that_lose_digits(folder):
     saved("x.png", of_dtype("u2", (4, 5)))
     with pytest.raises(SourceError, match=r"x\.png has mode I;16, which mode='RGB' \(--mode\) would reduce to 8 bits"):

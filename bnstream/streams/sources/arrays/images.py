@@ -61,8 +61,8 @@ class Images(FilesSource):
     def mode_of(self, file: File, image: Any) -> str:
         """The mode of an image, or the one that it will be converted to."""
         if self.convert is None and image.mode not in MODES:
-            raise SourceError(f"{file} has mode {image.mode}; convert it to one of {', '.join(MODES)}; mode= (--mode) "
-                              "does so")
+            modes, how = (TARGETS, "; mode= (--mode) does so") if image.mode in EIGHT_BITS else (MODES, "")
+            raise SourceError(f"{file} has mode {image.mode}; convert it to one of {', '.join(sorted(modes))}{how}")
         if self.convert is not None and image.mode not in EIGHT_BITS:
             raise SourceError(f"{file} has mode {image.mode}, which mode={self.convert!r} (--mode) would reduce "
                               "to 8 bits; process such images separately")
@@ -88,8 +88,9 @@ class Images(FilesSource):
         file = self.files[index]
         with self.open(file) as image:
             if self.mode_of(file, image) != self.mode:
-                raise SourceError(f"{file} has mode {image.mode}, but {self.files[0]} has {self.mode}; convert all of "
-                                  "them with mode= or --mode, or process the images of each mode separately")
+                way = "convert all of them with mode= or --mode, or " if {image.mode, self.mode} <= EIGHT_BITS else ""
+                raise SourceError(f"{file} has mode {image.mode}, but {self.files[0]} has {self.mode}; {way}process "
+                                  "the images of each mode separately")
             if self.per_pixel and image.size != self.size_of_first:
                 raise SourceError(f"{file} has {counted_pixels(image.size)}, but {self.files[0]} has "
                                   f"{counted_pixels(self.size_of_first)}; statistics of each pixel need images of one "
