@@ -766,7 +766,8 @@ cdef class Moments:
         sketches = self._merged_sketches(them._sketches) if "quantiles" in them.track else None
         found = them.tracked
         self.take_in(part, pitch, them.shape, them.weighted, part + EXPONENT * pitch if them.scaled else NULL, large,
-                     NULL if found is None else <const double *> cnp.PyArray_DATA(found), them.left_out, sketches, them.track)
+                     NULL if found is None else <const double *> cnp.PyArray_DATA(found), them.left_out, sketches,
+                     them.track)
         self._names = names
         return 0
 
