@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-SHARED = {"builds", "guided", "harness", "mutations", "preload", "table", "test_campaign"}
+SHARED = {"builds", "guided", "harness", "mutations", "preload", "publiccalls", "stacks", "table", "test_campaign"}
 LONG = {"kernels", "races", "sanitizers"}       # need builds of their own
 SCRIPTS = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in SHARED | LONG)
 
