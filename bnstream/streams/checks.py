@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ ADVICE = ('give arrays with weights as an iterable of mappings, {"batch": x, "we
 def require_counts(chunk_rows: int | None, n_threads: int | None) -> None:
     """Raise TypeError or ValueError unless both are positive integers or None."""
     if chunk_rows is not None:
-        integer("chunk_rows", chunk_rows, first=1, last=sys.maxsize)
+        integer("chunk_rows", chunk_rows, first=1)
     require_threads(n_threads)
 
 
