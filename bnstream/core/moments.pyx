@@ -41,7 +41,7 @@ from bnstream.core.labels import counted
 from bnstream.core.late import late
 from bnstream.core.rows import effective_n, has_weights, require_possible, without_exponent
 from bnstream.core.tracking import (
-    EXTREMES, arrays_of, kurtosis_of, of_both, require_exactable, require_possible_tracked, require_track, require_tracked,
+    arrays_of, kurtosis_of, of_both, require_exactable, require_possible_tracked, require_track, require_tracked,
     skewness_of, track_of,
 )
 
@@ -487,14 +487,15 @@ cdef class Moments:
         """The least and the greatest elements, by a read of their own; NaN is passed over."""
         cdef View view
         cdef Tracked tracked
+        cdef tuple track = ("min", "max")
         cdef Sink none
         cdef ndarray found
         cdef int careful = False, failed
         if counts is not None:
             mask = counts != 0 if mask is None else mask & (counts != 0)
         make_view(&view, axes, a, None, None, None, mask)
-        found = nothing_tracked(EXTREMES, view.n_channels)
-        tracked = to_track(<double *> cnp.PyArray_DATA(found), found.shape[1], EXTREMES, &careful)
+        found = nothing_tracked(track, view.n_channels)
+        tracked = to_track(<double *> cnp.PyArray_DATA(found), found.shape[1], track, &careful)
         tracked.alone = True
         none.state = NULL
         with nogil:
