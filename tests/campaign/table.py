@@ -8,6 +8,7 @@ from harness import RESULTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- from tests/campaign/results.json -->\n", "<!-- end -->\n"
+FEW = 5     # runs whose seeds are listed; those of more are in results.json
 
 
 Run = dict[str, Any]
@@ -32,6 +33,8 @@ def tried(runs: list[Run]) -> tuple[str, str]:
         return "nothing yet", ""
     n, seconds = (sum(run[what] for run in runs) for what in ("tried", "seconds"))
     seeds = f"seed{'s' * (len(runs) > 1)} {', '.join(str(run['seed']) for run in runs)}"
+    if len(runs) > FEW:
+        seeds = f"{len(runs)} runs"
     return f"{n:,} {runs[0]['unit']} in {seconds:,} s, {seeds}", f"{runs[0]['date']}, {runs[0]['commit']}"
 
 
