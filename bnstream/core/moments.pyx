@@ -382,7 +382,7 @@ cdef class Moments:
                     failed = kernels.accumulate(&view, &sink, self.policy == OMIT, threads)
             if failed:
                 raise MemoryError("no memory for the scratch of an update")
-            if "missing" in track:
+            if len(track) > 0 and "missing" in track:
                 missing = self.missing_of(a, axes, given, mask, &view, &sink, careful, threads)
             large = not moderate(part, sink.pitch, view.n_channels)
             if large:
@@ -398,7 +398,9 @@ cdef class Moments:
             shape = kept_shape(a, axes, False) if shape is None else shape
             lock = acquire(self.lock)
             try:
-                sketches = self.sketches_with(a, axes, mask, view.n_channels) if "quantiles" in track else None
+                sketches = None
+                if lock is not None and "quantiles" in track:
+                    sketches = self.sketches_with(a, axes, mask, view.n_channels)
                 self.take_in(part, sink.pitch, shape, weighted, exponent, large, part + WEIGHTED_ROWS * sink.pitch, missing,
                              sketches, track)
             finally:
