@@ -163,7 +163,7 @@ def require_names_in_order(names: Sequence[str] | None, x: Any) -> None:
 
 def require_mask_in_order(where: Any, x: Any) -> None:
     """Raise ValueError if a mask is a table that has columns of the names of those of a table x at other places."""
-    if type(where) is not np.ndarray and (names := column_names(where)):
+    if where is not None and (names := column_names(where)):
         require_order(column_names(x), names, "columns of where")
 
 

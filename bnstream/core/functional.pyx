@@ -155,8 +155,7 @@ def mean_var(x, axis=0, *, ddof=0, dtype=None, bint keepdims=False, nan_policy="
     ([4.0, 100000001.0], [2.6666666666666665, 0.6666666666666666])
     """
     if not cnp.PyArray_CheckExact(x):
-        if where is not None:
-            require_mask_in_order(where, x)
+        require_mask_in_order(where, x)
         x = in_exact_form(x)
     if exact is not False or isinstance(x, Columns):
         return mean_var_by_moments(x, axis, ddof, None if dtype is None else floating_dtype(dtype), keepdims, nan_policy,

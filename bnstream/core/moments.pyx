@@ -227,8 +227,7 @@ cdef class Moments:
     cdef readonly bint exact
     cdef ExactSums sums         # where the statistics are exact and there was a batch; then there is no state
     cdef readonly tuple track
-    cdef bint tracks            # Anything is tracked,
-    cdef bint powers            # and skewness and kurtosis.
+    cdef bint powers            # Skewness and kurtosis are tracked.
     cdef ndarray tracked        # (TRACKED_ROWS, padded channels), where min or skewness is tracked and there was a batch
     cdef public object _sketches        # `Quantiles` of the channels, where they are tracked and there was a batch
     cdef ndarray left_out       # (padded channels), of int64: what is missing, less what exact sums count as NaN and inf
@@ -324,8 +323,7 @@ cdef class Moments:
         if not cnp.PyArray_CheckExact(batch):
             if self.axis in (0, -2, (0,), (-2,)):       # The columns of a table are the channels.
                 require_names_in_order(self.names, batch)
-            if where is not None:
-                require_mask_in_order(where, batch)
+            require_mask_in_order(where, batch)
             batch = in_exact_form(batch)
             if isinstance(batch, Columns):
                 return self._update_columnwise(batch, weights, where, n_threads)
@@ -618,7 +616,7 @@ cdef class Moments:
             self.shape = shape
             self.size = size
         state = <double *> cnp.PyArray_DATA(self.state)
-        if self.tracks:
+        if len(self.track) > 0:
             self.take_in_tracked(found, pitch, missing, state, part, sketches)
         if weighted and not self.weighted:
             memcpy(state + SQUARES * pitch, state, pitch * sizeof(double))
@@ -775,7 +773,7 @@ cdef class Moments:
         return 0
 
     cdef int set_track(self, tuple track) except -1:
-        self.track, self.tracks = track, len(track) > 0
+        self.track = track
         if "quantiles" in track and self.lock is None:
             self.lock = threading.RLock()
         return 0

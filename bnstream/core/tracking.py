@@ -160,11 +160,16 @@ def require_extremes(least: Floats, most: Floats, m: Any) -> None:
     with np.errstate(all="ignore"):
         slack = 2.0**-48 * np.maximum(np.abs(least), np.abs(most))
         outside = (mean < least - slack) | (mean > most + slack) | (least > most)
-        wide = std > np.sqrt(most - mean + slack) * np.sqrt(mean - least + slack) * (1 + 2.0**-40)
+        wide = std > largest_std(least, most, mean, slack) * (1 + 2.0**-40)
     if (outside & (n > 0)).any():
         raise ValueError("the mean must be between min and max")
     if (wide & (n > 0)).any():
         raise ValueError("the variance must be at most (max - mean) * (mean - min)")
+
+
+def largest_std(least: Any, most: Any, mean: Any, slack: Any = 0.0) -> Any:
+    """The largest standard deviation of data between two extremes, each moved away from the mean by some slack."""
+    return np.sqrt(most - mean + slack) * np.sqrt(mean - least + slack)
 
 
 def require_powers(arrays: Mapping[str, Floats], n: Any, m2: Any, nan_policy: str) -> None:

@@ -19,7 +19,7 @@ from bnstream.core.dlpack import detached
 from bnstream.core.dtypes import NamedArrays
 from bnstream.core.moments import Moments, moments_from
 from bnstream.core.rows import MEAN, ROWS, N, with_variance
-from bnstream.core.tracking import EXTREMES
+from bnstream.core.tracking import EXTREMES, largest_std
 from bnstream.exchange.arrays import as_numbers, described
 from bnstream.exchange.batchnorm import require_channels
 
@@ -101,7 +101,7 @@ def require_extremes(feature: str, arrays: NamedArrays) -> None:
     if not (np.isfinite(slack) & (least <= most) & (mean >= least - slack) & (mean <= most + slack)).all():
         raise ValueError(f"the mean of {feature!r} must be between min and max, which are finite, got "
                          f"{mean.tolist()!r:.60}, {least.tolist()!r:.60} and {most.tolist()!r:.60}")
-    if not (std <= np.sqrt(most - mean + slack) * np.sqrt(mean - least + slack) + slack).all():
+    if not (std <= largest_std(least, most, mean, slack) + slack).all():
         raise ValueError(f"the squared std of {feature!r} must be at most (max - mean) * (mean - min), got a std of "
                          f"{std.tolist()!r:.60}, {least.tolist()!r:.60} and {most.tolist()!r:.60}")
 
@@ -158,8 +158,8 @@ def moments_of(features: Features, shapes: Mapping[str, tuple[int, ...]], extrem
     tracked = {key: found[key] for key in EXTREMES if extremes}
     if extremes:
         state[MEAN] = np.where(state[N] > 0, np.minimum(np.maximum(state[MEAN], found["min"]), found["max"]), 0)
-        above, below = (np.where(state[N] > 0, x, 0) for x in (found["max"] - state[MEAN], state[MEAN] - found["min"]))
-        found["std"] = np.minimum(found["std"], np.sqrt(above) * np.sqrt(below))
+        known = (np.where(state[N] > 0, values, 0) for values in (found["min"], found["max"], state[MEAN]))
+        found["std"] = np.minimum(found["std"], largest_std(*known))
     return moments_from(with_variance(state, found["std"] * found["std"]), tracked=tracked)
 
 

@@ -218,8 +218,7 @@ class GroupedMoments(Results, Mapping[Any, Moments]):
     def _update(self, batch: Any, keys: Any, weights: Any, where: Any, n_threads: int | None) -> None:
         require_threads(n_threads)
         require_names_in_order(self.names, batch)
-        if where is not None:
-            require_mask_in_order(where, batch)
+        require_mask_in_order(where, batch)
         found = in_exact_form(batch)
         if not isinstance(found, Columns):
             found = array_of(found)
