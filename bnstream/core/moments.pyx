@@ -52,11 +52,6 @@ cdef const Kernels *kernels = <const Kernels *> PyCapsule_GetPointer(capsule, "b
 cdef enum:
     AVERAGE, VARIANCE, DEVIATION
 
-cdef enum:
-    UPDATE_ROWS = WEIGHTED_ROWS + TRACKED_ROWS
-
-cdef dict TRACKED_ROW = {name: row for row, name in enumerate(("min", "max", "m3", "m3_lo", "m4", "m4_lo"))}
-
 
 cdef tuple require_names(object names):
     """The names of channels as a tuple, checked to be different strings."""
@@ -71,49 +66,6 @@ cdef tuple require_names(object names):
             raise ValueError(f"names must differ, got {name!r} twice")
         seen.add(name)
     return names
-
-
-cdef ndarray nothing_tracked(tuple track, Py_ssize_t n_channels):
-    """The rows of what is tracked of no data; None if they are not needed."""
-    if "min" not in track and "skewness" not in track:
-        return None
-    rows = np.zeros((TRACKED_ROWS, padded(n_channels)))
-    rows[LEAST], rows[GREATEST] = np.inf, -np.inf
-    return rows
-
-
-cdef ndarray none_missing(tuple track, Py_ssize_t n_channels):
-    return np.zeros(padded(n_channels), np.int64) if "missing" in track else None
-
-
-cdef Tracked to_track(double *rows, Py_ssize_t pitch, tuple track, int *careful):
-    cdef Tracked tracked
-    tracked.rows = rows
-    tracked.pitch = pitch
-    tracked.extremes = "min" in track
-    tracked.powers = "skewness" in track
-    tracked.alone = False
-    tracked.careful = careful
-    return tracked
-
-
-cdef ndarray selected_of(ndarray a, unsigned long long axes, ndarray mask):
-    """How many elements of each channel a mask with the axes of a selects: int64, of the channels in one axis."""
-    cdef int64_t repeats = 1
-    cdef int i
-    counts = np.ones((1,) * a.ndim, np.int64)
-    if mask is not None:
-        counts = mask.sum(axes_named(axes, a.ndim), dtype=np.int64, keepdims=True)
-    for i in range(a.ndim):
-        if axes >> i & 1 and (mask is None or mask.shape[i] == 1):
-            repeats *= a.shape[i]
-    return np.ascontiguousarray(np.broadcast_to(counts * repeats, kept_shape(a, axes, True)).ravel())
-
-
-cdef object unlike(bint exact):
-    kinds = ("plain", "exact")
-    return ValueError(f"expected {kinds[exact]} statistics as here, got {kinds[not exact]} ones; make both with exact=True, "
-                      "or neither")
 
 
 cdef bint same_bits(ndarray a, ndarray b) noexcept:
@@ -251,7 +203,7 @@ cdef class Moments:
         if not isinstance(exact, bool | np.bool_):
             raise TypeError(f"exact must be True or False, got {exact!r}")
         self.exact = exact
-        self.set_track(() if track == () else require_track(track))
+        set_track(self, () if track == () else require_track(track))
         if exact:
             require_exactable(self.track)
         self.names = names
@@ -336,354 +288,12 @@ cdef class Moments:
         if self.exact:
             lock = acquire(self.lock)
             try:
-                return self.update_exactly(a, axes, mask, weights, n_threads)
+                add_exactly(self, a, axes, mask, weights, n_threads)
             finally:
                 release(lock)
-        cdef ndarray given = None if weights is None else weights_of(weights, mask, a, axes)
-        cdef View view
-        cdef Sink sink
-        cdef Py_ssize_t n_bytes = cnp.PyArray_NBYTES(a)
-        cdef Py_ssize_t c
-        cdef int threads = threads_for(n_bytes, n_threads)
-        cdef int failed, i
-        cdef double small[UPDATE_ROWS * 64]
-        cdef double *part = small
-        cdef double *exponent = NULL
-        cdef ndarray exponents
-        cdef bint large, weighted = weights is not None
-        cdef Tracked tracked
-        cdef int careful = False
-        cdef tuple track = self.track
-        cdef ndarray missing = None
-        make_view(&view, axes, a, None, None, given, mask)
-        if view.n_rows == 0 or view.n_channels == 0:
-            return self
-        self.check_channels(a, axes, view.n_channels)
-        shape = self.shape              # for `take_in`, in case another thread sets it meanwhile
-        sink.pitch = padded(view.n_channels)
-        if sink.pitch > 64:
-            part = NULL
-            if sink.pitch <= PY_SSIZE_T_MAX // <Py_ssize_t> (UPDATE_ROWS * sizeof(double)):
-                part = <double *> malloc(UPDATE_ROWS * sink.pitch * sizeof(double))
-            if part == NULL:
-                raise MemoryError(f"no memory for the state of {view.n_channels} channels")
-        sink.state = part
-        try:
-            if len(track) > 0:
-                tracked = to_track(part + WEIGHTED_ROWS * sink.pitch, sink.pitch, track, &careful)
-                with nogil:
-                    failed = kernels.accumulate_tracked(&view, &sink, &tracked, self.policy == OMIT, threads)
-            elif n_bytes < SMALL:
-                failed = kernels.accumulate(&view, &sink, self.policy == OMIT, threads)
-            else:
-                with nogil:
-                    failed = kernels.accumulate(&view, &sink, self.policy == OMIT, threads)
-            if failed:
-                raise MemoryError("no memory for the scratch of an update")
-            if len(track) > 0 and "missing" in track:
-                missing = self.missing_of(a, axes, given, mask, &view, &sink, careful, threads)
-            large = not moderate(part, sink.pitch, view.n_channels)
-            if large:
-                exponents = np.zeros(sink.pitch)
-                if look_again(&view, &sink, a, axes, given, mask, self.policy == OMIT, threads,
-                              <double *> cnp.PyArray_DATA(exponents)):
-                    exponent = <double *> cnp.PyArray_DATA(exponents)
-                if self.policy == RAISE:
-                    self.require_finite_part(a, axes, &sink, view.n_channels)
-            for i in range(WEIGHTED_ROWS if weighted else STATE_ROWS):  # The kernels fill the padding of whole states alone.
-                for c in range(view.n_channels, sink.pitch):
-                    part[i * sink.pitch + c] = 0
-            shape = kept_shape(a, axes, False) if shape is None else shape
-            lock = acquire(self.lock)
-            try:
-                sketches = None
-                if lock is not None and "quantiles" in track:
-                    sketches = self.sketches_with(a, axes, mask, view.n_channels)
-                self.take_in(part, sink.pitch, shape, weighted, exponent, large, part + WEIGHTED_ROWS * sink.pitch, missing,
-                             sketches, track)
-            finally:
-                release(lock)
-        finally:
-            if part != small:
-                free(part)
+        else:
+            add_batch(self, a, axes, mask, weights, n_threads)
         return self
-
-    cdef object sketches_with(self, ndarray a, unsigned long long axes, ndarray mask, Py_ssize_t size):
-        """New sketches of quantiles, of the `size` channels with a batch."""
-        return self._sketches_with_batch(a, axes_named(axes, a.ndim), mask, size)
-
-    cdef ndarray missing_of(self, ndarray a, unsigned long long axes, ndarray weights, ndarray mask, const View *view,
-                            const Sink *part, bint careful, int threads):
-        """How many of the selected elements of a batch are NaN or inf: int64, a number for each channel; None for 0.
-
-        Where the kernel has met none this costs nothing. Otherwise the finite ones are counted by `accumulate`, unless n is
-        their count.
-        """
-        cdef ndarray missing
-        cdef int64_t *out
-        cdef const double *counts = part.state + N * part.pitch
-        cdef View again
-        cdef Sink finite
-        cdef ndarray rows, selected
-        cdef Py_ssize_t c
-        cdef int failed
-        if self.policy == RAISE or self.policy == OMIT and not careful:
-            return None
-        if self.policy == PROPAGATE and moderate(part.state, part.pitch, view.n_channels):
-            return None
-        missing = np.zeros(part.pitch, np.int64)
-        out = <int64_t *> cnp.PyArray_DATA(missing)
-        if weights is not None:
-            mask = weights != 0 if mask is None else mask & (weights != 0)
-        if weights is not None or self.policy == PROPAGATE:
-            make_view(&again, axes, a, None, None, None, mask)
-            rows = np.empty((WEIGHTED_ROWS, part.pitch))
-            finite.state = <double *> cnp.PyArray_DATA(rows)
-            finite.pitch = part.pitch
-            with nogil:
-                failed = kernels.accumulate(&again, &finite, True, threads)
-            if failed:
-                raise MemoryError("no memory for the scratch of an update")
-            counts = finite.state + N * part.pitch
-        selected = selected_of(a, axes, mask)
-        for c in range(view.n_channels):
-            out[c] = (<int64_t *> cnp.PyArray_DATA(selected))[c] - <int64_t> counts[c]
-        return missing
-
-    @cython.critical_section
-    cdef object update_exactly(self, ndarray a, unsigned long long axes, ndarray mask, object weights, object n_threads):
-        cdef ExactSums part, own = self.sums
-        cdef tuple track = self.track
-        cdef int threads = threads_for(cnp.PyArray_NBYTES(a), n_threads)
-        cdef ndarray counts = None if weights is None else counts_of(weights, mask, a, axes)
-        cdef ndarray found = None, missing = None
-        if cnp.PyArray_SIZE(a) == 0:
-            return self
-        shape = self.shape if self.shape is not None else kept_shape(a, axes, False)
-        self.check_channels(a, axes, math.prod(shape))
-        if "min" in track:
-            found = self.extremes_of(a, axes, mask, counts, threads)
-        sketches = self.sketches_with(a, axes, mask, math.prod(shape)) if "quantiles" in track else None
-        if counts is not None:
-            part = weighted_sums(a, axes, mask, counts, threads)
-        else:
-            part = sums_of_array(a, axes, mask, threads, own, self.policy == RAISE)
-        if part is None or part is own and own is not self.sums:    # refused, or another thread has widened the sums
-            part = sums_of_array(a, axes, mask, threads)
-        if self.policy == RAISE and not part.finite():
-            require_finite(np.where(part.counts[1:].any(0), NAN, 0.0).reshape(shape))
-        if self.policy == OMIT:
-            if "missing" in track:
-                missing = np.zeros(padded(len(part)), np.int64)
-                missing[:len(part)] = part.counts[1:].sum(0)
-            part.leave_out()
-        if part is not own:
-            self.add_sums(part, shape, track)
-        self.take_in_tracked(NULL if found is None else <const double *> cnp.PyArray_DATA(found), padded(self.size), missing,
-                             NULL, NULL, sketches)
-        return self
-
-    cdef ndarray extremes_of(self, ndarray a, unsigned long long axes, ndarray mask, ndarray counts, int threads):
-        """The least and the greatest elements, by a read of their own; NaN is passed over."""
-        cdef View view
-        cdef Tracked tracked
-        cdef tuple track = ("min", "max")
-        cdef Sink none
-        cdef ndarray found
-        cdef int careful = False, failed
-        if counts is not None:
-            mask = counts != 0 if mask is None else mask & (counts != 0)
-        make_view(&view, axes, a, None, None, None, mask)
-        found = nothing_tracked(track, view.n_channels)
-        tracked = to_track(<double *> cnp.PyArray_DATA(found), found.shape[1], track, &careful)
-        tracked.alone = True
-        none.state = NULL
-        with nogil:
-            failed = kernels.accumulate_tracked(&view, &none, &tracked, self.policy == OMIT, threads)
-        if failed:
-            raise MemoryError("no memory for the scratch of an update")
-        return found
-
-    cdef int add_sums(self, ExactSums part, tuple shape, tuple track) except -1:
-        """Add exact sums to the state, of data of which `track` is tracked."""
-        cdef tuple own, kept
-        while True:
-            own, kept = self.track, self.kept_with(track)
-            rows, left_out = nothing_tracked(kept, len(part)), none_missing(kept, len(part))
-            if self.state is not None:      # Another thread has updated an empty object meanwhile.
-                raise unlike(False)
-            if self.shape is not None and self.shape != shape:
-                raise ValueError(f"expected channels of shape {self.shape} as here, got {shape}")
-            if self.sums is not None:
-                self.widen(part)
-                self.sums.require_room(part)
-            if self.track is own:
-                break
-        self.keep_track(kept)
-        if self.sums is None:
-            self.shape, self.size = shape, len(part)
-            self.sums, self.tracked, self.left_out = part, rows, left_out
-        else:
-            self.sums.add(part)
-        return 0
-
-    cdef tuple kept_with(self, tuple track):
-        """What is tracked with data of which `track` is tracked. Afterwards `keep_track` needs no memory."""
-        cdef tuple kept = self.track
-        if kept is not track:
-            kept = of_both(kept, self.shape is not None, track, True)
-            if "quantiles" in kept and self.lock is None:
-                self.lock = threading.RLock()
-        return kept
-
-    cdef int widen(self, ExactSums part) except -1:
-        """Make room for sums. No Python runs between the last look and the return."""
-        cdef ExactSums own = self.sums, wider
-        while not covers(&own.of, &part.of):
-            wider = own.widened(&part.of)
-            if self.sums is own:
-                self.sums = wider
-            own = self.sums
-        return 0
-
-    cdef int check_channels(self, ndarray a, unsigned long long axes, Py_ssize_t n_channels) except -1:
-        cdef int i, kept = 0
-        if self.shape is None:
-            if self._names is not None and kept_shape(a, axes, False) != (len(self._names),):
-                raise ValueError(f"expected {len(self._names)} channels, one for each name, got channels of shape "
-                                 f"{kept_shape(a, axes, False)} from a batch of shape {(<object> a).shape} with "
-                                 f"axis={self.axis!r}")
-            return 0
-        for i in range(a.ndim):
-            if not axes >> i & 1:
-                if kept == len(self.shape) or a.shape[i] != <Py_ssize_t> self.shape[kept]:
-                    break
-                kept += 1
-        else:
-            if kept == len(self.shape):
-                return 0
-        raise ValueError(f"expected channels of shape {self.shape} as in the batches before, got "
-                         f"{kept_shape(a, axes, False)} from a batch of shape {(<object> a).shape} with axis={self.axis!r}")
-
-    cdef int require_finite_part(self, ndarray a, unsigned long long axes, const Sink *part,
-                                 Py_ssize_t n_channels) except -1:
-        cdef Py_ssize_t c
-        cdef ndarray mean
-        cdef const double *means = part.state + MEAN * part.pitch
-        for c in range(n_channels):
-            if means[c] - means[c] != 0:
-                mean = np.empty(kept_shape(a, axes, False))
-                memcpy(cnp.PyArray_DATA(mean), means, n_channels * sizeof(double))
-                return require_finite(mean)
-        return 0
-
-    @cython.critical_section
-    cdef int take_in(self, const double *part, Py_ssize_t pitch, tuple shape, bint weighted, const double *exponent,
-                     bint large, const double *found, ndarray missing, object sketches, tuple track) except -1:
-        """Merge a part into the state, and what has been found of what is tracked. This keeps the GIL, so that no thread
-        sees or loses half of it.
-
-        If the part is `weighted`, it has the rows of a weighted state. `exponent` is one more row, or NULL. `large` tells
-        that the part is not `moderate`. `track` is what is tracked of the part; another thread may have changed that of
-        this object.
-        """
-        cdef ndarray fresh = None, rows = None, left_out = None
-        cdef tuple own, kept
-        cdef double *state
-        cdef double *room = NULL
-        cdef Py_ssize_t size = 0, c
-        while True:
-            own, kept = self.track, self.kept_with(track)
-            if self.state is None:
-                fresh = np.zeros((SCALED_ROWS, pitch))
-                size = math.prod(shape)
-                rows, left_out = nothing_tracked(kept, pitch), none_missing(kept, pitch)
-                if self.exact:              # Another thread may have come first while memory was allocated,
-                    raise unlike(True)      # and have merged exact statistics.
-            if self.shape is not None and self.shape is not shape and self.shape != shape:
-                raise ValueError(f"expected channels of shape {self.shape} as here, got {shape}")
-            if self.track is own:
-                break
-        if large or self.large:
-            large = True
-            room = <double *> malloc(ROOM_ROWS * pitch * sizeof(double))
-            if room == NULL:
-                raise MemoryError(f"no memory for the states of {pitch} channels")
-        if kept is not own:
-            self.keep_track(kept)
-        if self.state is None:
-            self.state, self.tracked, self.left_out, self.powers = fresh, rows, left_out, "skewness" in kept
-            self.shape = shape
-            self.size = size
-        state = <double *> cnp.PyArray_DATA(self.state)
-        if len(self.track) > 0:
-            self.take_in_tracked(found, pitch, missing, state, part, sketches)
-        if weighted and not self.weighted:
-            memcpy(state + SQUARES * pitch, state, pitch * sizeof(double))
-            self.weighted = True
-        if self.weighted:
-            for c in range(pitch):
-                state[N_LO * pitch + c] += part[N_LO * pitch + c] if weighted else 0
-                state[SQUARES * pitch + c] += part[SQUARES * pitch + c] if weighted else part[c]
-        if large:
-            self.large = True
-            self.scaled = merge_large(state, pitch, self.weighted, part, exponent, room)
-            free(room)
-        else:
-            kernels.merge(state, pitch, state + N_LO * pitch if self.weighted else NULL, part, pitch, pitch)
-        return 0
-
-    cdef void take_in_tracked(self, const double *found, Py_ssize_t pitch, ndarray missing, const double *state,
-                              const double *part, object sketches) noexcept:
-        """Merge what has been found of what is tracked, before the states are merged. No Python runs.
-
-        The sketches have been merged already.
-        """
-        cdef int64_t *own
-        cdef Py_ssize_t c
-        self.n_changes += 1
-        if "quantiles" in self.track:
-            self._sketches = sketches
-        if missing is not None and self.left_out is not None:
-            own = <int64_t *> cnp.PyArray_DATA(self.left_out)
-            for c in range(self.size):
-                own[c] += (<int64_t *> cnp.PyArray_DATA(missing))[c]
-        if self.tracked is not None:
-            kernels.merge_tracked(<double *> cnp.PyArray_DATA(self.tracked), pitch, state if self.powers else NULL, pitch,
-                                  found, pitch, part, pitch, self.size)
-
-    cdef tuple channels(self):
-        """The shape of the channels; before the first batch as many as there are names, or one."""
-        if self.shape is not None:
-            return self.shape
-        return () if self._names is None else (len(self._names),)
-
-    @cython.critical_section
-    cdef ExactSums sums_now(self):
-        """A consistent copy of the exact sums; None before the first batch."""
-        return None if self.sums is None else self.sums.copied()
-
-    @cython.critical_section
-    cdef ndarray snapshot(self):
-        """A consistent copy of the state, (SCALED_ROWS, *shape), made under the GIL, which NumPy's copy would release."""
-        cdef tuple shape = self.channels()
-        cdef ndarray rows = np.zeros((SCALED_ROWS, *shape))
-        cdef Py_ssize_t i, size = self.size, n_bytes = size * sizeof(double)
-        cdef char *out = <char *> cnp.PyArray_DATA(rows)
-        cdef const char *state
-        if self.shape is None or not size:
-            return rows
-        if self.exact:
-            rows[...] = self.sums.copied().rows().reshape((<object> rows).shape)
-            return rows
-        if self.shape is not shape:     # A first batch came while the rows were allocated.
-            return self.snapshot()
-        state = <const char *> cnp.PyArray_DATA(self.state)
-        for i in range(SCALED_ROWS):
-            memcpy(out + i * n_bytes, state + i * cnp.PyArray_STRIDE(self.state, 0), n_bytes)
-        if not self.weighted:
-            memcpy(out + SQUARES * n_bytes, state, n_bytes)
-        return rows
 
     def merge(self, other):
         """Add the statistics of another object.
@@ -725,70 +335,10 @@ cdef class Moments:
         lock = acquire(self.lock)
         try:
             with cython.critical_section(self, them):
-                self.take_over(them)
+                take_over(self, them)
         finally:
             release(lock)
         return self
-
-    cdef int take_over(self, Moments them) except -1:
-        """Add the statistics of another object."""
-        cdef ndarray theirs, found, missing
-        cdef const double *part
-        cdef Py_ssize_t pitch, c
-        cdef bint large
-        names = self.require_same_channels(them)
-        if them.shape is None:
-            track = of_both(self.track, self.shape is not None, them.track, False)
-            self.names = names
-            self.keep_track(track)
-            return 0
-        if self.exact and not them.exact or them.exact and self.state is not None:
-            raise unlike(self.exact)
-        if them.exact:
-            if self.policy != PROPAGATE and not them.sums.finite():
-                raise ValueError(f"expected finite statistics, as nan_policy={self.nan_policy!r} has them here, got NaN "
-                                 "or inf in the other Moments; merge them into one with nan_policy='propagate'")
-            found, missing, part_sums = them.tracked, them.left_out, them.sums.copied()
-            sketches = self._merged_sketches(them._sketches) if "quantiles" in them.track else None
-            self.add_sums(part_sums, them.shape, them.track)
-            self.take_in_tracked(NULL if found is None else <const double *> cnp.PyArray_DATA(found), padded(self.size),
-                                 missing, NULL, NULL, sketches)
-            self.exact, self._names = True, names
-            return 0
-        theirs = them.state         # This reference keeps it alive if another thread replaces the state of `them`.
-        part = <const double *> cnp.PyArray_DATA(theirs)
-        pitch = theirs.shape[1]
-        large = them.large or not moderate(part, pitch, pitch)
-        if large and self.policy != PROPAGATE:
-            for c in range(pitch):
-                if not (isfinite(part[MEAN * pitch + c]) and isfinite(part[M2 * pitch + c])):
-                    raise ValueError(f"expected finite statistics, as nan_policy={self.nan_policy!r} has them here, got NaN "
-                                     "or inf in the other Moments; merge them into one with nan_policy='propagate'")
-        sketches = self._merged_sketches(them._sketches) if "quantiles" in them.track else None
-        found = them.tracked
-        self.take_in(part, pitch, them.shape, them.weighted, part + EXPONENT * pitch if them.scaled else NULL, large,
-                     NULL if found is None else <const double *> cnp.PyArray_DATA(found), them.left_out, sketches,
-                     them.track)
-        self._names = names
-        return 0
-
-    cdef int set_track(self, tuple track) except -1:
-        self.track = track
-        if "quantiles" in track and self.lock is None:
-            self.lock = threading.RLock()
-        return 0
-
-    cdef int keep_track(self, tuple track) except -1:
-        """Track this, no more than until now if there is data."""
-        self.set_track(track)
-        self.powers = "skewness" in track
-        if "min" not in track and "skewness" not in track:
-            self.tracked = None
-        if "missing" not in track:
-            self.left_out = None
-        if "quantiles" not in track:
-            self._sketches = None
-        return 0
 
     def unmerge(self, other):
         """Take the statistics of another object out again, of data that is part of this one's.
@@ -823,54 +373,8 @@ cdef class Moments:
         if not isinstance(other, Moments):
             raise TypeError(f"expected a Moments to take out, got {type(other).__name__}")
         with cython.critical_section(self, other):
-            self.give_back(other)
+            take_out(self, other)
         return self
-
-    cdef int give_back(self, Moments them) except -1:
-        """Take the statistics of another object out."""
-        cdef ExactSums part
-        cdef Py_ssize_t c
-        if not self.exact or not them.exact and them.shape is not None:
-            raise ValueError("only exact statistics can be taken apart, as others are rounded; make both with exact=True")
-        self.require_same_channels(them)
-        if them.sums is None:
-            return 0
-        if self.sums is None:
-            raise ValueError("expected a part of these statistics to take out, but they are empty")
-        if "min" in self.track:
-            raise ValueError("min and max cannot be taken out again: what is left may have the same or others; make Moments "
-                             "that are to be taken apart without track='min' and 'max'")
-        if "quantiles" in self.track:
-            raise ValueError("quantiles cannot be taken out again, as their sketches are samples; make Moments that are to "
-                             "be taken apart without track='quantiles'")
-        part = them.sums.copied()
-        track = of_both(self.track, True, them.track, True)
-        if "missing" in track and (self.left_out < them.left_out).any():
-            raise ValueError("expected a part of these statistics to take out, got one with more missing values")
-        self.widen(part)
-        self.sums.subtract(part)
-        c = self.sums.impossible()
-        if c >= 0:
-            self.sums.add(part)
-            channel = c if self._names is None else repr(self._names[c])
-            raise ValueError(f"expected a part of these statistics to take out, got other data: no data has the statistics "
-                             f"of channel {channel} that would be left")
-        self.keep_track(track)
-        if "missing" in track:
-            self.left_out -= them.left_out
-        self.n_changes += 1
-        return 0
-
-    cdef tuple require_same_channels(self, Moments them):
-        """Raise ValueError unless both have the same channels, or one none yet. Return their names."""
-        cdef tuple names = them._names if self._names is None else self._names
-        if them._names is not None and them._names != names:
-            raise ValueError(f"expected channels named {list(names)} as here, got {list(them._names)} in the other "
-                             "Moments")
-        shape = (len(names),) if self.shape is None and names is not None else self.shape
-        if them.shape is not None and shape is not None and shape != them.shape:
-            raise ValueError(f"expected channels of shape {shape} as here, got {them.shape} in the other Moments")
-        return names
 
     def __sub__(self, other):
         if not (isinstance(self, Moments) and isinstance(other, Moments)):
@@ -919,15 +423,15 @@ cdef class Moments:
     @property
     def n(self):
         if self.exact and self.sums is not None:
-            return self.sums_now().n.reshape(self.shape)[()]
-        n = self.snapshot()[N]
+            return sums_of(self).n.reshape(self.shape)[()]
+        n = snapshot(self)[N]
         return n.astype(np.float64 if self.weighted or n.max(initial=0) >= 2.0**63 else np.int64)[()]
 
     @property
     def effective_n(self):
         if self.exact:
             return np.asarray(self.n, np.float64)[()]
-        return effective_n(self.snapshot())[()]
+        return effective_n(snapshot(self))[()]
 
     @property
     def mean(self):
@@ -945,7 +449,7 @@ cdef class Moments:
 
     cdef object extreme(self, str name):
         if self.shape is None:
-            return np.full(self.channels(), NAN)[()]
+            return np.full(channels(self), NAN)[()]
         values = tracked_of(self)[name]
         return np.where(np.isinf(values) & (np.asarray(self.n) == 0), NAN, values)[()]
 
@@ -953,10 +457,10 @@ cdef class Moments:
     def missing(self):
         require_tracked("missing", self.track)
         if self.shape is None:
-            return np.zeros(self.channels(), np.int64)[()]
+            return np.zeros(channels(self), np.int64)[()]
         values = tracked_of(self)["missing"]
         if self.exact:
-            values = values + self.sums_now().counts[1:].sum(0).reshape(self.shape)
+            values = values + sums_of(self).counts[1:].sum(0).reshape(self.shape)
         return values[()]
 
     def skewness(self, *, bias=True):
@@ -1000,7 +504,7 @@ cdef class Moments:
         """
         require_tracked("skewness", self.track)
         if self.shape is None:
-            return np.full(self.channels(), NAN)[()]
+            return np.full(channels(self), NAN)[()]
         rows, found = consistent(self)
         return skewness_of(moderate_n(rows), effective_n(rows), rows[M2], found["m3"], bias)[()]
 
@@ -1037,7 +541,7 @@ cdef class Moments:
         """
         require_tracked("kurtosis", self.track)
         if self.shape is None:
-            return np.full(self.channels(), NAN)[()]
+            return np.full(channels(self), NAN)[()]
         rows, found = consistent(self)
         return kurtosis_of(moderate_n(rows), effective_n(rows), rows[M2], found["m4"], fisher, bias)[()]
 
@@ -1051,7 +555,7 @@ cdef class Moments:
             sums = self.sums.copied()
             found = sums.mean() if what == AVERAGE else sums.var(ddof, what == DEVIATION)
             return found.reshape(self.shape)[()]
-        cdef tuple shape = self.channels()
+        cdef tuple shape = channels(self)
         cdef ndarray out = np.full(shape, NAN)
         cdef double *to = <double *> cnp.PyArray_DATA(out)
         cdef const double *state
@@ -1079,8 +583,8 @@ cdef class Moments:
     @property
     def m2(self):
         if self.exact and self.sums is not None:
-            return self.sums_now().m2().reshape(self.shape)[()]
-        return without_exponent(self.snapshot())[M2][()]
+            return sums_of(self).m2().reshape(self.shape)[()]
+        return without_exponent(snapshot(self))[M2][()]
 
     def var(self, ddof=0):
         """Compute the variance: ``m2 / (n - ddof)``; with weights, unless exact, ``m2 / (n - ddof * n / effective_n)``.
@@ -1144,7 +648,7 @@ cdef class Moments:
         if type(self) is Moments and self.track:
             return made_of(*consistent(self), self.shape, self.axis, self.nan_policy, self._names, self.exact, self.track)
         if type(self) is Moments and self.exact and self.sums is not None:
-            return exact_moments_from(self.sums_now(), self.shape, self.axis, self.nan_policy, self._names)
+            return exact_moments_from(sums_of(self), self.shape, self.axis, self.nan_policy, self._names)
         if type(self) is Moments and not self.exact:
             return moments_from(rows_of(self), self.axis, self.nan_policy, self._names)
         return copy.copy(self)          # with the attributes of a subclass
@@ -1164,8 +668,8 @@ cdef class Moments:
             if name in others and not np.array_equal(own[name], others[name], equal_nan=name != "quantiles"):
                 return False
         if self.exact:
-            return self.shape == them.shape and self.sums_now() == them.sums_now()
-        return bool(np.array_equal(self.snapshot(), them.snapshot(), equal_nan=True))
+            return self.shape == them.shape and sums_of(self) == sums_of(them)
+        return bool(np.array_equal(snapshot(self), snapshot(them), equal_nan=True))
 
     __hash__ = None
 
@@ -1196,7 +700,7 @@ cdef class Moments:
                 raise ValueError(f"expected no NaN and inf with nan_policy={m.nan_policy!r}")
         if state.get("rows") is not None:
             require_possible(state["rows"], m.nan_policy)
-        self.set_track(require_track(state.get("track", ())))
+        set_track(self, require_track(state.get("track", ())))
         if self.track and m.shape is not None:
             if self.exact:
                 require_exactable(self.track)
@@ -1240,158 +744,11 @@ cdef class Moments:
         return "\n".join(lines)
 
 
-def rows_of(Moments m):
-    """A consistent copy of the state of a `Moments`, whatever other threads do.
-
-    Returns
-    -------
-    ndarray of float64 or None
-        Of shape (5, *channels), its rows named by `rows.ROWS`; (7, *channels), named by `rows.WEIGHTED_ROWS`, once
-        there were weights; (8, *channels), named by `rows.SCALED_ROWS`, where m2 exceeds the largest float in some
-        channel. Then the squared weights are 0 if there were no weights. None before the first batch.
-    """
-    if m.shape is None:
-        return None
-    rows = m.snapshot()
-    if not (m.scaled or rows[EXPONENT].any()):
-        return rows[:WEIGHTED_ROWS if m.weighted else STATE_ROWS]
-    if not m.weighted:
-        rows[SQUARES] = 0
-    return rows
-
-
-def sums_of(Moments m):
-    """The exact sums of a `Moments`, `ExactSums`, of its channels in one axis; None before the first batch."""
-    return m.sums_now()
-
-
-@cython.critical_section
-def tracked_of(Moments m):
-    """A copy of what a `Moments` tracks: arrays of the shape of the channels, by the names of `tracking.ARRAYS`.
-
-    Of exact statistics, `missing` has what is left out of their sums, and the extremes are NaN where these count NaN.
-    Before the first batch there are none.
-    """
-    cdef tuple names = arrays_of(m.track)
-    cdef dict found = {name: np.empty(m.size, np.int64 if name == "missing" else np.float64) for name in names}
-    cdef tuple shape = m.shape
-    cdef Py_ssize_t row
-    if shape is None:
-        return {}
-    for name in names:
-        if name == "quantiles":
-            found[name] = m._sketches_by_channel(m.size)
-        elif name == "missing":
-            memcpy(cnp.PyArray_DATA(found[name]), cnp.PyArray_DATA(m.left_out), m.size * sizeof(int64_t))
-        else:
-            row = TRACKED_ROW[name]
-            memcpy(cnp.PyArray_DATA(found[name]), <double *> cnp.PyArray_DATA(m.tracked) + row * m.tracked.shape[1],
-                   m.size * sizeof(double))
-    if m.exact and "min" in found:
-        has_nan = m.sums.copied().counts[1] > 0
-        found["min"][has_nan] = found["max"][has_nan] = NAN
-    return {name: values.reshape(shape) for name, values in found.items()}
-
-
-@cython.critical_section
-def add_missing(Moments m, counts):
-    """Count values that no update has seen as missing: a number, or one for each channel. Nothing is checked."""
-    if m.left_out is None or m.shape is None:
-        return
-    more = np.zeros(padded(m.size), np.int64)
-    more[:m.size] = np.broadcast_to(counts, m.shape).ravel()
-    m.left_out += more
-    m.n_changes += 1
-
-
-def consistent(Moments m):
-    """The rows of a plain `Moments`, or the sums of an exact one, and what it tracks, of one moment."""
-    if m.lock is not None:
-        lock = acquire(m.lock)
-        try:
-            return sums_of(m) if m.exact else rows_of(m), tracked_of(m)
-        finally:
-            release(lock)
-    while True:
-        n_changes = m.n_changes
-        found = sums_of(m) if m.exact else rows_of(m), tracked_of(m)
-        if m.n_changes == n_changes:
-            return found
-
-
-def made_of(found, dict tracked, tuple shape, axis, nan_policy, names, bint exact, tuple track):
-    """A `Moments` of what `consistent` returns. Nothing is checked."""
-    cdef Moments m
-    if exact and found is not None:
-        m = exact_moments_from(found, shape, axis, nan_policy, names)
-    elif exact:
-        m = Moments(axis, nan_policy=nan_policy, names=names, exact=True)
-    else:
-        m = moments_from(found, axis, nan_policy, names)
-    m.set_track(track)
-    set_tracked(m, tracked)
-    return m
-
-
-def with_tracked(Moments m, dict tracked):
-    """The same `Moments`, tracking what these arrays hold; see `tracked_of`. Nothing is checked."""
-    m.set_track(track_of(tracked))
-    set_tracked(m, tracked)
-    return m
-
-
-cdef int set_tracked(Moments m, dict arrays) except -1:
-    """Set what is tracked to arrays of the names that its track calls for."""
-    cdef str name
-    if m.shape is None or not arrays:
-        return 0
-    m.tracked, m.left_out, m.powers = nothing_tracked(m.track, m.size), none_missing(m.track, m.size), "skewness" in m.track
-    for name, values in arrays.items():
-        if name == "quantiles":
-            m._set_sketches(values)
-        elif name == "missing":
-            m.left_out[:m.size] = values.ravel()
-        else:
-            m.tracked[TRACKED_ROW[name], :m.size] = values.ravel()
-    return 0
-
-
 cdef object moderate_n(rows):
     """The counts of a state, NaN where it is that of x * 2**-POWER."""
     return np.where(rows[EXPONENT] == 0, rows[N], NAN) if len(rows) > EXPONENT else rows[N]
 
 
-def exact_moments_from(sums, tuple shape, axis=0, nan_policy="raise", names=None, tracked=None):
-    """An exact `Moments` with these sums, of channels of this shape, and what it tracks. Nothing is checked."""
-    cdef Moments m = Moments(axis, nan_policy=nan_policy, exact=True, track=track_of(tracked or ()))
-    m.shape, m.size, m.sums = shape, math.prod(shape), sums
-    m.names = names
-    set_tracked(m, tracked or {})
-    return m
-
-
-def moments_from(rows, axis=0, nan_policy="raise", names=None, tracked=None):
-    """A `Moments` with the given state, and what it tracks: the inverse of `rows_of` and `tracked_of`.
-
-    Its values are not checked.
-
-    Raises
-    ------
-    ValueError
-        If `rows` are not 5, 7 or 8 rows of float64.
-    """
-    cdef Moments m = Moments(axis, nan_policy=nan_policy, track=track_of(tracked or ()))
-    if rows is not None:
-        if rows.dtype != np.float64 or len(rows) not in (STATE_ROWS, WEIGHTED_ROWS, SCALED_ROWS):
-            raise ValueError(f"expected a state of {STATE_ROWS}, {WEIGHTED_ROWS} or {SCALED_ROWS} rows of float64, got "
-                             f"shape {rows.shape} of {rows.dtype}")
-        m.shape = rows.shape[1:]
-        m.size = math.prod(m.shape)
-        m.scaled = len(rows) == SCALED_ROWS and rows[EXPONENT].any()
-        m.weighted = has_weights(rows)
-        m.state = np.zeros((SCALED_ROWS, padded(m.size)))
-        m.state[:len(rows), :m.size] = rows.reshape(len(rows), m.size)
-        m.large = m.scaled or not moderate(<const double *> cnp.PyArray_DATA(m.state), m.state.shape[1], m.size)
-    m.names = names
-    set_tracked(m, tracked or {})
-    return m
+include "updates.pxi"
+include "merging.pxi"
+include "copies.pxi"
