@@ -67,8 +67,7 @@ cdef bint make_scaling(const Job *job, const Task *t, Py_ssize_t n_more, double 
     cdef pair mean
     if not make_scratch(job.view, p, (COEFFICIENT_ROWS + n_more) * pitch, stack, &w.scratch):
         return False
-    columns.mean = columns.s = columns.q = columns.s_lo = columns.q_lo = w.scratch.rows
-    columns.whole = NULL
+    w.columns = columns_at(w.scratch.rows)
     columns.scale = columns.mean + pitch
     columns.beta = columns.mean + 2 * pitch
     columns.slope = columns.mean + 3 * pitch
@@ -77,7 +76,6 @@ cdef bint make_scaling(const Job *job, const Task *t, Py_ssize_t n_more, double 
     columns.anchors.high = columns.mean + 7 * pitch
     columns.anchors.low = columns.mean + 8 * pitch
     columns.rest = columns.mean + 9 * pitch
-    columns.to_beta = 0
     if norm.about_zero:
         memset(columns.mean, 0, t.channels * sizeof(double))
         memset(w.mean_lo, 0, t.channels * sizeof(double))

@@ -265,8 +265,7 @@ cdef int exact_task(const Job *job, Py_ssize_t task) noexcept nogil:
     rows = scratch.rows
     f.lost = <int64_t *> rows
     f.window = <int64_t *> (rows + p.pitch)
-    w.least = NULL
-    w.mean = rows + 2 * p.pitch
+    w = columns_at(rows + 2 * p.pitch)
     w.moved = ones = rows + 3 * p.pitch
     w.whole = <uint32_t *> (rows + 4 * p.pitch)
     for k in range(f.n_bins):

@@ -255,6 +255,20 @@ cdef inline mask walk_run(Op op, Count count, const native *x, const native *dy,
     return first(0)
 
 
+cdef inline Columns columns_at(double *rows) noexcept nogil:
+    """Point all rows to one place. `of_channel` moves on in most of them, used or not, so that none may be undefined."""
+    cdef Columns w
+    w.mean = w.scale = w.beta = w.slope = w.rest = w.n = w.squares = w.s = w.q = w.s_lo = w.q_lo = rows
+    w.cubes = w.fourths = w.anchors.high = w.anchors.low = rows
+    w.each_sums = w.strips = NULL
+    w.to_beta = w.each_pitch = 0
+    w.settles = False
+    w.least = w.greatest = NULL
+    w.moved = NULL
+    w.whole = NULL
+    return w
+
+
 cdef inline Columns of_channel(const Columns *w, Py_ssize_t c) noexcept nogil:
     cdef Columns of
     of.least = of.greatest = NULL

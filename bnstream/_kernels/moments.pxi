@@ -47,7 +47,7 @@ cdef bint make_work(const View *view, const Plan *p, double *stack, Work *w) noe
     if not make_scratch(view, p, 5 * pitch + 4 * more + (2 + 2 * WEIGHTED_ROWS) * p.state_pitch, stack, &w.scratch):
         return False
     rows = w.scratch.rows
-    w.columns.mean = w.columns.scale = w.columns.beta = w.columns.slope = rows
+    w.columns = columns_at(rows)
     w.columns.n = rows + pitch
     w.columns.s = rows + 2 * pitch
     w.columns.q = rows + 3 * pitch
@@ -67,7 +67,6 @@ cdef bint make_work(const View *view, const Plan *p, double *stack, Work *w) noe
     w.large = w.careful = False
     w.tracking = NULL
     w.powers = False
-    w.columns.least = NULL
     return True
 
 

@@ -86,7 +86,7 @@ cdef void fold_extremes(const Block *b, const double *least, const double *great
 
 cdef bint all_extremes(const Block *b, const Tracking *to) noexcept nogil:
     """The extremes of all elements of a block, less NaN. Return whether they are finite."""
-    cdef Columns columns
+    cdef Columns columns = columns_at(to.low)
     if not to.found:
         columns.least = to.least
         columns.greatest = to.greatest
@@ -99,7 +99,7 @@ cdef bint all_extremes(const Block *b, const Tracking *to) noexcept nogil:
 
 cdef void counting_extremes(const Block *b, Count count, const Tracking *to) noexcept nogil:
     """Find the extremes of the elements that count."""
-    cdef Columns columns
+    cdef Columns columns = columns_at(to.low)
     cdef Py_ssize_t j
     columns.least = to.low
     columns.greatest = to.high

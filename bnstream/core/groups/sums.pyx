@@ -391,7 +391,8 @@ cdef class GroupSums:
 
     cdef list add_many(self, Py_ssize_t start, Py_ssize_t stop, int threads):
         cdef Portions *p = &self.p
-        cdef Py_ssize_t n_groups = self.n_groups, n = stop - start, bucket, most, longest, row = p.n_bytes + p.weight_bytes
+        cdef Py_ssize_t n_groups = self.n_groups, n = stop - start, bucket, most, longest, n_begins, n_numbers
+        cdef Py_ssize_t row = p.n_bytes + p.weight_bytes
         cdef Buckets s
         cdef int t
         cdef ndarray memory
@@ -426,14 +427,16 @@ cdef class GroupSums:
             deal_by_type(&of_thread[0], &codes, start, n, threads, &s)
         most = <Py_ssize_t> np.diff(begins).max()
         longest = max(p.size, min(most, SORTED_BYTES // row))
+        n_begins = (<Py_ssize_t> 1 << s.shift) + 1
+        n_numbers = n_begins + (most if most > longest else 0)      # with the order of a bucket that there is no room for
         bucket = 0
         for t in range(threads):
             memory = self.room(2 + t, longest * row + (p.height * p.pitch + 8) * sizeof(double)
-                               + (<Py_ssize_t> 4 << s.shift) + 4 * (most if most > longest else 0))
+                               + n_numbers * <Py_ssize_t> sizeof(uint32_t))
             work[t].part = <double *> cnp.PyArray_DATA(memory)
             work[t].begins = <uint32_t *> (work[t].part + p.height * p.pitch)
-            work[t].order = work[t].begins + (<Py_ssize_t> 1 << s.shift) + 1
-            work[t].rows = <char *> (work[t].order + (most if most > longest else 0))
+            work[t].order = work[t].begins + n_begins
+            work[t].rows = <char *> (work[t].begins + n_numbers + n_numbers % 2)    # Those of float64 are looked at.
             work[t].weights = work[t].rows + longest * p.n_bytes
             work[t].room = longest
             work[t].outcomes = <uint8_t *> cnp.PyArray_DATA(outcomes)
