@@ -49,11 +49,15 @@ def merge(
 
 
 def require_once(paths: Sequence[Path]) -> None:
-    """Raise ValueError if a file is named twice."""
-    seen: dict[Path, Path] = {}
+    """Raise ValueError if a file is named twice, also by a link."""
+    from bnstream.streams.sources.places.distinct import identity_of
+    from bnstream.streams.sources.places.file import File
+
+    seen: dict[Any, Path] = {}
     for path in paths:
-        if (other := seen.setdefault(path.resolve(), path)) is not path:
-            raise ValueError(f"{other} and {path} are one file, which would be counted twice; name each file once")
+        if (other := seen.setdefault(identity_of(File(path)), path)) is not path:
+            what = f"{path} is named twice, and" if path == other else f"{other} and {path} are one file, which"
+            raise ValueError(f"{what} would be counted twice; name each file once")
 
 
 def nothing_like(parts: Sequence[Any]) -> Any:

@@ -248,6 +248,13 @@ def test_merge(folder):
     assert bnstream.load("twice.npz") == m + m
 
 
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_merge_counts_a_file_once(folder, link):
+    getattr(folder / "link.npz", link)(folder / "x.npz")
+    message = str(invoke("merge", "x.npz", "link.npz", "-o", "y.npz").exception)
+    assert message == "x.npz and link.npz are one file, which would be counted twice; name each file once"
+
+
 def test_merge_and_convert_keep_what_is_unknown(folder):
     write_state("sd.npz", bnstream.load("x.npz"), lacks=["mean_lo", "m2_lo"])
     write_state("other.npz", bnstream.load("x.npz"), lacks=["names", "m2_lo"])
@@ -342,7 +349,7 @@ def test_plot_appears_when_whole(folder, monkeypatch):
     (("fit", "x.npy", "-o", "memory://y.npz"), "memory://y.npz is a URL, but outputs are written to this machine"),
     (("merge", "x.npz", "bn.npz", "-o", "y.npz"), "bn.npz holds a BatchNorm"),
     (("merge", "x.npz", "two.npz", "-o", "y.npz"), "two.npz: expected channels"),
-    (("merge", "x.npz", "./x.npz", "-o", "y.npz"), "x.npz and x.npz are one file, which would be counted twice; name"),
+    (("merge", "x.npz", "./x.npz", "-o", "y.npz"), "x.npz is named twice, and would be counted twice; name each"),
     (("apply", "x.npz", "t.parquet", "-o", "y.parquet"), "has no column 'b'"),
     (("apply", "norm.npz", "x.npy", "-o", "y.npy"), "norm.npz holds a LayerNorm, which apply does not take"),
     (("merge", "norm.npz", "x.npz", "-o", "y.npz"), "norm.npz holds a LayerNorm; only Moments and GroupedMoments"),
