@@ -55,8 +55,8 @@ def contents(file):
     """What a file holds, read by zipfile, json and NumPy, which know nothing of ours."""
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
-        assert len(set(names)) == len(names) and archive.testzip() is None
-        description = json.loads(archive.read(DESCRIPTION))
+        assert len(set(names)) == len(names)
+        description = json.loads(archive.read(DESCRIPTION))     # read verifies checksums
         arrays = {name.removesuffix(".npy"): loaded(archive.read(name)) for name in names if name != DESCRIPTION}
     return description, arrays
 
@@ -68,26 +68,32 @@ class Forged:
         self.whole = whole
         self.description, self.arrays = contents(io.BytesIO(whole))
         self.plain = [(f"{name}.npy".encode(), npy(array)) for name, array in self.arrays.items()]
-        self.text, self.members, self.after = None, self.plain, []
+        self.text, self.members, self.after = indented(self.description), self.plain, []
 
     def fresh(self):
-        """A copy that may be changed."""
+        """A copy that may be changed, but for its description, which is replaced."""
         made = copy.copy(self)
-        made.description = copy.deepcopy(self.description)
         made.members, made.after = [*self.members], [*self.after]
         return made
 
     def bytes(self):
         """The file, with right checksums, then with the changes of the whole."""
-        text = json.dumps(self.description, indent=1).encode() if self.text is None else self.text
-        whole = zipped([(DESCRIPTION.encode(), text), *self.members])
+        whole = zipped([(DESCRIPTION.encode(), self.text), *self.members])
         for change in self.after:
             whole = change(whole)
         return whole
 
 
+def indented(description):
+    """The text of a description, to the byte as `write` writes it."""
+    return f"{json.dumps(description, indent=1)}\n".encode()
+
+
 def zipped(members):
-    """A zip file of names and bytes, some of which may be the same. This takes less time than zipfile."""
+    """A zip file of names and bytes, some of which may be the same, in less time than zipfile.
+
+    With names in ASCII, it has the bytes that `write_archive` writes.
+    """
     parts, entries, at = [], [], 0
     for name, data in members:
         fields = struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 33, zlib.crc32(data), len(data), len(data), len(name), 0)
@@ -130,7 +136,12 @@ def nearby(value, rng):
 
 def describe(forged, others, rng):
     """Change one value of the description."""
-    outer, key = rng.choice(places(forged.description))
+    forged.description = copy.deepcopy(forged.description)
+    found = places(forged.description)
+    if not found:       # Many changes have left nothing.
+        forged.description = copy.deepcopy(rng.choice(others).description)
+        found = places(forged.description)
+    outer, key = rng.choice(found)
     way = rng.randrange(6)
     if way == 0:
         outer[key] = copy.deepcopy(rng.choice(VALUES))
@@ -147,9 +158,10 @@ def describe(forged, others, rng):
             o, k = rng.choice(theirs)
             outer[key] = copy.deepcopy(o[k])
     else:
-        o, k = rng.choice(places(forged.description))
+        o, k = rng.choice(found)
         value = copy.deepcopy(o[k])
         outer[key], o[k] = value, copy.deepcopy(outer[key])
+    forged.text = indented(forged.description)
 
 
 def deep(text, rng):

@@ -102,6 +102,8 @@ def corpus(path: Path) -> list[Forged]:
 
 def same(file: Path, other: Path) -> None:
     """Assert that two files hold the same."""
+    if file.read_bytes() == other.read_bytes():
+        return
     (a, arrays), (b, others) = contents(file), contents(other)
     for name in TEXTS:
         a.pop(name, None)

@@ -2,12 +2,11 @@
 
 import inspect
 import pickle
-import subprocess
-import sys
 
 import ml_dtypes
 import numpy as np
 import pytest
+from support.processes import python
 
 import bnstream
 from bnstream import BatchNorm, Moments
@@ -65,7 +64,7 @@ def test_without_the_package():
             "assert bn.plot.__qualname__ == 'BatchNorm.plot'; inspect.signature(bn.plot)\n"
             "assert pickle.loads(pickle.dumps(bn.plot)).__self__ == bn\n"
             "try:\n    bn.plot()\nexcept ModuleNotFoundError as error:\n    print(error.name, error)")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python("-c", code)
     assert done.stdout == ("matplotlib bnstream.plots needs matplotlib, which is not installed; install it with: "
                            'pip install "bnstream[plot]"\n')
 
@@ -86,7 +85,7 @@ def test_bfloat16_by_name():
     """Whether or not ml_dtypes was imported before."""
     code = ("import numpy as np, bnstream; x = np.ones((3, 2), np.float32)\n"
             "print(bnstream.BatchNorm(2, dtype='bfloat16').dtype, bnstream.mean_var(x, dtype='bfloat16')[1].dtype)")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python("-c", code)
     assert done.stdout == "bfloat16 bfloat16\n"
 
 
