@@ -14,6 +14,8 @@ SCALED_ROWS = (*WEIGHTED_ROWS, "exponent")
 N, MEAN, MEAN_LO, M2, M2_LO, N_LO, SQUARES, EXPONENT = range(len(SCALED_ROWS))
 POWER = 700     # The exponent of a channel whose m2 exceeds the largest float: mean / 2**700 and m2 / 4**700 are kept.
 
+SAFE = 1e290    # bound of a sum of squares, as in large.pyx; 1e16 of them do not overflow
+
 Floats = NDArray[np.float64]
 
 
@@ -69,6 +71,14 @@ def without_exponent(rows: Floats) -> Floats:
         rows[[MEAN, MEAN_LO]] = np.ldexp(rows[[MEAN, MEAN_LO]], exponent)
         rows[[M2, M2_LO]] = np.ldexp(rows[[M2, M2_LO]], 2 * exponent)
     return rows
+
+
+def may_overflow(rows: Floats) -> NDArray[np.bool_]:
+    """Where m2 exceeds the largest float, or may do so when more is merged, though mean and m2 are finite."""
+    with np.errstate(all="ignore"):
+        squares = rows[N] * rows[MEAN] * rows[MEAN] + rows[M2]
+    found = np.isfinite(rows[MEAN]) & np.isfinite(rows[M2]) & ~(squares < SAFE)
+    return found | (rows[EXPONENT] != 0) if len(rows) > EXPONENT else found
 
 
 def require_exponents(rows: Floats, prefix: str = "") -> None:

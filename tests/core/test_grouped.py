@@ -740,6 +740,32 @@ def test_normalize_reads_what_update_reads():
             g.normalize(wrong, keys)
 
 
+@pytest.mark.parametrize("policy", ["raise", "propagate"])
+@pytest.mark.parametrize("batches", [[[1e160], [1.0]], [[1.0], [1e160], [-1.0]], [[1e300, 1e300], [-4e15]],
+                                     [[1e155], [-1e155], [2.0, 3.0]], [[1e-300], [1e307]]], ids=str)
+def test_large_values_in_batches_of_their_own(batches, policy, tmp_path):
+    """A group of one large value has no m2 yet, which the next batch makes."""
+    settings, second = {"nan_policy": policy}, np.nan if policy == "propagate" else 2.0
+    updated, merged, loaded, pickled, weighted = (GroupedMoments(**settings) for _ in range(5))
+    m, of_weights = Moments(**settings), Moments(**settings)
+    for batch in batches:
+        x = np.array([[value, second] for value in batch])
+        keys = np.zeros(len(x), int)
+        m.update(x)
+        of_weights.update(x, weights=np.full(len(x), 0.5))
+        updated.update(x, keys)
+        merged.merge(GroupedMoments(**settings).update(x, keys))
+        weighted.update(x, keys, weights=np.full(len(x), 0.5))
+        save(tmp_path / "g.npz", loaded.update(x, keys))
+        loaded = load(tmp_path / "g.npz")
+        pickled = pickle.loads(pickle.dumps(pickled.update(x, keys)))
+    assert np.isfinite(m.std()[0])
+    for g in (updated, merged, loaded, pickled):
+        assert same(g[0], m)
+        assert same(g.total(), m)
+    assert same(weighted[0], of_weights)
+
+
 @pytest.mark.parametrize("n_groups", [1, 2, 3, 7, 1000])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_total(n_groups, weighted):

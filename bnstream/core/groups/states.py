@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bnstream.core.blocks import apart, empty_of_shape, in_order
 from bnstream.core.groups.sums import HARD, HAS_WEIGHTS, merge_groups, pitch_of
 from bnstream.core.moments import Moments, moments_from, rows_of, tracked_of, with_tracked
-from bnstream.core.rows import EXPONENT, N_LO, ROWS, SCALED_ROWS, SQUARES, WEIGHTED_ROWS, N, has_weights
+from bnstream.core.rows import EXPONENT, N_LO, ROWS, SCALED_ROWS, SQUARES, WEIGHTED_ROWS, N, has_weights, may_overflow
 
 MOST_SPARE = 1 << 16        # groups that a table has room for beyond those it holds
 
@@ -154,7 +154,7 @@ class States:
         self.grow(len(rows))
         self.table[i] = 0
         self.table[i, :len(rows), :self.size] = rows.reshape(len(rows), -1)
-        self.flags[i] = HAS_WEIGHTS * has_weights(rows) | HARD * (len(rows) == len(SCALED_ROWS))
+        self.flags[i] = HAS_WEIGHTS * has_weights(rows) | HARD * bool(may_overflow(rows).any())
 
     def grow(self, height: int) -> None:
         """Give states more rows, of zeros, unless they have as many."""
@@ -201,8 +201,7 @@ class States:
         states = cls(like, tuple(shape), n, len(rows))
         states.table[:, :, :states.size] = rows.reshape(len(rows), n, states.size).transpose(1, 0, 2)
         states.flags[list(weighted)] = HAS_WEIGHTS
-        if len(rows) > EXPONENT:
-            states.flags[states.table[:, EXPONENT].any(1)] |= HARD
+        states.flags[may_overflow(rows).reshape(n, -1).any(1)] |= HARD
         if len(rows) > SQUARES:
             states.table[(states.flags & HAS_WEIGHTS) == 0, N_LO:SQUARES + 1] = 0
         return states
