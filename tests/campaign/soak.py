@@ -1,7 +1,8 @@
 """Updates at full speed, for as long as wanted: memory stays flat, and nothing drifts away from exact arithmetic.
 
-Every object gets one batch over and over, so that what it must hold is known in fractions after any number of updates.
-Each lap also doubles an object until it counts 10^9 updates and more: merged with a copy of itself, it counts twice.
+Statistics get two unequal batches in turns, and layers both at once, so that what they must hold is known in fractions
+after any number of updates. In each lap, statistics of each batch, twice as many each time, are also merged into a copy
+until it holds 10^9 updates.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import gc
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,15 @@ from bnstream import BatchNorm, GroupedMoments, Moments
 from bnstream.runningmeanstd import RunningMeanStd
 
 EPS = 2.0**-52
-LAP = 5000              # updates of one object before the next one's turn
+LAP = 1000              # updates of one object before the next one's turn
 N_WARM = 3              # laps of every object before its memory counts
 SLACK = 64 << 10        # Bytes by which resident memory may grow: what the allocators of Python and NumPy keep at hand.
-N_DOUBLED = 10**9       # updates, by merging
+N_MERGED = 10**9        # updates, by merging
 
 RNG = np.random.default_rng(0)
 X = (RNG.normal(1e4, 1, (16, 5))).astype("f4")
 KEYS = np.arange(len(X)) % 4
+BATCHES = [(X[:5], KEYS[:5]), (X[5:], KEYS[5:])]
 MOMENTUM = 2.0**-4      # a power of two, so that the running mean of equal batches has a simple bound
 
 
@@ -63,8 +65,22 @@ def within(m: Any, n: int, of_x: list[tuple[Fraction, Fraction]], name: str) -> 
         WORST[name] = max(WORST.get(name, 0.0), off)
 
 
+def merged(total: Any, parts: Sequence[Any], n: int, size: int) -> int:
+    """Merge statistics of each batch, twice as many each time, into those of n values, until these are of 10^9 updates.
+
+    `size` is how many values both batches have. Return how many values there are.
+    """
+    enough = N_MERGED // len(BATCHES) * size
+    while n < enough:
+        for part in parts:
+            total.merge(part)
+            part.merge(part.copy())
+        n, size = n + size, 2 * size
+    return n
+
+
 def right(m: Any, n: int, name: str) -> None:
-    """Check the statistics of batches X, which hold n values a channel."""
+    """Check the statistics of X, some times over, which hold n values a channel."""
     if m.exact:
         rounded(m, n, name)
     else:
@@ -85,13 +101,14 @@ class Plain:
 
     def __init__(self, **options: Any) -> None:
         self.name = f"Moments({', '.join(f'{key}={value!r}' for key, value in options.items())})"
-        self.m, self.n = Moments(**options), 0
+        self.options, self.m, self.n = options, Moments(**options), 0
 
     def lap(self) -> None:
         update = self.m.update
-        for _ in range(LAP):
-            update(X)
-        self.n += LAP * len(X)
+        for _ in range(LAP // len(BATCHES)):
+            for x, _ in BATCHES:
+                update(x)
+        self.n += LAP // len(BATCHES) * len(X)
 
     def check(self) -> None:
         right(self.m, self.n, self.name)
@@ -103,13 +120,10 @@ class Plain:
             assert np.allclose(self.m.skewness(), (z**3).mean(0), rtol=1e-9, atol=1e-9), f"{self.name}: skewness"
             assert np.allclose(self.m.kurtosis(), (z**4).mean(0) - 3, rtol=1e-9, atol=1e-9), f"{self.name}: kurtosis"
 
-    def double(self) -> None:
-        """Merge a copy with itself until it holds 10^9 updates."""
-        m, n = self.m.copy(), self.n
-        while n < N_DOUBLED * len(X):
-            m.merge(m.copy())
-            n *= 2
-        right(m, n, f"{self.name}, doubled")
+    def merge(self) -> None:
+        m, parts = self.m.copy(), [Moments(**self.options).update(x) for x, _ in BATCHES]
+        n = merged(m, parts, self.n, len(X))
+        right(m, n, f"{self.name}, merged")
 
 
 class Grouped:
@@ -117,24 +131,23 @@ class Grouped:
 
     def __init__(self, **options: Any) -> None:
         self.name = f"GroupedMoments({', '.join(f'{key}={value!r}' for key, value in options.items())})"
-        self.g, self.n = GroupedMoments(**options), 0
+        self.options, self.g, self.n = options, GroupedMoments(**options), 0
 
     def lap(self) -> None:
-        for _ in range(LAP):
-            self.g.update(X, KEYS)
-        self.n += LAP * len(X) // 4
+        for _ in range(LAP // len(BATCHES)):
+            for batch in BATCHES:
+                self.g.update(*batch)
+        self.n += LAP // len(BATCHES) * len(X) // 4
 
     def check(self) -> None:
         for key, of_group in enumerate(OF_GROUPS):
             within(self.g[key], self.n, of_group, self.name)
 
-    def double(self) -> None:
-        g, n = self.g.copy(), self.n
-        while n < N_DOUBLED * len(X) // 4:
-            g.merge(g.copy())
-            n *= 2
+    def merge(self) -> None:
+        g, parts = self.g.copy(), [GroupedMoments(**self.options).update(*batch) for batch in BATCHES]
+        n = merged(g, parts, self.n, len(X) // 4)
         for key, of_group in enumerate(OF_GROUPS):
-            within(g[key], n, of_group, f"{self.name}, doubled")
+            within(g[key], n, of_group, f"{self.name}, merged")
 
 
 class Layer:
@@ -162,8 +175,8 @@ class Layer:
                 off = error(found, exact, float(exact))
                 assert off <= 4 / MOMENTUM, f"{self.name}: a running estimate is off by {off:.1f} eps"
 
-    def double(self) -> None:
-        pass
+    def merge(self) -> None:
+        """Layers are not merged."""
 
 
 class Environment:
@@ -176,21 +189,20 @@ class Environment:
 
     def lap(self) -> None:
         rms = self.rms
-        for _ in range(LAP):
-            rms.update(X)
-            rms.mean, rms.var       # noqa: B018
-        self.n += LAP * len(X)
+        for _ in range(LAP // len(BATCHES)):
+            for x, _ in BATCHES:
+                rms.update(x)
+                rms.mean, rms.var       # noqa: B018
+        self.n += LAP // len(BATCHES) * len(X)
 
     def check(self) -> None:
         assert self.rms.count == self.n, f"{self.name}: {self.rms.count} of {self.n} samples"
         within(self.rms.moments, self.n, OF_X, self.name)
 
-    def double(self) -> None:
-        rms, n = self.rms.copy(), self.n
-        while n < N_DOUBLED * len(X):
-            rms.merge(rms.copy())
-            n *= 2
-        within(rms.moments, n, OF_X, f"{self.name}, doubled")
+    def merge(self) -> None:
+        rms, parts = self.rms.copy(), [RunningMeanStd((X.shape[1],)).update(x) for x, _ in BATCHES]
+        n = merged(rms, parts, self.n, len(X))
+        within(rms.moments, n, OF_X, f"{self.name}, merged")
 
 
 def resident() -> int:
@@ -222,7 +234,7 @@ def trials(rng: np.random.Generator) -> Iterator[int]:
             yield LAP
         for one in objects:
             one.check()
-            one.double()
+            one.merge()
         gc.collect()
         rounds += 1
         now = resident()
