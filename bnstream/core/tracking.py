@@ -26,6 +26,7 @@ EXTREMES = ("min", "max")
 POWERS = ("m3", "m3_lo", "m4", "m4_lo")
 ARRAYS = (*EXTREMES, "missing", *POWERS, "quantiles")
 QUARTILES = {"q1": 0.25, "median": 0.5, "q3": 0.75}     # what is shown of quantiles
+LEAST_SLACK = 1e-220     # Products with weights, which may be 1e-100, are rounded to multiples of 5e-324.
 LEAST_VARIANCE = 1e-140     # below it fourth powers lose digits, or are 0
 
 Floats = NDArray[np.float64]
@@ -158,7 +159,7 @@ def require_extremes(least: Floats, most: Floats, m: Any) -> None:
     if m.nan_policy != "propagate" and not (np.isfinite(least) & np.isfinite(most) | (n == 0)).all():
         raise ValueError(f"min and max must be finite under nan_policy {m.nan_policy!r}, got NaN or inf")
     with np.errstate(all="ignore"):
-        slack = 2.0**-48 * np.maximum(np.abs(least), np.abs(most))
+        slack = 2.0**-48 * np.maximum(np.abs(least), np.abs(most)) + LEAST_SLACK
         outside = (mean < least - slack) | (mean > most + slack) | (least > most)
         wide = std > largest_std(least, most, mean, slack) * (1 + 2.0**-40)
     if (outside & (n > 0)).any():
@@ -177,7 +178,7 @@ def require_powers(arrays: Mapping[str, Floats], n: Any, m2: Any, nan_policy: st
     m3, m4 = arrays["m3"], arrays["m4"]
     with np.errstate(all="ignore"):
         usual = defined(n, m2) & np.isfinite(m3) & np.isfinite(m4)
-        wrong = (m4 * n < m2 * m2 * (1 - 1e-9)) | (np.abs(m3) / m2 > np.sqrt(m4 / m2) * (1 + 1e-9))
+        wrong = (m4 / m2 * n < m2 * (1 - 1e-9)) | (np.abs(m3) / m2 > np.sqrt(m4 / m2) * (1 + 1e-9))
     if (m4 < 0).any() or (usual & wrong).any():
         raise ValueError("no data has these m3 and m4 beside this m2")
     if ((m3 != 0) | (m4 != 0))[n == 0].any():

@@ -360,6 +360,20 @@ def test_scalar_channels():
     assert (m.min, m.max, m.missing, m.skewness(), m.kurtosis(fisher=False)) == (0, 4, 0, 0, 1.7)
 
 
+@pytest.mark.parametrize(("x", "settings", "weights"), [
+    ([3e-310], {}, [0.1]),
+    ([0.0] + [3.5e-224] * 9, {}, [1e-100] * 10),
+    ([1e-323, -5e-324], {"exact": True}, None),
+    ([2.1725408180571e-310, 2.1725408180572e-310], {"exact": True}, None),
+    ([1e102, -1e77, 1e102], {"track": "kurtosis"}, [4e105, 1e99, 1e99]),
+], ids=str)
+def test_rounded_tiny_and_huge_values_are_possible(x, settings, weights):
+    """Where products underflow, mean and deviation may lie beyond what the extremes allow of exact numbers."""
+    m = Moments(**{"track": "min"} | settings)
+    m.update(np.array(x)[:, None], weights=weights and [min(w, 1e100) for w in weights])
+    assert pickle.loads(pickle.dumps(m)) == m
+
+
 def test_a_pickle_of_impossible_values_is_refused():
     good = example().__getstate__()
     for name, change, message in (
