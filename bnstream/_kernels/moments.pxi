@@ -196,7 +196,7 @@ cdef Count block_state(const Block *b, bint whole, bint omit, Work *w, double *s
         count_selected(b, w)
     if w.tracking != NULL:
         begin_block(b, w)
-    for attempt in range(3):
+    for attempt in range(MOST_SWEEPS):
         spread(w.shift, b.fold, b.n_channels, b.inner, sums.mean)
         if b.flags != NULL:
             set_unselected(b, 0, sums.mean)
@@ -216,7 +216,7 @@ cdef Count block_state(const Block *b, bint whole, bint omit, Work *w, double *s
             for c in range(b.n_channels):
                 sums.n[c] = total
                 sums.squares[c] = squares
-        if attempt == 2 or b.element in (UINT8, INT8) or not move_shift(w, b.n_channels, whole):
+        if attempt == MOST_SWEEPS - 1 or b.element in (UINT8, INT8) or not move_shift(w, b.n_channels, whole):
             break
     for c in range(b.n_channels, n_states):
         sums.n[c] = sums.squares[c] = sums.s[c] = sums.q[c] = w.shift[c] = 0

@@ -182,7 +182,7 @@ def test_weights_over_200_decades(seed):
     weights = 10.0 ** generator.uniform(-100, 100, n)
     if seed % 2:
         weights = 10.0 ** np.clip(generator.normal(0, 8, n), -100, 100)
-    x = generator.normal(size=n) * 10.0 ** generator.uniform(-3, 9, n)
+    x = generator.normal(size=n) * 10.0 ** generator.uniform(*(-60, 60) if seed % 3 else (-3, 9), n)
     cuts = np.unique(generator.integers(0, n, generator.integers(1, n + 1)))
     parts = [Moments().update(*part, weights=weight) for *part, weight in
              zip(np.split(x, cuts), np.split(weights, cuts), strict=True)]
@@ -191,6 +191,18 @@ def test_weights_over_200_decades(seed):
         states = np.array(exact_weighted(x, weights), object)
         assert_within(m.mean, m.var(), states, var_eps=16 * math.ceil(math.log2(n) + 1e-9))
         assert m.n == pytest.approx(math.fsum(weights), rel=2**-50)
+
+
+@pytest.mark.parametrize("far", [1e20, 1e40, 1e60, 1e77, -1e100])
+@pytest.mark.parametrize("shape", [(3, 1), (400, 1), (400, 3), (5000, 64)])
+def test_far_values_of_next_to_no_weight(far, shape):
+    """The first estimate of the mean is as far away, and has no digit of the others."""
+    x, n_far = rng(3).random(shape), max(1, shape[0] // 3)
+    x[:n_far] *= far
+    weights = np.where(np.arange(shape[0]) < n_far, 1e-99, 1e99)
+    m = Moments().update(x, weights=weights)
+    states = np.array([exact_weighted(column, weights) for column in x[:, :3].T], object)
+    assert_within(m.mean[:3], m.var()[:3], states)
 
 
 def test_tasks_of_different_weight():
