@@ -29,6 +29,7 @@ static int bn_possible_threads(int n) { return n; }
 #else
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 static void *bn_wait(void *gate) {
     pthread_mutex_lock((pthread_mutex_t *)gate);
@@ -39,6 +40,7 @@ static void *bn_wait(void *gate) {
 static int bn_possible_threads(int n) {
     pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
     pthread_t *made = (pthread_t *)malloc(n * sizeof(pthread_t));
+    struct timespec moment = {0, 10000000};
     int i, there = 0;
     if (made == NULL) return 0;
     pthread_mutex_lock(&gate);
@@ -46,12 +48,14 @@ static int bn_possible_threads(int n) {
     pthread_mutex_unlock(&gate);
     for (i = 0; i < there; i++) pthread_join(made[i], NULL);
     free(made);
+    /* Threads that have ended count against a limit until the kernel has cleared up after them. */
+    if (0 < there && there < n) nanosleep(&moment, NULL);
     return there;
 }
 #endif
 
 /* How many threads of OpenMP a call of this thread can have, n at most. A team keeps its threads for the next call, and
- * those that could be made once are not tried again. */
+ * these are not tried again. libgomp ends those that a smaller team does not need. */
 #ifdef _MSC_VER
 static __declspec(thread) int bn_team = 1;
 #else
@@ -59,8 +63,9 @@ static _Thread_local int bn_team = 1;
 #endif
 
 static int bn_team_of(int n) {
-    if (n > bn_team) bn_team += bn_possible_threads(n - bn_team);
-    return n < bn_team ? n : bn_team;
+    if (n > bn_team) n = bn_team + bn_possible_threads(n - bn_team);
+    if (n > 1) bn_team = n;
+    return n;
 }
 
 #if defined(__clang__)

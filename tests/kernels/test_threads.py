@@ -214,6 +214,30 @@ def test_a_limit_that_forbids_threads(tmp_path):
     assert done.stdout.strip() == "there"
 
 
+FEWER_THREADS = """
+import os, resource
+import numpy as np
+import bnstream
+large, small = np.ones((4000, 1000)), np.ones((20, 1000))
+m = bnstream.Moments()
+for x in (large, small):
+    for _ in range(50):
+        m.update(x, n_threads=8)
+os.setuid(12345)                        # Such a limit does not hold for root.
+resource.setrlimit(resource.RLIMIT_NPROC, (4, 4))
+for _ in range(50):
+    m.update(large, n_threads=8)
+assert m.n[0] == 50 * 8020
+print("there")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can become a user without processes")
+def test_a_limit_that_comes_after_a_small_call():
+    """libgomp ends the threads that a small call does not need, and later has to make them again."""
+    assert python("-c", FEWER_THREADS, OMP_WAIT_POLICY="passive").stdout.strip() == "there"
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_fork():
     """A child forked after a parallel call uses one thread, gets the same bits and does not hang."""
