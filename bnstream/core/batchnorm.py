@@ -626,10 +626,22 @@ class BatchNorm(NormLayer):
         return self._state()
 
     def _state(self) -> StateDict:
-        state = super()._state()
-        state["running_mean"], state["running_var"] = self.running_mean.copy(), self.running_var.copy()
-        state[COUNT] = np.array(self.num_batches_tracked, np.int64)
-        return StateDict(state, None if self._pooled is None else self._pooled.copy())
+        state, (running, pooled) = super()._state(), self._snapshot()
+        state["running_mean"], state["running_var"] = running.mean.copy(), running.var.copy()
+        state[COUNT] = np.array(running.n_batches[0], np.int64)
+        return StateDict(state, pooled)
+
+    def _snapshot(self) -> tuple[RunningEstimates, Moments | None]:
+        """Copies of the running estimates and of the pooled statistics, of the same batches."""
+        while True:
+            running = self._running.copy()
+            pooled = None if self._pooled is None else self._pooled.copy()
+            if pooled is None or running == self._running:      # else another thread's batch came in between
+                return running, pooled
+
+    def __getstate__(self) -> dict[str, Any]:
+        running, pooled = self._snapshot()
+        return {**super().__getstate__(), "_running": running, "_pooled": pooled}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
         """Copy parameters and running estimates into this layer.

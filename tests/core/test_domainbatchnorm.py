@@ -7,6 +7,7 @@ import pytest
 from support.arrays import normal
 
 from bnstream import BatchNorm, DomainBatchNorm
+from bnstream.core.groups import domainbatchnorm
 
 KEYS = np.array(["a", "b", "c"])
 
@@ -83,6 +84,21 @@ def test_a_refused_call_changes_nothing():
         bn(bad, np.where(domain == "b", "new", domain))
     assert dict(bn) == before
     bn.backward(x)          # that of the call before
+
+
+def test_no_memory_for_the_result_changes_nothing(monkeypatch):
+    """The layers have been called by then."""
+    def refuse(*_):
+        raise MemoryError
+
+    x, domain = data()
+    bn = DomainBatchNorm(4, track_pooled=True)
+    bn(x, domain)
+    before = {key: layer.copy() for key, layer in bn.items()}
+    monkeypatch.setattr(domainbatchnorm, "joined", refuse)
+    with pytest.raises(MemoryError):
+        bn(x, np.where(domain == "b", "new", domain))
+    assert dict(bn) == before
 
 
 def test_refused():

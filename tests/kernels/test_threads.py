@@ -1,7 +1,9 @@
 """Concurrent Python threads, forked processes, and the number of threads."""
 
+import copy
 import math
 import os
+import pickle
 import sys
 import threading
 
@@ -13,7 +15,7 @@ from support.processes import python
 from support.together import run
 
 import bnstream
-from bnstream import BatchNorm, Moments, mean_var
+from bnstream import BatchNorm, DomainBatchNorm, Moments, mean_var
 from bnstream._kernels import _runtime
 from bnstream.core.moments import rows_of
 
@@ -346,6 +348,41 @@ def test_readers_see_whole_states():
     finally:
         stop.set()
         thread.join()
+
+
+READS = {"copy": copy.copy, "method": lambda state: state.copy(), "pickle": lambda state: pickle.loads(pickle.dumps(state))}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_readers_see_whole_layers(read, often):
+    """Running and pooled estimates are of the same batches."""
+    x = of_dtype("f8", (16, 5), 0)
+    bn = BatchNorm(5, track_pooled=True)
+    bn(x)
+
+    def look():
+        for _ in range(400):
+            seen, state = read(bn), bn.state_dict()
+            assert (seen.pooled.n == 16 * seen.num_batches_tracked).all()
+            assert (state.pooled.n == 16 * state["num_batches_tracked"]).all()
+
+    run(lambda: [bn(x) for _ in range(2000)], look, look)
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_readers_see_whole_domains(read, often):
+    """Each batch has rows of two domains."""
+    x, domain = of_dtype("f8", (16, 5), 0), ["a", "b"] * 8
+    bn = DomainBatchNorm(5)
+    bn(x, domain)
+
+    def look():
+        for _ in range(200):
+            seen = read(bn)
+            assert seen["a"].num_batches_tracked == seen["b"].num_batches_tracked
+            assert seen["a"] is not bn["a"]
+
+    run(lambda: [bn(x, domain) for _ in range(200)], look, look)
 
 
 def test_absurd_numbers_of_threads():

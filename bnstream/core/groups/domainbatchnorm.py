@@ -141,7 +141,7 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
                                f"{listed([*map(repr, self._layers)]) or 'none'}: train with it first")
             layers = {key: new[key] if key in new else self._layers[key] for key in rows}
             y = self._normalize(a, rows, layers, n_threads)
-            self._layers |= new
+            self._layers = {**self._layers, **new}
             if self.training:
                 self._rows = rows
                 self.domain_names = names if self.domain_names is None else self.domain_names
@@ -157,6 +157,7 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
         try:
             for key, layer in layers.items():
                 parts[key] = layer(np.ascontiguousarray(x[rows[key]]), n_threads=n_threads)
+            return joined(parts, rows, x.shape)
         except BaseException as error:
             for other, (old, pending) in before.items():
                 layers[other]._become(old._running, old._pooled)        # type: ignore[arg-type]
@@ -164,7 +165,6 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
             if isinstance(error, ValueError):
                 raise ValueError(f"domain {key!r}: {error}") from error
             raise
-        return joined(parts, rows, x.shape)
 
     def backward(self, dy: ArrayLike, *, n_threads: int | None = None) -> NDArray[Any]:
         """Compute the gradients of x, and of gamma and beta of each layer, for the last call in training.
@@ -249,15 +249,16 @@ class DomainBatchNorm(Mapping[Any, BatchNorm]):
         False
         """
         new = type(self).__new__(type(self))
-        with self._lock:
-            new.__setstate__({"_template": self._template.copy(), "_rows": None, "domain_names": self.domain_names,
-                              "_layers": {domain: layer.copy() for domain, layer in self._layers.items()}})
+        new.__setstate__(self.__getstate__())
         return new
 
+    __copy__ = copy
+
     def __getstate__(self) -> dict[str, Any]:
-        """Return the layers, but not the call that awaits `backward`."""
-        return {"_template": self._template, "_layers": dict(self._layers), "_rows": None,
-                "domain_names": self.domain_names}
+        """Return copies of the layers, of one moment, but not the call that awaits `backward`."""
+        with self._lock:
+            return {"_template": self._template.copy(), "_rows": None, "domain_names": self.domain_names,
+                    "_layers": {domain: layer.copy() for domain, layer in self._layers.items()}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
