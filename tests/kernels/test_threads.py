@@ -234,7 +234,7 @@ print("there")
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can become a user without processes")
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root becomes another user")
 def test_a_limit_that_comes_after_a_small_call():
     """libgomp ends the threads that a small call does not need, and later has to make them again."""
     assert python("-c", FEWER_THREADS, OMP_WAIT_POLICY="passive").stdout.strip() == "there"
@@ -350,7 +350,7 @@ def test_readers_see_whole_states():
         thread.join()
 
 
-READS = {"copy": copy.copy, "method": lambda state: state.copy(), "pickle": lambda state: pickle.loads(pickle.dumps(state))}
+READS = {"copy": copy.copy, "method": lambda one: one.copy(), "pickle": lambda one: pickle.loads(pickle.dumps(one))}
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
